@@ -1,0 +1,71 @@
+"""featurestore: contextual embeddings computed once, stored in sharded HDF5, streamed into PyTorch.
+
+Importing this package loads neither torch nor flair; each name below is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from featurestore.corpora.corpus import Corpus, open_corpus
+    from featurestore.corpora.example import Example
+    from featurestore.dataset.batch import FeatureBatch, collate
+    from featurestore.dataset.features import FeatureDataset
+    from featurestore.dataset.loader import feature_loader
+    from featurestore.dataset.sampler import BucketBatchSampler
+    from featurestore.encoders.base import Encoder, load_encoder
+    from featurestore.errors import FeaturestoreError
+    from featurestore.extract.runner import extract
+    from featurestore.keys import sentence_key
+    from featurestore.recipe import Recipe
+    from featurestore.store.store import Store
+
+_HOMES = {
+    "BucketBatchSampler": "featurestore.dataset.sampler",
+    "Corpus": "featurestore.corpora.corpus",
+    "Encoder": "featurestore.encoders.base",
+    "Example": "featurestore.corpora.example",
+    "FeatureBatch": "featurestore.dataset.batch",
+    "FeatureDataset": "featurestore.dataset.features",
+    "FeaturestoreError": "featurestore.errors",
+    "Recipe": "featurestore.recipe",
+    "Store": "featurestore.store.store",
+    "collate": "featurestore.dataset.batch",
+    "extract": "featurestore.extract.runner",
+    "feature_loader": "featurestore.dataset.loader",
+    "load_encoder": "featurestore.encoders.base",
+    "open_corpus": "featurestore.corpora.corpus",
+    "sentence_key": "featurestore.keys",
+}
+
+__all__ = [
+    "BucketBatchSampler",
+    "Corpus",
+    "Encoder",
+    "Example",
+    "FeatureBatch",
+    "FeatureDataset",
+    "FeaturestoreError",
+    "Recipe",
+    "Store",
+    "collate",
+    "extract",
+    "feature_loader",
+    "load_encoder",
+    "open_corpus",
+    "sentence_key",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'featurestore' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,105 @@
+"""The ``featurestore`` command: finds the subcommand, turns errors into one message and an exit code.
+
+Subcommand modules are imported only when they run, so that ``featurestore --help`` starts at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from featurestore.errors import FeaturestoreError
+
+# command -> (module, one-line help). The help stands here so that listing commands imports none of them.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "extract": ("featurestore.cli.extract", "Encode corpora into a store (resumes where it stopped)."),
+    "plan": ("featurestore.cli.extract", "Say what extract would do: sentences, bytes, time."),
+    "train": ("featurestore.cli.train", "Train a light tagger or classifier on stored vectors."),
+    "evaluate": ("featurestore.cli.train", "Score a trained model on a labelled corpus."),
+    "predict": ("featurestore.cli.train", "Label a corpus with a trained model."),
+    "info": ("featurestore.cli.inspect", "Show a store's recipe, counts, bytes and commits."),
+    "ls": ("featurestore.cli.inspect", "List stored sentences, optionally those that contain a text."),
+    "show": ("featurestore.cli.inspect", "Show one sentence: tokens, vectors summarised, where it lies."),
+    "stats": ("featurestore.cli.inspect", "Show the distributions of lengths and vector norms."),
+    "why": ("featurestore.cli.inspect", "Say whether a sentence is cached for an encoder, and if not, why."),
+    "verify": ("featurestore.cli.inspect", "Check every stored byte; name what is damaged."),
+}
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    a problem was found (the message says which)
+  2    the command was used wrongly, or the path is not a store
+  3    the store is damaged
+  4    the store holds vectors of another recipe
+  130  interrupted (Ctrl-C), 143 terminated; what was done is committed"""
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when they are first needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{cmd_name} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from featurestore import __version__
+
+        click.echo(f"featurestore {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=_LazyGroup,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+              help="Show the version and exit.")
+@click.option("-v", "--verbose", count=True, help="Log more (-vv for everything).")
+def cli(verbose: int) -> None:
+    """Contextual embeddings computed once, stored in sharded HDF5, streamed into PyTorch."""
+    import logging
+
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its documented code."""
+    try:
+        code = cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except FeaturestoreError as error:
+        click.echo(f"error: {error}", err=True)
+        code = error.exit_code
+    except BrokenPipeError:
+        # The reader of our output went away (``featurestore ls | head``): not an error. Python would
+        # complain once more when it flushes standard output at exit, so that is pointed elsewhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)

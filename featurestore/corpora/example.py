@@ -1,0 +1,37 @@
+"""What a corpus yields: a sentence with its labels and the place it was read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from featurestore.keys import Sentence
+
+Labels = str | tuple[str, ...] | None
+"""One label for the sentence, one per token, or none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A sentence with labels.
+
+    Attributes
+    ----------
+    tokens : tuple of str
+        The sentence, never empty.
+    labels : str, tuple of str, or None
+        One label for the whole sentence, one per token, or none.
+    path : str
+        The file it was read from (``-`` for standard input), empty if it was made in memory.
+    line : int
+        1-based line on which the sentence starts, 0 if it was made in memory.
+    """
+
+    tokens: Sentence
+    labels: Labels = None
+    path: str = ""
+    line: int = 0
+
+    @property
+    def place(self) -> str:
+        """``path, line n``, for messages."""
+        return f"{self.path}, line {self.line}" if self.path else "an example made in memory"

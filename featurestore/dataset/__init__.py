@@ -1,0 +1,1 @@
+"""The Dataset: a store and examples in, training batches out."""

@@ -1,0 +1,1 @@
+"""Encoders: the only code that turns sentences into vectors."""

@@ -1,0 +1,151 @@
+"""What an encoder is, and how a specification such as ``elmo:original`` becomes one.
+
+An encoder turns sentences into one array per sentence. It is deterministic, runs without gradients, and
+knows its recipe. This module imports neither torch nor flair; loading an encoder does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from featurestore.errors import UnknownEncoderError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from featurestore.keys import Sentence
+    from featurestore.recipe import Recipe
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+DEFAULT_LAYERS = "average"
+
+
+class PendingVectors(Protocol):
+    """Vectors on their way from the device."""
+
+    def result(self) -> list[NDArray[np.floating]]:
+        """Wait, then return one array per sentence, as :meth:`Encoder.encode` does."""
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Sentences in, one array of vectors per sentence out.
+
+    Attributes
+    ----------
+    spec : str
+        The specification that loads this encoder again (``load_encoder(spec)``); names it for people. It is
+        not an identity: that is the recipe.
+    recipe : Recipe
+        Everything that decides a vector.
+    dim : int
+        Length of a vector.
+    n_layers : int
+        Layers kept apart: 1 gives ``(n_tokens, dim)`` per sentence, more ``(n_tokens, n_layers, dim)``.
+    device : str
+        Where it runs, as torch names it (``cpu``, ``cuda:0``).
+    token_budget : int
+        Tokens a batch may hold by default on this device.
+    """
+
+    spec: str
+    recipe: Recipe
+    dim: int
+    n_layers: int
+    device: str
+    token_budget: int
+
+    def submit(self, sentences: Sequence[Sentence]) -> PendingVectors:
+        """Start encoding a batch and return without waiting for the device.
+
+        Raises
+        ------
+        EncoderOutOfMemory
+            The batch does not fit; here or from ``result()``.
+        """
+
+    def encode(self, sentences: Sequence[Sentence]) -> list[NDArray[np.floating]]:
+        """Return one ``(n_tokens, dim)`` or ``(n_tokens, n_layers, dim)`` float32 array per sentence."""
+
+
+@dataclass(frozen=True)
+class EncoderOutline:
+    """What can be known of an encoder without loading its weights: enough to plan an extraction.
+
+    Attributes
+    ----------
+    dim, n_layers : int
+        As in :class:`Encoder`.
+    megaflops_per_token : float or None
+        Arithmetic for one token, in millions of floating point operations; None where unknown.
+    """
+
+    dim: int
+    n_layers: int
+    megaflops_per_token: float | None = None
+
+
+def load_encoder(
+    spec: str,
+    *,
+    layers: str = DEFAULT_LAYERS,
+    precision: str = "auto",
+    device: str = "auto",
+    initial_state: str = "zero",
+) -> Encoder:
+    """Load the encoder that a specification names.
+
+    Parameters
+    ----------
+    spec : str
+        ``elmo:small``, ``elmo:medium``, ``elmo:original``, ``elmo:original-5.5b``, ``elmo:portuguese``,
+        ``elmo:pubmed`` (published models, downloaded once), ``elmo:OPTIONS.json,WEIGHTS.hdf5`` (local
+        files), or ``elmo:untrained-small?seed=0`` (random weights, for speed work only).
+    layers : str
+        ``average``, ``top``, ``all``, or indices such as ``0,2``.
+    precision : str
+        ``auto`` (float32 on a CPU, float16 on a GPU), ``float32``, ``bfloat16`` or ``float16``.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
+    initial_state : str
+        LSTM state at the start of a sentence. ``zero`` is the only policy extraction accepts today.
+
+    Raises
+    ------
+    UnknownEncoderError
+        If nothing has that name.
+    EncoderError
+        If the encoder cannot be built: see its subclasses.
+    """
+    family, _, rest = spec.partition(":")
+    if family == "elmo" and rest:
+        from featurestore.encoders.elmo.encoder import load_elmo
+
+        return load_elmo(rest, layers=layers, precision=precision, device=device, initial_state=initial_state)
+    raise _unknown(spec)
+
+
+def outline_encoder(spec: str, *, layers: str = DEFAULT_LAYERS) -> EncoderOutline:
+    """Return what can be known of an encoder without loading it (no torch, no download).
+
+    Raises
+    ------
+    UnknownEncoderError
+        If nothing has that name.
+    """
+    family, _, rest = spec.partition(":")
+    if family == "elmo" and rest:
+        from featurestore.encoders.elmo.catalog import outline_elmo
+
+        return outline_elmo(rest, layers=layers)
+    raise _unknown(spec)
+
+
+def _unknown(spec: str) -> UnknownEncoderError:
+    return UnknownEncoderError(
+        f"unknown encoder {spec!r}: expected elmo:small, elmo:medium, elmo:original, elmo:original-5.5b, "
+        "elmo:portuguese, elmo:pubmed, elmo:OPTIONS.json,WEIGHTS.hdf5 or elmo:untrained-small?seed=0"
+    )

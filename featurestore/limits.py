@@ -1,0 +1,29 @@
+"""Every bound in one place: what a sentence, a shard, a manifest or a header may be at most.
+
+They exist so that a damaged or hostile file is refused by arithmetic, before anything is allocated, and so
+that no counter on disk can overflow. All are far above what real corpora need.
+"""
+
+from __future__ import annotations
+
+MAX_SENTENCE_TOKENS = 1_000_000
+MAX_TOKEN_BYTES = 1 << 20
+MAX_DIM = 1 << 16
+MAX_LAYERS = 256
+
+MAX_SHARD_SENTENCES = 1 << 26
+MAX_SHARD_BYTES = 1 << 40
+DEFAULT_SHARD_BYTES = 128 << 20
+
+MAX_SHARDS = 1 << 20
+MAX_MANIFEST_BYTES = 1 << 30
+MAX_JSON_DEPTH = 32
+MAX_RECIPE_BYTES = 1 << 20
+
+MAX_LINE_BYTES = 64 << 20
+"""Longest line of a corpus file: a text file without line ends must not be read whole."""
+
+MAX_OPTIONS_BYTES = 1 << 20
+"""Largest ELMo options file."""
+
+MAX_CHECKPOINT_BYTES = 4 << 30

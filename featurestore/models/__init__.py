@@ -1,0 +1,1 @@
+"""Light models over stored vectors, and their training loop."""

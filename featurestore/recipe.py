@@ -1,0 +1,137 @@
+"""Recipes: everything that decides a vector, its hash (the fingerprint), and the difference of two of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from featurestore import limits
+from featurestore.errors import RecipeMismatchError, UsageError
+
+_ABSENT = "(absent)"
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return the one JSON text of a value: sorted keys, no blanks, ASCII, no NaN or infinity."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+@dataclass(frozen=True)
+class FieldDifference:
+    """One recipe field in which two recipes differ; nested fields are written ``outer.inner``."""
+
+    field: str
+    ours: Any
+    theirs: Any
+
+    def __str__(self) -> str:
+        return f"{self.field}: {_shown(self.ours)} here, {_shown(self.theirs)} there"
+
+
+class Recipe(Mapping[str, Any]):
+    """An immutable set of named fields that together decide every vector of an encoder.
+
+    Parameters
+    ----------
+    fields : mapping of str to JSON values
+        At least ``kind`` and ``version``. Anything that changes a vector belongs here; anything that does
+        not (paths, batch size, storage codec) must stay out.
+
+    Raises
+    ------
+    UsageError
+        If the fields are not plain JSON or lack ``kind`` or ``version``.
+    """
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        try:
+            self._canonical = canonical_json(dict(fields))
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"a recipe holds plain JSON values only: {error}") from error
+        if len(self._canonical) > limits.MAX_RECIPE_BYTES:
+            raise UsageError(f"a recipe of {len(self._canonical):,} bytes exceeds {limits.MAX_RECIPE_BYTES:,}")
+        self._fields: dict[str, Any] = json.loads(self._canonical)
+        for required in ("kind", "version"):
+            if required not in self._fields:
+                raise UsageError(f"a recipe needs the field {required!r}; found {sorted(self._fields)}")
+
+    def __getitem__(self, field: str) -> Any:
+        return self._fields[field]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __hash__(self) -> int:
+        return hash(self._canonical)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipe) and other._canonical == self._canonical
+
+    def __repr__(self) -> str:
+        return f"Recipe({self._canonical.decode()})"
+
+    @property
+    def canonical(self) -> bytes:
+        """The recipe as canonical JSON."""
+        return self._canonical
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
+        return hashlib.sha256(self._canonical).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a new dictionary."""
+        copy: dict[str, Any] = json.loads(self._canonical)
+        return copy
+
+    def diff(self, other: Recipe) -> list[FieldDifference]:
+        """Return the fields in which this recipe and another differ, sorted by name."""
+        ours, theirs = _flatten(self._fields), _flatten(other._fields)
+        return [
+            FieldDifference(field, ours.get(field, _ABSENT), theirs.get(field, _ABSENT))
+            for field in sorted(ours.keys() | theirs.keys())
+            if ours.get(field, _ABSENT) != theirs.get(field, _ABSENT)
+        ]
+
+    def require_equal(self, wanted: Recipe, *, where: str, remedy: str) -> None:
+        """Raise unless another recipe equals this one.
+
+        Parameters
+        ----------
+        wanted : Recipe
+            The recipe asked for; this one is what ``where`` was made with.
+        where, remedy : str
+            The place this recipe comes from, and what the reader can do.
+
+        Raises
+        ------
+        RecipeMismatchError
+            Naming every field that differs and both values.
+        """
+        differences = self.diff(wanted)
+        if differences:
+            lines = "\n".join(
+                f"  {d.field}: {_shown(d.ours)} in {where}, {_shown(d.theirs)} asked for" for d in differences
+            )
+            raise RecipeMismatchError(f"{where} holds vectors of another recipe:\n{lines}\n{remedy}")
+
+
+def _shown(value: Any) -> str:
+    return value if value == _ABSENT else json.dumps(value, sort_keys=True)
+
+
+def _flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(_flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
