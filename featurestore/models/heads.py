@@ -1,0 +1,267 @@
+"""Light heads over stored vectors: two sentence classifiers and two taggers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from featurestore import limits
+from featurestore.errors import ModelError, UsageError
+from featurestore.models.crf import LinearChainCRF
+from featurestore.models.mix import ScalarMix, Standardize
+
+IGNORED = -100
+"""The label id that stands in padding."""
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """The sizes of a head: what decides the shapes of its tensors, and its dropout.
+
+    Attributes
+    ----------
+    dim : int
+        Length of one stored vector.
+    n_labels : int
+        Number of labels.
+    n_layers : int
+        Vectors per token: more than 1 when the store keeps layers apart.
+    hidden : int
+        Units of the LSTM in each direction; no meaning for heads without one.
+    dropout : float
+        Probability in ``[0, 1)``, on the head's input and on the LSTM's output.
+    """
+
+    dim: int
+    n_labels: int
+    n_layers: int = 1
+    hidden: int = 256
+    dropout: float = 0.3
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "dim": (1, limits.MAX_DIM),
+            "n_labels": (1, limits.MAX_DIM),
+            "n_layers": (1, limits.MAX_LAYERS),
+            "hidden": (1, limits.MAX_DIM),
+        }
+        for name, (least, most) in bounds.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+                raise UsageError(f"{name} must be a whole number in {least}..{most}, found {value!r}")
+        if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
+            raise UsageError(f"dropout must be a number in [0, 1), found {self.dropout!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dictionary of plain JSON values."""
+        return asdict(self)
+
+
+class Head(nn.Module):
+    """What every head does: standardise, mix layers if there are several, score labels.
+
+    Subclasses name themselves (``name``), say what they label (``label_kind``), and compute
+    ``_scores(vectors, lengths, mask)``. Only tokens under the mask ever reach a result: a sentence gets the
+    same scores alone and in any padded batch, up to float32 rounding.
+
+    Parameters
+    ----------
+    config : HeadConfig
+        The sizes.
+    """
+
+    name: ClassVar[str]
+    label_kind: ClassVar[Literal["token", "sentence"]]
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__()
+        self.config = config
+        shape = (config.n_layers, config.dim) if config.n_layers > 1 else (config.dim,)
+        self.standardize = Standardize(*shape)
+        self.mix = ScalarMix(config.n_layers) if config.n_layers > 1 else None
+        self.dropout = nn.Dropout(config.dropout)
+
+    @property
+    def n_parameters(self) -> int:
+        """How many values training learns."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def forward(self, features: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        """Score every label.
+
+        Parameters
+        ----------
+        features : Tensor
+            float32 (batch, longest, dim), or (batch, longest, n_layers, dim) if the head has layers.
+        lengths : LongTensor
+            (batch,), each at least 1.
+        mask : BoolTensor
+            (batch, longest), true at tokens.
+
+        Returns
+        -------
+        Tensor
+            float32 logits: (batch, longest, n_labels) for taggers, where padding holds anything;
+            (batch, n_labels) for classifiers.
+
+        Raises
+        ------
+        ModelError
+            If the features have another shape than the head was built for.
+        """
+        expected = tuple(self.standardize.mean.shape)
+        if features.dim() != 2 + len(expected) or tuple(features.shape[2:]) != expected:
+            sizes = ", ".join(map(str, expected))
+            raise ModelError(
+                f"{self.name} reads features of shape (batch, longest, {sizes}), found "
+                f"{tuple(features.shape)}: give it the store it was trained on"
+            )
+        vectors = self.standardize(features)
+        if self.mix is not None:
+            vectors = self.mix(vectors)
+        return self._scores(self.dropout(vectors), lengths, mask)
+
+    def loss(self, features: Tensor, lengths: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+        """Return the scalar training loss: the mean over labels of minus their log-probability.
+
+        ``labels`` is (batch, longest) with -100 in padding for taggers, (batch,) for classifiers; the other
+        arguments are those of :meth:`forward`.
+        """
+        logits = self(features, lengths, mask)
+        return nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
+
+    @torch.no_grad()
+    def decode(self, features: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        """Return the best label ids: (batch, longest) with -100 in padding, or (batch,)."""
+        best: Tensor = self(features, lengths, mask).argmax(dim=-1)
+        return best.masked_fill(~mask, IGNORED) if self.label_kind == "token" else best
+
+    def _scores(self, vectors: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class _BiLSTM(nn.Module):
+    """A one-layer bidirectional LSTM that never reads padding."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(dim, hidden, batch_first=True, bidirectional=True)
+
+    def forward(self, vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return outputs (batch, longest, 2 * hidden) and final states (batch, 2 * hidden)."""
+        packed = pack_padded_sequence(vectors, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        outputs, (states, _) = self.lstm(packed)
+        padded, _ = pad_packed_sequence(outputs, batch_first=True, total_length=vectors.shape[1])
+        # Packed, the forward state is that of each sentence's last token, the backward one of its first.
+        return padded, torch.cat([states[0], states[1]], dim=1)
+
+
+class MeanPoolClassifier(Head):
+    """The mean of a sentence's vectors, then a linear layer: fast, and hard to overfit."""
+
+    name = "meanpool-classifier"
+    label_kind = "sentence"
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__(config)
+        self.output = nn.Linear(config.dim, config.n_labels)
+
+    def _scores(self, vectors: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        total = vectors.masked_fill(~mask.unsqueeze(2), 0).sum(dim=1)
+        logits: Tensor = self.output(total / lengths.unsqueeze(1))
+        return logits
+
+
+class BiLSTMClassifier(Head):
+    """A BiLSTM's states at each sentence's true ends, then a linear layer."""
+
+    name = "bilstm-classifier"
+    label_kind = "sentence"
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__(config)
+        self.encoder = _BiLSTM(config.dim, config.hidden)
+        self.output = nn.Linear(2 * config.hidden, config.n_labels)
+
+    def _scores(self, vectors: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        _, states = self.encoder(vectors, lengths)
+        logits: Tensor = self.output(self.dropout(states))
+        return logits
+
+
+class LinearTagger(Head):
+    """One linear layer per token: the probe that shows what the vectors themselves hold."""
+
+    name = "linear-tagger"
+    label_kind = "token"
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__(config)
+        self.output = nn.Linear(config.dim, config.n_labels)
+
+    def _scores(self, vectors: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        logits: Tensor = self.output(vectors)
+        return logits
+
+
+class BiLSTMTagger(Head):
+    """A BiLSTM over the sentence, then a linear layer per token."""
+
+    name = "bilstm-tagger"
+    label_kind = "token"
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__(config)
+        self.encoder = _BiLSTM(config.dim, config.hidden)
+        self.output = nn.Linear(2 * config.hidden, config.n_labels)
+
+    def _scores(self, vectors: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        outputs, _ = self.encoder(vectors, lengths)
+        logits: Tensor = self.output(self.dropout(outputs))
+        return logits
+
+
+class BiLSTMCRFTagger(BiLSTMTagger):
+    """A BiLSTM tagger whose labels are chosen together, by a CRF (Huang et al. 2015).
+
+    Pays off where labels constrain each other, as in BIO spans; :meth:`forward` returns the emissions.
+    """
+
+    name = "bilstm-crf-tagger"
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__(config)
+        self.crf = LinearChainCRF(config.n_labels)
+
+    def loss(self, features: Tensor, lengths: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+        """Return minus the log-likelihood of the label sequences, per token."""
+        emissions = self(features, lengths, mask)
+        return self.crf.negative_log_likelihood(emissions, labels, mask).sum() / lengths.sum()
+
+    def decode(self, features: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        """Return the label ids of the best sequence, (batch, longest) with -100 in padding."""
+        with torch.no_grad():
+            return self.crf.viterbi(self(features, lengths, mask), mask)
+
+
+HEADS: dict[str, type[Head]] = {
+    head.name: head
+    for head in (MeanPoolClassifier, BiLSTMClassifier, LinearTagger, BiLSTMTagger, BiLSTMCRFTagger)
+}
+
+
+def build_head(name: str, config: HeadConfig) -> Head:
+    """Return a new head.
+
+    Raises
+    ------
+    UsageError
+        If there is no head of that name.
+    """
+    if name not in HEADS:
+        raise UsageError(f"there is no head {name!r}: choose one of {', '.join(HEADS)}")
+    return HEADS[name](config)
