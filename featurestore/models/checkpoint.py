@@ -237,7 +237,7 @@ def _read_metadata(path: Path, file: h5py.File) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         _refuse(
             path,
-            f"it has format version {version!r}, this featurestore reads {FORMAT_VERSION}: upgrade featurestore",
+            f"it has format version {version!r}, this featurestore reads {FORMAT_VERSION}: upgrade it",
         )
     if set(metadata) != {"format", "format_version", *_FIELDS}:
         _refuse(path, f"its metadata has the fields {sorted(metadata)}")
@@ -293,7 +293,7 @@ def _read_array(
 
 
 def _sha256(array: NDArray[np.generic]) -> str:
-    return hashlib.sha256(memoryview(array).cast("B")).hexdigest()
+    return hashlib.sha256(array.data.cast("B")).hexdigest()
 
 
 def _refuse(path: Path, what: str) -> NoReturn:
