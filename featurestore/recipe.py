@@ -1,4 +1,4 @@
-"""Recipes: everything that decides a vector, its hash (the fingerprint), and the difference of two of them."""
+"""Recipes: everything that decides a vector, its hash (the fingerprint), and how two of them differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _ABSENT = "(absent)"
 
 def canonical_json(value: Any) -> bytes:
     """Return the one JSON text of a value: sorted keys, no blanks, ASCII, no NaN or infinity."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    ).encode()
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ class Recipe(Mapping[str, Any]):
         except (TypeError, ValueError) as error:
             raise UsageError(f"a recipe holds plain JSON values only: {error}") from error
         if len(self._canonical) > limits.MAX_RECIPE_BYTES:
-            raise UsageError(f"a recipe of {len(self._canonical):,} bytes exceeds {limits.MAX_RECIPE_BYTES:,}")
+            raise UsageError(
+                f"a recipe of {len(self._canonical):,} bytes exceeds {limits.MAX_RECIPE_BYTES:,}"
+            )
         self._fields: dict[str, Any] = json.loads(self._canonical)
         for required in ("kind", "version"):
             if required not in self._fields:

@@ -1,0 +1,284 @@
+"""The index: sorted keys to (shard, row), so that a sentence is found without opening its shard.
+
+It is derived: rebuilt from the shards whenever it is missing or stale, extended when shards were added. An
+index can never make a reader return a wrong vector, because every row it names is checked against the key
+stored there; a damaged one is noticed by its checksum and rebuilt.
+
+File: 64-byte header (magic, number of keys, number of shards, BLAKE2b of the shard names, XXH3-64 of the
+rest), then four arrays in ascending key order: first eight key bytes and last eight key bytes as unsigned
+numbers, shard (u4), row (u4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import mmap
+import os
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from featurestore.errors import StoreWriteError
+from featurestore.keys import KEY_BYTES
+from featurestore.store.filesystem import LOCAL, FileSystem, write_atomic
+
+logger = logging.getLogger(__name__)
+
+_MAGIC = b"FSINDEX1"
+_HEADER = struct.Struct("<8sQQ32sQ")
+_BYTES_PER_KEY = 24
+
+Words = NDArray[np.uint64]
+Numbers = NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Locations:
+    """Where sentences lie.
+
+    Attributes
+    ----------
+    shard, row : (n,) int64
+        Number of the shard in the manifest and of the sentence in the shard; -1 where the sentence is
+        not in the store.
+    """
+
+    shard: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+    @property
+    def found(self) -> NDArray[np.bool_]:
+        """(n,) bool."""
+        return self.shard >= 0
+
+    def __len__(self) -> int:
+        return len(self.shard)
+
+
+def key_words(keys: NDArray[np.uint8]) -> tuple[Words, Words]:
+    """Split (n, 16) keys into their first and last eight bytes as big-endian numbers, each (n,) uint64."""
+    words = np.ascontiguousarray(keys).reshape(-1, KEY_BYTES).view(">u8").astype(np.uint64)
+    return np.ascontiguousarray(words[:, 0]), np.ascontiguousarray(words[:, 1])
+
+
+def keys_array(keys: Iterable[bytes]) -> NDArray[np.uint8]:
+    """Return 16-byte keys as an (n, 16) uint8 array."""
+    return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
+
+
+def find(high: Words, low: Words, wanted_high: Words, wanted_low: Words) -> NDArray[np.int64]:
+    """Return the position of each wanted key among sorted ones, -1 where it is not; (n,) int64."""
+    result = np.full(len(wanted_high), -1, np.int64)
+    if not len(high) or not len(wanted_high):
+        return result
+    # Asking in ascending order lets each search start in memory the last one touched.
+    order = np.argsort(wanted_high, kind="stable")
+    position = np.searchsorted(high, wanted_high[order])
+    open_questions = np.arange(len(order))
+    while len(open_questions):
+        at = position[open_questions]
+        inside = at < len(high)
+        open_questions, at = open_questions[inside], at[inside]
+        asked = order[open_questions]
+        same_high = high[at] == wanted_high[asked]
+        open_questions, at, asked = open_questions[same_high], at[same_high], asked[same_high]
+        hit = low[at] == wanted_low[asked]
+        result[asked[hit]] = at[hit]
+        # Two keys may share their first eight bytes: look at the next one.
+        open_questions = open_questions[~hit]
+        position[open_questions] += 1
+    return result
+
+
+@dataclass(frozen=True)
+class Index:
+    """Sorted keys with their places; the arrays may be memory-mapped.
+
+    Attributes
+    ----------
+    high, low : (n,) uint64
+    shard, row : (n,) uint32
+    n_shards : int
+        How many of the manifest's shards it covers, from the first.
+    """
+
+    high: Words
+    low: Words
+    shard: Numbers
+    row: Numbers
+    n_shards: int
+
+    def locate(self, keys: NDArray[np.uint8]) -> Locations:
+        """Find (n, 16) uint8 keys."""
+        at = find(self.high, self.low, *key_words(keys))
+        hit = at >= 0
+        shard, row = np.full(len(at), -1, np.int64), np.full(len(at), -1, np.int64)
+        shard[hit], row[hit] = self.shard[at[hit]], self.row[at[hit]]
+        return Locations(shard, row)
+
+    def extended(self, additions: Sequence[NDArray[np.uint8]]) -> Index:
+        """Return an index that also covers further shards, by their keys; of equal keys the first stays."""
+        highs, lows, shards, rows = [self.high], [self.low], [self.shard], [self.row]
+        for number, keys in enumerate(additions, start=self.n_shards):
+            high, low = key_words(keys)
+            highs.append(high)
+            lows.append(low)
+            shards.append(np.full(len(high), number, np.uint32))
+            rows.append(np.arange(len(high), dtype=np.uint32))
+        high, low = np.concatenate(highs), np.concatenate(lows)
+        shard, row = np.concatenate(shards), np.concatenate(rows)
+        order = np.lexsort((row, shard, low, high))
+        high, low = high[order], low[order]
+        fresh = np.ones(len(high), bool)
+        fresh[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+        order = order[fresh]
+        return Index(high[fresh], low[fresh], shard[order], row[order], self.n_shards + len(additions))
+
+
+def empty_index() -> Index:
+    """Return an index of nothing."""
+    words, numbers = np.empty(0, np.uint64), np.empty(0, np.uint32)
+    return Index(words, words, numbers, numbers, 0)
+
+
+def load_index(
+    directory: Path,
+    shard_names: Sequence[str],
+    read_keys: Callable[[int], NDArray[np.uint8]],
+    *,
+    filesystem: FileSystem = LOCAL,
+    save: bool = True,
+) -> Index:
+    """Return the index over a list of shards: from disk, extended from disk, or rebuilt.
+
+    Parameters
+    ----------
+    directory : Path
+        The store's ``index/``.
+    shard_names : sequence of str
+        In manifest order.
+    read_keys : callable
+        Shard number to its (n, 16) uint8 keys.
+    save : bool
+        Write a new index for the next reader; a directory that cannot be written is fine.
+    """
+    best: Index | None = None
+    superseded = []
+    for path in sorted(directory.glob("*.idx")) if directory.is_dir() else []:
+        index = _read(path, shard_names)
+        if index is None:
+            continue
+        if index.n_shards == len(shard_names):
+            return index
+        superseded.append(path)
+        if best is None or index.n_shards > best.n_shards:
+            best = index
+    best = best or empty_index()
+    logger.info("indexing %d of %d shards", len(shard_names) - best.n_shards, len(shard_names))
+    best = best.extended([read_keys(number) for number in range(best.n_shards, len(shard_names))])
+    if save:
+        try:
+            write_atomic(
+                directory / f"{_names_hash(shard_names)[:8].hex()}.idx",
+                _to_bytes(best, shard_names),
+                filesystem,
+            )
+            for path in superseded:
+                filesystem.remove(path)
+        except StoreWriteError as error:
+            logger.debug("the index is kept in memory only: %s", error)
+    return best
+
+
+def _names_hash(shard_names: Sequence[str]) -> bytes:
+    return hashlib.blake2b("\n".join(shard_names).encode(), digest_size=32).digest()
+
+
+def _to_bytes(index: Index, shard_names: Sequence[str]) -> bytes:
+    body = b"".join(
+        np.ascontiguousarray(array, dtype).tobytes()
+        for array, dtype in (
+            (index.high, "<u8"),
+            (index.low, "<u8"),
+            (index.shard, "<u4"),
+            (index.row, "<u4"),
+        )
+    )
+    header = _HEADER.pack(
+        _MAGIC, len(index.high), index.n_shards, _names_hash(shard_names), xxhash.xxh3_64_intdigest(body)
+    )
+    return header + body
+
+
+def _read(path: Path, shard_names: Sequence[str]) -> Index | None:
+    """Return the index in a file, or None if it is damaged or belongs to other shards."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        header = os.pread(descriptor, _HEADER.size, 0)
+        if len(header) < _HEADER.size:
+            return None
+        magic, n_keys, n_shards, names, digest = _HEADER.unpack(header)
+        size = os.fstat(descriptor).st_size
+        if magic != _MAGIC or n_shards > len(shard_names) or size != _HEADER.size + n_keys * _BYTES_PER_KEY:
+            return None
+        if names != _names_hash(shard_names[:n_shards]):
+            return None
+        mapped = memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ))
+    finally:
+        os.close(descriptor)
+    body = mapped[_HEADER.size :]
+    if xxhash.xxh3_64_intdigest(body) != digest:
+        logger.warning("index %s is damaged; building it again", path)
+        return None
+    high = np.frombuffer(body, "<u8", n_keys, 0)
+    low = np.frombuffer(body, "<u8", n_keys, 8 * n_keys)
+    shard = np.frombuffer(body, "<u4", n_keys, 16 * n_keys)
+    row = np.frombuffer(body, "<u4", n_keys, 20 * n_keys)
+    return Index(high, low, shard, row, n_shards)
+
+
+class KeySet:
+    """A growing set of keys at 16 bytes each, for telling which sentences a run has seen.
+
+    Sorted runs of doubling size are merged as they grow, so membership stays a handful of binary searches.
+    """
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[Words, Words]] = []
+
+    def __len__(self) -> int:
+        return sum(len(high) for high, _ in self._runs)
+
+    def contains(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Return which (n, 16) uint8 keys are in the set; (n,) bool."""
+        wanted = key_words(keys)
+        seen = np.zeros(len(wanted[0]), bool)
+        for high, low in self._runs:
+            seen |= find(high, low, *wanted) >= 0
+        return seen
+
+    def add(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Add (n, 16) uint8 keys; return which were new, the first of equal ones only; (n,) bool."""
+        high, low = key_words(keys)
+        new = ~self.contains(keys)
+        order = np.lexsort((np.arange(len(high)), low, high))
+        repeated = (high[order][1:] == high[order][:-1]) & (low[order][1:] == low[order][:-1])
+        new[order[1:][repeated]] = False
+        order = order[new[order]]
+        if len(order):
+            self._runs.append((high[order], low[order]))
+        while len(self._runs) > 1 and len(self._runs[-2][0]) < 2 * len(self._runs[-1][0]):
+            (high_a, low_a), (high_b, low_b) = self._runs.pop(), self._runs.pop()
+            high, low = np.concatenate([high_a, high_b]), np.concatenate([low_a, low_b])
+            order = np.lexsort((low, high))
+            self._runs.append((high[order], low[order]))
+        return new

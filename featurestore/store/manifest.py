@@ -1,0 +1,290 @@
+"""Manifests: immutable, numbered JSON files, each the complete list of a store's shards at one commit.
+
+A commit publishes the next free number with link(2), which never overwrites; readers keep the manifest they
+opened. The highest number is the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from featurestore import limits
+from featurestore.errors import DamagedStoreError, FormatVersionError, NotAStoreError, UsageError
+from featurestore.recipe import Recipe, canonical_json
+from featurestore.store.codec import CODECS, CodecError
+from featurestore.store.filesystem import LOCAL, FileSystem, temporary_name
+from featurestore.store.shard import FORMAT_VERSION, Extent, ShardEntry
+
+MANIFESTS, SHARDS, INDEX, TMP = "manifests", "shards", "index", "tmp"
+_FILE_NAME = re.compile(r"(\d{8,})\.json")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Who made a commit and how fast; for people and for estimates, decides nothing.
+
+    Attributes
+    ----------
+    time : str
+        ISO 8601, UTC.
+    software : str
+        Such as ``featurestore 0.1.0``.
+    device : str
+        Where the encoder ran, empty if unknown.
+    tokens_per_second : float
+        Encoding speed, 0 if unknown.
+    """
+
+    time: str = ""
+    software: str = ""
+    device: str = ""
+    tokens_per_second: float = 0.0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A snapshot of a store.
+
+    Attributes
+    ----------
+    number : int
+        From 1.
+    recipe : Recipe
+    encoder : str
+        The specification that loads the encoder again, for later appends.
+    dim, n_layers : int
+        Shape of a vector.
+    codec : str
+        For shards to come; each shard names its own.
+    shard_bytes : int
+        Payload at which a shard is full.
+    shards : tuple of ShardEntry
+    commit : Commit
+    """
+
+    number: int
+    recipe: Recipe
+    encoder: str
+    dim: int
+    n_layers: int
+    codec: str
+    shard_bytes: int
+    shards: tuple[ShardEntry, ...] = ()
+    commit: Commit = field(default_factory=Commit)
+
+    @property
+    def n_sentences(self) -> int:
+        """Sentences stored."""
+        return sum(shard.n_sentences for shard in self.shards)
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens stored."""
+        return sum(shard.n_tokens for shard in self.shards)
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all shards."""
+        return sum(shard.n_bytes for shard in self.shards)
+
+    def to_json(self) -> bytes:
+        """Return the manifest as it is written, its own checksum included."""
+        body: dict[str, Any] = {
+            "format": "featurestore",
+            "format_version": FORMAT_VERSION,
+            "number": self.number,
+            "recipe": self.recipe.to_dict(),
+            "fingerprint": self.recipe.fingerprint,
+            "encoder": self.encoder,
+            "dim": self.dim,
+            "n_layers": self.n_layers,
+            "codec": self.codec,
+            "shard_bytes": self.shard_bytes,
+            "shards": [_shard_to_json(shard) for shard in self.shards],
+            "commit": asdict(self.commit),
+        }
+        body["checksum"] = hashlib.sha256(canonical_json(body)).hexdigest()
+        return json.dumps(body, indent=1, ensure_ascii=True).encode() + b"\n"
+
+
+def list_numbers(store: Path) -> list[int]:
+    """Return the numbers of a store's manifests, ascending.
+
+    Raises
+    ------
+    NotAStoreError
+        If the path does not exist, or is not a store.
+    """
+    directory = store / MANIFESTS
+    if not directory.is_dir():
+        if not store.exists():
+            raise NotAStoreError(
+                f"there is no store at {store}: `featurestore extract ... --store {store}` makes one"
+            )
+        raise NotAStoreError(f"{store} is not a store: it has no directory {MANIFESTS}/")
+    numbers = [int(m[1]) for path in directory.iterdir() if (m := _FILE_NAME.fullmatch(path.name))]
+    if not numbers:
+        raise NotAStoreError(f"{store} is not a store: {directory} holds no manifest")
+    return sorted(numbers)
+
+
+def read_manifest(store: Path, number: int | None = None) -> Manifest:
+    """Read one manifest, the latest by default.
+
+    Raises
+    ------
+    NotAStoreError
+        If there is none.
+    FormatVersionError
+        If a newer featurestore wrote it.
+    DamagedStoreError
+        If it is not what was committed.
+    """
+    numbers = list_numbers(store)
+    if number is None:
+        number = numbers[-1]
+    elif number not in numbers:
+        raise UsageError(f"store {store} has no snapshot {number}; it has {numbers[0]} to {numbers[-1]}")
+    path = manifest_path(store, number)
+    try:
+        if path.stat().st_size > limits.MAX_MANIFEST_BYTES:
+            raise DamagedStoreError(f"manifest {path} has over {limits.MAX_MANIFEST_BYTES:,} bytes")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DamagedStoreError(f"manifest {path} cannot be read: {error.strerror or error}") from error
+    return parse_manifest(raw, path, number)
+
+
+def parse_manifest(raw: bytes, path: Path, number: int) -> Manifest:
+    """Parse a manifest's bytes; ``path`` is for messages. Errors as in :func:`read_manifest`."""
+
+    def damaged(what: str) -> DamagedStoreError:
+        return DamagedStoreError(
+            f"manifest {path} is damaged: {what}. Earlier manifests in the same directory may be sound: "
+            "`Store.open(path, snapshot=N)` or `--snapshot N` reads one"
+        )
+
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise damaged(f"not JSON ({error})") from error
+    if not isinstance(body, dict) or body.get("format") != "featurestore":
+        raise damaged("not a featurestore manifest")
+    version = body.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise FormatVersionError(
+            f"{path} has format version {version}; this featurestore reads up to {FORMAT_VERSION}: "
+            "upgrade it (pip install --upgrade featurestore)"
+        )
+    stated = body.pop("checksum", None)
+    try:
+        found = hashlib.sha256(canonical_json(body)).hexdigest()
+    except (ValueError, RecursionError) as error:
+        raise damaged(f"values JSON does not allow ({error})") from error
+    if stated != found:
+        raise damaged(f"checksum {found[:16]}..., expected {str(stated)[:16]}...")
+    try:
+        manifest = _from_json(body)
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise damaged(f"{type(error).__name__}: {error}") from error
+    if manifest.number != number:
+        raise damaged(f"it says it is number {manifest.number}")
+    if manifest.recipe.fingerprint != body["fingerprint"]:
+        raise damaged(f"fingerprint {body['fingerprint'][:16]}... is not that of its recipe")
+    return manifest
+
+
+def publish(store: Path, manifest: Manifest, filesystem: FileSystem = LOCAL) -> bool:
+    """Make a manifest the store's next snapshot.
+
+    Returns
+    -------
+    bool
+        False if another writer took the number first; read the latest and try again.
+    """
+    temporary = store / TMP / temporary_name(".json")
+    filesystem.write_new(temporary, [manifest.to_json()])
+    try:
+        return filesystem.link_new(temporary, manifest_path(store, manifest.number))
+    finally:
+        filesystem.remove(temporary)
+
+
+def manifest_path(store: Path, number: int) -> Path:
+    """Return where a manifest lies."""
+    return store / MANIFESTS / f"{number:08d}.json"
+
+
+def following(manifest: Manifest, shards: tuple[ShardEntry, ...], commit: Commit, codec: str) -> Manifest:
+    """Return the next manifest: the given one with more shards."""
+    return replace(
+        manifest, number=manifest.number + 1, shards=(*manifest.shards, *shards), commit=commit, codec=codec
+    )
+
+
+def _shard_to_json(shard: ShardEntry) -> dict[str, Any]:
+    return {
+        "sha256": shard.sha256,
+        "head_sha256": shard.head_sha256,
+        "n_bytes": shard.n_bytes,
+        "n_sentences": shard.n_sentences,
+        "n_tokens": shard.n_tokens,
+        "codec": shard.codec,
+        "error": asdict(shard.error),
+        "extents": {name: [e.offset, e.dtype, *e.shape] for name, e in sorted(shard.extents.items())},
+    }
+
+
+def _from_json(body: Mapping[str, Any]) -> Manifest:
+    shards = body["shards"]
+    if not isinstance(shards, list) or len(shards) > limits.MAX_SHARDS:
+        raise ValueError("the list of shards is not a list or too long")
+    if body["codec"] not in CODECS:
+        raise ValueError(f"unknown codec {body['codec']!r}")
+    return Manifest(
+        number=_count(body["number"]),
+        recipe=Recipe(body["recipe"]),
+        encoder=str(body["encoder"]),
+        dim=_count(body["dim"], limits.MAX_DIM),
+        n_layers=_count(body["n_layers"], limits.MAX_LAYERS),
+        codec=body["codec"],
+        shard_bytes=_count(body["shard_bytes"]),
+        shards=tuple(_shard_from_json(shard) for shard in shards),
+        commit=Commit(**body["commit"]),
+    )
+
+
+def _shard_from_json(body: Mapping[str, Any]) -> ShardEntry:
+    for name in ("sha256", "head_sha256"):
+        if not isinstance(body[name], str) or not _SHA256.fullmatch(body[name]):
+            raise ValueError(f"{name} is not 64 hexadecimal digits")
+    if body["codec"] not in CODECS:
+        raise ValueError(f"unknown codec {body['codec']!r}")
+    extents = {}
+    for name, (offset, dtype, *shape) in body["extents"].items():
+        if dtype not in ("<u8", "|u1", "<f2", "<f4", "|i1"):
+            raise ValueError(f"type {dtype!r} of /{name}")
+        extents[str(name)] = Extent(_count(offset), dtype, tuple(_count(size) for size in shape))
+    return ShardEntry(
+        sha256=body["sha256"],
+        head_sha256=body["head_sha256"],
+        n_bytes=_count(body["n_bytes"], limits.MAX_SHARD_BYTES),
+        n_sentences=_count(body["n_sentences"], limits.MAX_SHARD_SENTENCES),
+        n_tokens=_count(body["n_tokens"]),
+        codec=body["codec"],
+        error=CodecError(**body["error"]),
+        extents=extents,
+    )
+
+
+def _count(value: Any, bound: int = 1 << 48) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= bound:
+        raise ValueError(f"{value!r} is not a number between 0 and {bound}")
+    return value

@@ -1,0 +1,232 @@
+"""Reading one shard: its bytes by memory map or positioned reads, checked before they are believed."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import mmap
+import os
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import DamagedStoreError
+from featurestore.keys import Sentence
+from featurestore.store.codec import Array, Floats, get_codec
+from featurestore.store.shard import Extent, ShardEntry, check_extents, checksum
+
+Access = Literal["mmap", "pread"]
+Check = Literal["first", "always", "never"]
+
+
+class ShardReader:
+    """One open shard.
+
+    The size and the head's hash are checked on opening; a sentence's checksum when it is first read
+    (``check="first"``), on each read (``"always"``) or not at all (``"never"``).
+
+    Parameters
+    ----------
+    path : Path
+        Of the shard file.
+    entry : ShardEntry
+        As the manifest lists it.
+    access : {"mmap", "pread"}
+        Memory map, or positioned reads for file systems on which a file may change under its reader
+        (a mapped file that someone truncates kills the process).
+    check : {"first", "always", "never"}
+
+    Attributes
+    ----------
+    values, scales, norms : array or None
+        The stored arrays, over the map. ``values`` is None with ``access="pread"``, the others where the
+        codec has none. They are not checked: call :meth:`believe` first, or use :meth:`stored`.
+    offsets : (n_sentences + 1,) uint64
+    keys : (n_sentences, 16) uint8
+
+    Raises
+    ------
+    DamagedStoreError
+        If the file is missing, has another size, or its head is not what was committed.
+    """
+
+    def __init__(
+        self, path: Path, entry: ShardEntry, *, access: Access = "mmap", check: Check = "first"
+    ) -> None:
+        self.path, self.entry, self.check = path, entry, check
+        self.codec = get_codec(entry.codec)
+        problem = check_extents(entry.extents, entry.n_sentences, entry.n_tokens, entry.n_bytes, entry.codec)
+        if problem:
+            raise DamagedStoreError(f"the manifest's entry for shard {path} contradicts itself: {problem}")
+        self._values_extent = entry.extents["values"]
+        self._descriptor: int | None = self._open()
+        self.values: Array | None = None
+        self._head: memoryview | bytes
+        if access == "mmap":
+            # A plain ndarray over the map: np.memmap's subclass costs half the speed. The map outlives its
+            # descriptor, so thousands of shards need no thousands of descriptors.
+            mapped = memoryview(mmap.mmap(self._descriptor, entry.n_bytes, access=mmap.ACCESS_READ))
+            os.close(self._descriptor)
+            self._descriptor = None
+            self._head = mapped[: self._values_extent.offset]
+            self.values = self._array(mapped, self._values_extent)
+        else:
+            self._head = self._read(0, self._values_extent.offset)
+        if hashlib.sha256(self._head).hexdigest() != entry.head_sha256:
+            raise DamagedStoreError(
+                f"shard {path} is damaged: its structure (keys, offsets, tokens) is not what was committed. "
+                "Run `featurestore verify` on the store; restore the file from a copy, or delete the store "
+                "and extract again"
+            )
+        self.offsets: NDArray[np.uint64] = self._structure("offsets")
+        self.bounds: list[int] = self.offsets.tolist()
+        self.keys: NDArray[np.uint8] = self._structure("keys").view(np.uint8)
+        self._checksums: NDArray[np.uint64] = self._structure("checksums")
+        self._token_offsets: NDArray[np.uint64] = self._structure("token_offsets")
+        self.scales: Array | None = self._structure("scales") if "scales" in entry.extents else None
+        self.norms: Array | None = self._structure("norms") if "norms" in entry.extents else None
+        self._believed = bytearray(entry.n_sentences)
+
+    def believe(self, row: int) -> None:
+        """Make sure, once or always as ``check`` says, that a sentence's bytes are those committed.
+
+        Raises
+        ------
+        DamagedStoreError
+            If they are not.
+        """
+        if self.check == "always" or (self.check == "first" and not self._believed[row]):
+            self.stored(row)
+
+    def __del__(self) -> None:
+        descriptor = getattr(self, "_descriptor", None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def __len__(self) -> int:
+        return self.entry.n_sentences
+
+    def length(self, row: int) -> int:
+        """Return the tokens of a sentence."""
+        return self.bounds[row + 1] - self.bounds[row]
+
+    def key(self, row: int) -> bytes:
+        """Return the key of a sentence, 16 bytes."""
+        key: bytes = self.keys[row].tobytes()
+        return key
+
+    def tokens(self, row: int) -> Sentence:
+        """Return the tokens of a sentence."""
+        edges = self._token_offsets[self.bounds[row] : self.bounds[row + 1] + 1].tolist()
+        start = self.entry.extents["tokens"].offset
+        text = bytes(self._head[start + edges[0] : start + edges[-1]])
+        return tuple(
+            text[a - edges[0] : b - edges[0]].decode("utf-8", "surrogatepass")
+            for a, b in itertools.pairwise(edges)
+        )
+
+    def token_text(self) -> memoryview:
+        """Return the UTF-8 bytes of all tokens of the shard, laid end to end."""
+        extent = self.entry.extents["tokens"]
+        return memoryview(self._head)[extent.offset : extent.offset + extent.n_bytes]
+
+    def stored(self, row: int) -> tuple[Array, Array | None]:
+        """Return a sentence's rows as they lie on disk, and its scales if the codec has them; checked.
+
+        Raises
+        ------
+        DamagedStoreError
+            If the bytes are not those that were committed.
+        """
+        values, scales = self._rows(row)
+        if self.check == "always" or (self.check == "first" and not self._believed[row]):
+            self._require_sound(row, values, scales)
+            self._believed[row] = 1
+        return values, scales
+
+    def read_into(self, out: Floats, row: int) -> None:
+        """Decode a sentence into a float array of its shape.
+
+        Raises
+        ------
+        DamagedStoreError
+            See :meth:`stored`.
+        """
+        values, scales = self.stored(row)
+        self.codec.decode_into(out, values, scales, self.norms)
+
+    def read(self, row: int) -> Floats:
+        """Return a sentence's vectors, (n_tokens, dim) or (n_tokens, n_layers, dim) float32."""
+        out = np.empty((self.length(row), *self._values_extent.shape[1:]), np.float32)
+        self.read_into(out, row)
+        return out
+
+    def is_sound(self, row: int) -> bool:
+        """Return whether a sentence's bytes have the checksum that was committed."""
+        start, stop = self.bounds[row], self.bounds[row + 1]
+        values = self._values[start:stop] if self._values is not None else self._read_values(start, stop)
+        return (
+            checksum(values, None if self._scales is None else self._scales[start:stop])
+            == self._checksums[row]
+        )
+
+    def _require_sound(self, row: int, values: Array, scales: Array | None) -> None:
+        """Raise unless the bytes of a sentence are those that were committed."""
+        found = checksum(values, scales)
+        if found != self._checksums[row]:
+            raise DamagedStoreError(
+                f"shard {self.path} is damaged: sentence {row} (key {self.key(row).hex()}, "
+                f"{' '.join(self.tokens(row)[:8])!r}) has checksum {found:016x}, expected "
+                f"{int(self._checksums[row]):016x}. `featurestore verify` lists everything damaged"
+            )
+
+    def _rows(self, row: int) -> tuple[Array, Array | None]:
+        start, stop = self.bounds[row], self.bounds[row + 1]
+        values = self.values[start:stop] if self.values is not None else self._read_values(start, stop)
+        return values, None if self.scales is None else self.scales[start:stop]
+
+    def _open(self) -> int:
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError as error:
+            raise DamagedStoreError(
+                f"shard {self.path} is missing ({self.entry.n_sentences:,} sentences): restore it from a copy"
+            ) from error
+        except OSError as error:
+            raise DamagedStoreError(f"shard {self.path} cannot be opened: {error.strerror}") from error
+        size = os.fstat(descriptor).st_size
+        if size != self.entry.n_bytes:
+            os.close(descriptor)
+            raise DamagedStoreError(
+                f"shard {self.path} has {size:,} bytes, expected {self.entry.n_bytes:,}: "
+                "it was cut or overwritten"
+            )
+        return descriptor
+
+    def _array(self, buffer: memoryview | bytes, extent: Extent) -> Array:
+        count = int(np.prod(extent.shape, dtype=np.int64))
+        return np.frombuffer(buffer, extent.dtype, count, extent.offset).reshape(extent.shape)
+
+    def _structure(self, name: str) -> NDArray[np.uint64]:
+        array: NDArray[np.uint64] = self._array(self._head, self.entry.extents[name])  # type: ignore[assignment]
+        return array
+
+    def _read(self, offset: int, n_bytes: int) -> bytes:
+        pieces = []
+        while n_bytes > 0 and self._descriptor is not None:
+            piece = os.pread(self._descriptor, min(n_bytes, 64 << 20), offset)
+            if not piece:
+                raise DamagedStoreError(
+                    f"shard {self.path} ends before byte {offset + n_bytes:,}: it was cut"
+                )
+            pieces.append(piece)
+            offset, n_bytes = offset + len(piece), n_bytes - len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _read_values(self, start: int, stop: int) -> Array:
+        extent = self._values_extent
+        row_bytes = extent.n_bytes // max(1, extent.shape[0])
+        raw = self._read(extent.offset + start * row_bytes, (stop - start) * row_bytes)
+        return np.frombuffer(raw, extent.dtype).reshape(stop - start, *extent.shape[1:])

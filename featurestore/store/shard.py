@@ -1,0 +1,472 @@
+"""Shards: the immutable HDF5 file that holds a batch of sentences; how one is filled, sealed and inspected.
+
+A draft knows its sentences from the start, so vectors may arrive in any order. Sealing lets h5py lay out the
+file's structure against an in-memory stand-in (never the disk: on a full disk libhdf5 can lose data silently
+and crash), with ``/values`` last. A shard file is then two parts laid end to end: the *head* (everything
+HDF5 needs, keys, offsets, tokens) and the values. FORMAT.md specifies the result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from featurestore import keys, limits
+from featurestore.errors import DamagedStoreError, SentenceError, StoreError, StoreLimitError
+from featurestore.keys import KEY_BYTES, Sentence
+from featurestore.store.codec import Array, Codec, CodecError, Floats, get_codec, measure_error
+
+FORMAT_VERSION = 1
+ALIGNMENT = 4096
+NAME_DIGITS = 32
+_MEASURE_EVERY = 16
+"""Tokens between two whose codec error is measured."""
+
+STRUCTURE = ("offsets", "keys", "checksums", "token_offsets", "tokens")
+"""Datasets every shard has beside ``values``; int8 adds ``scales`` and ``norms``."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a dataset's bytes lie in a shard: contiguous, little-endian, unfiltered.
+
+    Attributes
+    ----------
+    offset : int
+        Byte offset in the file.
+    dtype : str
+        NumPy type string, such as ``<f2``.
+    shape : tuple of int
+    """
+
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes the dataset occupies."""
+        n = np.dtype(self.dtype).itemsize
+        for size in self.shape:
+            n *= size
+        return n
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """A shard as the manifest lists it.
+
+    Attributes
+    ----------
+    sha256 : str
+        Of the whole file; its first 32 digits name it.
+    head_sha256 : str
+        Of everything before ``/values``: what a reader checks when it first touches the shard.
+    n_bytes, n_sentences, n_tokens : int
+    codec : str
+    error : CodecError
+        Measured when the shard was written.
+    extents : mapping of str to Extent
+        Where each dataset lies.
+    """
+
+    sha256: str
+    head_sha256: str
+    n_bytes: int
+    n_sentences: int
+    n_tokens: int
+    codec: str
+    error: CodecError
+    extents: Mapping[str, Extent]
+
+    @property
+    def name(self) -> str:
+        """File name in ``shards/``: hexadecimal digits of our own, so never a path."""
+        return f"{self.sha256[:NAME_DIGITS]}.h5"
+
+
+@dataclass(frozen=True)
+class SealedShard:
+    """A complete shard in memory: the entry for the manifest and the file's two parts."""
+
+    entry: ShardEntry
+    head: bytes
+    values: Array
+
+
+class ShardDraft:
+    """A shard being filled: its sentences are fixed, their vectors arrive in any order.
+
+    Parameters
+    ----------
+    sentences : sequence of Sentence
+        Distinct sentences in the order in which they will be stored.
+    dim, n_layers : int
+        Shape of the vectors: ``(n_tokens, dim)`` if ``n_layers`` is 1, else ``(n_tokens, n_layers, dim)``.
+    codec : Codec
+        How they will be stored.
+
+    Raises
+    ------
+    SentenceError
+        For a sentence that has no key.
+    StoreLimitError
+        For more than a shard may hold.
+    """
+
+    def __init__(self, sentences: Sequence[Sentence], *, dim: int, n_layers: int, codec: Codec) -> None:
+        self.sentences = list(sentences)
+        self.dim, self.n_layers, self.codec = dim, n_layers, codec
+        if len(self.sentences) > limits.MAX_SHARD_SENTENCES:
+            raise StoreLimitError(
+                f"a shard of {len(self.sentences):,} sentences exceeds {limits.MAX_SHARD_SENTENCES:,}: "
+                "choose smaller shards"
+            )
+        self._token_bytes = [keys.token_bytes(sentence) for sentence in self.sentences]
+        self.keys = [keys.key_of_bytes(tokens) for tokens in self._token_bytes]
+        self.offsets = np.zeros(len(self.sentences) + 1, "<u8")
+        np.cumsum([len(tokens) for tokens in self._token_bytes], out=self.offsets[1:])
+        self.n_tokens = int(self.offsets[-1])
+        shape = (self.n_tokens, dim) if n_layers == 1 else (self.n_tokens, n_layers, dim)
+        self._staged: Array = np.empty(shape, codec.staging_dtype)
+        self._filled = np.zeros(len(self.sentences), bool)
+        self._sampled: list[tuple[NDArray[np.intp], Floats]] = []
+
+    @property
+    def filled(self) -> NDArray[np.bool_]:
+        """Which sentences have their vectors, (n_sentences,) bool."""
+        return self._filled
+
+    def put(self, position: int, vectors: NDArray[np.floating]) -> None:
+        """Give a sentence its vectors.
+
+        Parameters
+        ----------
+        position : int
+            Of the sentence in the draft.
+        vectors : (n_tokens, dim) or (n_tokens, n_layers, dim) float
+
+        Raises
+        ------
+        StoreError
+            If the shape is not the sentence's, a value is not finite, or the codec cannot hold it.
+        """
+        start, stop = int(self.offsets[position]), int(self.offsets[position + 1])
+        target = self._staged[start:stop]
+        if vectors.shape != target.shape:
+            raise StoreError(
+                f"vectors of shape {vectors.shape} for sentence {position} of the shard, expected "
+                f"{target.shape}: {self._excerpt(position)}"
+            )
+        with np.errstate(over="ignore"):
+            target[...] = vectors
+        if not np.isfinite(target).all():
+            self._explain_not_finite(position, vectors)
+        rows = np.arange(-start % _MEASURE_EVERY, stop - start, _MEASURE_EVERY)
+        if len(rows):
+            self._sampled.append((start + rows, vectors[rows].astype(np.float32)))
+        self._filled[position] = True
+
+    def subset(self, positions: Sequence[int]) -> ShardDraft:
+        """Return a new draft with some of the sentences, vectors included."""
+        smaller = ShardDraft(
+            [self.sentences[p] for p in positions], dim=self.dim, n_layers=self.n_layers, codec=self.codec
+        )
+        for new, old in enumerate(positions):
+            if self._filled[old]:
+                rows = self._staged[int(self.offsets[old]) : int(self.offsets[old + 1])]
+                smaller.put(new, rows.astype(np.float32))
+        return smaller
+
+    def seal(self, fingerprint: str) -> SealedShard:
+        """Return the complete shard file in memory.
+
+        Raises
+        ------
+        StoreError
+            If there are no sentences, or some lack their vectors.
+        """
+        if not self.sentences:
+            raise StoreError("a shard needs at least one sentence")
+        if not self._filled.all():
+            position = int(np.argmin(self._filled))
+            raise StoreError(f"no vectors yet for {self._excerpt(position)}")
+        datasets = self.codec.seal(self._staged)
+        values = datasets.pop("values")
+        lengths = [len(token) for tokens in self._token_bytes for token in tokens]
+        token_offsets = np.zeros(self.n_tokens + 1, "<u8")
+        np.cumsum(lengths, out=token_offsets[1:])
+        datasets.update(
+            offsets=self.offsets,
+            keys=np.frombuffer(b"".join(self.keys), np.uint8).reshape(-1, KEY_BYTES),
+            checksums=checksums(self.offsets, values, datasets.get("scales")),
+            token_offsets=token_offsets,
+            tokens=np.frombuffer(b"".join(t for tokens in self._token_bytes for t in tokens), np.uint8),
+        )
+        head, extents = _lay_out(datasets, values, self.codec.name, fingerprint)
+        if len(head) + values.nbytes > limits.MAX_SHARD_BYTES:
+            raise StoreLimitError(f"a shard of {len(head) + values.nbytes:,} bytes exceeds the bound")
+        whole = hashlib.sha256(head)
+        head_digest = whole.copy().hexdigest()
+        whole.update(values.reshape(-1).view(np.uint8).data)
+        entry = ShardEntry(
+            sha256=whole.hexdigest(),
+            head_sha256=head_digest,
+            n_bytes=len(head) + values.nbytes,
+            n_sentences=len(self.sentences),
+            n_tokens=self.n_tokens,
+            codec=self.codec.name,
+            error=self._measured(values, datasets),
+            extents=extents,
+        )
+        return SealedShard(entry, head, values)
+
+    def _measured(self, values: Array, datasets: Mapping[str, Array]) -> CodecError:
+        if not self._sampled:
+            return CodecError()
+        rows = np.concatenate([rows for rows, _ in self._sampled])
+        original = np.concatenate([vectors for _, vectors in self._sampled])
+        scales = datasets.get("scales")
+        decoded = np.empty(original.shape, np.float32)
+        self.codec.decode_into(
+            decoded, values[rows], None if scales is None else scales[rows], datasets.get("norms")
+        )
+        return measure_error(original, decoded)
+
+    def _excerpt(self, position: int) -> str:
+        tokens = self.sentences[position]
+        return repr(" ".join(tokens[:8])) + (f" ... ({len(tokens)} tokens)" if len(tokens) > 8 else "")
+
+    def _explain_not_finite(self, position: int, vectors: NDArray[np.floating]) -> None:
+        broken = ~np.isfinite(vectors)
+        if broken.any():
+            token = int(np.argwhere(broken)[0][0])
+            raise StoreError(
+                f"the encoder returned NaN or infinity for token {token} "
+                f"({self.sentences[position][token]!r}) of {self._excerpt(position)}; try --precision float32"
+            )
+        raise StoreError(
+            f"codec {self.codec.name} cannot hold {float(np.abs(vectors).max()):.6g} in "
+            f"{self._excerpt(position)}: use --codec float32 or int8"
+        )
+
+
+def checksums(offsets: NDArray[np.uint64], values: Array, scales: Array | None) -> NDArray[np.uint64]:
+    """Return the XXH3-64 of each sentence's stored bytes, rows of values then scales; (n,) uint64."""
+    result = np.empty(len(offsets) - 1, "<u8")
+    bounds = offsets.tolist()
+    for i in range(len(bounds) - 1):
+        result[i] = checksum(
+            values[bounds[i] : bounds[i + 1]], None if scales is None else scales[bounds[i] : bounds[i + 1]]
+        )
+    return result
+
+
+def checksum(values: Array, scales: Array | None) -> int:
+    """Return the XXH3-64 of one sentence's stored bytes."""
+    if scales is None:
+        return xxhash.xxh3_64_intdigest(values.data)
+    digest = xxhash.xxh3_64(values.data)
+    digest.update(np.ascontiguousarray(scales).data)
+    return digest.intdigest()
+
+
+class _StructureSink:
+    """A file-like object that keeps what h5py writes and pretends the rest of the file exists."""
+
+    def __init__(self) -> None:
+        self.position = self.end = 0
+        self.pieces: dict[int, bytes] = {}
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.position = (0, self.position, self.end)[whence] + offset
+        return self.position
+
+    def tell(self) -> int:
+        return self.position
+
+    def write(self, data: Any) -> int:
+        piece = bytes(data)
+        self.pieces[self.position] = piece
+        self.position += len(piece)
+        self.end = max(self.end, self.position)
+        return len(piece)
+
+    def truncate(self, size: int | None = None) -> int:
+        self.end = self.position if size is None else size
+        return self.end
+
+    def flush(self) -> None:
+        pass
+
+    def read(self, size: int) -> bytes:
+        buffer = bytearray(size)
+        self.readinto(buffer)
+        return bytes(buffer)
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        view[:] = bytes(len(view))
+        for offset, piece in self.pieces.items():
+            start, stop = max(offset, self.position), min(offset + len(piece), self.position + len(view))
+            if start < stop:
+                view[start - self.position : stop - self.position] = piece[start - offset : stop - offset]
+        self.position += len(view)
+        return len(view)
+
+
+def _lay_out(
+    datasets: Mapping[str, Array], values: Array, codec: str, fingerprint: str
+) -> tuple[bytes, dict[str, Extent]]:
+    """Return the bytes before ``/values`` and where every dataset lies."""
+    sink = _StructureSink()
+    extents: dict[str, Extent] = {}
+    with h5py.File(
+        sink, "w", libver=("earliest", "v108"), alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT
+    ) as file:
+        # Fixed-length strings: variable-length ones need a heap, which is no place for a stranger's bytes.
+        file.attrs["format"] = np.bytes_(b"featurestore shard")
+        file.attrs["format_version"] = np.uint32(FORMAT_VERSION)
+        file.attrs["fingerprint"] = np.bytes_(fingerprint.encode())
+        file.attrs["codec"] = np.bytes_(codec.encode())
+        for name, array in sorted(datasets.items()):
+            identifier = _create_contiguous(file, name, array)
+            identifier.write(h5py.h5s.ALL, h5py.h5s.ALL, np.ascontiguousarray(array))
+            extents[name] = Extent(int(identifier.get_offset()), array.dtype.str, array.shape)
+        identifier = _create_contiguous(file, "values", values)
+        extents["values"] = Extent(int(identifier.get_offset()), values.dtype.str, values.shape)
+    start = extents["values"].offset
+    head = bytearray(start)
+    for offset, piece in sink.pieces.items():
+        if offset + len(piece) > start:
+            raise StoreError(
+                f"HDF5 put structure behind the values (offset {offset}): cannot lay out the shard"
+            )
+        head[offset : offset + len(piece)] = piece
+    if start % ALIGNMENT or sink.end != start + values.nbytes:
+        raise StoreError(f"HDF5 laid the shard out unexpectedly: values at {start}, file end {sink.end}")
+    return bytes(head), extents
+
+
+def _create_contiguous(file: h5py.File, name: str, array: Array) -> Any:
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_layout(h5py.h5d.CONTIGUOUS)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    plan.set_obj_track_times(False)
+    space = h5py.h5s.create_simple(array.shape)
+    return h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(array.dtype), space, plan)
+
+
+def inspect(path: Path) -> tuple[str, str, dict[str, Extent]]:
+    """Parse a shard's HDF5 structure by an allow-list, without touching any payload.
+
+    Returns
+    -------
+    fingerprint, codec : str
+    extents : dict of str to Extent
+
+    Raises
+    ------
+    DamagedStoreError
+        If the file is not HDF5 or holds anything a shard may not: links, groups, filters, chunks, external
+        or virtual storage, foreign types, extents outside the file.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            found = _inspect_open(path, file)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise DamagedStoreError(f"{path} is not a readable HDF5 shard: {error}") from error
+    return found
+
+
+def _inspect_open(path: Path, file: h5py.File) -> tuple[str, str, dict[str, Extent]]:
+    def refuse(what: str) -> DamagedStoreError:
+        return DamagedStoreError(f"{path} is not a shard of this format: {what}")
+
+    attributes: dict[str, Any] = {}
+    for name in ("format", "format_version", "fingerprint", "codec"):
+        if name not in file.attrs:
+            raise refuse(f"attribute {name!r} is missing")
+        attributes[name] = file.attrs[name]
+    if attributes["format"] != b"featurestore shard" or int(attributes["format_version"]) != FORMAT_VERSION:
+        raise refuse(f"format {attributes['format']!r}, version {attributes['format_version']!r}")
+    codec = get_codec(attributes["codec"].decode())
+    expected = {*STRUCTURE, "values"} | ({"scales", "norms"} if codec.name == "int8" else set())
+    if set(file.keys()) != expected:
+        raise refuse(f"datasets {sorted(file.keys())}, expected {sorted(expected)}")
+    n_bytes = path.stat().st_size
+    extents = {}
+    for name in sorted(expected):
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+            raise refuse(f"/{name} is a link to somewhere else")
+        dataset = file[name]
+        if not isinstance(dataset, h5py.Dataset):
+            raise refuse(f"/{name} is not a dataset")
+        plan = dataset.id.get_create_plist()
+        if plan.get_layout() != h5py.h5d.CONTIGUOUS or plan.get_nfilters() or plan.get_external_count():
+            raise refuse(f"/{name} is chunked, filtered, external or virtual")
+        if dataset.dtype.kind not in "iuf" or dataset.dtype.str[0] == ">":
+            raise refuse(f"/{name} has type {dataset.dtype}")
+        offset = dataset.id.get_offset()
+        if offset is None:
+            raise refuse(f"/{name} has no bytes in this file")
+        extents[name] = Extent(int(offset), dataset.dtype.str, dataset.shape)
+        if extents[name].offset + extents[name].n_bytes > n_bytes:
+            raise refuse(f"/{name} ends behind the end of the file ({n_bytes:,} bytes)")
+    return attributes["fingerprint"].decode(), codec.name, extents
+
+
+def check_extents(
+    extents: Mapping[str, Extent], n_sentences: int, n_tokens: int, n_bytes: int, codec: str
+) -> str:
+    """Return what is wrong with a shard's extents as a manifest states them, or an empty string."""
+    values = extents.get("values")
+    if values is None or len(values.shape) not in (2, 3):
+        return "no values of two or three dimensions"
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {
+        "offsets": ("<u8", (n_sentences + 1,)),
+        "keys": ("|u1", (n_sentences, KEY_BYTES)),
+        "checksums": ("<u8", (n_sentences,)),
+        "token_offsets": ("<u8", (n_tokens + 1,)),
+        "tokens": ("|u1", extents["tokens"].shape if "tokens" in extents else (0,)),
+        "values": (get_codec(codec).value_dtype.str, (n_tokens, *values.shape[1:])),
+    }
+    if codec == "int8":
+        expected["scales"] = ("<f4", (n_tokens, *values.shape[1:-1]))
+        expected["norms"] = ("<f4", values.shape[1:])
+    if set(extents) != set(expected):
+        return f"datasets {sorted(extents)}, expected {sorted(expected)}"
+    for name, (dtype, shape) in expected.items():
+        extent = extents[name]
+        if (extent.dtype, extent.shape) != (dtype, shape):
+            return f"/{name} is {extent.dtype} {extent.shape}, expected {dtype} {shape}"
+        if min(extent.shape, default=0) < 0 or extent.offset < 0 or extent.offset + extent.n_bytes > n_bytes:
+            return f"/{name} lies outside the file"
+        if name != "values" and extent.offset + extent.n_bytes > values.offset:
+            return f"/{name} lies behind the values"
+    if len(extents["tokens"].shape) != 1 or values.offset + values.n_bytes != n_bytes:
+        return "the values do not end the file"
+    return ""
+
+
+def require_sentence(tokens: Sequence[str]) -> Sentence:
+    """Return the tokens as a sentence, checked.
+
+    Raises
+    ------
+    SentenceError
+        See :func:`featurestore.keys.token_bytes`.
+    """
+    keys.token_bytes(tokens)
+    if not isinstance(tokens, (tuple, list)):
+        raise SentenceError(f"a sentence is a list or tuple of tokens, not a {type(tokens).__name__}")
+    return tuple(tokens)

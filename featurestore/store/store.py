@@ -1,0 +1,370 @@
+"""A store: one directory, one recipe, many sentences; opened at a snapshot and read from any process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore import limits
+from featurestore.errors import DamagedStoreError, MissingSentencesError, StoreLimitError, UsageError
+from featurestore.keys import Sentence, sentence_key
+from featurestore.recipe import Recipe
+from featurestore.store.codec import DEFAULT_CODEC, CodecError, Floats, get_codec
+from featurestore.store.filesystem import LOCAL, FileSystem
+from featurestore.store.index import Index, Locations, keys_array, load_index
+from featurestore.store.manifest import (
+    INDEX,
+    MANIFESTS,
+    SHARDS,
+    TMP,
+    Commit,
+    Manifest,
+    list_numbers,
+    publish,
+    read_manifest,
+)
+from featurestore.store.reader import Access, Check, ShardReader
+
+if TYPE_CHECKING:
+    from featurestore.store.writer import WriteSession
+
+logger = logging.getLogger(__name__)
+
+
+class Store:
+    """A snapshot of a store, for reading; :meth:`write` adds to it.
+
+    Open one with :meth:`open`, make one with :meth:`create`. It can be pickled and used after ``fork``:
+    nothing but memory maps is held open, and another process opens its own.
+
+    Parameters
+    ----------
+    path : Path
+    manifest : Manifest
+        The snapshot.
+    access : {"mmap", "pread"}
+        How bytes are read: see :class:`~featurestore.store.reader.ShardReader`.
+    check : {"first", "always", "never"}
+        When a sentence's checksum is compared.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        *,
+        access: Access = "mmap",
+        check: Check = "first",
+        filesystem: FileSystem = LOCAL,
+    ) -> None:
+        self.path, self.manifest, self.filesystem = path, manifest, filesystem
+        self._access, self._check = access, check
+        self._readers: list[ShardReader | None] = [None] * len(manifest.shards)
+        self._index: Index | None = None
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        snapshot: int | None = None,
+        access: Access = "mmap",
+        check: Check = "first",
+        filesystem: FileSystem = LOCAL,
+    ) -> Store:
+        """Open a store at its latest commit, or at an earlier one.
+
+        Raises
+        ------
+        NotAStoreError
+            If the path does not exist or is not a store.
+        FormatVersionError
+            If a newer featurestore wrote it.
+        DamagedStoreError
+            If the manifest is not what was committed.
+        """
+        path = Path(path)
+        return cls(path, read_manifest(path, snapshot), access=access, check=check, filesystem=filesystem)
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        recipe: Recipe,
+        dim: int,
+        n_layers: int = 1,
+        encoder: str = "",
+        codec: str = DEFAULT_CODEC,
+        shard_bytes: int = limits.DEFAULT_SHARD_BYTES,
+        filesystem: FileSystem = LOCAL,
+    ) -> Store:
+        """Make an empty store.
+
+        Parameters
+        ----------
+        path : str or Path
+            A directory that does not exist, or is empty.
+        recipe : Recipe
+            Of the vectors to come.
+        dim, n_layers : int
+            Their shape: ``(n_tokens, dim)`` if ``n_layers`` is 1, else ``(n_tokens, n_layers, dim)``.
+        encoder : str
+            Specification that loads the encoder again.
+        codec : {"float16", "float32", "int8"}
+        shard_bytes : int
+            Bytes of vectors at which a shard is full.
+
+        Raises
+        ------
+        UsageError
+            If something else lies at the path, or another process just made a store there.
+        StoreWriteError
+            If the disk is full or read-only.
+        """
+        path = Path(path)
+        get_codec(codec)
+        if not (0 < dim <= limits.MAX_DIM and 0 < n_layers <= limits.MAX_LAYERS):
+            raise StoreLimitError(
+                f"vectors of {n_layers} x {dim} exceed the bounds {limits.MAX_LAYERS} x {limits.MAX_DIM}"
+            )
+        if not 0 < shard_bytes <= limits.MAX_SHARD_BYTES:
+            raise UsageError(
+                f"a shard size of {shard_bytes:,} bytes is not between 1 and {limits.MAX_SHARD_BYTES:,}"
+            )
+        if path.exists() and (
+            not path.is_dir() or any(p.name not in (MANIFESTS, SHARDS, INDEX, TMP) for p in path.iterdir())
+        ):
+            raise UsageError(
+                f"cannot make a store at {path}: something else is there; choose a new directory"
+            )
+        for name in (MANIFESTS, SHARDS, INDEX, TMP):
+            filesystem.make_directory(path / name)
+        filesystem.sync_directory(path)
+        manifest = Manifest(
+            number=1, recipe=recipe, encoder=encoder, dim=dim, n_layers=n_layers, codec=codec,
+            shard_bytes=shard_bytes, commit=commit_note(),
+        )  # fmt: skip
+        if not publish(path, manifest, filesystem):
+            raise UsageError(f"there is already a store at {path}: open it, or choose another directory")
+        return cls(path, manifest, filesystem=filesystem)
+
+    @staticmethod
+    def exists(path: str | Path) -> bool:
+        """Return whether a store lies at a path."""
+        directory = Path(path) / MANIFESTS
+        return directory.is_dir() and any(directory.iterdir())
+
+    def __repr__(self) -> str:
+        return (
+            f"Store({str(self.path)!r}, snapshot {self.snapshot}: {len(self):,} sentences, "
+            f"{self.n_tokens:,} tokens, {self.manifest.n_layers} x {self.dim}, {self.manifest.codec})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Maps and arrays stay behind: the other process opens its own.
+        return {**self.__dict__, "_readers": [None] * len(self._readers), "_index": None}
+
+    @property
+    def snapshot(self) -> int:
+        """Number of the commit this store was opened at."""
+        return self.manifest.number
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the vectors were made with."""
+        return self.manifest.recipe
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the recipe, 64 hexadecimal digits."""
+        return self.manifest.recipe.fingerprint
+
+    @property
+    def encoder(self) -> str:
+        """Specification that loads the encoder again."""
+        return self.manifest.encoder
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self.manifest.dim
+
+    @property
+    def n_layers(self) -> int:
+        """Layers kept apart."""
+        return self.manifest.n_layers
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens stored."""
+        return self.manifest.n_tokens
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all shards."""
+        return self.manifest.n_bytes
+
+    @property
+    def codec_error(self) -> CodecError:
+        """What the codecs lost, added up over all shards."""
+        return sum((shard.error for shard in self.manifest.shards), CodecError())
+
+    def __len__(self) -> int:
+        return self.manifest.n_sentences
+
+    def vector_shape(self, n_tokens: int) -> tuple[int, ...]:
+        """Return the shape of a sentence's vectors."""
+        return (n_tokens, self.dim) if self.n_layers == 1 else (n_tokens, self.n_layers, self.dim)
+
+    @property
+    def index(self) -> Index:
+        """Sorted keys of all sentences; read, extended or rebuilt when first used."""
+        if self._index is None:
+            self._index = load_index(
+                self.path / INDEX,
+                [shard.name for shard in self.manifest.shards],
+                lambda number: self.reader(number).keys,
+                filesystem=self.filesystem,
+            )
+        return self._index
+
+    def reader(self, shard: int) -> ShardReader:
+        """Return the open shard of a number in the manifest.
+
+        Raises
+        ------
+        DamagedStoreError
+            If it is missing or not what was committed.
+        """
+        reader = self._readers[shard]
+        if reader is None:
+            entry = self.manifest.shards[shard]
+            reader = ShardReader(
+                self.path / SHARDS / entry.name, entry, access=self._access, check=self._check
+            )
+            shape = reader.entry.extents["values"].shape[1:]
+            if shape != self.vector_shape(0)[1:]:
+                raise DamagedStoreError(
+                    f"shard {reader.path} holds vectors of shape {shape}, "
+                    f"the store of {self.vector_shape(0)[1:]}"
+                )
+            self._readers[shard] = reader
+        return reader
+
+    def locate(self, keys: Iterable[bytes] | NDArray[np.uint8]) -> Locations:
+        """Find sentences by key.
+
+        Parameters
+        ----------
+        keys : iterable of bytes, or (n, 16) uint8
+        """
+        return self.index.locate(keys if isinstance(keys, np.ndarray) else keys_array(keys))
+
+    def lengths(self, locations: Locations) -> NDArray[np.int64]:
+        """Return the number of tokens of each located sentence, 0 where it is missing; (n,) int64."""
+        result = np.zeros(len(locations), np.int64)
+        for shard in np.unique(locations.shard[locations.found]):
+            here = np.flatnonzero(locations.shard == shard)
+            offsets = self.reader(int(shard)).offsets
+            rows = locations.row[here]
+            result[here] = offsets[rows + 1] - offsets[rows]
+        return result
+
+    def __contains__(self, tokens: Sequence[str]) -> bool:
+        return bool(self.locate([sentence_key(tokens)]).found[0])
+
+    def get(self, tokens: Sequence[str]) -> Floats:
+        """Return the vectors of a sentence.
+
+        Returns
+        -------
+        (n_tokens, dim) or (n_tokens, n_layers, dim) float32
+
+        Raises
+        ------
+        MissingSentencesError
+            If the sentence is not in the store.
+        DamagedStoreError
+            If its bytes are not those that were committed.
+        """
+        return self.get_many([tokens])[0]
+
+    def get_many(self, sentences: Iterable[Sequence[str]]) -> list[Floats]:
+        """Return the vectors of several sentences, in their order; as :meth:`get`."""
+        wanted = [tuple(tokens) if not isinstance(tokens, str) else tokens for tokens in sentences]
+        keys = [sentence_key(tokens) for tokens in wanted]
+        locations = self.locate(keys)
+        if not locations.found.all():
+            missing = np.flatnonzero(~locations.found)
+            shown = "".join(f"\n  {' '.join(wanted[i][:12])}" for i in missing[:3])
+            raise MissingSentencesError(
+                f"{len(missing):,} of {len(wanted):,} sentences are not in {self.path}; the first:{shown}\n"
+                f"Add them: featurestore extract CORPUS --store {self.path}"
+            )
+        return [
+            self._checked(shard, row, key).read(row)
+            for shard, row, key in zip(locations.shard.tolist(), locations.row.tolist(), keys, strict=True)
+        ]
+
+    def get_by_key(self, key: bytes) -> Floats:
+        """Return the vectors of the sentence with a key; as :meth:`get`."""
+        locations = self.locate([key])
+        if not locations.found[0]:
+            raise MissingSentencesError(f"no sentence with key {key.hex()} in {self.path}")
+        row = int(locations.row[0])
+        return self._checked(int(locations.shard[0]), row, key).read(row)
+
+    def sentences(self) -> Iterator[tuple[int, int, Sentence]]:
+        """Iterate over (shard, row, tokens) in stored order, without reading vectors."""
+        for shard in range(len(self.manifest.shards)):
+            reader = self.reader(shard)
+            for row in range(len(reader)):
+                yield shard, row, reader.tokens(row)
+
+    def __iter__(self) -> Iterator[tuple[Sentence, Floats]]:
+        """Iterate over (tokens, vectors) in stored order."""
+        for shard, row, tokens in self.sentences():
+            yield tokens, self.reader(shard).read(row)
+
+    def write(self, *, codec: str | None = None) -> WriteSession:
+        """Return a session that adds sentences; use it as a context manager.
+
+        Parameters
+        ----------
+        codec : str, optional
+            For the shards of this session; by default the store's.
+        """
+        from featurestore.store.writer import WriteSession
+
+        return WriteSession(self, codec=codec)
+
+    def refreshed(self) -> Store:
+        """Return the store at its latest commit."""
+        if list_numbers(self.path)[-1] == self.snapshot:
+            return self
+        return Store.open(self.path, access=self._access, check=self._check, filesystem=self.filesystem)
+
+    def _checked(self, shard: int, row: int, key: bytes) -> ShardReader:
+        """Return the reader of a shard after making sure that the index told the truth."""
+        reader = self.reader(shard)
+        if row >= len(reader) or reader.key(row) != key:
+            raise DamagedStoreError(
+                f"the index of {self.path} points to the wrong sentence: delete {self.path / INDEX} (it is "
+                "derived and will be rebuilt)"
+            )
+        return reader
+
+
+def commit_note(device: str = "", tokens_per_second: float = 0.0) -> Commit:
+    """Return who is committing, now."""
+    from featurestore import __version__
+
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Commit(now, f"featurestore {__version__}", device, round(tokens_per_second, 3))

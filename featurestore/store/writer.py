@@ -1,0 +1,221 @@
+"""Writing sessions: sentences and vectors in, shards sealed, synced, linked and committed."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import StoreError
+from featurestore.keys import Sentence, sentence_key
+from featurestore.store.codec import get_codec
+from featurestore.store.filesystem import temporary_name
+from featurestore.store.index import KeySet, keys_array
+from featurestore.store.manifest import (
+    SHARDS,
+    TMP,
+    Commit,
+    Manifest,
+    following,
+    list_numbers,
+    publish,
+    read_manifest,
+)
+from featurestore.store.shard import SealedShard, ShardDraft, require_sentence
+from featurestore.store.store import Store, commit_note
+
+logger = logging.getLogger(__name__)
+
+
+class WriteSession:
+    """Adds sentences to a store; other sessions may add to it at the same time.
+
+    Either fill whole drafts (:meth:`draft`, then :meth:`commit`), or :meth:`add` one sentence after the other
+    and let the session make shards. Leaving the context commits what was added.
+
+    Parameters
+    ----------
+    store : Store
+    codec : str, optional
+        By default the store's.
+    """
+
+    def __init__(self, store: Store, *, codec: str | None = None) -> None:
+        self.store = store
+        self.manifest: Manifest = store.manifest
+        self._codec = get_codec(codec or store.manifest.codec)
+        self._filesystem = store.filesystem
+        self._since_opening = KeySet()
+        self._pending: dict[bytes, tuple[Sentence, NDArray[np.floating]]] = {}
+        self._pending_bytes = 0
+        for directory in (SHARDS, TMP):
+            self._filesystem.make_directory(store.path / directory)
+        self._filesystem.remove_abandoned(store.path / TMP)
+
+    def __enter__(self) -> WriteSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A vector that was added is right whatever went wrong after it, so it is kept; unless storing failed.
+        if not isinstance(error, StoreError):
+            self.flush()
+            self.close()
+
+    @property
+    def tokens_per_shard(self) -> int:
+        """Tokens at which a shard is full."""
+        return max(
+            1, self.manifest.shard_bytes // self._codec.bytes_per_token(self.store.n_layers, self.store.dim)
+        )
+
+    def stored(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Return which (n, 16) uint8 keys are committed, by anyone this session knows of; (n,) bool."""
+        return self.store.locate(keys).found | self._since_opening.contains(keys)
+
+    def draft(self, sentences: Sequence[Sentence]) -> ShardDraft:
+        """Return an empty shard for distinct sentences; fill it, then :meth:`commit` it."""
+        return ShardDraft(sentences, dim=self.store.dim, n_layers=self.store.n_layers, codec=self._codec)
+
+    def add(self, tokens: Sequence[str], vectors: NDArray[np.floating]) -> bool:
+        """Add a sentence; a full shard is committed at once.
+
+        Parameters
+        ----------
+        tokens : sequence of str
+        vectors : (n_tokens, dim) or (n_tokens, n_layers, dim) float
+
+        Returns
+        -------
+        bool
+            False if the sentence was there already: what is stored stays.
+
+        Raises
+        ------
+        SentenceError
+            If the sentence has no key.
+        StoreError
+            If the vectors have another shape, are not finite, or cannot be written.
+        """
+        sentence = require_sentence(tokens)
+        expected = self.store.vector_shape(len(sentence))
+        if vectors.shape != expected:
+            raise StoreError(
+                f"vectors of shape {vectors.shape}, expected {expected}, for {' '.join(sentence[:8])!r}"
+            )
+        key = sentence_key(sentence)
+        if key in self._pending or bool(self.stored(keys_array([key]))[0]):
+            return False
+        self._pending[key] = (sentence, np.array(vectors))
+        self._pending_bytes += len(sentence) * self._codec.bytes_per_token(
+            self.store.n_layers, self.store.dim
+        )
+        if self._pending_bytes >= self.manifest.shard_bytes:
+            self.flush()
+        return True
+
+    def flush(self) -> None:
+        """Commit what was added so far."""
+        if self._pending:
+            # Taken away first: if committing fails, leaving the context must not try the same again.
+            entries, self._pending, self._pending_bytes = list(self._pending.values()), {}, 0
+            draft = self.draft([sentence for sentence, _ in entries])
+            for position, (_, vectors) in enumerate(entries):
+                draft.put(position, vectors)
+            self.commit(draft)
+
+    def commit(self, draft: ShardDraft, *, device: str = "", tokens_per_second: float = 0.0) -> int:
+        """Publish a full draft as a shard and a new snapshot.
+
+        If other writers committed meanwhile, their sentences are left out of this shard, and the commit
+        follows theirs.
+
+        Returns
+        -------
+        int
+            Sentences that this commit added.
+
+        Raises
+        ------
+        RecipeMismatchError
+            If the store was replaced by one of another recipe.
+        StoreWriteError
+            If the disk is full or failing. Nothing is half-written, and earlier commits stand.
+        """
+        sealed: SealedShard | None = None
+        while True:
+            self._catch_up()
+            known = self.stored(keys_array(draft.keys))
+            if known.any():
+                draft, sealed = draft.subset(np.flatnonzero(~known).tolist()), None
+            if not draft.sentences:
+                return 0
+            if sealed is None:
+                sealed = draft.seal(self.store.fingerprint)
+                self._place(sealed)
+            note: Commit = commit_note(device, tokens_per_second)
+            manifest = following(self.manifest, (sealed.entry,), note, self._codec.name)
+            if publish(self.store.path, manifest, self._filesystem):
+                break
+            logger.info("another writer took snapshot %d; following it", manifest.number)
+        self.manifest = manifest
+        self._since_opening.add(keys_array(draft.keys))
+        return len(draft.sentences)
+
+    def close(self) -> None:
+        """Bring the index up to date for the next reader."""
+        if self.manifest.number != self.store.manifest.number:
+            self.store = self.store.refreshed()
+            self.manifest = self.store.manifest
+            self._since_opening = KeySet()
+        _ = self.store.index
+
+    def _catch_up(self) -> None:
+        """Take in what others committed since this session last looked."""
+        if list_numbers(self.store.path)[-1] == self.manifest.number:
+            return
+        latest = read_manifest(self.store.path)
+        latest.recipe.require_equal(
+            self.store.recipe,
+            where=f"store {self.store.path}",
+            remedy="Use a store of its own for each recipe.",
+        )
+        known = {shard.name for shard in self.manifest.shards}
+        view = Store(self.store.path, latest, filesystem=self._filesystem)
+        for number, shard in enumerate(latest.shards):
+            if shard.name not in known:
+                self._since_opening.add(view.reader(number).keys)
+        self.manifest = latest
+
+    def _place(self, sealed: SealedShard) -> None:
+        """Put a shard's file under its name: complete, synced, never over a sound one."""
+        temporary = self.store.path / TMP / temporary_name(".h5")
+        target = self.store.path / SHARDS / sealed.entry.name
+        self._filesystem.write_new(temporary, [sealed.head, sealed.values])
+        try:
+            # The name is the hash, so a file of that name is this shard, or was damaged since.
+            if not self._filesystem.link_new(temporary, target) and _sha256(target) != sealed.entry.sha256:
+                logger.warning("replacing the damaged file %s", target)
+                self._filesystem.replace(temporary, target)
+        finally:
+            self._filesystem.remove(temporary)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(8 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def add_all(store: Store, pairs: Iterable[tuple[Sequence[str], NDArray[np.floating]]]) -> int:
+    """Add many (tokens, vectors) pairs in one session; return how many were new."""
+    with store.write() as session:
+        return sum(session.add(tokens, vectors) for tokens, vectors in pairs)
