@@ -1,0 +1,251 @@
+"""Corpora: a file, standard input or a list of sentences as a re-iterable stream of examples."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+
+from featurestore import limits
+from featurestore.corpora.example import Example
+from featurestore.corpora.formats import format_of, make_reader
+from featurestore.corpora.lines import read_lines
+from featurestore.corpora.options import ReadOptions
+from featurestore.corpora.source import Source
+from featurestore.errors import CorpusChangedError, CorpusError, SentenceError, UsageError
+from featurestore.keys import token_bytes
+
+
+class Corpus(ABC):
+    """A stream of examples that can be read again; made by :func:`open_corpus`.
+
+    Attributes
+    ----------
+    path : str
+        The file as given (``-`` for standard input), or the name of a corpus in memory.
+    format : str
+        The name of its format, ``memory`` for a corpus in memory.
+    """
+
+    path: str
+    format: str
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Example]:
+        """Yield the examples in the order of the file."""
+
+    @abstractmethod
+    def check_unchanged(self) -> None:
+        """Raise CorpusChangedError if the latest complete pass read other bytes than the first."""
+
+    @property
+    @abstractmethod
+    def bytes_read(self) -> int:
+        """How much of ``n_bytes`` the latest pass has read."""
+
+    @property
+    @abstractmethod
+    def n_bytes(self) -> int | None:
+        """Size of the file on disk (compressed, for gzip); None where it is not known (yet)."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path!r} ({self.format})>"
+
+
+class FileCorpus(Corpus):
+    """A corpus read from a file or standard input, a few lines at a time.
+
+    Iterating raises :class:`CorpusError` (or its subclass :class:`LabelError`) for what is wrong in the
+    file, after the examples before it; at the end also if the file held no sentence.
+
+    Parameters
+    ----------
+    options : ReadOptions
+        The file and how to read it.
+    format_name : str
+        One of the names of :mod:`featurestore.corpora.formats`.
+
+    Raises
+    ------
+    CorpusError
+        If there is no such file, or it may not be read.
+    UsageError
+        If the options make no sense for the format.
+    """
+
+    def __init__(self, options: ReadOptions, format_name: str) -> None:
+        self.path = options.path
+        self.format = format_name
+        self._reader = make_reader(format_name, options)
+        self._source = Source(options.path)
+        self._first_digest: bytes | None = None
+        self._latest_digest: bytes | None = None
+
+    def __iter__(self) -> Iterator[Example]:
+        digest = hashlib.blake2b(digest_size=16)
+        n_sentences = 0
+        with closing(self._source.chunks(digest)) as chunks:
+            for example in self._reader(read_lines(chunks, self.path)):
+                _check_size(example)
+                n_sentences += 1
+                yield example
+        self._latest_digest = digest.digest()
+        if self._first_digest is None:
+            self._first_digest = self._latest_digest
+        if not n_sentences:
+            raise CorpusError(
+                f"no sentences in the file, read as {self.format}: is it empty, or of another format?",
+                path=self.path,
+            )
+
+    def check_unchanged(self) -> None:
+        """Compare the latest complete pass over the file with the first one.
+
+        Raises
+        ------
+        CorpusChangedError
+            If they read different bytes (for gzip: different uncompressed bytes).
+        """
+        if self._latest_digest != self._first_digest:
+            raise CorpusChangedError(
+                "the file changed between two passes over it: leave it alone while it is read, and run again",
+                path=self.path,
+            )
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the file read by the latest pass (compressed bytes, for gzip)."""
+        return self._source.bytes_read
+
+    @property
+    def n_bytes(self) -> int | None:
+        """Size of the file on disk; None for standard input or a pipe before the first pass."""
+        return self._source.n_bytes
+
+
+class _MemoryCorpus(Corpus):
+    format = "memory"
+
+    def __init__(self, examples: Sequence[Example], name: str) -> None:
+        self.path = name
+        self._examples = tuple(examples)
+
+    def __iter__(self) -> Iterator[Example]:
+        return iter(self._examples)
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def check_unchanged(self) -> None:
+        """Do nothing: the examples were copied and cannot change."""
+
+    @property
+    def bytes_read(self) -> int:
+        return 0
+
+    @property
+    def n_bytes(self) -> None:
+        return None
+
+
+def open_corpus(
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    text_column: str | None = None,
+    label: str | None = None,
+    tokenize: bool = False,
+) -> Corpus:
+    """Open a file of sentences; it is read when the corpus is iterated.
+
+    Files are UTF-8 (a byte order mark and CRLF line ends are accepted) and may be gzip.
+
+    Parameters
+    ----------
+    path : str or path
+        The file, or ``-`` for standard input, which is kept in a temporary file to be readable again.
+    format : str, optional
+        ``text``, ``conll``, ``conllu``, ``csv``, ``tsv`` or ``jsonl``; by default what the file name's
+        extension means, and ``text`` for standard input.
+    text_column : str, optional
+        Where the text or tokens are: a column's name (CSV, TSV, CoNLL-U, JSON field) or its 1-based number
+        (CoNLL, CoNLL-U).
+    label : str, optional
+        Where the labels are, in the same way; for CoNLL also ``last``, for CoNLL-U also ``feats.KEY`` and
+        ``misc.KEY``. Without it no labels are read.
+    tokenize : bool
+        Tokenise raw text by :mod:`featurestore.corpora.tokenizer`. Otherwise a text's tokens are what
+        whitespace separates.
+
+    Returns
+    -------
+    Corpus
+        Iterating it yields :class:`~featurestore.corpora.example.Example` objects in file order.
+
+    Raises
+    ------
+    UsageError
+        If the format is unknown or the options make no sense for it.
+    CorpusError
+        If there is no such file, or it may not be read.
+    """
+    name = os.fspath(path)
+    if not isinstance(name, str):
+        raise UsageError(f"a corpus path is a str or a Path, not {type(name).__name__}: {name!r}")
+    options = ReadOptions(name, text_column=text_column, label=label, tokenize=tokenize)
+    return FileCorpus(options, format_of(name, format))
+
+
+def corpus_from_sentences(sentences: Iterable[Sequence[str] | Example], name: str = "(memory)") -> Corpus:
+    """Make a corpus of sentences that are in memory already.
+
+    Parameters
+    ----------
+    sentences : iterable of sequences of str, or of Example
+        They are copied, so that later changes to the lists do not matter.
+    name : str
+        What messages call the corpus.
+
+    Returns
+    -------
+    Corpus
+        A corpus that is in memory as a whole. It may be empty.
+
+    Raises
+    ------
+    SentenceError
+        If one of them is not a sentence, naming its position.
+    """
+    examples = []
+    for position, sentence in enumerate(sentences):
+        tokens = sentence.tokens if isinstance(sentence, Example) else sentence
+        try:
+            token_bytes(tokens)
+        except SentenceError as error:
+            raise SentenceError(f"{name}, sentence {position}: {error}") from error
+        examples.append(sentence if isinstance(sentence, Example) else Example(tuple(tokens)))
+    return _MemoryCorpus(examples, name)
+
+
+def _check_size(example: Example) -> None:
+    """Refuse here, with the place, what could not be keyed or stored later."""
+    n_tokens = len(example.tokens)
+    if n_tokens > limits.MAX_SENTENCE_TOKENS:
+        raise CorpusError(
+            f"the sentence has {n_tokens:,} tokens, over the bound of {limits.MAX_SENTENCE_TOKENS:,}: "
+            "are the sentences separated?",
+            path=example.path,
+            line=example.line,
+        )
+    # No character takes more than four bytes.
+    if max(map(len, example.tokens)) * 4 <= limits.MAX_TOKEN_BYTES:
+        return
+    longest = max(len(token.encode("utf-8", "surrogatepass")) for token in example.tokens)
+    if longest > limits.MAX_TOKEN_BYTES:
+        raise CorpusError(
+            f"a token has {longest:,} bytes, over the bound of {limits.MAX_TOKEN_BYTES:,}: is this text?",
+            path=example.path,
+            line=example.line,
+        )

@@ -1,0 +1,73 @@
+"""The corpus formats: their names, the file names that mean them, their readers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from featurestore.corpora.conll import conll_reader
+from featurestore.corpora.conllu import conllu_reader
+from featurestore.corpora.jsonl import jsonl_reader
+from featurestore.corpora.options import Reader, ReadOptions
+from featurestore.corpora.source import STDIN
+from featurestore.corpora.tables import csv_reader, tsv_reader
+from featurestore.corpora.text import text_reader
+from featurestore.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    make_reader: Callable[[ReadOptions], Reader]
+    extensions: tuple[str, ...]
+
+
+_FORMATS = {
+    "text": _Format(text_reader, (".txt", ".text", ".tok")),
+    "conll": _Format(conll_reader, (".conll", ".conllup", ".bio", ".iob", ".iob2")),
+    "conllu": _Format(conllu_reader, (".conllu",)),
+    "csv": _Format(csv_reader, (".csv",)),
+    "tsv": _Format(tsv_reader, (".tsv",)),
+    "jsonl": _Format(jsonl_reader, (".jsonl", ".ndjson")),
+}
+
+FORMAT_NAMES = tuple(_FORMATS)
+
+
+def format_of(path: str, asked: str | None) -> str:
+    """Return the name of a file's format.
+
+    Parameters
+    ----------
+    path : str
+        The file; ``.gz`` at its end is ignored. Standard input is plain text.
+    asked : str or None
+        The format the caller names, which goes before the file name's.
+
+    Raises
+    ------
+    UsageError
+        If there is no such format, or the file name tells none.
+    """
+    if asked is not None:
+        if asked not in _FORMATS:
+            raise UsageError(f"no corpus format {asked!r}: expected one of {', '.join(FORMAT_NAMES)}")
+        return asked
+    if path == STDIN:
+        return "text"
+    name = path.lower().removesuffix(".gz")
+    for format_name, format_ in _FORMATS.items():
+        if name.endswith(format_.extensions):
+            return format_name
+    known = ", ".join(f"{name} ({' '.join(format_.extensions)})" for name, format_ in _FORMATS.items())
+    raise UsageError(f"{path}: the file name does not tell its format: name one with --format: {known}")
+
+
+def make_reader(format_name: str, options: ReadOptions) -> Reader:
+    """Return the reader of a format.
+
+    Raises
+    ------
+    UsageError
+        If the options make no sense for the format.
+    """
+    return _FORMATS[format_name].make_reader(options)

@@ -1,0 +1,164 @@
+"""The bytes of a corpus: a file, gzip or not, or standard input, readable as often as one likes.
+
+A gzip file is known by its ``.gz`` name or by its first two bytes (which no UTF-8 text can start with).
+What cannot be read twice (standard input, pipes) is first copied to an unnamed temporary file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import weakref
+import zlib
+from collections.abc import Generator
+from typing import IO, TYPE_CHECKING
+
+from featurestore import limits
+from featurestore.errors import CorpusError
+
+if TYPE_CHECKING:
+    from hashlib import blake2b
+
+STDIN = "-"
+_CHUNK_BYTES = 256 << 10
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class _SpoolView(io.RawIOBase):
+    """Reads an open temporary file from its start, leaving the file's own position to other readers."""
+
+    def __init__(self, spool: IO[bytes]) -> None:
+        self._descriptor = spool.fileno()
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = os.pread(self._descriptor, len(buffer), self._position)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+class Source:
+    """The bytes behind a path.
+
+    Parameters
+    ----------
+    path : str
+        A file, or ``-`` for standard input.
+
+    Attributes
+    ----------
+    path : str
+        As given.
+    bytes_read : int
+        Bytes of the file read by the latest pass (compressed bytes for gzip).
+    n_bytes : int or None
+        Size of the file on disk; None for standard input or a pipe not yet read.
+
+    Raises
+    ------
+    CorpusError
+        If there is no such file, or it is a directory or may not be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.bytes_read = 0
+        self.n_bytes: int | None = None
+        self._spool: IO[bytes] | None = None
+        self._seekable = False
+        if path == STDIN:
+            return
+        # Found out now rather than after an encoder was loaded for a file that is not there.
+        try:
+            status = os.stat(path)
+            self._seekable = stat.S_ISREG(status.st_mode)
+            if stat.S_ISDIR(status.st_mode):
+                raise CorpusError("is a directory: give the files in it one by one", path=path)
+            if self._seekable:
+                self.n_bytes = status.st_size
+                with open(path, "rb"):
+                    pass
+        except (OSError, ValueError) as error:
+            raise _cannot_read(path, error) from error
+
+    def chunks(self, digest: blake2b) -> Generator[bytes, None, None]:
+        """Yield the uncompressed bytes from the start, in pieces of bounded size.
+
+        Parameters
+        ----------
+        digest : blake2b
+            Updated with every piece.
+
+        Raises
+        ------
+        CorpusError
+            If the file cannot be read, or is not sound gzip.
+        """
+        # No piece may be longer than the longest line: lines.py relies on it.
+        size = min(_CHUNK_BYTES, limits.MAX_LINE_BYTES)
+        self.bytes_read = 0
+        compressed = False
+        try:
+            with self._open() as raw, io.BufferedReader(raw, _CHUNK_BYTES) as buffered:
+                compressed = self.path.lower().endswith(".gz") or buffered.peek(2)[:2] == _GZIP_MAGIC
+                stream = gzip.GzipFile(fileobj=buffered) if compressed else buffered
+                while chunk := stream.read(size):
+                    self.bytes_read = raw.tell()
+                    digest.update(chunk)
+                    yield chunk
+                self.bytes_read = raw.tell()
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise CorpusError(
+                f"is not sound gzip ({error}): check it with `gzip -t`, or drop .gz from its name",
+                path=self.path,
+            ) from error
+        except EOFError as error:
+            raise CorpusError(
+                "the gzip data ends too early (a truncated file): copy or download it again", path=self.path
+            ) from error
+        except OSError as error:
+            raise _cannot_read(self.path, error) from error
+
+    def _open(self) -> io.RawIOBase:
+        if self._seekable:
+            raw = io.FileIO(self.path, "rb")
+            self.n_bytes = os.fstat(raw.fileno()).st_size
+            return raw
+        if self._spool is None:
+            self._spool = self._copy_to_spool()
+            self.n_bytes = os.fstat(self._spool.fileno()).st_size
+        return _SpoolView(self._spool)
+
+    def _copy_to_spool(self) -> IO[bytes]:
+        spool = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as this object: see finalize)
+        weakref.finalize(self, spool.close)
+        if self.path != STDIN:
+            with open(self.path, "rb") as pipe:
+                shutil.copyfileobj(pipe, spool)
+        elif sys.stdin is None:
+            raise CorpusError("standard input is closed: pipe a corpus in, or give a file", path=STDIN)
+        else:
+            shutil.copyfileobj(sys.stdin.buffer, spool)
+        spool.flush()
+        return spool
+
+
+def _cannot_read(path: str, error: OSError | ValueError) -> CorpusError:
+    if isinstance(error, FileNotFoundError):
+        return CorpusError("no such file: check the path", path=path)
+    if isinstance(error, PermissionError):
+        return CorpusError("permission denied: this user may not read the file", path=path)
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return CorpusError(f"cannot be read: {reason}", path=path)

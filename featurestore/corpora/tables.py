@@ -1,0 +1,99 @@
+"""Tables with a header row: CSV with the usual quoting, TSV without any; one sentence per row.
+
+TSV has no quoting because the tab cannot occur in a tokenised text while the quotation mark does: ``"`` is
+an ordinary character there. Blank lines are skipped; rows whose text is empty are skipped with a warning.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Iterable, Iterator
+
+from featurestore.corpora.example import Example
+from featurestore.corpora.options import Reader, ReadOptions
+from featurestore.corpora.text import WHITESPACE, whitespace_tokens
+from featurestore.corpora.tokenizer import tokenize
+from featurestore.errors import CorpusError, LabelError
+
+DEFAULT_TEXT_COLUMN = "text"
+_logger = logging.getLogger(__name__)
+
+_Rows = Iterator[tuple[int, list[str]]]
+
+
+def csv_reader(options: ReadOptions) -> Reader:
+    """Return a reader of comma-separated values; a quoted field may span lines."""
+    return lambda lines: _examples(_csv_rows(lines, options.path), options)
+
+
+def tsv_reader(options: ReadOptions) -> Reader:
+    """Return a reader of tab-separated values."""
+    return lambda lines: _examples(_tsv_rows(lines), options)
+
+
+def _tsv_rows(lines: Iterable[str]) -> _Rows:
+    for number, line in enumerate(lines, 1):
+        if line.strip(WHITESPACE):
+            yield number, line.split("\t")
+
+
+def _csv_rows(lines: Iterable[str], path: str) -> _Rows:
+    # The csv module needs the line ends to keep a quoted field that spans lines apart.
+    rows = csv.reader((line + "\n" for line in lines), strict=True)
+    start = 1
+    try:
+        for row in rows:
+            if row:
+                yield start, row
+            start = rows.line_num + 1
+    except csv.Error as error:
+        # A quote never closed swallows lines up to the csv module's field limit: the row's start helps more.
+        raise CorpusError(
+            f"not valid CSV: {error}: check the quotes of this row", path=path, line=start
+        ) from error
+
+
+def _examples(rows: _Rows, options: ReadOptions) -> Iterator[Example]:
+    header_line, header = next(rows, (0, []))
+    if not header:
+        return
+    text = _index(header, options.text_column or DEFAULT_TEXT_COLUMN, "text", options.path, header_line)
+    label = None
+    if options.label is not None:
+        label = _index(header, options.label, "label", options.path, header_line)
+    n_empty, first_empty = 0, 0
+    for number, row in rows:
+        if len(row) != len(header):
+            raise CorpusError(
+                f"expected {len(header)} fields ({', '.join(header)}), found {len(row)}: "
+                "a separator inside the text, or a missing field?",
+                path=options.path,
+                line=number,
+            )
+        tokens = tokenize(row[text]) if options.tokenize else whitespace_tokens(row[text])
+        if not tokens:
+            n_empty, first_empty = n_empty + 1, first_empty or number
+            continue
+        if label is None:
+            yield Example(tokens, None, options.path, number)
+            continue
+        if not row[label]:
+            found = ", ".join(f"{name}={value[:40]!r}" for name, value in zip(header, row, strict=True))
+            raise LabelError(
+                f"column {options.label!r}, asked for as label, is empty (the row is {found})",
+                path=options.path,
+                line=number,
+            )
+        yield Example(tokens, row[label], options.path, number)
+    if n_empty:
+        _logger.warning("%s: skipped %d rows without text, first line %d", options.path, n_empty, first_empty)
+
+
+def _index(header: list[str], name: str, what: str, path: str, line: int) -> int:
+    if header.count(name) == 1:
+        return header.index(name)
+    problem = "is there twice" if name in header else "is not there"
+    known = ", ".join(map(repr, header))
+    message = f"column {name!r}, asked for as {what}, {problem}: the header row names {known}"
+    raise (LabelError if what == "label" else CorpusError)(message, path=path, line=line)

@@ -1,0 +1,50 @@
+r"""Plain text: one sentence per line, and the rule by which a line falls into tokens.
+
+Tokens are separated by ASCII whitespace only (space, tab, carriage return, line feed, vertical tab, form
+feed), so that a no-break space or another Unicode space inside a token (``10\u00a0000``) stays there.
+Lines without tokens are skipped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from featurestore.corpora.example import Example
+from featurestore.corpora.options import Reader, ReadOptions
+from featurestore.corpora.tokenizer import split_sentences
+from featurestore.errors import UsageError
+from featurestore.keys import Sentence
+
+WHITESPACE = " \t\r\n\v\f"
+_TOKEN = re.compile(f"[^{WHITESPACE}]+")
+
+
+def whitespace_tokens(text: str) -> Sentence:
+    """Return the tokens of a text that ASCII whitespace separates, unchanged."""
+    return tuple(_TOKEN.findall(text))
+
+
+def text_reader(options: ReadOptions) -> Reader:
+    """Return a reader of plain text.
+
+    With ``tokenize`` a line may hold a whole paragraph: its sentences are told apart by
+    :func:`~featurestore.corpora.tokenizer.split_sentences`.
+
+    Raises
+    ------
+    UsageError
+        If a text column or labels are asked for, which plain text does not have.
+    """
+    for what, value in (("labels", options.label), ("a text column", options.text_column)):
+        if value is not None:
+            raise UsageError(f"{options.path}: plain text has no columns, but {what} {value!r} was asked for")
+
+    def read(lines: Iterable[str]) -> Iterator[Example]:
+        for number, line in enumerate(lines, 1):
+            sentences = split_sentences(line) if options.tokenize else [whitespace_tokens(line)]
+            for tokens in sentences:
+                if tokens:
+                    yield Example(tokens, None, options.path, number)
+
+    return read
