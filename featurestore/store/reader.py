@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import mmap
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -127,6 +128,20 @@ class ShardReader:
             for a, b in itertools.pairwise(edges)
         )
 
+    def same_tokens(self, row: int, tokens: Sequence[bytes]) -> bool:
+        """Return whether a sentence's tokens are these, given as UTF-8 bytes."""
+        start, stop = self.bounds[row], self.bounds[row + 1]
+        if stop - start != len(tokens):
+            return False
+        first, last = int(self._token_offsets[start]), int(self._token_offsets[stop])
+        base = self.entry.extents["tokens"].offset
+        if bytes(self._head[base + first : base + last]) != b"".join(tokens):
+            return False
+        edges = self._token_offsets[start : stop + 1].tolist()
+        return all(
+            b - a == len(token) for (a, b), token in zip(itertools.pairwise(edges), tokens, strict=True)
+        )
+
     def token_text(self) -> memoryview:
         """Return the UTF-8 bytes of all tokens of the shard, laid end to end."""
         extent = self.entry.extents["tokens"]
@@ -165,12 +180,7 @@ class ShardReader:
 
     def is_sound(self, row: int) -> bool:
         """Return whether a sentence's bytes have the checksum that was committed."""
-        start, stop = self.bounds[row], self.bounds[row + 1]
-        values = self._values[start:stop] if self._values is not None else self._read_values(start, stop)
-        return (
-            checksum(values, None if self._scales is None else self._scales[start:stop])
-            == self._checksums[row]
-        )
+        return checksum(*self._rows(row)) == int(self._checksums[row])
 
     def _require_sound(self, row: int, values: Array, scales: Array | None) -> None:
         """Raise unless the bytes of a sentence are those that were committed."""

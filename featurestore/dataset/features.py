@@ -1,0 +1,306 @@
+"""FeatureDataset: stored vectors and labels of a corpus, as a map-style PyTorch Dataset."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from featurestore import keys
+from featurestore.corpora.example import Example
+from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, collate_labels, length_mask
+from featurestore.dataset.gather import Gatherer
+from featurestore.dataset.labels import LabelSet
+from featurestore.errors import AlignmentError, LabelError, MissingSentencesError, UsageError
+from featurestore.keys import Sentence
+from featurestore.recipe import Recipe
+from featurestore.store.index import keys_array
+from featurestore.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+OnMissing = Literal["error", "skip", "zeros"]
+UnseenLabels = Literal["error", "keep"]
+LabelKind = Literal["token", "sentence"]
+
+_STEP = 4096
+"""Examples looked up at a time while the dataset is built."""
+
+
+class FeatureDataset(Dataset[FeatureItem]):
+    """The vectors and labels of a corpus.
+
+    Holds places and label numbers, a few dozen bytes an example; vectors stay on disk until they are asked
+    for. It can be pickled to worker processes, by fork or spawn; each opens the store for itself.
+
+    Parameters
+    ----------
+    store : Store, str or Path
+    examples : iterable of Example or of token lists
+        A corpus (:func:`featurestore.open_corpus`), or sentences made in memory.
+    labels : LabelSet, optional
+        The labels a model knows. By default those of the examples, sorted.
+    unseen_labels : {"error", "keep"}
+        What to do with a label that is not in ``labels``: refuse it, or keep it under a number of its own
+        behind the known ones (for scoring, where it counts as a mistake).
+    on_missing : {"error", "skip", "zeros"}
+        What to do with sentences that are not in the store.
+    dtype : torch.dtype
+        Of the features.
+
+    Attributes
+    ----------
+    lengths : (n_examples,) int64
+        Tokens of each example.
+    labels : LabelSet or None
+    label_names : tuple of str
+        ``labels.names``, then unseen ones that were kept.
+    label_kind : {"token", "sentence"} or None
+    n_missing : int
+        Sentences that are not in the store.
+
+    Raises
+    ------
+    MissingSentencesError
+        Naming how many, the first few, and the command that adds them.
+    AlignmentError
+        If the stored tokens are not the example's, naming corpus, line and both tokens.
+    LabelError
+        If labels are missing from some examples, of mixed kinds, as many as the tokens they are not, or
+        not in ``labels``.
+    """
+
+    def __init__(
+        self,
+        store: Store | str | Path,
+        examples: Iterable[Example | Sequence[str]],
+        *,
+        labels: LabelSet | None = None,
+        unseen_labels: UnseenLabels = "error",
+        on_missing: OnMissing = "error",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if on_missing not in get_args(OnMissing):
+            raise UsageError(f"on_missing is {on_missing!r}, expected error, skip or zeros")
+        self.store = store if isinstance(store, Store) else Store.open(store)
+        self.dtype = dtype
+        self.label_kind: LabelKind | None = None
+        self.n_missing = 0
+        self._gatherer = Gatherer(self.store)
+        self._zeros: dict[int, Sentence] = {}
+        self._missing_shown: list[str] = []
+        self._missing_paths: dict[str, None] = {}
+        shard, row, lengths = array("q"), array("q"), array("q")
+        names: dict[str, int] = {} if labels is None else {name: i for i, name in enumerate(labels.names)}
+        numbers, edges = array("i"), array("q", [0])
+        iterator = iter(examples)
+        while chunk := [_as_example(example) for example in itertools.islice(iterator, _STEP)]:
+            for example, s, r in self._placed(chunk):
+                if s < 0:
+                    self._note_missing(example)
+                    if on_missing == "error" or on_missing == "skip":
+                        continue
+                    self._zeros[len(shard)] = example.tokens
+                self._take_labels(
+                    example, names, numbers, len(shard), None if unseen_labels == "keep" else labels
+                )
+                shard.append(s)
+                row.append(r)
+                lengths.append(len(example.tokens))
+                edges.append(len(numbers))
+        if self.n_missing and on_missing == "error":
+            self._raise_missing(len(shard) + self.n_missing)
+        if self.n_missing:
+            logger.warning("%d sentences are not in %s: %s", self.n_missing, self.store.path, on_missing)
+        self._shard, self._row = np.array(shard, np.int64), np.array(row, np.int64)
+        self.lengths: NDArray[np.int64] = np.array(lengths, np.int64)
+        self._numbers, self._edges = np.array(numbers, np.int64), np.array(edges, np.int64)
+        self.labels: LabelSet | None = None
+        self.label_names: tuple[str, ...] = ()
+        if self.label_kind is not None:
+            self.label_names = tuple(names)
+            if labels is None:
+                self._sort_names()
+                self.labels = LabelSet(self.label_names)
+            else:
+                self.labels = labels
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the vectors were made with."""
+        return self.store.recipe
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self.store.dim
+
+    @property
+    def n_layers(self) -> int:
+        """Layers kept apart: 1 gives features of (n_tokens, dim), more (n_tokens, n_layers, dim)."""
+        return self.store.n_layers
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> FeatureItem:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"example {index} of {len(self)}")
+        index = range(len(self))[index]
+        n_tokens = int(self.lengths[index])
+        features = torch.zeros(self.store.vector_shape(n_tokens), dtype=self.dtype)
+        if self._shard[index] >= 0:
+            self._gatherer.decode_into(features, int(self._shard[index]), int(self._row[index]))
+        return FeatureItem(features, self._label(index), index)
+
+    def __getitems__(self, indices: Sequence[int]) -> ItemBatch:
+        """Return a whole batch at once, unread; a DataLoader calls this where it is there."""
+        return ItemBatch(self, indices)
+
+    def gather(self, indices: Sequence[int]) -> FeatureBatch:
+        """Read a padded batch: what :func:`collate` does with a whole batch.
+
+        Raises
+        ------
+        DamagedStoreError
+            If stored bytes are not those that were committed.
+        """
+        at = np.asarray(indices, np.int64)
+        n_tokens = self.lengths[at]
+        longest = int(n_tokens.max(initial=0))
+        features = torch.empty(len(at), *self.store.vector_shape(longest), dtype=self.dtype)
+        places = zip(n_tokens.tolist(), self._shard[at].tolist(), self._row[at].tolist(), strict=True)
+        for i, (n, shard, row) in enumerate(places):
+            if shard < 0:
+                features[i] = 0
+                continue
+            self._gatherer.decode_into(features[i, :n], shard, row)
+            if n < longest:
+                features[i, n:] = 0
+        lengths = torch.from_numpy(n_tokens)
+        labels = collate_labels([self._label(i) for i in at.tolist()], longest)
+        return FeatureBatch(features, lengths, length_mask(lengths, longest), labels, torch.from_numpy(at))
+
+    def tokens(self, index: int) -> Sentence:
+        """Return the tokens of an example."""
+        if self._shard[index] < 0:
+            return self._zeros[index]
+        return self.store.reader(int(self._shard[index])).tokens(int(self._row[index]))
+
+    def gold(self, index: int) -> tuple[str, ...] | str:
+        """Return the label name of an example, or one per token.
+
+        Raises
+        ------
+        LabelError
+            If the examples have no labels.
+        """
+        label = self._label(index)
+        if label is None:
+            raise LabelError("these examples have no labels: read the corpus with a label (--label)")
+        if label.dim() == 0:
+            return self.label_names[int(label)]
+        return tuple(self.label_names[number] for number in label.tolist())
+
+    def _label(self, index: int) -> Tensor | None:
+        if self.label_kind is None:
+            return None
+        start, stop = int(self._edges[index]), int(self._edges[index + 1])
+        if self.label_kind == "sentence":
+            return torch.tensor(self._numbers[start])
+        return torch.from_numpy(self._numbers[start:stop])
+
+    def _placed(self, chunk: Sequence[Example]) -> Iterator[tuple[Example, int, int]]:
+        """Yield each example with its shard and row (-1 if missing), its stored tokens checked."""
+        raw = [keys.token_bytes(example.tokens) for example in chunk]
+        found = self.store.locate(keys_array(keys.key_of_bytes(tokens) for tokens in raw))
+        places = zip(chunk, raw, found.shard.tolist(), found.row.tolist(), strict=True)
+        for example, tokens, shard, row in places:
+            if shard >= 0 and not self.store.reader(shard).same_tokens(row, tokens):
+                self._raise_misaligned(example, self.store.reader(shard).tokens(row))
+            yield example, shard, row
+
+    def _take_labels(
+        self,
+        example: Example,
+        names: dict[str, int],
+        numbers: array[int],
+        position: int,
+        known: LabelSet | None,
+    ) -> None:
+        kind: LabelKind | None = None
+        if example.labels is not None:
+            kind = "sentence" if isinstance(example.labels, str) else "token"
+        if position == 0:
+            self.label_kind = kind
+        if kind != self.label_kind:
+            raise LabelError(
+                f"{example.place} has {_kind_text(kind)}, but the examples before it have "
+                f"{_kind_text(self.label_kind)}"
+            )
+        if example.labels is None:
+            return
+        mine = (example.labels,) if isinstance(example.labels, str) else example.labels
+        if kind == "token" and len(mine) != len(example.tokens):
+            raise LabelError(f"{example.place} has {len(mine)} labels for {len(example.tokens)} tokens")
+        for name in mine:
+            if name not in names:
+                if known is not None:
+                    raise LabelError(
+                        f"{example.place} has the label {name!r}, which is not one of "
+                        f"{', '.join(known.names[:20])}"
+                    )
+                names[name] = len(names)
+            numbers.append(names[name])
+
+    def _sort_names(self) -> None:
+        """Number the labels in alphabetical order, so that they do not depend on the corpus's order."""
+        order = sorted(range(len(self.label_names)), key=lambda i: self.label_names[i])
+        new_number = np.empty(len(order), np.int64)
+        new_number[order] = np.arange(len(order))
+        self._numbers = new_number[self._numbers]
+        self.label_names = tuple(self.label_names[i] for i in order)
+
+    def _note_missing(self, example: Example) -> None:
+        self.n_missing += 1
+        if len(self._missing_shown) < 3:
+            self._missing_shown.append(f"{example.place}: {' '.join(example.tokens[:12])}")
+        if example.path and len(self._missing_paths) < 20:
+            self._missing_paths[example.path] = None
+
+    def _raise_missing(self, n_examples: int) -> None:
+        shown = "".join(f"\n  {line}" for line in self._missing_shown)
+        corpora = " ".join(self._missing_paths) or "CORPUS"
+        raise MissingSentencesError(
+            f"{self.n_missing:,} of {n_examples:,} sentences are not in the store {self.store.path}; "
+            f"the first:{shown}\nAdd them: featurestore extract {corpora} --store {self.store.path}\n"
+            "(or leave them out with on_missing='skip', or give them zeros with on_missing='zeros')"
+        )
+
+    def _raise_misaligned(self, example: Example, stored: Sentence) -> None:
+        pairs = itertools.zip_longest(example.tokens, stored)
+        at, (here, there) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+        raise AlignmentError(
+            f"{example.place}: token {at} is {here!r} in the corpus but {there!r} in the store "
+            f"{self.store.path} ({len(example.tokens)} and {len(stored)} tokens): labels would not line up. "
+            "Run `featurestore verify` on the store"
+        )
+
+
+def _as_example(example: Example | Sequence[str]) -> Example:
+    return example if isinstance(example, Example) else Example(tuple(example))
+
+
+def _kind_text(kind: LabelKind | None) -> str:
+    return {"token": "a label for each token", "sentence": "a label for the sentence", None: "no labels"}[
+        kind
+    ]
