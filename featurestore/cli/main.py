@@ -71,8 +71,14 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
-              help="Show the version and exit.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
 @click.option("-v", "--verbose", count=True, help="Log more (-vv for everything).")
 def cli(verbose: int) -> None:
     """Contextual embeddings computed once, stored in sharded HDF5, streamed into PyTorch."""

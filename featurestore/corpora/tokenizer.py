@@ -91,10 +91,12 @@ def _split_contraction(word: str) -> list[str]:
     if word.lower() == "cannot":
         return [word[:3], word[3:]]
     clitics: list[str] = []
-    while match := _CLITIC.search(word):
-        clitics.insert(0, match.group())
-        word = word[: match.start()]
-    return [word, *clitics]
+    end = len(word)
+    # No clitic has more than three characters; searching all of a long word again and again would be slow.
+    while match := _CLITIC.search(word, max(0, end - 3), end):
+        clitics.append(match.group())
+        end = match.start()
+    return [word[:end], *reversed(clitics)]
 
 
 def tokenize(text: str) -> Sentence:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class FeatureItem(NamedTuple):
-    """One example: ``features`` (n_tokens, dim) or (n_tokens, n_layers, dim), ``label``, position in the dataset.
+    """One example: ``features`` (n_tokens, dim) or (n_tokens, n_layers, dim), ``label``, ``position``.
 
     ``label`` is (n_tokens,) int64, a () int64, or None.
     """

@@ -32,6 +32,8 @@ OnMissing = Literal["error", "skip", "zeros"]
 UnseenLabels = Literal["error", "keep"]
 LabelKind = Literal["token", "sentence"]
 
+MISSING_POLICIES: tuple[str, ...] = get_args(OnMissing)
+
 _STEP = 4096
 """Examples looked up at a time while the dataset is built."""
 
@@ -89,7 +91,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         on_missing: OnMissing = "error",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if on_missing not in get_args(OnMissing):
+        if on_missing not in MISSING_POLICIES:
             raise UsageError(f"on_missing is {on_missing!r}, expected error, skip or zeros")
         self.store = store if isinstance(store, Store) else Store.open(store)
         self.dtype = dtype
