@@ -1,0 +1,332 @@
+"""``train``, ``evaluate`` and ``predict``: light models on stored vectors."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from featurestore.cli.train_output import (
+    UNTRAINED,
+    EpochTable,
+    echo_json,
+    json_line,
+    label_table,
+    summary,
+    text_lines,
+    writing,
+)
+
+if TYPE_CHECKING:
+    from featurestore.corpora.example import Example
+    from featurestore.models.checkpoint import TrainedModel
+    from featurestore.recipe import Recipe
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_STORE = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, allow_dash=True)
+
+
+def _options(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
+    """Return one decorator for several options, listed in the order in which help shows them."""
+
+    def decorate(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_store_option = click.option("--store", type=_STORE, required=True, help="Store with the sentences' vectors.")
+
+_corpus_options = _options(
+    click.option("--format", "format_", metavar="NAME", help="Corpus format; by default, by the file name."),
+    click.option("--text-column", metavar="NAME|N", help="Column or field with the text."),
+    click.option("--tokenize", is_flag=True, help="The text is raw: split it into tokens."),
+    click.option(
+        "--on-missing",
+        type=click.Choice(["error", "skip", "zeros"]),
+        default="error",
+        show_default=True,
+        help="What to do with sentences the store does not hold.",
+    ),
+)
+
+_run_options = _options(
+    click.option("--token-budget", type=click.IntRange(1), help="Tokens in one batch, padding included."),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+)
+
+_metric_option = click.option(
+    "--metric",
+    type=click.Choice(["auto", "accuracy", "macro_f1", "span_f1"]),
+    default="auto",
+    show_default=True,
+    help="The score that counts; auto: span F1 for BIO or IOBES labels, else accuracy.",
+)
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+
+
+def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _Command]:
+    # A default of None stands for TrainConfig's own, so that they are written in one place.
+    return _options(
+        _store_option,
+        click.option("--train", "train_files", type=_FILE, multiple=True, required=True,
+                     help="Labelled corpus to learn from; may be given several times."),
+        click.option("--dev", "dev_file", type=_FILE, required=True,
+                     help="Labelled corpus that picks the best epoch."),
+        click.option("--label", required=True, metavar="NAME|N",
+                     help="Which label of the corpus: a column or field, such as upos."),
+        click.option("--model", type=click.Choice(models), default=models[0], show_default=True),
+        click.option("--out", type=click.Path(dir_okay=False, path_type=Path),
+                     help=f"Model file, replaced if it exists.  [default: runs/{task}-LABEL.h5]"),
+        click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
+        click.option("--epochs", type=click.IntRange(1), help="At most so many passes."),
+        click.option("--patience", type=click.IntRange(1),
+                     help="Stop after so many epochs without a better score."),
+        click.option("--lr", type=float, help="Learning rate of AdamW."),
+        click.option("--hidden", type=click.IntRange(1), help="LSTM units per direction."),
+        click.option("--dropout", type=float, help="In [0, 1)."),
+        _metric_option,
+        _run_options,
+        _corpus_options,
+        click.option("--no-progress", is_flag=True,
+                     help="Show no progress bar (there is one only on a terminal)."),
+        _json_option,
+    )  # fmt: skip
+
+
+@click.group()
+def train() -> None:
+    """Train a light model on stored vectors.
+
+    The corpora's sentences must be in the store: run featurestore extract on them first.
+    """
+
+
+@train.command()
+@_train_options(("bilstm", "bilstm-crf", "linear"), "tagger")
+def tagger(model: str, **options: Any) -> None:
+    """Train a model that labels every token.
+
+    bilstm reads the whole sentence; bilstm-crf also learns which labels follow each other (for BIO spans);
+    linear looks at each vector alone, and so shows what the vectors themselves hold.
+    """
+    _train(f"{model}-tagger", "tagger", **options)
+
+
+@train.command()
+@_train_options(("meanpool", "bilstm"), "classifier")
+def classifier(model: str, **options: Any) -> None:
+    """Train a model that labels whole sentences.
+
+    meanpool looks at the mean of a sentence's vectors; bilstm reads them in order.
+    """
+    _train(f"{model}-classifier", "classifier", **options)
+
+
+def _train(
+    head: str,
+    task: str,
+    *,
+    store: Path,
+    train_files: tuple[str, ...],
+    dev_file: str,
+    label: str,
+    out: Path | None,
+    format_: str | None,
+    text_column: str | None,
+    tokenize: bool,
+    on_missing: Any,
+    no_progress: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    from featurestore.dataset.features import FeatureDataset
+    from featurestore.models.training import TrainConfig, train
+    from featurestore.store.filesystem import LOCAL
+    from featurestore.store.store import Store
+
+    config = TrainConfig(head, **{name: value for name, value in settings.items() if value is not None})
+    path = out or Path("runs") / f"{task}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', label)}.h5"
+    # Now, rather than after the training.
+    LOCAL.make_directory(path.parent)
+    opened = Store.open(store)
+    reading = {"format": format_, "text_column": text_column, "label": label, "tokenize": tokenize}
+    dataset = FeatureDataset(opened, _examples(train_files, reading), on_missing=on_missing)
+    dev = FeatureDataset(
+        opened,
+        _examples([dev_file], reading),
+        labels=dataset.labels,
+        unseen_labels="keep",
+        on_missing=on_missing,
+    )
+    table = EpochTable(config) if not as_json else None
+    result = train(
+        dataset,
+        dev,
+        config,
+        label=label,
+        progress=not no_progress and sys.stderr.isatty(),
+        on_epoch=table,
+    )
+    result.model.save(path)
+    untrained = _untrained(opened.recipe)
+    if as_json:
+        echo_json(
+            {
+                "model": str(path),
+                "head": head,
+                "n_parameters": result.model.head.n_parameters,
+                "n_sentences": len(dataset),
+                "best_epoch": result.best_epoch,
+                "interrupted": result.interrupted,
+                "untrained": untrained,
+                "history": [vars(epoch) for epoch in result.history],
+                "dev": result.scores.to_dict(),
+            }
+        )
+    else:
+        click.echo(f"\nbest: epoch {result.best_epoch}, {summary(result.scores)}")
+        if untrained:
+            click.echo(UNTRAINED)
+        click.echo(f"saved to {path} ({path.stat().st_size:,} bytes)")
+    if result.interrupted:
+        raise click.exceptions.Exit(130)
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("corpus", type=_FILE)
+@_options(
+    _store_option,
+    click.option("--label", metavar="NAME|N", help="Label of the corpus; by default, the one of training."),
+    _metric_option,
+    _run_options,
+    _corpus_options,
+    _json_option,
+)
+def evaluate(
+    model: Path,
+    corpus: str,
+    store: Path,
+    label: str | None,
+    metric: str,
+    token_budget: int | None,
+    device: str,
+    format_: str | None,
+    text_column: str | None,
+    tokenize: bool,
+    on_missing: Any,
+    as_json: bool,
+) -> None:
+    """Score a trained model on a labelled corpus."""
+    from featurestore.dataset.features import FeatureDataset
+    from featurestore.dataset.labels import LabelSet
+    from featurestore.errors import UsageError
+    from featurestore.models.checkpoint import TrainedModel
+    from featurestore.models.inference import TOKEN_BUDGET
+    from featurestore.models.inference import evaluate as evaluate_model
+    from featurestore.store.store import Store
+
+    trained = TrainedModel.load(model)
+    opened = Store.open(store)
+    _require_recipe(trained, opened.recipe, store)
+    label = label or trained.label
+    if label is None:
+        raise UsageError(f"{model} does not say which label it was trained on: name one with --label")
+    reading = {"format": format_, "text_column": text_column, "label": label, "tokenize": tokenize}
+    dataset = FeatureDataset(
+        opened,
+        _examples([corpus], reading),
+        labels=LabelSet(trained.label_names),
+        unseen_labels="keep",
+        on_missing=on_missing,
+    )
+    scores = evaluate_model(
+        trained, dataset, device=device, metric=metric, token_budget=token_budget or TOKEN_BUDGET
+    )
+    untrained = _untrained(opened.recipe)
+    if as_json:
+        echo_json({"model": str(model), "corpus": corpus, "untrained": untrained, **scores.to_dict()})
+        return
+    click.echo(summary(scores))
+    click.echo(f"{scores.n_sentences:,} sentences, {scores.n_labels:,} labels\n")
+    click.echo(label_table("label", scores.per_label))
+    if scores.spans is not None:
+        click.echo("\n" + label_table("span", scores.spans.per_type))
+    if untrained:
+        click.echo("\n" + UNTRAINED)
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("corpus", type=_FILE)
+@_options(
+    _store_option,
+    click.option("--output", type=_FILE, default="-", show_default=True,
+                 help="File to write; - is standard output."),
+    _run_options,
+    _corpus_options,
+    click.option("--json", "as_json", is_flag=True, help="Write JSON Lines: one object per sentence."),
+)  # fmt: skip
+def predict(
+    model: Path,
+    corpus: str,
+    store: Path,
+    output: str,
+    token_budget: int | None,
+    device: str,
+    format_: str | None,
+    text_column: str | None,
+    tokenize: bool,
+    on_missing: Any,
+    as_json: bool,
+) -> None:
+    """Label a corpus with a trained model.
+
+    Taggers write a line "token TAB label" per token and an empty line after each sentence; classifiers
+    write a line "label TAB text" per sentence.
+    """
+    from featurestore.models.checkpoint import TrainedModel
+    from featurestore.models.inference import TOKEN_BUDGET
+    from featurestore.models.inference import predict as predict_labels
+    from featurestore.store.store import Store
+
+    trained = TrainedModel.load(model)
+    opened = Store.open(store)
+    _require_recipe(trained, opened.recipe, store)
+    reading = {"format": format_, "text_column": text_column, "tokenize": tokenize}
+    predicted = predict_labels(
+        trained,
+        opened,
+        _examples([corpus], reading),
+        device=device,
+        on_missing=on_missing,
+        token_budget=token_budget or TOKEN_BUDGET,
+    )
+    with writing(output) as stream:
+        for example in predicted:
+            stream.write(json_line(example) if as_json else text_lines(example))
+
+
+def _require_recipe(model: TrainedModel, recipe: Recipe, store: Path) -> None:
+    # Before the corpus is read: with another recipe, nothing in it matters.
+    model.require_recipe(recipe, where=f"the store {store}")
+
+
+def _examples(files: Iterable[str], reading: dict[str, Any]) -> Iterator[Example]:
+    from featurestore.corpora.corpus import open_corpus
+
+    for file in files:
+        yield from open_corpus(file, **reading)
+
+
+def _untrained(recipe: Recipe) -> bool:
+    return bool(recipe.get("untrained"))

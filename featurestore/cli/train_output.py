@@ -1,0 +1,110 @@
+"""What the commands for models print: tables, JSON, labelled sentences."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from featurestore.errors import StoreWriteError, UsageError
+
+if TYPE_CHECKING:
+    from featurestore.corpora.example import Example
+    from featurestore.models.scoring import LabelScore, Scores
+    from featurestore.models.training import Epoch, TrainConfig
+
+UNTRAINED = (
+    "NOTE: these vectors come from an UNTRAINED encoder (random weights): "
+    "the scores say nothing about the quality of any embeddings"
+)
+
+
+class EpochTable:
+    """Prints a header, then a line for each epoch it is called with; marks the best so far."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._best = -1.0
+        click.echo(f"{config.model}, seed {config.seed}\n\nepoch      loss  dev score  seconds")
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Print an epoch."""
+        better = " *" if epoch.score > self._best else ""
+        self._best = max(self._best, epoch.score)
+        click.echo(f"{epoch.epoch:5}  {epoch.loss:8.4f}  {epoch.score:9.4f}  {epoch.seconds:7.1f}{better}")
+
+
+def summary(scores: Scores) -> str:
+    """Return the scores in one line."""
+    parts = [f"accuracy {scores.accuracy:.4f}", f"macro-F1 {scores.macro_f1:.4f}"]
+    if scores.spans is not None:
+        spans = scores.spans
+        parts.append(
+            f"span F1 {spans.f1:.4f} (precision {spans.precision:.4f}, recall {spans.recall:.4f})"
+        )
+    return ", ".join(parts)
+
+
+def label_table(title: str, rows: tuple[LabelScore, ...]) -> str:
+    """Return precision, recall, F1 and counts, a line per label."""
+    width = max([len(title), *(len(row.name) for row in rows)])
+    lines = [f"{title:{width}}  precision  recall      F1     gold  predicted"]
+    for row in rows:
+        lines.append(
+            f"{row.name:{width}}  {row.precision:9.4f}  {row.recall:6.4f}  {row.f1:6.4f}  {row.n_gold:7,}  "
+            f"{row.n_predicted:9,}"
+        )
+    return "\n".join(lines)
+
+
+def echo_json(value: dict[str, Any]) -> None:
+    """Print one JSON object on a line."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def json_line(example: Example) -> str:
+    """Return a labelled sentence as a line of JSON."""
+    name = "label" if isinstance(example.labels, str) else "labels"
+    return json.dumps({"tokens": example.tokens, name: example.labels}, ensure_ascii=False) + "\n"
+
+
+def text_lines(example: Example) -> str:
+    """Return a labelled sentence as lines of tab-separated fields.
+
+    Raises
+    ------
+    UsageError
+        If a token holds a tab or a line end.
+    """
+    for token in example.tokens:
+        if "\t" in token or len(token.splitlines()) > 1:
+            raise UsageError(
+                f"{example.place}: the token {token!r} does not fit into lines and tabs: use --json"
+            )
+    if isinstance(example.labels, str):
+        return f"{example.labels}\t{' '.join(example.tokens)}\n"
+    rows = zip(example.tokens, example.labels or (), strict=True)
+    return "".join(f"{token}\t{label}\n" for token, label in rows) + "\n"
+
+
+@contextmanager
+def writing(output: str) -> Iterator[IO[str]]:
+    """Open standard output, or a file that gets its name only when it is complete."""
+    if output == "-":
+        yield sys.stdout
+        return
+    target = Path(output)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as stream:
+            yield stream
+        os.replace(temporary, target)
+    except OSError as error:
+        raise StoreWriteError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,200 @@
+"""Trained models at work: scores on a labelled corpus, labels for an unlabelled one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from featurestore.corpora.example import Example
+from featurestore.dataset.features import FeatureDataset
+from featurestore.dataset.loader import feature_loader
+from featurestore.errors import ModelError, UsageError
+from featurestore.models.checkpoint import TrainedModel
+from featurestore.models.heads import Head
+from featurestore.models.scoring import Scorer, Scores
+from featurestore.store.store import Store
+
+TOKEN_BUDGET = 8192
+"""Tokens in one batch, padding included, where nothing is learned."""
+
+_CHUNK_SENTENCES = 4096
+"""Sentences whose labels are held while they are put back into corpus order."""
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device a name means; ``"auto"`` is the first CUDA device, or the CPU.
+
+    Raises
+    ------
+    UsageError
+        If there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"there is no device {name!r}: choose auto, cpu or cuda") from error
+    n_devices = torch.cuda.device_count() if device.type == "cuda" else 1
+    if device.type not in ("cpu", "cuda") or (device.index or 0) >= n_devices:
+        raise UsageError(f"the device {name!r} is not available here: choose auto, cpu or cuda")
+    return device
+
+
+def label_batches(
+    head: Head,
+    label_names: tuple[str, ...],
+    dataset: FeatureDataset,
+    *,
+    device: torch.device,
+    token_budget: int = TOKEN_BUDGET,
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield ``(position in the dataset, its labels)``, each sentence once, in the loader's order.
+
+    A sentence label comes as a tuple of one. The head must be on the device; it is left in evaluation mode.
+    """
+    head.eval()
+    with torch.inference_mode():
+        for batch in feature_loader(dataset, token_budget=token_budget, shuffle=False):
+            on_device = batch.to(device)
+            decoded = head.decode(on_device.features, on_device.lengths, on_device.mask).cpu()
+            rows = decoded.tolist() if decoded.dim() == 2 else decoded.unsqueeze(1).tolist()
+            lengths = batch.lengths.tolist() if decoded.dim() == 2 else [1] * len(rows)
+            for index, row, length in zip(batch.indices.tolist(), rows, lengths, strict=True):
+                yield index, tuple(label_names[label] for label in row[:length])
+
+
+def score_head(
+    head: Head,
+    label_names: tuple[str, ...],
+    dataset: FeatureDataset,
+    *,
+    device: torch.device,
+    metric: str = "auto",
+    token_budget: int = TOKEN_BUDGET,
+) -> Scores:
+    """Return the scores of a head on a labelled dataset; see :func:`evaluate`."""
+    if dataset.label_kind != head.label_kind:
+        found = "no labels" if dataset.label_kind is None else f"one label per {dataset.label_kind}"
+        raise ModelError(
+            f"{head.name} gives one label per {head.label_kind}, the corpus has {found}: "
+            "choose another label of the corpus (--label), or another model"
+        )
+    scorer = Scorer(head.label_kind, label_names, metric)
+    for index, predicted in label_batches(
+        head, label_names, dataset, device=device, token_budget=token_budget
+    ):
+        gold = dataset.gold(index)
+        scorer.add((gold,) if isinstance(gold, str) else gold, predicted)
+    return scorer.scores()
+
+
+def evaluate(
+    model: TrainedModel,
+    dataset: FeatureDataset,
+    *,
+    device: str = "auto",
+    metric: str = "auto",
+    token_budget: int = TOKEN_BUDGET,
+) -> Scores:
+    """Return the scores of a model on a labelled dataset.
+
+    Parameters
+    ----------
+    model : TrainedModel
+        The model; its head is moved to the device.
+    dataset : FeatureDataset
+        With gold labels of the model's kind. Gold labels the model does not know count as errors.
+    device : str
+        ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    metric : str
+        The score that counts: ``"auto"``, ``"accuracy"``, ``"macro_f1"`` or ``"span_f1"``.
+    token_budget : int
+        Tokens in one batch, padding included.
+
+    Raises
+    ------
+    RecipeMismatchError
+        If the dataset's vectors are not of the recipe the model was trained on.
+    ModelError
+        If the dataset has no labels, or labels of another kind.
+    UsageError
+        For a device or metric that is not there.
+    """
+    model.require_recipe(dataset.recipe, where="the dataset's store")
+    target = choose_device(device)
+    model.head.to(target)
+    return score_head(
+        model.head, model.label_names, dataset, device=target, metric=metric, token_budget=token_budget
+    )
+
+
+def predict(
+    model: TrainedModel,
+    store: Store | str | Path,
+    examples: Iterable[Example],
+    *,
+    device: str = "auto",
+    on_missing: Literal["error", "skip", "zeros"] = "error",
+    token_budget: int = TOKEN_BUDGET,
+) -> Iterator[Example]:
+    """Yield the examples with the model's labels in place of their own, in their order.
+
+    Memory is bounded by some thousand sentences, however many examples there are.
+
+    Parameters
+    ----------
+    model : TrainedModel
+        The model; its head is moved to the device.
+    store : Store or path
+        Holds the vectors of the examples' sentences.
+    examples : iterable of Example
+        Read once, lazily; labels they have are not looked at.
+    device : str
+        ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    on_missing : str
+        What to do with a sentence the store does not hold: ``"error"``, ``"skip"`` (it is not yielded) or
+        ``"zeros"``.
+    token_budget : int
+        Tokens in one batch, padding included.
+
+    Raises
+    ------
+    RecipeMismatchError
+        If the store's vectors are not of the recipe the model was trained on.
+    MissingSentencesError
+        If sentences are missing and ``on_missing`` is ``"error"``.
+    """
+    opened = store if isinstance(store, Store) else Store.open(store)
+    model.require_recipe(opened.recipe, where="the store")
+    target = choose_device(device)
+    model.head.to(target)
+    # A generator of its own, so that the checks above happen at the call and not at the first next().
+    return _predict(model, opened, iter(examples), target, on_missing, token_budget)
+
+
+def _predict(
+    model: TrainedModel,
+    store: Store,
+    examples: Iterator[Example],
+    device: torch.device,
+    on_missing: Literal["error", "skip", "zeros"],
+    token_budget: int,
+) -> Iterator[Example]:
+    while chunk := [replace(example, labels=None) for example in islice(examples, _CHUNK_SENTENCES)]:
+        dataset = FeatureDataset(store, chunk, on_missing=on_missing)
+        labels = dict(
+            label_batches(model.head, model.label_names, dataset, device=device, token_budget=token_budget)
+        )
+        position = 0
+        for example in chunk:
+            # The dataset keeps the order and may leave sentences out; then its next one is another.
+            if position < len(dataset) and dataset.tokens(position) == example.tokens:
+                found = labels[position]
+                yield replace(example, labels=found if model.label_kind == "token" else found[0])
+                position += 1
