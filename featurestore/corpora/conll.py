@@ -25,7 +25,7 @@ _LAST = "last"
 _DOCSTART = "-DOCSTART-"
 _MAX_HEAD_LINES = 10_000
 _GLOBAL_COLUMNS = re.compile(r"#\s*global\.columns\s*=(.*)")
-_NAME_VALUE = re.compile(r"# *[A-Za-z][\w.:-]* *=(?: |$)")
+_NAME_VALUE = re.compile(r"# +[A-Za-z][\w.:-]* += ")
 
 
 @dataclass(frozen=True, slots=True)
