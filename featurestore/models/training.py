@@ -88,10 +88,10 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, found {getattr(self, name)!r}")
         for name in ("lr", "clip"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UsageError(f"{name} must be a positive number, found {getattr(self, name)!r}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise UsageError(f"weight_decay must not be negative, found {self.weight_decay!r}")
+            if not 0 < getattr(self, name) <= 1000:
+                raise UsageError(f"{name} must be above 0 and at most 1000, found {getattr(self, name)!r}")
+        if not 0 <= self.weight_decay <= 1:
+            raise UsageError(f"weight_decay must be in 0..1, found {self.weight_decay!r}")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"seed must be in 0..{2**32 - 1}, found {self.seed!r}")
 

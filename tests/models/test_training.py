@@ -1,0 +1,289 @@
+"""Training and inference through a real store: learning, determinism, early stopping, order, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import featurestore.models.inference as inference
+import featurestore.models.training as training
+from featurestore.corpora.example import Example
+from featurestore.dataset.features import FeatureDataset
+from featurestore.dataset.labels import LabelSet
+from featurestore.errors import MissingSentencesError, ModelError, RecipeMismatchError, UsageError
+from featurestore.models.checkpoint import TrainedModel
+from featurestore.models.heads import HEADS
+from featurestore.models.inference import choose_device, evaluate, predict
+from featurestore.models.training import TrainConfig, train
+from featurestore.recipe import Recipe
+from featurestore.store.store import Store
+
+DIM = 12
+WORDS = {"the": "DET", "a": "DET", "dog": "NOUN", "cat": "NOUN", "sees": "VERB", "is": "VERB", "red": "ADJ"}
+MOODS = ("bad", "good")
+
+
+def sentences(n: int, seed: int) -> list[tuple[str, ...]]:
+    random = np.random.default_rng(seed)
+    drawn = {tuple(random.choice(list(WORDS), random.integers(2, 9))) for _ in range(n)}
+    return [tuple(map(str, s)) for s in sorted(drawn)]
+
+
+def tagged(n: int, seed: int) -> list[Example]:
+    return [Example(s, tuple(WORDS[w] for w in s)) for s in sentences(n, seed)]
+
+
+def judged(n: int, seed: int) -> list[Example]:
+    """Good sentences have more dogs than cats, which their mean vector shows."""
+    clear = [s for s in sentences(n, seed) if s.count("dog") != s.count("cat")]
+    return [Example(s, MOODS[s.count("dog") > s.count("cat")]) for s in clear]
+
+
+def make_store(path, n_layers=1, version=1, magnitude=1.0):
+    """Word vectors, of very different scales per dimension, in every layer but the first."""
+    random = np.random.default_rng(5)
+    scale = magnitude * 10.0 ** random.uniform(-3, 2, DIM)
+    vectors = {word: (random.normal(size=DIM) * scale).astype(np.float32) for word in WORDS}
+    store = Store.create(
+        path, recipe=Recipe({"kind": "test", "version": version}), dim=DIM, n_layers=n_layers, codec="float32"
+    )
+    with store.write() as session:
+        for tokens in sentences(200, 1) + sentences(60, 2):
+            values = np.stack([vectors[word] for word in tokens])
+            if n_layers > 1:
+                values = np.stack([np.zeros_like(values)] + [values] * (n_layers - 1), axis=1)
+            session.add(tokens, values)
+    return Store.open(path)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("stores") / "one.fs")
+
+
+@pytest.fixture(scope="module")
+def layered(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("stores") / "three.fs", n_layers=3)
+
+
+def datasets(store, make=tagged):
+    dataset = FeatureDataset(store, make(200, 1))
+    return dataset, FeatureDataset(store, make(60, 2), labels=dataset.labels, unseen_labels="keep")
+
+
+def quick(model, **settings):
+    defaults = {"epochs": 25, "patience": 25, "lr": 0.02, "hidden": 16, "dropout": 0.0, "token_budget": 128}
+    return TrainConfig(model, **{**defaults, **settings})
+
+
+@pytest.mark.parametrize("layers", ["store", "layered"])
+@pytest.mark.parametrize("model", HEADS)
+def test_every_head_learns_a_separable_problem(request, model, layers):
+    make = tagged if HEADS[model].label_kind == "token" else judged
+    result = train(*datasets(request.getfixturevalue(layers), make), quick(model))
+    assert result.scores.value == 1.0
+    assert result.history[-1].loss < result.history[0].loss
+
+
+def test_the_same_seed_gives_the_same_file_and_another_seed_another(store):
+    def run(seed):
+        torch.rand(3)  # the caller's own random numbers must not matter
+        return train(*datasets(store), quick("bilstm-tagger", epochs=2, seed=seed)).model.to_bytes()
+
+    assert run(1) == run(1)
+    assert run(1) != run(2)
+
+
+def test_training_leaves_the_callers_random_numbers_alone(store):
+    torch.manual_seed(3)
+    np.random.seed(3)
+    expected = torch.rand(4), np.random.rand(4)
+    torch.manual_seed(3)
+    np.random.seed(3)
+    train(*datasets(store), quick("linear-tagger", epochs=1))
+    assert torch.equal(torch.rand(4), expected[0])
+    assert (np.random.rand(4) == expected[1]).all()
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_inputs_are_standardised_by_the_training_vectors(store, wanted):
+    dataset, dev = datasets(store)
+    head = train(dataset, dev, quick("linear-tagger", epochs=1, standardize=wanted)).model.head
+    vectors = torch.cat([dataset[i].features for i in range(len(dataset))])
+    result = head.standardize(vectors)
+    if wanted:
+        torch.testing.assert_close(result.mean(dim=0), torch.zeros(DIM), atol=1e-4, rtol=0)
+        torch.testing.assert_close(result.std(dim=0, correction=0), torch.ones(DIM), atol=1e-4, rtol=0)
+    else:
+        assert torch.equal(result, vectors)
+
+
+def scripted(monkeypatch, scores):
+    """Let the development scores be these, whatever the head does."""
+    real, script = inference.score_head, iter(scores)
+
+    def fake(*arguments, **options):
+        found = real(*arguments, **options)
+        return type(found)(**{**vars(found), "accuracy": next(script)})
+
+    monkeypatch.setattr(training, "score_head", fake)
+
+
+def test_early_stopping_keeps_the_best_epoch(store, monkeypatch):
+    scripted(monkeypatch, [0.5, 0.7, 0.6, 0.7, 0.1])
+    result = train(*datasets(store), quick("linear-tagger", patience=2))
+    assert [epoch.score for epoch in result.history] == [0.5, 0.7, 0.6, 0.7]
+    assert result.best_epoch == 2
+    assert result.scores.value == result.model.scores["value"] == 0.7
+
+    def weights_after(n_epochs):
+        scripted(monkeypatch, [0.1 * n for n in range(n_epochs)])
+        return train(*datasets(store), quick("linear-tagger", epochs=n_epochs)).model.head.output.weight
+
+    assert torch.equal(result.model.head.output.weight, weights_after(2))
+    assert not torch.equal(result.model.head.output.weight, weights_after(4))
+
+
+def test_an_interrupt_keeps_the_best_epoch_so_far(store):
+    def interrupt(epoch):
+        if epoch.epoch == 2:
+            raise KeyboardInterrupt
+
+    result = train(*datasets(store), quick("linear-tagger"), on_epoch=interrupt)
+    assert result.interrupted
+    assert len(result.history) == 2
+    assert result.model.label_names == ("ADJ", "DET", "NOUN", "VERB")
+
+
+def test_an_interrupt_before_the_first_epoch_is_an_interrupt(store, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "score_head", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(*datasets(store), quick("linear-tagger"))
+
+
+def test_labels_only_the_development_corpus_has_count_as_errors(store, caplog):
+    dataset = FeatureDataset(store, tagged(200, 1))
+    renamed = [
+        Example(e.tokens, tuple(name.replace("ADJ", "NEW") for name in e.labels)) for e in tagged(60, 2)
+    ]
+    dev = FeatureDataset(store, renamed, labels=dataset.labels, unseen_labels="keep")
+    result = train(dataset, dev, quick("linear-tagger"))
+    share = sum(e.tokens.count("red") for e in renamed) / sum(len(e.tokens) for e in renamed)
+    assert result.scores.value == pytest.approx(1 - share)
+    assert [r.message for r in caplog.records if "NEW" in r.message] == [
+        "the development corpus has 1 labels that training lacks (NEW): they count as errors"
+    ]
+
+
+def test_what_cannot_be_trained_on_is_refused(store, tmp_path):
+    dataset, dev = datasets(store)
+    with pytest.raises(ModelError, match="one label per sentence, the training corpus has one label per tok"):
+        train(dataset, dev, quick("meanpool-classifier"))
+    bare = FeatureDataset(store, sentences(60, 2))
+    with pytest.raises(ModelError, match="the development corpus has no labels"):
+        train(dataset, bare, quick("linear-tagger"))
+    with pytest.raises(ModelError, match="no sentences"):
+        train(FeatureDataset(store, []), dev, quick("linear-tagger"))
+    other = make_store(tmp_path / "other.fs", version=2)
+    with pytest.raises(RecipeMismatchError, match="version"):
+        train(dataset, FeatureDataset(other, tagged(60, 2)), quick("linear-tagger"))
+
+
+def test_a_loss_that_is_not_finite_is_an_error_that_says_what_to_do(tmp_path):
+    huge = make_store(tmp_path / "huge.fs", magnitude=1e36)
+    with pytest.raises(ModelError, match=r"epoch 1: try a smaller --lr"):
+        train(*datasets(huge), quick("linear-tagger", lr=100.0, standardize=False))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0),
+        ("patience", 0),
+        ("lr", float("nan")),
+        ("clip", 0.0),
+        ("weight_decay", -1.0),
+        ("seed", -1),
+        ("model", "gpt"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(field, value):
+    with pytest.raises(UsageError, match=field):
+        TrainConfig(**{"model": "linear-tagger", field: value})
+
+
+def test_devices():
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type in ("cpu", "cuda")
+    for name in ("meta", "cuda:99", "toaster"):
+        with pytest.raises(UsageError, match=name):
+            choose_device(name)
+
+
+@pytest.fixture(scope="module")
+def trained(store, tmp_path_factory) -> TrainedModel:
+    path = tmp_path_factory.mktemp("models") / "tagger.h5"
+    train(*datasets(store), quick("bilstm-tagger", epochs=3)).model.save(path)
+    return TrainedModel.load(path)
+
+
+def test_a_saved_model_scores_as_it_did_in_training(store, trained):
+    dev = FeatureDataset(store, tagged(60, 2), labels=LabelSet(trained.label_names), unseen_labels="keep")
+    scores = evaluate(trained, dev)
+    assert scores.summary() == trained.scores
+    assert evaluate(trained, dev, token_budget=8).value == pytest.approx(scores.value)
+
+
+def test_prediction_keeps_the_order_and_the_examples(store, trained, monkeypatch):
+    monkeypatch.setattr(inference, "_CHUNK_SENTENCES", 7)
+    examples = tagged(60, 2)
+    wanted = [Example(e.tokens, None, "file", line) for line, e in enumerate(examples, 1)]
+    found = list(predict(trained, store, iter(wanted)))
+    assert [(e.tokens, e.path, e.line) for e in found] == [(e.tokens, e.path, e.line) for e in wanted]
+    dev = FeatureDataset(store, examples)
+    gold = [label for example in examples for label in example.labels]
+    predicted = [label for example in found for label in example.labels]
+    assert sum(map(str.__eq__, gold, predicted)) / len(gold) == evaluate(trained, dev).accuracy
+
+
+def test_prediction_is_lazy_and_ignores_labels(store, trained):
+    def endless():
+        while True:
+            yield from (Example(e.tokens, "a label of another kind") for e in tagged(60, 2))
+
+    labelled = predict(trained, store, endless())
+    assert len([next(labelled) for _ in range(5000)]) == 5000
+
+
+def test_missing_sentences(store, trained):
+    examples = [*tagged(60, 2)[:3], Example(("unheard", "of"))]
+    with pytest.raises(MissingSentencesError, match="unheard of"):
+        list(predict(trained, store, examples))
+    assert [e.tokens for e in predict(trained, store, examples[::-1], on_missing="skip")] == [
+        e.tokens for e in examples[2::-1]
+    ]
+    zeros = list(predict(trained, store, examples, on_missing="zeros"))
+    assert len(zeros) == 4
+    assert len(zeros[-1].labels) == 2
+
+
+def test_another_store_is_refused_before_anything_is_read(trained, tmp_path):
+    other = make_store(tmp_path / "other.fs", version=2)
+
+    def untouchable():
+        raise AssertionError("read")
+        yield
+
+    with pytest.raises(RecipeMismatchError, match="version: 2 in the store"):
+        predict(trained, other, untouchable())
+    with pytest.raises(RecipeMismatchError, match="version"):
+        evaluate(trained, FeatureDataset(other, tagged(60, 2)))
+
+
+def test_a_corpus_with_labels_of_another_kind_is_refused(store, trained):
+    with pytest.raises(ModelError, match="one label per token, the corpus has one label per sentence"):
+        evaluate(trained, FeatureDataset(store, judged(60, 2)))
