@@ -1,0 +1,163 @@
+"""The character network: a word type's characters to its vector, computed once per type and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from featurestore.encoders.elmo.characters import N_CHARACTER_IDS, character_ids
+from featurestore.encoders.elmo.numerics import Numerics
+from featurestore.encoders.elmo.options import ElmoOptions
+
+MAX_TYPES = 1 << 16
+"""Word types whose vectors are kept; the table is emptied when a batch would exceed it (128 MiB at 512-d float32).
+
+A single batch with more types than this is served all the same: its own types always have to be there.
+"""
+
+_TYPES_PER_BLOCK = {"cpu": 256, "cuda": 4096}
+"""Types convolved at once: 256 of 50 characters and 1,024 filters are 50 MB in float32."""
+
+
+class CharacterNetwork:
+    """Convolutions over characters, max-pool, activation, highway layers, projection.
+
+    Parameters
+    ----------
+    options : ElmoOptions
+    weights : mapping of str to ndarray
+        Tensors by their names in a weights file.
+    numerics : Numerics
+    device : torch.device
+    """
+
+    def __init__(
+        self,
+        options: ElmoOptions,
+        weights: Mapping[str, NDArray[Any]],
+        numerics: Numerics,
+        device: torch.device,
+    ) -> None:
+        self._options = options
+        self._device = device
+        self._numerics = numerics
+
+        def operand(array: NDArray[Any]) -> Tensor:
+            return numerics.round(torch.from_numpy(np.ascontiguousarray(array)).to(device))
+
+        # The file has no row for id 0 (masked), which no token contains; ids are one higher than file rows.
+        table = np.zeros((N_CHARACTER_IDS, options.character_dim), weights["char_embed"].dtype)
+        table[1:] = weights["char_embed"]
+        self._character_vectors = operand(table)
+        # (1, width, character_dim, n_filters) -> (n_filters, character_dim, width)
+        self._convolutions = [
+            (operand(weights[f"CNN/W_cnn_{i}"][0].transpose(2, 1, 0)), operand(weights[f"CNN/b_cnn_{i}"]))
+            for i in range(len(options.filters))
+        ]
+        self._highways = [
+            tuple(
+                operand(
+                    weights[f"CNN_high_{i}/{name}"].T
+                    if name.startswith("W")
+                    else weights[f"CNN_high_{i}/{name}"]
+                )
+                for name in ("W_transform", "b_transform", "W_carry", "b_carry")
+            )
+            for i in range(options.n_highway)
+        ]
+        self._projection = operand(weights["CNN_proj/W_proj"].T), operand(weights["CNN_proj/b_proj"])
+        self._activation = torch.relu if options.activation == "relu" else torch.tanh
+
+    def __call__(self, types: Sequence[str]) -> Tensor:
+        """Return the vectors of word types, shape (n_types, projection_dim), in the operands' type."""
+        ids, n_positions = character_ids(types, self._options.max_characters)
+        shortest_first = np.argsort(n_positions, kind="stable")
+        widest = max(width for width, _ in self._options.filters)
+        vectors = torch.empty(
+            len(types), self._options.projection_dim, dtype=self._numerics.operands, device=self._device
+        )
+        block_size = _TYPES_PER_BLOCK.get(self._device.type, 256)
+        for start in range(0, len(types), block_size):
+            block = shortest_first[start : start + block_size]
+            # All windows that hold nothing but padding are equal, and padding takes part in the max-pool:
+            # the widest filter needs room for one such window, and further ones change no maximum.
+            n_needed = min(int(n_positions[block[-1]]) + widest, self._options.max_characters)
+            block_ids = torch.from_numpy(ids[block, :n_needed]).to(self._device)
+            vectors[torch.from_numpy(block).to(self._device)] = self._vectors(block_ids)
+        return vectors
+
+    def _vectors(self, ids: Tensor) -> Tensor:
+        round_ = self._numerics.round
+        characters = functional.embedding(ids, self._character_vectors).transpose(1, 2)
+        # Adding the bias after the maximum gives the same numbers: rounding keeps order.
+        pooled = torch.cat(
+            [functional.conv1d(characters, weight).amax(2) + bias for weight, bias in self._convolutions], 1
+        )
+        values = round_(self._activation(pooled))
+        for transform, transform_bias, carry, carry_bias in self._highways:
+            gate = torch.sigmoid(functional.linear(values, carry, carry_bias))
+            candidate = torch.relu(functional.linear(values, transform, transform_bias))
+            values = round_(gate * candidate + (1 - gate) * values)
+        return round_(functional.linear(values, *self._projection))
+
+
+class TypeTable:
+    """Vectors of the word types met lately, on the device, so that each is computed once.
+
+    Parameters
+    ----------
+    network : CharacterNetwork
+    max_types : int
+        The table is emptied before a batch that would make it hold more.
+    """
+
+    def __init__(self, network: CharacterNetwork, *, max_types: int = MAX_TYPES) -> None:
+        self._network = network
+        self._max_types = max_types
+        self._rows: dict[str, int] = {}
+        self._vectors: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def clear(self) -> None:
+        """Forget every type."""
+        self._rows, self._vectors = {}, None
+
+    def lookup(self, tokens: Sequence[str]) -> tuple[Tensor, NDArray[np.int64]]:
+        """Return the table and the row of each token in it, after computing types not met before.
+
+        Returns
+        -------
+        vectors : Tensor, shape (capacity, projection_dim)
+        rows : ndarray of int64, shape (n_tokens,)
+        """
+        unknown = [token for token in dict.fromkeys(tokens) if token not in self._rows]
+        if unknown and len(self._rows) + len(unknown) > self._max_types:
+            self.clear()
+            unknown = list(dict.fromkeys(tokens))
+        if unknown or self._vectors is None:
+            self._append(unknown)
+        rows = np.fromiter(map(self._rows.__getitem__, tokens), np.int64, len(tokens))
+        if self._vectors is None:  # only for a call without tokens on an empty table
+            raise ValueError("lookup needs at least one token")
+        return self._vectors, rows
+
+    def _append(self, types: list[str]) -> None:
+        # Names enter the dictionary last: if memory runs out on the way, the table stays as it was.
+        new = self._network(types)
+        n_before = len(self._rows)
+        n_after = n_before + len(types)
+        if self._vectors is None or n_after > len(self._vectors):
+            grown = new.new_empty((max(1024, 2 * n_after), new.shape[1]))
+            if self._vectors is not None:
+                grown[:n_before] = self._vectors[:n_before]
+            self._vectors = grown
+        self._vectors[n_before:n_after] = new
+        self._rows.update(zip(types, range(n_before, n_after), strict=True))

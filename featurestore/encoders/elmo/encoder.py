@@ -1,0 +1,292 @@
+"""ELMo as an encoder: sentences in, NumPy arrays out, with the recipe that decides them.
+
+How far a sentence's vectors may depend on the batch it was in, as relative L2 difference of the sentence's
+vectors: at most :data:`BATCH_INVARIANCE`. Nothing else differs, but a matrix product over other rows may add
+up in another order, and the recurrence carries that on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featurestore.encoders.elmo.cache import CachedModel, fetch_published
+from featurestore.encoders.elmo.catalog import LocalSource, UntrainedSource, parse_source
+from featurestore.encoders.elmo.layers import CanonicalLayers, n_layers_kept, parse_layers
+from featurestore.encoders.elmo.network import BiLM
+from featurestore.encoders.elmo.options import ElmoOptions
+from featurestore.encoders.elmo.packing import Packing
+from featurestore.encoders.elmo.weights import Weights, read_weights_and_hash, seeded_weights, tensors_sha256
+from featurestore.errors import EncoderError, EncoderOutOfMemory, UsageError
+from featurestore.keys import Sentence, token_bytes
+from featurestore.recipe import Recipe
+
+RECIPE_VERSION = 1
+"""Raised whenever the same recipe would give other vectors: see ``numerics`` for the rounding rules it covers."""
+
+BATCH_INVARIANCE = {"float32": 1e-5, "bfloat16": 5e-2, "float16": 1e-2}
+"""Bound on the relative L2 difference of a sentence's vectors between any two batches, by precision."""
+
+TOKEN_BUDGET = {"cpu": 16_384, "cuda": 131_072}
+"""Tokens per batch by default: on a CPU more tokens only cost memory, a GPU wants more rows per step."""
+
+_PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+class ElmoEncoder:
+    """An ELMo model as :class:`featurestore.encoders.base.Encoder`.
+
+    Parameters
+    ----------
+    spec : str
+        The specification that loads it again.
+    options : ElmoOptions
+    weights : dict of str to ndarray
+    identity : dict
+        The recipe fields that name the weights.
+    layers : str
+        As for :func:`featurestore.encoders.elmo.layers.parse_layers`.
+    precision : str
+        ``float32``, ``bfloat16`` or ``float16``.
+    device : torch.device
+    """
+
+    def __init__(
+        self,
+        spec: str,
+        options: ElmoOptions,
+        weights: Weights,
+        *,
+        identity: dict[str, Any],
+        layers: str,
+        precision: str,
+        device: torch.device,
+    ) -> None:
+        self._layers: CanonicalLayers = parse_layers(layers, options.n_layers + 1)
+        self._device = device
+        self._options = options
+        with _out_of_memory_as_ours(f"the weights of {spec}", "Choose a smaller model or another device"):
+            self._network = BiLM(options, weights, precision=precision, device=device)
+        self.spec = spec
+        self.recipe = Recipe(
+            {
+                "kind": "elmo",
+                "version": RECIPE_VERSION,
+                **identity,
+                "options_sha256": options.sha256,
+                "layers": self._layers,
+                "initial_state": "zero",
+                "precision": precision,
+            }
+        )
+        self.dim = options.dim
+        self.n_layers = n_layers_kept(self._layers)
+        self.device = str(device)
+        self.token_budget = TOKEN_BUDGET.get(device.type, TOKEN_BUDGET["cpu"])
+
+    def submit(self, sentences: Sequence[Sentence]) -> PendingElmoVectors:
+        """Start encoding a batch; on a GPU return before it is done.
+
+        Parameters
+        ----------
+        sentences : sequence of tuple of str
+            In any order; sorting by length happens inside.
+
+        Raises
+        ------
+        SentenceError
+            For an empty sentence, an empty token, or something that is no list of strings.
+        EncoderOutOfMemory
+            If the batch does not fit.
+        """
+        for sentence in sentences:
+            token_bytes(sentence)
+        lengths = [len(sentence) for sentence in sentences]
+        if not lengths:
+            return PendingElmoVectors(None, [], self._shape_of_empty())
+        subject = f"a batch of {sum(lengths):,} tokens in {len(lengths):,} sentences on {self.device}"
+        with (
+            _out_of_memory_as_ours(subject, "Use a smaller token budget"),
+            torch.inference_mode(),
+            _full_float32_products(),
+        ):
+            packing = Packing.of(lengths)
+            vectors = self._choose(sentences, packing)
+            order = torch.from_numpy(packing.positions).to(self._device)
+            return PendingElmoVectors(vectors[order], lengths, self._shape_of_empty())
+
+    def encode(self, sentences: Sequence[Sentence]) -> list[NDArray[np.floating]]:
+        """Return one ``(n_tokens, dim)`` or ``(n_tokens, n_layers, dim)`` float32 array per sentence."""
+        return self.submit(sentences).result()
+
+    def forget_types(self) -> None:
+        """Drop the kept vectors of word types, so that the next batch computes its own."""
+        self._network.types.clear()
+
+    def _choose(self, sentences: Sequence[Sentence], packing: Packing) -> Tensor:
+        """Return the layers of the recipe, packed, (n_tokens, [n_layers,] dim) float32."""
+        if self._layers == "average":
+            n_layers = self._network.n_layers
+            total, *others = self._network.layers(sentences, packing, n_layers=n_layers)
+            total = total.float()
+            for layer in others:
+                total = total + layer.float()
+            return total / n_layers
+        outputs = self._network.layers(sentences, packing, n_layers=max(self._layers) + 1)
+        chosen = [outputs[index].float() for index in self._layers]
+        return chosen[0] if len(chosen) == 1 else torch.stack(chosen, 1)
+
+    def _shape_of_empty(self) -> tuple[int, ...]:
+        return (0, self.dim) if self.n_layers == 1 else (0, self.n_layers, self.dim)
+
+
+class PendingElmoVectors:
+    """Vectors of one batch on their way from the device.
+
+    Parameters
+    ----------
+    vectors : Tensor or None
+        (n_tokens, ...) float32, sentence by sentence as given; None for a batch without sentences.
+    lengths : list of int
+        Tokens of each sentence.
+    """
+
+    def __init__(self, vectors: Tensor | None, lengths: list[int], empty: tuple[int, ...]) -> None:
+        self._lengths = lengths
+        self._copied: torch.cuda.Event | None = None
+        host = torch.empty(empty) if vectors is None else vectors
+        if host.device.type == "cuda":
+            pinned = torch.empty(host.shape, dtype=host.dtype, pin_memory=True)
+            pinned.copy_(host, non_blocking=True)
+            self._copied = torch.cuda.Event()
+            self._copied.record(torch.cuda.current_stream(host.device))
+            # The stream's allocator reuses the source only after the copy, which is queued on the same stream.
+            host = pinned
+        self._host = host
+
+    def result(self) -> list[NDArray[np.floating]]:
+        """Wait for the copy, then return one array per sentence: views of one array, in the order given."""
+        if self._copied is not None:
+            with _out_of_memory_as_ours("a batch on its way from the GPU", "Use a smaller token budget"):
+                self._copied.synchronize()
+            self._copied = None
+        whole = self._host.numpy()
+        return np.split(whole, np.cumsum(self._lengths)[:-1]) if self._lengths else []
+
+
+def load_elmo(rest: str, *, layers: str, precision: str, device: str, initial_state: str) -> ElmoEncoder:
+    """Load the ELMo model that a specification names.
+
+    Parameters
+    ----------
+    rest : str
+        The specification after ``elmo:``: see :func:`featurestore.encoders.elmo.catalog.parse_source`.
+    layers, precision, device, initial_state : str
+        As for :func:`featurestore.encoders.base.load_encoder`.
+
+    Raises
+    ------
+    UsageError
+        If an argument makes no sense.
+    EncoderError
+        If the model cannot be fetched, read or placed on the device.
+    """
+    source = parse_source(rest)
+    _require_zero_state(initial_state)
+    chosen_device = _device(device)
+    if precision == "auto":
+        precision = "float16" if chosen_device.type == "cuda" else "float32"
+    if precision not in _PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}: expected auto, {', '.join(_PRECISIONS)}")
+
+    identity: dict[str, Any]
+    if isinstance(source, UntrainedSource):
+        options = source.options()
+        parse_layers(layers, options.n_layers + 1)
+        weights = seeded_weights(options, source.seed)
+        shape = source.shape if isinstance(source.shape, str) else "options"
+        identity = {
+            "weights_sha256": tensors_sha256(weights),
+            "untrained": {"shape": shape, "seed": source.seed},
+        }
+    else:
+        files = source if isinstance(source, LocalSource) else fetch_published(source)
+        options = ElmoOptions.read(files.options)
+        parse_layers(layers, options.n_layers + 1)
+        weights, digest = read_weights_and_hash(files.weights, options)
+        if isinstance(files, CachedModel):
+            files.confirm_weights(digest)
+        identity = {"weights_sha256": digest}
+    return ElmoEncoder(
+        source.spec,
+        options,
+        weights,
+        identity=identity,
+        layers=layers,
+        precision=precision,
+        device=chosen_device,
+    )
+
+
+def _require_zero_state(initial_state: str) -> None:
+    if initial_state == "carry":
+        raise UsageError(
+            "initial state 'carry' is refused: a vector would depend on everything encoded before it, so no "
+            "store could promise the same vector for the same sentence. Use 'zero'"
+        )
+    if initial_state != "zero":
+        raise UsageError(f"unknown initial state {initial_state!r}: expected 'zero'")
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device {name!r}: expected auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"device {name!r} is not supported: expected auto, cpu, cuda or cuda:N")
+    if device.type == "cpu":
+        return torch.device("cpu")
+    n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    index = device.index if device.index is not None else 0
+    if index >= n_devices:
+        raise EncoderError(
+            f"device {name!r} is not here: torch {torch.__version__} sees {n_devices} CUDA devices. "
+            "Use --device cpu, or install a CUDA build of torch"
+        )
+    return torch.device("cuda", index)
+
+
+@contextlib.contextmanager
+def _full_float32_products() -> Iterator[None]:
+    """Multiply float32 as float32, whatever the program set for its own training (TF32, bfloat16)."""
+    before = torch.get_float32_matmul_precision()
+    tf32_convolutions = torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        torch.backends.cudnn.allow_tf32 = tf32_convolutions
+
+
+@contextlib.contextmanager
+def _out_of_memory_as_ours(subject: str, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise EncoderOutOfMemory(f"{subject} does not fit into memory ({error}). {remedy}") from error
+    except RuntimeError as error:
+        # The CPU allocator of torch raises a plain RuntimeError.
+        if "can't allocate memory" not in str(error):
+            raise
+        raise EncoderOutOfMemory(f"{subject} does not fit into memory ({error}). {remedy}") from error

@@ -1,0 +1,136 @@
+"""One direction of one LSTM layer, with projection and clips, over a packed batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featurestore.encoders.elmo.numerics import Numerics
+from featurestore.encoders.elmo.options import ElmoOptions
+from featurestore.encoders.elmo.packing import Packing
+
+_ROWS_PER_PRODUCT = {"cpu": 256}
+"""Rows of a step computed at once: 256 rows of 16,384 float32 gates are 16 MB and stay in the cache of a CPU."""
+
+FORGET_BIAS = 1.0
+"""Added to the forget gate's bias by TensorFlow's LSTMCell, and so not in the weights file."""
+
+
+class LstmState(NamedTuple):
+    """State of one direction of one layer.
+
+    Attributes
+    ----------
+    hidden : Tensor, shape (n_rows, projection_dim)
+        Projected and clipped output, before any skip connection.
+    memory : Tensor, shape (n_rows, lstm_dim)
+        The clipped cell.
+    """
+
+    hidden: Tensor
+    memory: Tensor
+
+
+class LstmDirection:
+    """A forward (``RNN_0``) or backward (``RNN_1``) LSTM of one layer.
+
+    Each step is one product of ``[input; recurrent]`` with the whole weight: measured on two AVX-512 cores at
+    4,096 cells and 256 rows it is as fast as computing the inputs' share for all steps beforehand (182
+    against 178 GFLOP/s), and spares writing and reading that share. The weight is kept as (outputs, inputs):
+    for bfloat16 that is 11% faster than the file's layout, for float32 the same.
+
+    Parameters
+    ----------
+    options : ElmoOptions
+    weights : mapping of str to ndarray
+        Tensors by their names in a weights file.
+    layer : int
+    backward : bool
+        Whether it walks from the last token to the first.
+    numerics : Numerics
+    device : torch.device
+    """
+
+    def __init__(
+        self,
+        options: ElmoOptions,
+        weights: Mapping[str, NDArray[Any]],
+        *,
+        layer: int,
+        backward: bool,
+        numerics: Numerics,
+        device: torch.device,
+    ) -> None:
+        self._numerics = numerics
+        self._backward = backward
+        self._cell_clip, self._proj_clip = options.cell_clip, options.proj_clip
+        self._proj_dim, self._cell_dim = options.projection_dim, options.lstm_dim
+
+        def operand(array: NDArray[Any]) -> Tensor:
+            return numerics.round(torch.from_numpy(np.ascontiguousarray(array)).to(device))
+
+        scope = f"RNN_{int(backward)}/RNN/MultiRNNCell/Cell{layer}/LSTMCell"
+        # Columns of the file's weight are the gates i (input), j (candidate), f (forget), o (output).
+        self._weight = operand(weights[f"{scope}/W_0"].T).t()
+        # Added in float32, as AllenNLP does, so that even float64 agrees with it to the last digits.
+        bias = weights[f"{scope}/B"].astype(np.promote_types(weights[f"{scope}/B"].dtype, np.float32))
+        bias[2 * self._cell_dim : 3 * self._cell_dim] += FORGET_BIAS
+        self._bias = operand(bias)
+        self._projection = operand(weights[f"{scope}/W_P_0"].T).t()
+
+    def run(self, inputs: Tensor, packing: Packing, start: LstmState) -> tuple[Tensor, LstmState]:
+        """Run over a batch.
+
+        Parameters
+        ----------
+        inputs : Tensor, shape (n_tokens, projection_dim)
+            Packed, in the operands' type.
+        packing : Packing
+        start : LstmState
+            State before each sentence, with ``packing.n_rows`` rows in rank order, or one row for all.
+
+        Returns
+        -------
+        outputs : Tensor, shape (n_tokens, projection_dim)
+            Packed, without skip connection.
+        end : LstmState
+            State after each sentence, in rank order.
+        """
+        n_rows, dim = packing.n_rows, self._proj_dim
+        # The recurrent half of the operand is the hidden state itself: rows not alive keep theirs.
+        operand = inputs.new_empty((n_rows, 2 * dim))
+        hidden = operand[:, dim:]
+        hidden.copy_(start.hidden.expand(n_rows, -1))
+        memory = start.memory.to(self._numerics.state).expand(n_rows, -1).clone()
+        block_size = min(n_rows, _ROWS_PER_PRODUCT.get(inputs.device.type, n_rows))
+        product = inputs.new_empty((block_size, 4 * self._cell_dim))
+        outputs = torch.empty_like(inputs)
+
+        steps = range(len(packing.counts))
+        for step in reversed(steps) if self._backward else steps:
+            n_alive, first = packing.counts[step], packing.offsets[step]
+            operand[:n_alive, :dim] = inputs[first : first + n_alive]
+            for start_row in range(0, n_alive, block_size):
+                rows = slice(start_row, min(start_row + block_size, n_alive))
+                self._step(operand[rows], memory[rows], product[: rows.stop - rows.start])
+            outputs[first : first + n_alive] = hidden[:n_alive]
+        return outputs, LstmState(hidden, memory)
+
+    def _step(self, operand: Tensor, memory: Tensor, product: Tensor) -> None:
+        """Advance rows by one token, in place; ``product`` is room for the gates."""
+        torch.addmm(self._bias, operand, self._weight, out=product)
+        gates = product.to(self._numerics.state)
+        write, candidate, forget, expose = gates.chunk(4, 1)
+        memory.mul_(forget.sigmoid_()).addcmul_(write.sigmoid_(), candidate.tanh_())
+        if self._cell_clip is not None:
+            memory.clamp_(-self._cell_clip, self._cell_clip)
+        cell_output = self._numerics.round(torch.tanh(memory).mul_(expose.sigmoid_()))
+        projected = torch.mm(cell_output, self._projection)
+        if self._proj_clip is not None:
+            projected.clamp_(-self._proj_clip, self._proj_clip)
+        operand[:, self._proj_dim :] = self._numerics.round(projected)

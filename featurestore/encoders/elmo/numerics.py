@@ -1,0 +1,75 @@
+"""Which number format each step of the network uses: the rounding rules that a recipe's version stands for.
+
+=============  ==========================================================================================
+float32        everything in float32
+bfloat16,      weights, token vectors, the two operands of every matrix product, and layer outputs are
+float16        rounded to the format; products accumulate in float32 and (where the hardware multiplies in
+               the format) come back rounded to it; gates, their nonlinearities, the cell and its clip are
+               computed and kept in float32; an average of layers is taken in float32
+float64        everything in float64: the truth that tests judge the others by; no recipe offers it
+=============  ==========================================================================================
+
+CPUs seldom multiply float16 in hardware and torch is then a thousand times slower. There the operands are
+rounded to float16 but multiplied in float32, which keeps to the rules above at float32's speed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from featurestore.errors import UsageError
+
+_FORMATS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """The formats of one network.
+
+    Attributes
+    ----------
+    precision : str
+        Name of the format.
+    operands : torch.dtype
+        Type of the tensors that are multiplied.
+    state : torch.dtype
+        Type of gates and cells.
+    rounding : torch.dtype or None
+        Format that operands are rounded to where it is not their type.
+    """
+
+    precision: str
+    operands: torch.dtype
+    state: torch.dtype
+    rounding: torch.dtype | None = None
+
+    @classmethod
+    def of(cls, precision: str, device: torch.device) -> Numerics:
+        """Return the formats for a precision on a device.
+
+        Raises
+        ------
+        UsageError
+            If the precision is unknown.
+        """
+        if precision not in _FORMATS:
+            raise UsageError(f"unknown precision {precision!r}: expected one of {', '.join(_FORMATS)}")
+        operands = _FORMATS[precision]
+        state = torch.float64 if precision == "float64" else torch.float32
+        if precision == "float16" and device.type == "cpu":
+            return cls(precision, torch.float32, state, rounding=operands)
+        return cls(precision, operands, state)
+
+    def round(self, values: Tensor) -> Tensor:
+        """Return values as operands: rounded to the format, of the operands' type."""
+        if self.rounding is not None:
+            values = values.to(self.rounding)
+        return values.to(self.operands)

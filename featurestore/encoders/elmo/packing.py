@@ -1,0 +1,58 @@
+"""A batch laid out time-major and longest sentence first, so that no step computes padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where every token of a batch lies when time steps follow one another without padding.
+
+    With sentences ranked by length, longest first, step ``t`` holds token ``t`` of the first ``counts[t]``
+    ranks: the sentences that still have one. Going backward, rows join as their last token is reached.
+
+    Attributes
+    ----------
+    ranking : ndarray of int64, shape (n_sentences,)
+        Sentence numbers as given, longest first; ties keep their order.
+    counts, offsets : list of int, length = longest sentence
+        Rows alive at each step, and the packed position of its first row.
+    positions : ndarray of int64, shape (n_tokens,)
+        For the tokens sentence by sentence as given: their packed positions.
+    """
+
+    ranking: NDArray[np.int64]
+    counts: list[int]
+    offsets: list[int]
+    positions: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> Packing:
+        """Lay out sentences of the given lengths, each at least 1."""
+        sizes = np.asarray(lengths, dtype=np.int64)
+        n_sentences = len(sizes)
+        ranking = np.argsort(-sizes, kind="stable")
+        rank = np.empty(n_sentences, dtype=np.int64)
+        rank[ranking] = np.arange(n_sentences)
+        # A sentence of length L is alive at steps 0 .. L-1.
+        counts = n_sentences - np.cumsum(np.bincount(sizes))[:-1]
+        offsets = np.cumsum(counts) - counts
+        starts = np.cumsum(sizes) - sizes
+        step = np.arange(int(sizes.sum())) - np.repeat(starts, sizes)
+        positions = offsets[step] + np.repeat(rank, sizes)
+        return cls(ranking, counts.tolist(), offsets.tolist(), positions)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of sentences."""
+        return len(self.ranking)
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens."""
+        return len(self.positions)

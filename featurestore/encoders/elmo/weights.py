@@ -1,0 +1,230 @@
+"""Weights of ELMo models: AllenNLP's and bilm-tf's ``weights.hdf5`` read, checked and written, or random ones."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.encoders.elmo.options import ElmoOptions
+from featurestore.errors import EncoderError, WeightsError
+from featurestore.limits import MAX_CHECKPOINT_BYTES
+
+Weights = dict[str, NDArray[Any]]
+"""Tensors by the names and in the shapes of a weights file."""
+
+_FILE_CHARACTERS = 261
+"""Rows of ``char_embed`` in a file: no row for the mask, whatever ``n_characters`` says."""
+
+_HASH_BLOCK = 1 << 22
+
+
+def expected_shapes(options: ElmoOptions) -> dict[str, tuple[int, ...]]:
+    """Return name and shape of every tensor that a weights file for these options holds."""
+    n_filters, dim, cell = options.n_filters, options.projection_dim, options.lstm_dim
+    shapes: dict[str, tuple[int, ...]] = {"char_embed": (_FILE_CHARACTERS, options.character_dim)}
+    for i, (width, n) in enumerate(options.filters):
+        shapes[f"CNN/W_cnn_{i}"] = (1, width, options.character_dim, n)
+        shapes[f"CNN/b_cnn_{i}"] = (n,)
+    for i in range(options.n_highway):
+        for part in ("carry", "transform"):
+            shapes[f"CNN_high_{i}/W_{part}"] = (n_filters, n_filters)
+            shapes[f"CNN_high_{i}/b_{part}"] = (n_filters,)
+    shapes["CNN_proj/W_proj"] = (n_filters, dim)
+    shapes["CNN_proj/b_proj"] = (dim,)
+    for direction in (0, 1):
+        for layer in range(options.n_layers):
+            scope = f"RNN_{direction}/RNN/MultiRNNCell/Cell{layer}/LSTMCell"
+            shapes[f"{scope}/W_0"] = (2 * dim, 4 * cell)
+            shapes[f"{scope}/B"] = (4 * cell,)
+            shapes[f"{scope}/W_P_0"] = (cell, dim)
+    return shapes
+
+
+def read_weights(path: str | Path, options: ElmoOptions) -> Weights:
+    """Read a weights file, checking every tensor that the options call for.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``weights.hdf5`` of AllenNLP or bilm-tf, in float16, float32 or float64.
+    options : ElmoOptions
+        The options that belong to it. Tensors they do not call for (a softmax, say) are left unread.
+
+    Returns
+    -------
+    dict of str to ndarray
+        In the file's own float type.
+
+    Raises
+    ------
+    EncoderError
+        If the file cannot be opened.
+    WeightsError
+        If it is no HDF5 file, lacks a tensor, or holds one of another shape or type, behind a link to
+        somewhere else, or stored outside the file.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            return _read(file, path, options)
+    except OSError as error:
+        raise EncoderError(f"cannot read ELMo weights {path}: {error.strerror or error}") from error
+
+
+def read_weights_and_hash(path: str | Path, options: ElmoOptions) -> tuple[Weights, str]:
+    """Return the weights of a file and the SHA-256 of the very bytes they were read from, reading it once.
+
+    Raises
+    ------
+    EncoderError, WeightsError
+        See :func:`read_weights`.
+    """
+    path = Path(path)
+    try:
+        n_bytes = path.stat().st_size
+        if n_bytes > MAX_CHECKPOINT_BYTES:
+            raise WeightsError(f"{path} has {n_bytes:,} bytes, over the bound of {MAX_CHECKPOINT_BYTES:,}")
+        content = path.read_bytes()
+    except OSError as error:
+        raise EncoderError(f"cannot read ELMo weights {path}: {error.strerror or error}") from error
+    return _read(io.BytesIO(content), path, options), hashlib.sha256(content).hexdigest()
+
+
+def _read(source: Any, path: Path, options: ElmoOptions) -> Weights:
+    try:
+        file = h5py.File(source, "r")
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(f"{path} is not an HDF5 file ({error}): expected an ELMo weights.hdf5") from error
+    with file:
+        return {name: _tensor(file, name, shape, path) for name, shape in expected_shapes(options).items()}
+
+
+def _tensor(file: h5py.File, name: str, shape: tuple[int, ...], path: Path) -> NDArray[Any]:
+    def refuse(found: str) -> WeightsError:
+        return WeightsError(
+            f"{path}: tensor {name} should be an array of floats of shape {shape}, found {found}. "
+            "Do these weights belong to these options?"
+        )
+
+    try:
+        # Every step of the way must be a hard link: nothing may lead elsewhere in this file or to another one.
+        here = ""
+        for part in name.split("/"):
+            parent = file[here] if here else file
+            if not isinstance(parent, h5py.Group):
+                raise refuse(f"{here} to be no group")
+            here = f"{here}/{part}" if here else part
+            if part not in parent.keys():  # noqa: SIM118  `in parent` would follow links
+                raise refuse("nothing of that name")
+            link = parent.get(part, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                raise refuse(
+                    f"a {type(link).__name__} at {here}, which is refused: copy the data into the file"
+                )
+        dataset = file[name]
+        if not isinstance(dataset, h5py.Dataset):
+            raise refuse("a group")
+        if dataset.is_virtual or dataset.external:
+            raise refuse("data stored outside the dataset, which is refused: copy it into the file")
+        if dataset.dtype.kind != "f" or dataset.dtype.itemsize not in (2, 4, 8):
+            raise refuse(f"type {dataset.dtype}")
+        if dataset.shape != shape:
+            raise refuse(f"shape {dataset.shape}")
+        values: NDArray[Any] = dataset[()]
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path}: tensor {name} cannot be read, the file is damaged ({error})") from error
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def write_weights(
+    path: str | Path, weights: Mapping[str, NDArray[Any]], *, dtype: Literal["float16", "float32"] = "float32"
+) -> None:
+    """Write weights as AllenNLP reads them; the file appears complete or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        Replaced if it exists.
+    weights : mapping of str to ndarray
+    dtype : {"float32", "float16"}
+        Type on disk. AllenNLP 0.9.0 reads both; float16 halves the file and rounds.
+
+    Raises
+    ------
+    EncoderError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    # Made in memory and written by ourselves: h5py reports a full disk too late, if at all.
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for name in sorted(weights):
+            file.create_dataset(name, data=np.asarray(weights[name], dtype=dtype), track_times=False)
+    try:
+        with part.open("xb") as output:
+            output.write(buffer.getbuffer())
+            output.flush()
+            os.fsync(output.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise EncoderError(f"cannot write ELMo weights {path}: {error.strerror or error}") from error
+
+
+def tensors_sha256(weights: Mapping[str, NDArray[Any]]) -> str:
+    """Return the SHA-256 of the tensors themselves: name, shape and little-endian bytes, sorted by name."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        array = weights[name]
+        digest.update(f"{name}:{array.dtype.name}:{array.shape}\n".encode())
+        rows = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).reshape(-1)
+        as_bytes = memoryview(rows.view(np.uint8))
+        for start in range(0, len(as_bytes), _HASH_BLOCK):
+            digest.update(as_bytes[start : start + _HASH_BLOCK])
+    return digest.hexdigest()
+
+
+def seeded_weights(options: ElmoOptions, seed: int) -> Weights:
+    """Return random float32 weights: cheap to make, the same in every process, of sensible scale.
+
+    Uniform numbers of PCG64, scaled so that gates neither saturate nor vanish and activations keep their
+    size from layer to layer. They are for measuring speed and for tests: no language was learnt.
+
+    Parameters
+    ----------
+    options : ElmoOptions
+    seed : int
+        Each seed is another model.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+
+    def uniform(shape: tuple[int, ...], standard_deviation: float) -> NDArray[Any]:
+        values = generator.random(shape, dtype=np.float32)
+        values -= np.float32(0.5)
+        values *= np.float32(standard_deviation * math.sqrt(12))
+        return values
+
+    weights: Weights = {}
+    for name, shape in expected_shapes(options).items():
+        leaf = name.rsplit("/", 1)[-1]
+        if leaf == "char_embed":
+            weights[name] = uniform(shape, 1.0)
+        elif leaf == "B" or leaf.startswith("b_"):
+            weights[name] = uniform(shape, 0.1)
+        else:
+            # Fan-in: all but the last axis. The cell's output is small (a product of gate and tanh), so its
+            # projection is scaled up for the state to matter to the next step.
+            gain = {"W_P_0": 3.0, "W_0": 1.0, "W_proj": 1.5}.get(leaf, 1.0)
+            weights[name] = uniform(shape, gain / math.sqrt(math.prod(shape[:-1])))
+    return weights

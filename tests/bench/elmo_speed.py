@@ -1,0 +1,118 @@
+"""Tokens per second of an ELMo encoder over a CoNLL-U or plain text file.
+
+    python tests/bench/elmo_speed.py FILE --spec elmo:untrained-original --precision bfloat16 --threads 2
+
+Prints what it ran on. Sentences are encoded in batches of similar length, as extraction does. The first batch
+is encoded twice and only the second time counts, so that one-off costs of the libraries stay out; word types
+of the file are computed within the time. With --reference, also the relative L2 difference from that precision.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from featurestore.encoders.base import load_encoder
+
+
+def read_sentences(path: Path) -> list[tuple[str, ...]]:
+    """Return the sentences of a CoNLL-U file (by suffix), or of a text file with one sentence per line."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".conllu":
+        return [tuple(line.split()) for line in text.splitlines() if line.split()]
+    sentences = []
+    for block in text.split("\n\n"):
+        rows = [line.split("\t") for line in block.splitlines() if line and not line.startswith("#")]
+        tokens = tuple(row[1] for row in rows if row[0].isdigit())
+        if tokens:
+            sentences.append(tokens)
+    return sentences
+
+
+def batches_of(sentences: list[tuple[str, ...]], token_budget: int) -> list[list[tuple[str, ...]]]:
+    """Cut sentences, longest first, into batches of at most ``token_budget`` tokens."""
+    batches: list[list[tuple[str, ...]]] = [[]]
+    n_tokens = 0
+    for sentence in sorted(sentences, key=len, reverse=True):
+        if batches[-1] and n_tokens + len(sentence) > token_budget:
+            batches.append([])
+            n_tokens = 0
+        batches[-1].append(sentence)
+        n_tokens += len(sentence)
+    return batches
+
+
+def main() -> None:
+    """Run the measurement."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--spec", default="elmo:untrained-original")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--layers", default="average")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--token-budget", type=int, help="default: the encoder's own")
+    parser.add_argument("--max-tokens", type=int, help="stop reading the file after about this many tokens")
+    parser.add_argument("--reference", help="precision to compare the vectors with")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+
+    sentences = read_sentences(arguments.file)
+    if arguments.max_tokens:
+        ends = np.cumsum([len(sentence) for sentence in sentences])
+        sentences = sentences[: int(np.searchsorted(ends, arguments.max_tokens)) + 1]
+
+    def encode(precision: str) -> tuple[float, list[np.ndarray], str]:
+        def load():
+            return load_encoder(
+                arguments.spec, layers=arguments.layers, precision=precision, device=arguments.device
+            )
+
+        encoder = load()
+        batches = batches_of(sentences, arguments.token_budget or encoder.token_budget)
+        encoder.encode(batches[-1][:64])
+        encoder.forget_types()
+        start = time.perf_counter()
+        vectors = [vector for batch in batches for vector in encoder.encode(batch)]
+        seconds = time.perf_counter() - start
+        described = (
+            f"{encoder.device}, precision {encoder.recipe['precision']}, {len(batches)} batches of at most "
+        )
+        described += f"{arguments.token_budget or encoder.token_budget} tokens"
+        return seconds, vectors, described
+
+    n_tokens = sum(map(len, sentences))
+    n_types = len({token for sentence in sentences for token in sentence})
+    print(
+        f"machine: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, {platform.platform()}"
+    )
+    print(
+        f"torch {torch.__version__} ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads"
+    )
+    if torch.cuda.is_available():
+        print(f"GPU: {torch.cuda.get_device_name()}")
+    print(f"{arguments.file.name}: {len(sentences):,} sentences, {n_tokens:,} tokens, {n_types:,} types")
+    seconds, vectors, described = encode(arguments.precision)
+    print(f"{arguments.spec} on {described}")
+    print(f"{n_tokens / seconds:,.0f} tokens/s ({seconds:.1f} s)")
+    if platform.system() == "Linux":
+        import resource
+
+        print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+    if arguments.reference:
+        _, reference, _ = encode(arguments.reference)
+        ours, theirs = np.concatenate(vectors), np.concatenate(reference)
+        error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+        print(f"relative L2 against {arguments.reference}: {error:.2e}")
+
+
+if __name__ == "__main__":
+    main()
