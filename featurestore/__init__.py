@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from featurestore.dataset.sampler import BucketBatchSampler
     from featurestore.encoders.base import Encoder, load_encoder
     from featurestore.errors import FeaturestoreError
-    from featurestore.extract.runner import extract
+    from featurestore.extraction.api import extract
     from featurestore.keys import sentence_key
     from featurestore.recipe import Recipe
     from featurestore.store.store import Store
@@ -35,7 +35,7 @@ _HOMES = {
     "Recipe": "featurestore.recipe",
     "Store": "featurestore.store.store",
     "collate": "featurestore.dataset.batch",
-    "extract": "featurestore.extract.runner",
+    "extract": "featurestore.extraction.api",
     "feature_loader": "featurestore.dataset.loader",
     "load_encoder": "featurestore.encoders.base",
     "open_corpus": "featurestore.corpora.corpus",

@@ -32,8 +32,6 @@ OnMissing = Literal["error", "skip", "zeros"]
 UnseenLabels = Literal["error", "keep"]
 LabelKind = Literal["token", "sentence"]
 
-MISSING_POLICIES: tuple[str, ...] = get_args(OnMissing)
-
 _STEP = 4096
 """Examples looked up at a time while the dataset is built."""
 
@@ -91,8 +89,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         on_missing: OnMissing = "error",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if on_missing not in MISSING_POLICIES:
-            raise UsageError(f"on_missing is {on_missing!r}, expected error, skip or zeros")
+        _require_policy(on_missing)
         self.store = store if isinstance(store, Store) else Store.open(store)
         self.dtype = dtype
         self.label_kind: LabelKind | None = None
@@ -128,7 +125,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         self._numbers, self._edges = np.array(numbers, np.int64), np.array(edges, np.int64)
         self.labels: LabelSet | None = None
         self.label_names: tuple[str, ...] = ()
-        if self.label_kind is not None:
+        if len(numbers):
             self.label_names = tuple(names)
             if labels is None:
                 self._sort_names()
@@ -296,6 +293,11 @@ class FeatureDataset(Dataset[FeatureItem]):
             f"{self.store.path} ({len(example.tokens)} and {len(stored)} tokens): labels would not line up. "
             "Run `featurestore verify` on the store"
         )
+
+
+def _require_policy(on_missing: str) -> None:
+    if on_missing not in get_args(OnMissing):
+        raise UsageError(f"on_missing is {on_missing!r}, expected error, skip or zeros")
 
 
 def _as_example(example: Example | Sequence[str]) -> Example:

@@ -144,6 +144,24 @@ def outline_encoder(spec: str, *, layers: str = DEFAULT_LAYERS) -> EncoderOutlin
     raise _unknown(spec)
 
 
+def encoder_recipe(spec: str, *, layers: str = DEFAULT_LAYERS, precision: str = "float32") -> Recipe:
+    """Return the recipe of an encoder without loading it: no torch, no download.
+
+    Raises
+    ------
+    UnknownEncoderError
+        If nothing has that name.
+    EncoderError
+        If its files are not here.
+    """
+    family, _, rest = spec.partition(":")
+    if family == "elmo" and rest:
+        from featurestore.encoders.elmo.identity import recipe_of
+
+        return recipe_of(rest, layers=layers, precision=precision)
+    raise _unknown(spec)
+
+
 def _unknown(spec: str) -> UnknownEncoderError:
     return UnknownEncoderError(
         f"unknown encoder {spec!r}: expected elmo:small, elmo:medium, elmo:original, elmo:original-5.5b, "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import secrets
 import shutil
@@ -156,6 +157,15 @@ def write_atomic(path: Path, data: bytes, filesystem: FileSystem = LOCAL) -> Non
     except BaseException:
         filesystem.remove(temporary)
         raise
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(8 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def free_bytes(path: Path) -> int:

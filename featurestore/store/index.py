@@ -122,6 +122,15 @@ class Index:
         shard[hit], row[hit] = self.shard[at[hit]], self.row[at[hit]]
         return Locations(shard, row)
 
+    def with_prefix(self, digits: str) -> list[tuple[int, int]]:
+        """Return (shard, row) of the keys that begin with these hexadecimal digits, of which 16 count."""
+        digits = digits[:16]
+        low = int(digits.ljust(16, "0"), 16)
+        high = int(digits.ljust(16, "f"), 16)
+        first = int(np.searchsorted(self.high, np.uint64(low), side="left"))
+        last = int(np.searchsorted(self.high, np.uint64(high), side="right"))
+        return list(zip(self.shard[first:last].tolist(), self.row[first:last].tolist(), strict=True))
+
     def extended(self, additions: Sequence[NDArray[np.uint8]]) -> Index:
         """Return an index that also covers further shards, by their keys; of equal keys the first stays."""
         highs, lows, shards, rows = [self.high], [self.low], [self.shard], [self.row]

@@ -19,7 +19,7 @@ from featurestore.errors import DamagedStoreError, FormatVersionError, NotAStore
 from featurestore.recipe import Recipe, canonical_json
 from featurestore.store.codec import CODECS, CodecError
 from featurestore.store.filesystem import LOCAL, FileSystem, temporary_name
-from featurestore.store.shard import FORMAT_VERSION, Extent, ShardEntry
+from featurestore.store.layout import FORMAT_VERSION, Extent, ShardEntry
 
 MANIFESTS, SHARDS, INDEX, TMP = "manifests", "shards", "index", "tmp"
 _FILE_NAME = re.compile(r"(\d{8,})\.json")
@@ -40,12 +40,18 @@ class Commit:
         Where the encoder ran, empty if unknown.
     tokens_per_second : float
         Encoding speed, 0 if unknown.
+    n_read, n_distinct, n_cached : int
+        Sentences in the corpora of the extraction that made the commit, how many of them differ, and how many
+        were in the store before it; 0 if unknown.
     """
 
     time: str = ""
     software: str = ""
     device: str = ""
     tokens_per_second: float = 0.0
+    n_read: int = 0
+    n_distinct: int = 0
+    n_cached: int = 0
 
 
 @dataclass(frozen=True)

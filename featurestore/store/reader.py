@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from featurestore.errors import DamagedStoreError
 from featurestore.keys import Sentence
 from featurestore.store.codec import Array, Floats, get_codec
-from featurestore.store.shard import Extent, ShardEntry, check_extents, checksum
+from featurestore.store.layout import Extent, ShardEntry, check_extents
+from featurestore.store.shard import checksum
 
 Access = Literal["mmap", "pread"]
 Check = Literal["first", "always", "never"]

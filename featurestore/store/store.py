@@ -362,9 +362,9 @@ class Store:
         return reader
 
 
-def commit_note(device: str = "", tokens_per_second: float = 0.0) -> Commit:
+def commit_note() -> Commit:
     """Return who is committing, now."""
     from featurestore import __version__
 
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return Commit(now, f"featurestore {__version__}", device, round(tokens_per_second, 3))
+    return Commit(now, f"featurestore {__version__}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from dataclasses import replace
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from featurestore.errors import StoreError
 from featurestore.keys import Sentence, sentence_key
 from featurestore.store.codec import get_codec
-from featurestore.store.filesystem import temporary_name
+from featurestore.store.filesystem import file_sha256, temporary_name
 from featurestore.store.index import KeySet, keys_array
 from featurestore.store.manifest import (
     SHARDS,
     TMP,
-    Commit,
     Manifest,
     following,
     list_numbers,
@@ -130,11 +129,17 @@ class WriteSession:
                 draft.put(position, vectors)
             self.commit(draft)
 
-    def commit(self, draft: ShardDraft, *, device: str = "", tokens_per_second: float = 0.0) -> int:
+    def commit(self, draft: ShardDraft, **note: Any) -> int:
         """Publish a full draft as a shard and a new snapshot.
 
         If other writers committed meanwhile, their sentences are left out of this shard, and the commit
         follows theirs.
+
+        Parameters
+        ----------
+        draft : ShardDraft
+        **note
+            Fields of :class:`~featurestore.store.manifest.Commit` beside time and software.
 
         Returns
         -------
@@ -159,8 +164,8 @@ class WriteSession:
             if sealed is None:
                 sealed = draft.seal(self.store.fingerprint)
                 self._place(sealed)
-            note: Commit = commit_note(device, tokens_per_second)
-            manifest = following(self.manifest, (sealed.entry,), note, self._codec.name)
+            commit = replace(commit_note(), **note)
+            manifest = following(self.manifest, (sealed.entry,), commit, self._codec.name)
             if publish(self.store.path, manifest, self._filesystem):
                 break
             logger.info("another writer took snapshot %d; following it", manifest.number)
@@ -200,19 +205,14 @@ class WriteSession:
         self._filesystem.write_new(temporary, [sealed.head, sealed.values])
         try:
             # The name is the hash, so a file of that name is this shard, or was damaged since.
-            if not self._filesystem.link_new(temporary, target) and _sha256(target) != sealed.entry.sha256:
+            if (
+                not self._filesystem.link_new(temporary, target)
+                and file_sha256(target) != sealed.entry.sha256
+            ):
                 logger.warning("replacing the damaged file %s", target)
                 self._filesystem.replace(temporary, target)
         finally:
             self._filesystem.remove(temporary)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(8 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def add_all(store: Store, pairs: Iterable[tuple[Sequence[str], NDArray[np.floating]]]) -> int:

@@ -1,0 +1,473 @@
+"""``info``, ``ls``, ``show``, ``stats``, ``why`` and ``verify``: looking into a store. Loads no torch."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from featurestore.cli import render
+from featurestore.cli.options import json_option, options
+from featurestore.errors import MissingSentencesError, UsageError
+
+if TYPE_CHECKING:
+    from featurestore.keys import Sentence
+    from featurestore.store.store import Store
+
+_LOOK_AT = 50_000
+"""Sentences compared when a text is not found."""
+
+_store_argument = options(
+    click.argument("store", type=click.Path(path_type=Path)),
+    click.option("--snapshot", type=click.IntRange(1), help="Look at an earlier commit."),
+)
+
+_tokens_option = click.option(
+    "--tokens", "as_tokens", is_flag=True,
+    help="TEXT is a JSON list of tokens (for tokens that contain spaces).",
+)  # fmt: skip
+
+
+@click.command()
+@_store_argument
+@json_option
+def info(store: Path, snapshot: int | None, as_json: bool) -> None:
+    """Show a store's recipe, counts, bytes, codecs and commits."""
+    from featurestore.store.manifest import list_numbers
+
+    opened = _open(store, snapshot)
+    manifest, error = opened.manifest, opened.codec_error
+    numbers = list_numbers(store)
+    codecs: dict[str, int] = {}
+    for shard in manifest.shards:
+        codecs[shard.codec] = codecs.get(shard.codec, 0) + 1
+    untrained = bool(opened.recipe.get("untrained"))
+    if as_json:
+        render.echo_json(
+            {
+                "store": str(store),
+                "format_version": 1,
+                "snapshot": opened.snapshot,
+                "n_commits": len(numbers),
+                "commit": vars(manifest.commit),
+                "encoder": opened.encoder,
+                "untrained": untrained,
+                "fingerprint": opened.fingerprint,
+                "recipe": opened.recipe.to_dict(),
+                "dim": opened.dim,
+                "n_layers": opened.n_layers,
+                "codec": manifest.codec,
+                "codecs": codecs,
+                "codec_error": {"relative_l2": error.relative_l2, **vars(error)},
+                "n_sentences": len(opened),
+                "n_tokens": opened.n_tokens,
+                "n_bytes": opened.n_bytes,
+                "n_shards": len(manifest.shards),
+                "shard_bytes": manifest.shard_bytes,
+            }
+        )
+        return
+    per_token = f", {opened.n_bytes / opened.n_tokens:,.0f} bytes a token" if opened.n_tokens else ""
+    layers = (
+        f"{opened.n_layers} layers of {opened.dim} values" if opened.n_layers > 1 else f"{opened.dim} values"
+    )
+    commit = manifest.commit
+    speed = (
+        f", {commit.tokens_per_second:,.0f} tokens/s on {commit.device}" if commit.tokens_per_second else ""
+    )
+    rows = [
+        ("store", str(store)),
+        ("encoder", opened.encoder + ("  (UNTRAINED: random weights)" if untrained else "")),
+        ("fingerprint", opened.fingerprint),
+        ("recipe", "\n".join(f"{name}: {_value(value)}" for name, value in opened.recipe.items())),
+        ("vectors", f"{layers} a token"),
+        ("sentences", f"{len(opened):,}"),
+        ("tokens", f"{opened.n_tokens:,}"),
+        (
+            "size",
+            f"{render.size(opened.n_bytes)} in {render.count(len(manifest.shards), 'shard')}{per_token}",
+        ),
+        (
+            "codec",
+            ", ".join(f"{name} ({render.count(n, 'shard')})" for name, n in codecs.items()) or manifest.codec,
+        ),
+    ]
+    if error.n_tokens:
+        rows.append(
+            (
+                "codec error",
+                f"relative L2 {error.relative_l2:.2g}, 1 - cosine {error.cosine_distance:.2g}, "
+                f"largest {error.max_abs:.2g} (measured on {error.n_tokens:,} tokens)",
+            )
+        )
+    rows.append(("commit", f"{opened.snapshot} of {numbers[-1]}, {commit.time}, {commit.software}{speed}"))
+    click.echo(render.facts(rows))
+    if untrained:
+        click.echo(render.UNTRAINED_NOTE)
+
+
+@click.command()
+@_store_argument
+@click.option(
+    "--contains", metavar="TEXT", help="Only sentences whose text, tokens joined by spaces, contains TEXT."
+)
+@click.option("--ignore-case", is_flag=True, help="Compare without regard to case.")
+@click.option("--limit", type=click.IntRange(1), help="Stop after so many.  [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON Lines: one object per sentence.")
+def ls(
+    store: Path,
+    snapshot: int | None,
+    contains: str | None,
+    ignore_case: bool,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """List stored sentences: key, number of tokens, text."""
+    import json
+
+    wanted = contains.casefold() if contains and ignore_case else contains
+    shown = 0
+    opened = _open(store, snapshot)
+    for shard, row, tokens in opened.sentences():
+        text = " ".join(tokens)
+        if wanted and wanted not in (text.casefold() if ignore_case else text):
+            continue
+        key = opened.reader(shard).key(row).hex()
+        if as_json:
+            click.echo(json.dumps({"key": key, "n_tokens": len(tokens), "tokens": tokens}))
+        else:
+            click.echo(f"{key}  {len(tokens):4}  {render.printable(text)}")
+        shown += 1
+        if shown == limit:
+            break
+    if not shown:
+        if not as_json:
+            click.echo(f"no sentence contains {contains!r}" if contains else "the store is empty", err=True)
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@_store_argument
+@click.argument("text", required=False)
+@click.option("--key", metavar="HEX", help="The sentence's key, as ls prints it (or its first digits).")
+@_tokens_option
+@click.option("--vectors", is_flag=True, help="With --json: include the vectors.")
+@json_option
+def show(
+    store: Path,
+    snapshot: int | None,
+    text: str | None,
+    key: str | None,
+    as_tokens: bool,
+    vectors: bool,
+    as_json: bool,
+) -> None:
+    """Show one sentence: its tokens, its vectors summarised, and where it lies.
+
+    TEXT is split at spaces, as the sentences of a tokenised text are.
+    """
+    import numpy as np
+
+    opened = _open(store, snapshot)
+    if (text is None) == (key is None):
+        raise UsageError("give either the sentence's TEXT or its --key")
+    shard, row = (
+        _find(opened, _sentence(text, as_tokens)) if text is not None else _find_key(opened, key or "")
+    )
+    reader = opened.reader(shard)
+    tokens, values = reader.tokens(row), reader.read(row)
+    entry, first = reader.entry, reader.bounds[row]
+    extent = entry.extents["values"]
+    row_bytes = extent.n_bytes // max(1, extent.shape[0])
+    where = {
+        "shard": entry.name,
+        "row": row,
+        "first_token": first,
+        "byte_offset": extent.offset + first * row_bytes,
+        "n_bytes": len(tokens) * row_bytes,
+        "codec": entry.codec,
+    }
+    flat = values.reshape(len(tokens), -1).astype(np.float64)
+    norms = np.sqrt((flat**2).sum(axis=1))
+    if as_json:
+        result: dict[str, Any] = {
+            "key": reader.key(row).hex(),
+            "tokens": tokens,
+            "shape": list(values.shape),
+            **where,
+            "norms": [round(float(n), 6) for n in norms],
+        }
+        if vectors:
+            result["vectors"] = [[float(v) for v in np.ravel(token)] for token in values]
+        render.echo_json(result)
+        return
+    click.echo(
+        render.facts(
+            [
+                ("key", reader.key(row).hex()),
+                ("text", render.printable(" ".join(tokens))),
+                ("shape", f"{' x '.join(map(str, values.shape))}, stored as {entry.codec}"),
+                ("where", f"{reader.path}, sentence {row}, tokens {first} to {first + len(tokens) - 1}"),
+            ]
+        )
+    )
+    rows = [
+        [str(i), render.printable(token), f"{norm:.3f}", f"{v.mean():+.4f}", f"{v.std():.4f}", f"{v.min():+.3f}",
+         f"{v.max():+.3f}", " ".join(f"{x:+.3f}" for x in v[:4])]
+        for i, (token, norm, v) in enumerate(zip(tokens, norms, flat, strict=True))
+    ]  # fmt: skip
+    click.echo()
+    click.echo(
+        render.table(["#", "token", "norm", "mean", "std", "min", "max", "first values"], rows, left=2)
+    )
+
+
+@click.command()
+@_store_argument
+@click.option(
+    "--sample",
+    type=click.IntRange(1),
+    default=2000,
+    show_default=True,
+    help="Sentences whose vectors are read for the norms.",
+)
+@json_option
+def stats(store: Path, snapshot: int | None, sample: int, as_json: bool) -> None:
+    """Show the distributions of sentence lengths, token frequencies and vector norms."""
+    from featurestore.store.statistics import gather_statistics
+
+    opened = _open(store, snapshot)
+    if not len(opened):
+        raise MissingSentencesError(f"{store} holds no sentences yet: there is nothing to count")
+    found = gather_statistics(opened, sample=sample)
+    if as_json:
+        render.echo_json(found.to_dict())
+        return
+    click.echo(
+        render.facts(
+            [
+                ("sentences", f"{found.n_sentences:,}"),
+                ("tokens", f"{found.n_tokens:,}"),
+                ("length", found.lengths.summary("{:.0f}")),
+                ("norm", found.norms.summary("{:.3g}") + f"  (of {found.n_norms:,} tokens)"),
+                ("per value", f"mean {found.value_mean:+.4f}, standard deviation {found.value_std:.4f}"),
+                ("last run", _saved(opened)),
+            ]
+        )
+    )
+    for title, distribution in (("tokens in a sentence", found.lengths), ("norm of a vector", found.norms)):
+        click.echo(f"\n{title}")
+        most = max(distribution.counts)
+        for (low, high), n in zip(distribution.bins(), distribution.counts, strict=True):
+            span = _whole(low, high) if distribution is found.lengths else f"{low:.4g} - {high:.4g}"
+            click.echo(f"  {span:>15} {n:>10,}  {render.bar(n / most)}")
+
+
+@click.command()
+@_store_argument
+@click.argument("text")
+@_tokens_option
+@click.option("--encoder", metavar="SPEC", help="Encoder you want.  [default: the store's own]")
+@click.option("--layers", help="Layers you want.  [default: the store's own]")
+@click.option("--precision", help="Precision you want.  [default: the store's own]")
+@json_option
+def why(
+    store: Path,
+    snapshot: int | None,
+    text: str,
+    as_tokens: bool,
+    encoder: str | None,
+    layers: str | None,
+    precision: str | None,
+    as_json: bool,
+) -> None:
+    """Say whether a sentence is cached for an encoder, and if not, why.
+
+    Exits with 0 if it is cached, 1 if the sentence is missing, 4 if the recipe differs.
+    """
+    from featurestore.encoders.base import encoder_recipe
+    from featurestore.extraction.api import EncoderChoice
+    from featurestore.keys import sentence_key
+
+    opened = _open(store, snapshot)
+    sentence = _sentence(text, as_tokens)
+    cached = sentence in opened
+    differences = []
+    if encoder or layers or precision:
+        choice = EncoderChoice.for_store(store, encoder, layers, precision)
+        wanted = encoder_recipe(choice.spec, layers=choice.layers, precision=choice.precision)
+        differences = opened.recipe.diff(wanted)
+    code = 4 if differences else 0 if cached else 1
+    nearest = [] if cached else _near(opened, sentence)
+    if as_json:
+        render.echo_json(
+            {
+                "cached": cached and not differences,
+                "in_store": cached,
+                "key": sentence_key(sentence).hex(),
+                "tokens": sentence,
+                "differences": [vars(difference) for difference in differences],
+                "nearest": [list(tokens) for tokens in nearest],
+            }
+        )
+    else:
+        click.echo(f"sentence  {render.printable(' '.join(sentence))}  ({len(sentence)} tokens)")
+        click.echo(f"key       {sentence_key(sentence).hex()}")
+        for difference in differences:
+            click.echo(f"recipe    {difference.field}: {_value(difference.ours)} in the store, "
+                       f"{_value(difference.theirs)} wanted")  # fmt: skip
+        if differences:
+            click.echo("not cached for this encoder: the recipe differs in the fields above")
+        elif cached:
+            shard, row = _find(opened, sentence)
+            click.echo(f"cached: {opened.reader(shard).path}, sentence {row}")
+        else:
+            click.echo("not cached: no sentence of the store has exactly these tokens")
+            for tokens in nearest:
+                click.echo(f"  like it  {render.printable(' '.join(tokens))}")
+    if code:
+        raise click.exceptions.Exit(code)
+
+
+@click.command()
+@_store_argument
+@click.option("--quick", is_flag=True, help="Structure only: do not read the vectors.")
+@click.option("--no-progress", is_flag=True, help="Show no progress bar.")
+@json_option
+def verify(store: Path, snapshot: int | None, quick: bool, no_progress: bool, as_json: bool) -> None:
+    """Check every stored byte against what was committed; name what is damaged.
+
+    Exits with 3 if anything is.
+    """
+    from tqdm import tqdm
+
+    from featurestore.store.verify import verify as verify_store
+
+    opened = _open(store, snapshot)
+    hidden = no_progress or as_json or not sys.stderr.isatty()
+    findings = []
+    with tqdm(total=opened.n_bytes, unit="B", unit_scale=True, desc="verifying", disable=hidden) as progress:
+        for finding in verify_store(opened, quick=quick, progress=progress.update):
+            findings.append(finding)
+            if not as_json:
+                progress.write(f"damaged: {finding}", file=sys.stdout)
+    if as_json:
+        render.echo_json(
+            {
+                "store": str(store),
+                "snapshot": opened.snapshot,
+                "quick": quick,
+                "sound": not findings,
+                "n_sentences": len(opened),
+                "n_shards": len(opened.manifest.shards),
+                "n_bytes": opened.n_bytes,
+                "findings": [vars(finding) for finding in findings],
+            }
+        )
+    elif findings:
+        click.echo(
+            f"{render.count(len(findings), 'finding')} in {render.count(len(opened.manifest.shards), 'shard')}: "
+            "restore the files named "
+            "above from a copy, or extract into a new store"
+        )
+    else:
+        what = "structure sound" if quick else "every byte as committed"
+        click.echo(
+            f"{what}: {render.count(len(opened.manifest.shards), 'shard')}, "
+            f"{render.count(len(opened), 'sentence')}, "
+            f"{render.size(opened.n_bytes)}"
+        )
+    if findings:
+        raise click.exceptions.Exit(3)
+
+
+def _open(path: Path, snapshot: int | None) -> Store:
+    from featurestore.store.store import Store
+
+    return Store.open(path, snapshot=snapshot)
+
+
+def _sentence(text: str, as_tokens: bool) -> Sentence:
+    from featurestore.store.shard import require_sentence
+
+    if not as_tokens:
+        return require_sentence(text.split())
+    import json
+
+    try:
+        tokens = json.loads(text)
+    except ValueError as error:
+        raise UsageError(
+            f'--tokens wants a JSON list such as ["a", "b"], found {text[:60]!r}: {error}'
+        ) from error
+    if not isinstance(tokens, list):
+        raise UsageError(f'--tokens wants a JSON list such as ["a", "b"], found a {type(tokens).__name__}')
+    return require_sentence(tokens)
+
+
+def _find(store: Store, sentence: Sentence) -> tuple[int, int]:
+    from featurestore.keys import sentence_key
+
+    locations = store.locate([sentence_key(sentence)])
+    if not locations.found[0]:
+        near = "".join(
+            f"\n  like it: {render.printable(' '.join(tokens))}" for tokens in _near(store, sentence)
+        )
+        raise MissingSentencesError(
+            f"{' '.join(sentence)!r} ({len(sentence)} tokens) is not in {store.path}{near}\n"
+            f"List what is there: featurestore ls {store.path} --contains TEXT"
+        )
+    return int(locations.shard[0]), int(locations.row[0])
+
+
+def _find_key(store: Store, digits: str) -> tuple[int, int]:
+    digits = digits.lower()
+    if not 4 <= len(digits) <= 32 or any(digit not in "0123456789abcdef" for digit in digits):
+        raise UsageError(f"--key wants 4 to 32 hexadecimal digits, found {digits!r}")
+    found = [
+        (shard, row)
+        for shard, row in store.index.with_prefix(digits)
+        if store.reader(shard).key(row).hex().startswith(digits)
+    ]
+    if not found:
+        raise MissingSentencesError(f"no sentence of {store.path} has a key that starts with {digits}")
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} keys start with {digits}: give more digits")
+    return found[0]
+
+
+def _near(store: Store, sentence: Sentence) -> list[Sentence]:
+    """Return a few stored sentences with the same text but other tokens or another case: the usual reasons.
+
+    Looks at the first so many sentences only: on a large store an answer is worth more than a complete one.
+    """
+    from itertools import islice
+
+    squeezed = "".join(sentence).casefold()
+    looked_at = islice(store.sentences(), _LOOK_AT)
+    near = (tokens for _, _, tokens in looked_at if "".join(tokens).casefold() == squeezed)
+    return list(islice(near, 3))
+
+
+def _whole(low: float, high: float) -> str:
+    """Return the whole numbers from ``low`` up to, not including, ``high``."""
+    first, last = int(low), int(high) - 1
+    return f"{first:,}" if first == last else f"{first:,} - {last:,}"
+
+
+def _saved(store: Store) -> str:
+    commit = store.manifest.commit
+    if not commit.n_read:
+        return "unknown"
+    return (
+        f"{commit.n_read:,} sentences read, {commit.n_distinct:,} distinct "
+        f"({commit.n_read - commit.n_distinct:,} repeats encoded once), {commit.n_cached:,} cached before"
+    )
+
+
+def _value(value: Any) -> str:
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -1,0 +1,79 @@
+"""How commands show things: sizes, times, aligned lines, tables, JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+UNTRAINED_NOTE = (
+    "NOTE: this encoder is UNTRAINED (random weights): fit for measuring speed, its vectors mean nothing"
+)
+
+
+def size(n_bytes: float) -> str:
+    """Return bytes for people: 1.5 MB."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if n_bytes < 1000 or unit == "TB":
+            return f"{n_bytes:,.0f} {unit}" if unit == "bytes" else f"{n_bytes:,.1f} {unit}"
+        n_bytes /= 1000
+    raise ValueError(n_bytes)
+
+
+def count(n: int, noun: str) -> str:
+    """Return a number with its noun: 1 shard, 1,200 shards."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds for people: 4 min 10 s."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min"
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> str:
+    """Return name and value pairs, aligned; a value may have several lines."""
+    listed = list(pairs)
+    width = max((len(name) for name, _ in listed), default=0)
+    return "\n".join(
+        f"{name if number == 0 else '':{width}}  {line}"
+        for name, value in listed
+        for number, line in enumerate(value.split("\n"))
+    )
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
+    """Return an aligned table; the first ``left`` columns are aligned to the left."""
+    lines = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            f"{cell:{width}}" if column < left else f"{cell:>{width}}"
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def bar(share: float, width: int = 40) -> str:
+    """Return a bar for a share of the largest value."""
+    return "#" * round(share * width)
+
+
+def echo_json(value: Any) -> None:
+    """Print one JSON object."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def printable(text: str) -> str:
+    """Return text that any terminal can show: lone surrogates and control characters escaped."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text
+    )

@@ -1,0 +1,1 @@
+"""Extraction: examples in, committed shards out."""

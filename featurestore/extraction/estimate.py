@@ -1,0 +1,47 @@
+"""Estimating encoding speed before a model is loaded: from the store's last run, else from arithmetic."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from featurestore.encoders.base import EncoderOutline
+from featurestore.store.manifest import Manifest
+
+_SHARE_OF_PEAK = 0.6
+"""What an encoder reaches of this machine's matrix-product speed; measured with tests/bench/encode.py."""
+
+
+def expected_speed(
+    manifest: Manifest | None, outline: EncoderOutline, device: str
+) -> tuple[float | None, str]:
+    """Return tokens per second to expect, and what that rests on; (None, "") where nothing is known.
+
+    Parameters
+    ----------
+    manifest : Manifest or None
+        Of the store; its last commit says how fast it was.
+    outline : EncoderOutline
+    device : str
+        ``auto``, ``cpu`` or ``cuda...``; only a CPU can be probed without loading torch.
+    """
+    last = manifest.commit if manifest is not None else None
+    if last is not None and last.tokens_per_second and (device == "auto" or last.device.startswith(device)):
+        return last.tokens_per_second, f"this store's last commit, on {last.device}"
+    if outline.megaflops_per_token and device in ("auto", "cpu"):
+        speed = _SHARE_OF_PEAK * _matrix_flops() / (outline.megaflops_per_token * 1e6)
+        return speed, "a matrix product timed on this CPU; a GPU is far faster"
+    return None, ""
+
+
+def _matrix_flops() -> float:
+    """Return the floating point operations a second of a float32 matrix product here."""
+    rows, inner, columns = 256, 1024, 4096
+    a, b = np.ones((rows, inner), np.float32), np.ones((inner, columns), np.float32)
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - started)
+    return 2 * rows * inner * columns / best

@@ -1,0 +1,224 @@
+"""Planning: one pass over the corpora that says what an extraction would do, before any model is loaded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featurestore import keys
+from featurestore.corpora.corpus import Corpus
+from featurestore.corpora.example import Example
+from featurestore.encoders.base import EncoderOutline
+from featurestore.errors import StoreWriteError
+from featurestore.extraction.progress import Progress
+from featurestore.store.codec import get_codec
+from featurestore.store.filesystem import free_bytes
+from featurestore.store.index import KeySet, keys_array
+from featurestore.store.layout import ALIGNMENT
+from featurestore.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+_STEP = 4096
+"""Sentences looked up at a time."""
+
+_SENTENCE_BYTES = keys.KEY_BYTES + 8 + 8 + 24
+"""What a sentence costs beside its tokens: key, offset, checksum, and its place in the index."""
+
+_SHARD_BYTES = 3 * ALIGNMENT
+"""HDF5's own structure in a shard, its padding, and the shard's lines in the manifest."""
+
+
+@dataclass(frozen=True)
+class CorpusCount:
+    """How much a corpus holds, duplicates included."""
+
+    path: str
+    n_sentences: int
+    n_tokens: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an extraction would do.
+
+    Attributes
+    ----------
+    corpora : tuple of CorpusCount
+    n_sentences, n_tokens : int
+        In all corpora, duplicates included.
+    n_distinct : int
+        Distinct sentences.
+    n_cached : int
+        Of these, already in the store.
+    n_new, n_new_tokens : int
+        To be encoded.
+    longest, longest_place : int, str
+        Tokens of the longest sentence to be encoded, and where it stands.
+    n_bytes : int
+        To be written.
+    free_bytes : int
+        Free on the store's disk.
+    seconds : float or None
+        Estimated encoding time.
+    seconds_basis : str
+        What the estimate rests on.
+    """
+
+    corpora: tuple[CorpusCount, ...]
+    n_sentences: int
+    n_tokens: int
+    n_distinct: int
+    n_cached: int
+    n_new: int
+    n_new_tokens: int
+    longest: int
+    longest_place: str
+    n_bytes: int
+    free_bytes: int
+    seconds: float | None = None
+    seconds_basis: str = ""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the disk has room."""
+        return self.n_bytes <= self.free_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan for ``--json``."""
+        return {**asdict(self), "fits": self.fits}
+
+    def require_space(self, path: Path) -> None:
+        """Raise unless the disk has room.
+
+        Raises
+        ------
+        StoreWriteError
+            Naming the disk, the bytes needed and the bytes free.
+        """
+        if not self.fits:
+            raise StoreWriteError(
+                f"the vectors will not fit: {self.n_bytes:,} bytes to write to {path}, {self.free_bytes:,} "
+                "free. Free some space, choose another disk, or a smaller codec (--codec int8)"
+            )
+
+
+@dataclass
+class _Tally:
+    n_sentences: int = 0
+    n_tokens: int = 0
+    n_distinct: int = 0
+    n_cached: int = 0
+    n_new: int = 0
+    n_new_tokens: int = 0
+    n_token_bytes: int = 0
+    longest: int = 0
+    longest_place: str = ""
+    corpora: list[CorpusCount] = field(default_factory=list)
+
+
+def make_plan(
+    corpora: Iterable[Corpus],
+    path: str | Path,
+    outline: EncoderOutline,
+    *,
+    codec: str,
+    shard_bytes: int,
+    tokens_per_second: float | None = None,
+    basis: str = "",
+    progress: Progress | None = None,
+) -> Plan:
+    """Read the corpora once and say what extracting them would do.
+
+    Memory: 16 bytes for each distinct sentence.
+
+    Parameters
+    ----------
+    corpora : iterable of Corpus
+    path : str or Path
+        The store, which may not exist yet.
+    outline : EncoderOutline
+        Shape of the vectors.
+    codec, shard_bytes
+        As the shards will be written.
+    tokens_per_second, basis : float, str, optional
+        Expected speed and what it rests on.
+
+    Raises
+    ------
+    CorpusError
+        If a corpus cannot be read.
+    """
+    path = Path(path)
+    store = Store.open(path) if Store.exists(path) else None
+    progress = progress or Progress()
+    seen, tally = KeySet(), _Tally()
+    for corpus in corpora:
+        before = tally.n_sentences, tally.n_tokens
+        iterator = iter(corpus)
+        while chunk := list(islice(iterator, _STEP)):
+            _count(chunk, store, seen, tally)
+            progress.planned(corpus.path, tally.n_sentences)
+        counts = tally.n_sentences - before[0], tally.n_tokens - before[1]
+        tally.corpora.append(CorpusCount(corpus.path, *counts))
+    per_token = get_codec(codec).bytes_per_token(outline.n_layers, outline.dim)
+    n_shards = -(-tally.n_new_tokens * per_token // shard_bytes)
+    n_bytes = tally.n_new_tokens * (per_token + 8) + tally.n_token_bytes + tally.n_new * _SENTENCE_BYTES
+    return Plan(
+        corpora=tuple(tally.corpora),
+        n_sentences=tally.n_sentences,
+        n_tokens=tally.n_tokens,
+        n_distinct=tally.n_distinct,
+        n_cached=tally.n_cached,
+        n_new=tally.n_new,
+        n_new_tokens=tally.n_new_tokens,
+        longest=tally.longest,
+        longest_place=tally.longest_place,
+        n_bytes=n_bytes + n_shards * _SHARD_BYTES,
+        free_bytes=free_bytes(path),
+        seconds=tally.n_new_tokens / tokens_per_second if tokens_per_second else None,
+        seconds_basis=basis if tokens_per_second else "",
+    )
+
+
+def _count(chunk: list[Example], store: Store | None, seen: KeySet, tally: _Tally) -> None:
+    raw = [keys.token_bytes(example.tokens) for example in chunk]
+    chunk_keys = keys_array(keys.key_of_bytes(tokens) for tokens in raw)
+    new = seen.add(chunk_keys)
+    cached = store.locate(chunk_keys).found if store is not None else np.zeros(len(chunk), bool)
+    tally.n_sentences += len(chunk)
+    tally.n_tokens += sum(map(len, raw))
+    tally.n_distinct += int(new.sum())
+    tally.n_cached += int((new & cached).sum())
+    for i in np.flatnonzero(new & ~cached):
+        tally.n_new += 1
+        tally.n_new_tokens += len(raw[i])
+        tally.n_token_bytes += sum(map(len, raw[i]))
+        if len(raw[i]) > tally.longest:
+            tally.longest, tally.longest_place = len(raw[i]), chunk[i].place
+
+
+def new_examples(corpora: Iterable[Corpus], is_stored: Any) -> Iterator[Example]:
+    """Yield each distinct example that is not stored yet, in corpus order.
+
+    Parameters
+    ----------
+    corpora : iterable of Corpus
+    is_stored : callable
+        (n, 16) uint8 keys to (n,) bool.
+    """
+    seen = KeySet()
+    for corpus in corpora:
+        iterator = iter(corpus)
+        while chunk := list(islice(iterator, _STEP)):
+            chunk_keys = keys_array(keys.sentence_key(example.tokens) for example in chunk)
+            wanted = seen.add(chunk_keys) & ~is_stored(chunk_keys)
+            for i in np.flatnonzero(wanted):
+                yield chunk[i]
+        corpus.check_unchanged()

@@ -1,0 +1,63 @@
+"""Progress of an extraction: what the runner reports, and a bar that shows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Receives what happens during an extraction; this one shows nothing."""
+
+    def planned(self, path: str, n_sentences: int) -> None:
+        """The plan has read so many sentences, the last of them from ``path``."""
+
+    def started(self, n_tokens: int, share_cached: float) -> None:
+        """Encoding begins: so many tokens to encode, and this share of distinct sentences is cached."""
+
+    def encoded(self, n_tokens: int) -> None:
+        """So many more tokens are encoded."""
+
+    def committed(self, n_sentences: int, n_tokens: int) -> None:
+        """A shard with so many sentences and tokens is committed."""
+
+    def notice(self, message: str) -> None:
+        """Something the user should know happened."""
+
+    def finished(self) -> None:
+        """Encoding has ended, in whatever way."""
+
+
+class BarProgress(Progress):
+    """A tqdm bar on standard error: tokens, tokens per second, time left, share cached."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+
+    def started(self, n_tokens: int, share_cached: float) -> None:
+        """Show the bar."""
+        self._bar = tqdm(
+            total=n_tokens,
+            unit=" tokens",
+            unit_scale=True,
+            smoothing=0.1,
+            dynamic_ncols=True,
+            desc="encoding",
+            postfix=f"{share_cached:.0%} cached" if share_cached else None,
+        )
+
+    def encoded(self, n_tokens: int) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.update(n_tokens)
+
+    def notice(self, message: str) -> None:
+        """Show a message above the bar."""
+        tqdm.write(message)
+
+    def finished(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,345 @@
+"""The runner: distinct sentences through the encoder into committed shards, resumable at any moment.
+
+Sentences are taken in corpus order until a shard is full, then encoded in batches of like length. While a
+batch is computed, the one before it is copied off the device and a writer thread stores the one before that.
+A shard is committed as soon as it is full.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore import limits
+from featurestore.corpora.corpus import Corpus
+from featurestore.corpora.example import Example
+from featurestore.encoders.base import Encoder, PendingVectors
+from featurestore.errors import EncoderError, EncoderOutOfMemory, UsageError
+from featurestore.extraction.batching import batches_by_length
+from featurestore.extraction.plan import Plan, new_examples
+from featurestore.extraction.progress import Progress
+from featurestore.store.codec import DEFAULT_CODEC
+from featurestore.store.shard import ShardDraft
+from featurestore.store.store import Store
+from featurestore.store.writer import WriteSession
+
+logger = logging.getLogger(__name__)
+
+_IN_FLIGHT = 2
+"""Batches given to the device before the oldest is waited for: one computes while the other is copied."""
+
+
+@dataclass
+class Report:
+    """What an extraction did.
+
+    Attributes
+    ----------
+    n_encoded, n_encoded_tokens : int
+        Sentences and tokens encoded and committed by this run.
+    n_shards, n_bytes : int
+        Shards and their bytes that this run added.
+    n_sentences, n_distinct, n_cached : int
+        Of the corpora, from the plan.
+    seconds : float
+        From the first batch to the last commit.
+    too_large : list of str
+        Sentences that did not fit into memory even alone, by place.
+    token_budget : int
+        Tokens per batch at the end (out-of-memory halves it).
+    """
+
+    n_sentences: int = 0
+    n_distinct: int = 0
+    n_cached: int = 0
+    n_encoded: int = 0
+    n_encoded_tokens: int = 0
+    n_shards: int = 0
+    n_bytes: int = 0
+    seconds: float = 0.0
+    token_budget: int = 0
+    too_large: list[str] = field(default_factory=list)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Encoding speed, commits included."""
+        return self.n_encoded_tokens / self.seconds if self.seconds else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report for ``--json``."""
+        return {**asdict(self), "tokens_per_second": round(self.tokens_per_second, 1)}
+
+
+class Extraction:
+    """One run over planned corpora; :attr:`report` is true at any moment, also after an exception.
+
+    Parameters
+    ----------
+    corpora : sequence of Corpus
+    encoder : Encoder
+    path : Path
+        The store, made if it does not exist.
+    plan : Plan
+    codec, token_budget, shard_bytes, progress
+        As in :func:`featurestore.extract`.
+
+    Raises
+    ------
+    RecipeMismatchError
+        If the store holds vectors of another recipe.
+    """
+
+    def __init__(
+        self,
+        corpora: Sequence[Corpus],
+        encoder: Encoder,
+        path: Path,
+        plan: Plan,
+        *,
+        codec: str | None = None,
+        token_budget: int | None = None,
+        shard_bytes: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        if token_budget is not None and token_budget < 1:
+            raise UsageError(f"a token budget of {token_budget} holds no sentence: give at least 1")
+        self.corpora, self.encoder, self.plan = corpora, encoder, plan
+        self.progress = progress or Progress()
+        self.report = Report(
+            plan.n_sentences,
+            plan.n_distinct,
+            plan.n_cached,
+            token_budget=token_budget or encoder.token_budget,
+        )
+        self._codec = codec
+        if Store.exists(path):
+            self.store = Store.open(path)
+            self.store.recipe.require_equal(
+                encoder.recipe,
+                where=f"store {path}",
+                remedy="Use the store's own recipe (leave --encoder, --layers and --precision out), "
+                "or another --store.",
+            )
+        else:
+            self.store = Store.create(
+                path,
+                recipe=encoder.recipe,
+                dim=encoder.dim,
+                n_layers=encoder.n_layers,
+                encoder=encoder.spec,
+                codec=codec or DEFAULT_CODEC,
+                shard_bytes=shard_bytes or limits.DEFAULT_SHARD_BYTES,
+            )
+
+    def run(self) -> Report:
+        """Encode and commit until nothing is left; see :func:`featurestore.extract` for errors."""
+        session = self.store.write(codec=self._codec)
+        share = self.plan.n_cached / self.plan.n_distinct if self.plan.n_distinct else 0.0
+        self.progress.started(self.plan.n_new_tokens, share)
+        started = time.perf_counter()
+        writer = _Writer(session, self.encoder.device, self.report, self.progress)
+        try:
+            for window in self._windows(session):
+                draft = session.draft([example.tokens for example in window])
+                writer.open(draft)
+                self._encode(draft, window, writer)
+                writer.commit()
+        finally:
+            # Also after an error or Ctrl-C: what was encoded is committed before the exception goes on.
+            try:
+                writer.finish()
+            finally:
+                self.report.seconds = time.perf_counter() - started
+                self.progress.finished()
+        session.close()
+        if self.report.too_large:
+            places = "".join(f"\n  {place}" for place in self.report.too_large[:10])
+            raise EncoderError(
+                f"{len(self.report.too_large)} sentences do not fit into memory even alone:{places}\n"
+                "All others are committed. Split these sentences, or encode them on a device with more memory"
+            )
+        return self.report
+
+    def _windows(self, session: WriteSession) -> Iterator[list[Example]]:
+        """Yield the sentences of one shard after the other, in corpus order."""
+        window: list[Example] = []
+        room = session.tokens_per_shard
+        for example in new_examples(self.corpora, session.stored):
+            if window and len(example.tokens) > room:
+                yield window
+                window, room = [], session.tokens_per_shard
+            window.append(example)
+            room -= len(example.tokens)
+        if window:
+            yield window
+
+    def _encode(self, draft: ShardDraft, window: Sequence[Example], writer: _Writer) -> None:
+        """Encode a shard's sentences, halving the token budget whenever memory runs out."""
+        todo = list(range(len(window)))
+        while todo:
+            lengths = [len(window[position].tokens) for position in todo]
+            failed: list[int] = []
+            in_flight: deque[tuple[list[int], PendingVectors]] = deque()
+            for batch in batches_by_length(lengths, self.report.token_budget):
+                positions = [todo[i] for i in batch]
+                writer.check()
+                pending = self._submit(draft, positions)
+                if pending is None:
+                    failed.extend(positions)
+                else:
+                    in_flight.append((positions, pending))
+                if len(in_flight) >= _IN_FLIGHT or self.encoder.device == "cpu":
+                    self._collect(in_flight, failed, writer)
+                if failed:
+                    break
+            while in_flight:
+                self._collect(in_flight, failed, writer)
+            if failed:
+                self._back_off(failed, draft, window)
+                if len(failed) == 1:
+                    self.report.too_large.append(
+                        f"{window[failed[0]].place}: {draft.sentences[failed[0]][:8]} ..."
+                    )
+                    writer.leave_out(failed.pop())
+            done = writer.handed_over
+            todo = [position for position in todo if position not in done]
+
+    def _submit(self, draft: ShardDraft, positions: list[int]) -> PendingVectors | None:
+        try:
+            return self.encoder.submit([draft.sentences[position] for position in positions])
+        except EncoderOutOfMemory as error:
+            logger.info("%s", error)
+            return None
+
+    def _collect(
+        self, in_flight: deque[tuple[list[int], PendingVectors]], failed: list[int], writer: _Writer
+    ) -> None:
+        if not in_flight:
+            return
+        positions, pending = in_flight.popleft()
+        try:
+            vectors = pending.result()
+        except EncoderOutOfMemory as error:
+            logger.info("%s", error)
+            failed.extend(positions)
+            return
+        writer.put(positions, vectors)
+
+    def _back_off(self, failed: Sequence[int], draft: ShardDraft, window: Sequence[Example]) -> None:
+        n_tokens = sum(len(draft.sentences[position]) for position in failed)
+        if len(failed) > 1:
+            self.report.token_budget = max(1, min(self.report.token_budget, n_tokens) // 2)
+            self.progress.notice(
+                f"out of memory with {n_tokens:,} tokens in a batch; "
+                f"going on with {self.report.token_budget:,}"
+            )
+        else:
+            self.progress.notice(
+                f"out of memory with one sentence of {n_tokens:,} tokens ({window[failed[0]].place}); "
+                "leaving it out"
+            )
+
+
+class _Writer:
+    """A thread that puts vectors into the draft and commits it, so that encoding need not wait.
+
+    Errors it meets are raised in the encoding thread at its next call.
+    """
+
+    _Job = tuple[ShardDraft, list[int], "list[NDArray[np.floating]] | None"]
+
+    def __init__(self, session: WriteSession, device: str, report: Report, progress: Progress) -> None:
+        self._session, self._device, self._report, self._progress = session, device, report, progress
+        # Bounded: vectors wait in memory here.
+        self._jobs: queue.Queue[_Writer._Job | None] = queue.Queue(maxsize=4)
+        self._error: BaseException | None = None
+        self._draft: ShardDraft | None = None
+        self._committed_at = time.perf_counter()
+        self.handed_over: set[int] = set()
+        self._thread = threading.Thread(target=self._work, name="featurestore-writer", daemon=True)
+        self._thread.start()
+
+    def open(self, draft: ShardDraft) -> None:
+        """Begin a shard."""
+        self._draft, self.handed_over = draft, set()
+
+    def put(self, positions: list[int], vectors: list[NDArray[np.floating]]) -> None:
+        """Hand over the vectors of sentences of the open shard."""
+        self.check()
+        if self._draft is not None:
+            self._jobs.put((self._draft, positions, vectors))
+            self.handed_over.update(positions)
+
+    def leave_out(self, position: int) -> None:
+        """Give up on a sentence of the open shard."""
+        self.handed_over.add(position)
+
+    def commit(self) -> None:
+        """Commit the open shard, as far as it is filled."""
+        if self._draft is not None:
+            draft, self._draft = self._draft, None
+            self._jobs.put((draft, [], None))
+
+    def check(self) -> None:
+        """Raise what the thread met."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def finish(self) -> None:
+        """Commit what is there, wait for the thread, and raise what it met."""
+        self.commit()
+        self._jobs.put(None)
+        self._thread.join()
+        self.check()
+
+    def _work(self) -> None:
+        failed = False
+        while (job := self._jobs.get()) is not None:
+            if failed:
+                continue  # keep taking jobs, or the encoding thread would wait for room for ever
+            try:
+                self._do(*job)
+            except BaseException as error:  # noqa: BLE001 - handed to the encoding thread, which raises it
+                self._error, failed = error, True
+
+    def _do(
+        self, draft: ShardDraft, positions: list[int], vectors: list[NDArray[np.floating]] | None
+    ) -> None:
+        if vectors is not None:
+            for position, array in zip(positions, vectors, strict=True):
+                draft.put(position, array)
+            self._progress.encoded(sum(map(len, vectors)))
+            return
+        if not draft.filled.all():
+            draft = draft.subset(np.flatnonzero(draft.filled).tolist())
+        if not draft.sentences:
+            return
+        now = time.perf_counter()
+        speed = draft.n_tokens / max(now - self._committed_at, 1e-9)
+        self._committed_at = now
+        before = len(self._session.manifest.shards)
+        added = self._session.commit(
+            draft,
+            device=self._device,
+            tokens_per_second=round(speed, 3),
+            n_read=self._report.n_sentences,
+            n_distinct=self._report.n_distinct,
+            n_cached=self._report.n_cached,
+        )
+        self._report.n_encoded += added
+        shards = self._session.manifest.shards[before:][-1:] if added else ()
+        self._report.n_encoded_tokens += sum(shard.n_tokens for shard in shards)
+        self._report.n_shards += len(shards)
+        self._report.n_bytes += sum(shard.n_bytes for shard in shards)
+        self._progress.committed(added, sum(shard.n_tokens for shard in shards))
