@@ -38,7 +38,10 @@ def text_reader(options: ReadOptions) -> Reader:
     """
     for what, value in (("labels", options.label), ("a text column", options.text_column)):
         if value is not None:
-            raise UsageError(f"{options.path}: plain text has no columns, but {what} {value!r} was asked for")
+            raise UsageError(
+                f"{options.path}: plain text has no columns, but {what} {value!r} was asked for: "
+                "for a column file name the format, conll or conllu"
+            )
 
     def read(lines: Iterable[str]) -> Iterator[Example]:
         for number, line in enumerate(lines, 1):
