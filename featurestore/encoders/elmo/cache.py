@@ -8,7 +8,7 @@ from pathlib import Path
 
 from featurestore.encoders.elmo.catalog import BASE_URL, PublishedSource
 from featurestore.encoders.elmo.download import download, file_sha256
-from featurestore.errors import DownloadError
+from featurestore.errors import DownloadError, EncoderError
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class CachedModel:
 
 
 def cache_folder() -> Path:
-    """Return ``$FEATURESTORE_CACHE``, else ``$XDG_CACHE_HOME/featurestore``, else ``~/.cache/featurestore``."""
+    """Return ``$FEATURESTORE_CACHE``, ``$XDG_CACHE_HOME/featurestore`` or ``~/.cache/featurestore``."""
     if named := os.environ.get("FEATURESTORE_CACHE"):
         return Path(named).expanduser()
     if xdg := os.environ.get("XDG_CACHE_HOME"):
@@ -48,9 +48,10 @@ def cache_folder() -> Path:
 def fetch_published(source: PublishedSource) -> CachedModel:
     """Return the files of a published model, downloading what is not there yet.
 
-    A file's hash is checked against, in this order: the one in the specification (``elmo:medium#sha256=...``),
-    the one in the catalog, the one recorded beside the file (``NAME.sha256``) when it first came. Weights that
-    are already here are checked as they are read (:meth:`CachedModel.confirm_weights`), not twice.
+    A file's hash is checked against, in this order: the one in the specification
+    (``elmo:medium#sha256=...``), the one in the catalog, the one recorded beside the file (``NAME.sha256``)
+    when it first came. Weights that are already here are checked as they are read
+    (:meth:`CachedModel.confirm_weights`), so that nothing is read twice.
     ``FEATURESTORE_ELMO_BASE_URL`` names a mirror; with ``FEATURESTORE_OFFLINE=1`` nothing is fetched.
 
     Raises
@@ -59,13 +60,12 @@ def fetch_published(source: PublishedSource) -> CachedModel:
         If a file cannot be fetched, or is not the one it should be.
     """
     base = os.environ.get("FEATURESTORE_ELMO_BASE_URL") or BASE_URL
-    folder = cache_folder() / "elmo" / source.model.name
+    files = _places(source)
 
-    def fetch(relative: str, pinned: str | None) -> Path:
+    def fetch(relative: str, path: Path, pinned: str | None) -> None:
         url = f"{base.rstrip('/')}/{relative}"
-        path = folder / relative.rsplit("/", 1)[-1]
         if path.exists():
-            return path
+            return
         if os.environ.get("FEATURESTORE_OFFLINE", "0") not in ("", "0"):
             raise DownloadError(
                 f"{path} is not here and FEATURESTORE_OFFLINE forbids fetching it: download {url} on another "
@@ -78,11 +78,37 @@ def fetch_published(source: PublishedSource) -> CachedModel:
         digest = download(url, path, sha256=pinned or recorded, expectation=expectation)
         if digest:
             _confirm(path, digest, pinned)
-        return path
 
-    options = fetch(source.model.options_path, None)
-    _confirm(options, file_sha256(options), None)
-    weights = fetch(source.model.weights_path, _pinned_weights(source))
+    fetch(source.model.options_path, files.options, None)
+    _confirm(files.options, file_sha256(files.options), None)
+    fetch(source.model.weights_path, files.weights, _pinned_weights(source))
+    return files
+
+
+def cached_files(source: PublishedSource) -> CachedModel:
+    """Return the files of a published model that is here already.
+
+    Raises
+    ------
+    EncoderError
+        If one is not.
+    """
+    files = _places(source)
+    for path in (files.options, files.weights):
+        if not path.exists():
+            raise EncoderError(f"{path} is not here: load {source.spec} once to fetch it")
+    return files
+
+
+def recorded_sha256(files: CachedModel) -> str | None:
+    """Return the hash that the weights must have: pinned, or recorded at the download; None if neither."""
+    return _pinned_weights(files.source) or _recorded(files.weights)
+
+
+def _places(source: PublishedSource) -> CachedModel:
+    folder = cache_folder() / "elmo" / source.model.name
+    relative_paths = (source.model.options_path, source.model.weights_path)
+    options, weights = (folder / relative.rsplit("/", 1)[-1] for relative in relative_paths)
     return CachedModel(options, weights, source)
 
 
@@ -128,6 +154,7 @@ def _confirm(path: Path, found: str, pinned: str | None) -> None:
     elif expected != found:
         origin = "pinned" if pinned else f"recorded in {_record_of(path)}"
         raise DownloadError(
-            f"{path} is not the file it should be: SHA-256 {expected} is {origin}, found {found}. Delete {path} "
-            "to fetch it again" + ("" if pinned else ", and the record too if you accept another file")
+            f"{path} is not the file it should be: SHA-256 {expected} is {origin}, found {found}. "
+            f"Delete {path} to fetch it again"
+            + ("" if pinned else ", and the record too if you accept another file")
         )

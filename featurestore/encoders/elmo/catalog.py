@@ -46,13 +46,14 @@ def _model(name: str, path: str, shape: str, weights_sha256: str | None = None) 
     return PublishedModel(name, f"{path}_options.json", f"{path}_weights.hdf5", shape, weights_sha256)
 
 
-_SMALL_SHA256 = "747ba97abce8a5f446558369e10bb0f7931437a46867476fdd156f5d7f576229"
-
 PUBLISHED = {
     model.name: model
     for model in (
         _model(
-            "small", "2x1024_128_2048cnn_1xhighway/elmo_2x1024_128_2048cnn_1xhighway", "small", _SMALL_SHA256
+            "small",
+            "2x1024_128_2048cnn_1xhighway/elmo_2x1024_128_2048cnn_1xhighway",
+            "small",
+            "747ba97abce8a5f446558369e10bb0f7931437a46867476fdd156f5d7f576229",
         ),
         _model("medium", "2x2048_256_2048cnn_1xhighway/elmo_2x2048_256_2048cnn_1xhighway", "medium"),
         _model("original", "2x4096_512_2048cnn_2xhighway/elmo_2x4096_512_2048cnn_2xhighway", "original"),
@@ -147,9 +148,7 @@ def parse_source(rest: str) -> ElmoSource:
     if "," in rest:
         options, _, weights = rest.partition(",")
         if not options or not weights or "," in weights:
-            raise UsageError(
-                f"elmo:{rest}: expected two paths without commas, elmo:OPTIONS.json,WEIGHTS.hdf5"
-            )
+            raise UsageError(f"elmo:{rest}: expected two paths, elmo:OPTIONS.json,WEIGHTS.hdf5")
         return LocalSource(_absolute(options), _absolute(weights))
     name, hash_mark, pin = rest.partition("#")
     if name not in PUBLISHED:

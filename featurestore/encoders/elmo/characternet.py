@@ -16,7 +16,7 @@ from featurestore.encoders.elmo.numerics import Numerics
 from featurestore.encoders.elmo.options import ElmoOptions
 
 MAX_TYPES = 1 << 16
-"""Word types whose vectors are kept; the table is emptied when a batch would exceed it (128 MiB at 512-d float32).
+"""Word types whose vectors are kept (128 MiB at 512-d float32); the table is emptied before it exceeds that.
 
 A single batch with more types than this is served all the same: its own types always have to be there.
 """

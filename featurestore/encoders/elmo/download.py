@@ -123,7 +123,7 @@ class _Transfer:
                     self.discard()
                 elif error.code not in _RETRIED_STATUS:
                     raise DownloadError(
-                        f"{self.url}: the server answers {error.code} {error.reason}. Check the name; a mirror "
+                        f"{self.url}: the server answers {error.code} {error.reason}. A mirror "
                         f"can be named by FEATURESTORE_ELMO_BASE_URL, or put the file at {self.destination}"
                     ) from error
                 problem: Exception = error
@@ -133,8 +133,8 @@ class _Transfer:
             if failures >= _ATTEMPTS_WITHOUT_PROGRESS:
                 raise DownloadError(
                     f"{self.url} cannot be fetched after {failures} attempts without progress: {problem}. "
-                    f"Check the network and the proxy variables; what arrived is kept in {self.part} and will be "
-                    f"resumed. Or fetch it elsewhere and put it at {self.destination}"
+                    f"Check the network and the proxy variables; what arrived is kept in {self.part} and "
+                    f"will be resumed. Or fetch it elsewhere and put it at {self.destination}"
                 ) from problem
             logger.warning("%s: %s; trying again", self.url, problem)
             time.sleep(backoff_seconds * 2 ** max(0, failures - 1))
@@ -228,5 +228,6 @@ def _disk_error(error: OSError, url: str, destination: Path) -> DownloadError:
             "FEATURESTORE_CACHE; what arrived will be resumed"
         )
     return DownloadError(
-        f"cannot write {destination} ({error.strerror or error}): name a writable folder by FEATURESTORE_CACHE"
+        f"cannot write {destination} ({error.strerror or error}): "
+        "name a writable folder by FEATURESTORE_CACHE"
     )

@@ -18,25 +18,21 @@ from torch import Tensor
 
 from featurestore.encoders.elmo.cache import CachedModel, fetch_published
 from featurestore.encoders.elmo.catalog import LocalSource, UntrainedSource, parse_source
+from featurestore.encoders.elmo.identity import PRECISIONS, elmo_recipe, untrained_identity
 from featurestore.encoders.elmo.layers import CanonicalLayers, n_layers_kept, parse_layers
 from featurestore.encoders.elmo.network import BiLM
+from featurestore.encoders.elmo.numerics import full_float32_products
 from featurestore.encoders.elmo.options import ElmoOptions
 from featurestore.encoders.elmo.packing import Packing
-from featurestore.encoders.elmo.weights import Weights, read_weights_and_hash, seeded_weights, tensors_sha256
+from featurestore.encoders.elmo.weights import Weights, read_weights_and_hash, seeded_weights
 from featurestore.errors import EncoderError, EncoderOutOfMemory, UsageError
 from featurestore.keys import Sentence, token_bytes
-from featurestore.recipe import Recipe
-
-RECIPE_VERSION = 1
-"""Raised whenever the same recipe would give other vectors: see ``numerics`` for the rounding rules it covers."""
 
 BATCH_INVARIANCE = {"float32": 1e-5, "bfloat16": 5e-2, "float16": 1e-2}
 """Bound on the relative L2 difference of a sentence's vectors between any two batches, by precision."""
 
 TOKEN_BUDGET = {"cpu": 16_384, "cuda": 131_072}
 """Tokens per batch by default: on a CPU more tokens only cost memory, a GPU wants more rows per step."""
-
-_PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 class ElmoEncoder:
@@ -74,17 +70,7 @@ class ElmoEncoder:
         with _out_of_memory_as_ours(f"the weights of {spec}", "Choose a smaller model or another device"):
             self._network = BiLM(options, weights, precision=precision, device=device)
         self.spec = spec
-        self.recipe = Recipe(
-            {
-                "kind": "elmo",
-                "version": RECIPE_VERSION,
-                **identity,
-                "options_sha256": options.sha256,
-                "layers": self._layers,
-                "initial_state": "zero",
-                "precision": precision,
-            }
-        )
+        self.recipe = elmo_recipe(options, identity, layers=layers, precision=precision)
         self.dim = options.dim
         self.n_layers = n_layers_kept(self._layers)
         self.device = str(device)
@@ -114,7 +100,7 @@ class ElmoEncoder:
         with (
             _out_of_memory_as_ours(subject, "Use a smaller token budget"),
             torch.inference_mode(),
-            _full_float32_products(),
+            full_float32_products(),
         ):
             packing = Packing.of(lengths)
             vectors = self._choose(sentences, packing)
@@ -164,9 +150,9 @@ class PendingElmoVectors:
         if host.device.type == "cuda":
             pinned = torch.empty(host.shape, dtype=host.dtype, pin_memory=True)
             pinned.copy_(host, non_blocking=True)
-            self._copied = torch.cuda.Event()
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._copied.record(torch.cuda.current_stream(host.device))
-            # The stream's allocator reuses the source only after the copy, which is queued on the same stream.
+            # The source's memory is reused only by work queued after the copy, on the same stream.
             host = pinned
         self._host = host
 
@@ -202,19 +188,15 @@ def load_elmo(rest: str, *, layers: str, precision: str, device: str, initial_st
     chosen_device = _device(device)
     if precision == "auto":
         precision = "float16" if chosen_device.type == "cuda" else "float32"
-    if precision not in _PRECISIONS:
-        raise UsageError(f"unknown precision {precision!r}: expected auto, {', '.join(_PRECISIONS)}")
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}: expected auto, {', '.join(PRECISIONS)}")
 
     identity: dict[str, Any]
     if isinstance(source, UntrainedSource):
         options = source.options()
         parse_layers(layers, options.n_layers + 1)
         weights = seeded_weights(options, source.seed)
-        shape = source.shape if isinstance(source.shape, str) else "options"
-        identity = {
-            "weights_sha256": tensors_sha256(weights),
-            "untrained": {"shape": shape, "seed": source.seed},
-        }
+        identity = untrained_identity(source, weights)
     else:
         files = source if isinstance(source, LocalSource) else fetch_published(source)
         options = ElmoOptions.read(files.options)
@@ -263,20 +245,6 @@ def _device(name: str) -> torch.device:
             "Use --device cpu, or install a CUDA build of torch"
         )
     return torch.device("cuda", index)
-
-
-@contextlib.contextmanager
-def _full_float32_products() -> Iterator[None]:
-    """Multiply float32 as float32, whatever the program set for its own training (TF32, bfloat16)."""
-    before = torch.get_float32_matmul_precision()
-    tf32_convolutions = torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-        torch.backends.cudnn.allow_tf32 = tf32_convolutions
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from featurestore.encoders.elmo.options import ElmoOptions
 from featurestore.encoders.elmo.packing import Packing
 
 _ROWS_PER_PRODUCT = {"cpu": 256}
-"""Rows of a step computed at once: 256 rows of 16,384 float32 gates are 16 MB and stay in the cache of a CPU."""
+"""Rows of a step computed at once: 256 rows of 16,384 float32 gates are 16 MB and stay in a CPU's cache."""
 
 FORGET_BIAS = 1.0
 """Added to the forget gate's bias by TensorFlow's LSTMCell, and so not in the weights file."""

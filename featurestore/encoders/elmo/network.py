@@ -214,7 +214,7 @@ class BiLM:
             outputs.append(torch.cat(halves, 1))
         order = torch.from_numpy(packing.positions).to(self.device)
         sizes = [len(sentence) for sentence in marked]
-        by_layer = [[part[1:-1] for part in output[order].split(sizes)] for output in outputs]
+        by_layer = [[part[1:-1] for part in torch.split(output[order], sizes)] for output in outputs]
         return [list(layers) for layers in zip(*by_layer, strict=True)]
 
     def _run(

@@ -15,7 +15,10 @@ rounded to float16 but multiplied in float32, which keeps to the rules above at 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,3 +76,21 @@ class Numerics:
         if self.rounding is not None:
             values = values.to(self.rounding)
         return values.to(self.operands)
+
+
+@contextlib.contextmanager
+def full_float32_products() -> Iterator[None]:
+    """Multiply float32 as float32 inside, whatever the program chose for its own work (TF32, bfloat16).
+
+    The settings are global in torch, so another thread computing at the same time is slowed down, not harmed.
+    """
+    backends: Any = torch.backends  # these settings are made at run time and unknown to type checkers
+    settings = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting in settings:
+            setting.fp32_precision = "ieee"
+        yield
+    finally:
+        for setting, value in zip(settings, before, strict=True):
+            setting.fp32_precision = value

@@ -77,7 +77,7 @@ class ElmoOptions:
                 text = file.read(limits.MAX_OPTIONS_BYTES + 1)
         except OSError as error:
             raise EncoderError(
-                f"cannot read ELMo options {path}: {error.strerror}. Give the path of the model's options.json"
+                f"cannot read ELMo options {path}: {error.strerror}. Expected the model's options.json"
             ) from error
         return cls.from_json(text, source=str(path))
 
@@ -88,7 +88,7 @@ class ElmoOptions:
         Parameters
         ----------
         text : str or bytes
-            JSON as bilm-tf and AllenNLP write it; fields that decide no vector (``dropout``, ...) are ignored.
+            JSON as bilm-tf and AllenNLP write it; fields that decide no vector (``dropout``) are ignored.
         source : str
             Name of the file for error messages.
 

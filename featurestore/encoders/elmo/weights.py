@@ -1,4 +1,4 @@
-"""Weights of ELMo models: AllenNLP's and bilm-tf's ``weights.hdf5`` read, checked and written, or random ones."""
+"""Weights of ELMo models: ``weights.hdf5`` of AllenNLP and bilm-tf read, checked and written; random ones."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _tensor(file: h5py.File, name: str, shape: tuple[int, ...], path: Path) -> N
         )
 
     try:
-        # Every step of the way must be a hard link: nothing may lead elsewhere in this file or to another one.
+        # Every step of the way must be a hard link: nothing may lead elsewhere, in this file or out of it.
         here = ""
         for part in name.split("/"):
             parent = file[here] if here else file
@@ -189,7 +189,7 @@ def tensors_sha256(weights: Mapping[str, NDArray[Any]]) -> str:
         array = weights[name]
         digest.update(f"{name}:{array.dtype.name}:{array.shape}\n".encode())
         rows = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).reshape(-1)
-        as_bytes = memoryview(rows.view(np.uint8))
+        as_bytes = memoryview(rows.view(np.uint8).data)
         for start in range(0, len(as_bytes), _HASH_BLOCK):
             digest.update(as_bytes[start : start + _HASH_BLOCK])
     return digest.hexdigest()

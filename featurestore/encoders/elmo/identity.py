@@ -1,0 +1,101 @@
+"""The recipe of an ELMo encoder, and how to know it without building the network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from featurestore.encoders.elmo.cache import cached_files, recorded_sha256
+from featurestore.encoders.elmo.catalog import LocalSource, UntrainedSource, parse_source
+from featurestore.encoders.elmo.download import file_sha256
+from featurestore.encoders.elmo.layers import parse_layers
+from featurestore.encoders.elmo.options import ElmoOptions
+from featurestore.encoders.elmo.weights import Weights, seeded_weights, tensors_sha256
+from featurestore.errors import EncoderError, UsageError
+from featurestore.recipe import Recipe
+
+RECIPE_VERSION = 1
+"""Raised whenever the same recipe would give other vectors; covers the rounding rules of ``numerics``."""
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+def elmo_recipe(
+    options: ElmoOptions, weights_identity: dict[str, Any], *, layers: str, precision: str
+) -> Recipe:
+    """Return the recipe of an encoder.
+
+    Parameters
+    ----------
+    options : ElmoOptions
+    weights_identity : dict
+        ``{"weights_sha256": ...}`` of a file, or what :func:`untrained_identity` returns.
+    layers : str
+        As for :func:`featurestore.encoders.elmo.layers.parse_layers`.
+    precision : str
+        One of :data:`PRECISIONS`.
+
+    Raises
+    ------
+    UsageError
+        If layers or precision make no sense.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}: a recipe holds one of {', '.join(PRECISIONS)}")
+    return Recipe(
+        {
+            "kind": "elmo",
+            "version": RECIPE_VERSION,
+            **weights_identity,
+            "options_sha256": options.sha256,
+            "layers": parse_layers(layers, options.n_layers + 1),
+            "initial_state": "zero",
+            "precision": precision,
+        }
+    )
+
+
+def untrained_identity(source: UntrainedSource, weights: Weights) -> dict[str, Any]:
+    """Return the recipe fields that name random weights: the tensors' hash, and where they came from."""
+    # An options file's path names nothing for others; its content is in options_sha256.
+    shape = source.shape if isinstance(source.shape, str) else "options"
+    return {"weights_sha256": tensors_sha256(weights), "untrained": {"shape": shape, "seed": source.seed}}
+
+
+def recipe_of(rest: str, *, layers: str, precision: str) -> Recipe:
+    """Return the recipe that loading a specification would give: no torch, no download.
+
+    Parameters
+    ----------
+    rest : str
+        The specification after ``elmo:``. For local files the weights are read to hash them; for published
+        models the hash pinned or recorded at the download is taken.
+    layers, precision : str
+        As for :func:`elmo_recipe`.
+
+    Raises
+    ------
+    UsageError
+        If an argument makes no sense.
+    EncoderError
+        If a file is not here or cannot be read.
+    """
+    source = parse_source(rest)
+    if isinstance(source, UntrainedSource):
+        options = source.options()
+        return elmo_recipe(
+            options,
+            untrained_identity(source, seeded_weights(options, source.seed)),
+            layers=layers,
+            precision=precision,
+        )
+    if isinstance(source, LocalSource):
+        options = ElmoOptions.read(source.options)
+        try:
+            digest = file_sha256(source.weights)
+        except OSError as error:
+            raise EncoderError(f"cannot read ELMo weights {source.weights}: {error.strerror}") from error
+    else:
+        files = cached_files(source)
+        options = ElmoOptions.read(files.options)
+        digest = recorded_sha256(files) or file_sha256(files.weights)
+    return elmo_recipe(options, {"weights_sha256": digest}, layers=layers, precision=precision)
