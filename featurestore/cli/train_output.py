@@ -26,16 +26,20 @@ UNTRAINED = (
 
 
 class EpochTable:
-    """Prints a header, then a line for each epoch it is called with; marks the best so far."""
+    """Prints a line for each epoch it is called with, a header before the first; marks the best so far."""
 
     def __init__(self, config: TrainConfig) -> None:
-        self._best = -1.0
-        click.echo(f"{config.model}, seed {config.seed}\n\nepoch      loss  dev score  seconds")
+        self._config = config
+        self._best: float | None = None
 
     def __call__(self, epoch: Epoch) -> None:
         """Print an epoch."""
-        better = " *" if epoch.score > self._best else ""
-        self._best = max(self._best, epoch.score)
+        if self._best is None:
+            click.echo(f"{self._config.model}, seed {self._config.seed}\n")
+            click.echo("epoch      loss  dev score  seconds")
+        better = ""
+        if self._best is None or epoch.score > self._best:
+            self._best, better = epoch.score, " *"
         click.echo(f"{epoch.epoch:5}  {epoch.loss:8.4f}  {epoch.score:9.4f}  {epoch.seconds:7.1f}{better}")
 
 
@@ -44,9 +48,7 @@ def summary(scores: Scores) -> str:
     parts = [f"accuracy {scores.accuracy:.4f}", f"macro-F1 {scores.macro_f1:.4f}"]
     if scores.spans is not None:
         spans = scores.spans
-        parts.append(
-            f"span F1 {spans.f1:.4f} (precision {spans.precision:.4f}, recall {spans.recall:.4f})"
-        )
+        parts.append(f"span F1 {spans.f1:.4f} (precision {spans.precision:.4f}, recall {spans.recall:.4f})")
     return ", ".join(parts)
 
 

@@ -1,0 +1,253 @@
+"""``train``, ``evaluate``, ``predict`` as a user runs them, on a small real store."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featurestore.cli.main import main
+from featurestore.recipe import Recipe
+from featurestore.store.store import Store
+
+WORDS = {"the": "DET", "a": "DET", "dog": "NOUN", "cat": "NOUN", "sees": "VERB", "red": "ADJ", "big": "ADJ"}
+SPANS = {"New": "B-LOC", "York": "I-LOC", "Ann": "B-PER", "saw": "O", "in": "O"}
+QUICK = "--epochs 30 --patience 5 --lr 0.02 --hidden 8 --token-budget 64 --device cpu".split()
+
+
+def draw(words: dict[str, str], n: int, seed: int) -> list[list[str]]:
+    random = np.random.default_rng(seed)
+    return sorted({tuple(map(str, random.choice(list(words), random.integers(2, 7)))) for _ in range(n)})
+
+
+def conll(sentences, labels) -> str:
+    return "\n".join("".join(f"{w}\t{labels[w]}\n" for w in s) for s in sentences)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with corpora and stores of the same sentences under two recipes, one of them untrained."""
+    folder = tmp_path_factory.mktemp("place")
+    everything: list[tuple[str, ...]] = []
+    for name, words in (("pos", WORDS), ("ner", SPANS)):
+        for split, n, seed in (("train", 120, 1), ("dev", 40, 2)):
+            sentences = draw(words, n, seed)
+            everything += sentences
+            (folder / f"{name}.{split}.conll").write_text(conll(sentences, words))
+            rows = [f"{'animal' if 'dog' in s or 'cat' in s else 'thing'}\t{' '.join(s)}" for s in sentences]
+            (folder / f"{name}.{split}.tsv").write_text("\n".join(["mood\ttext", *rows]) + "\n")
+    random = np.random.default_rng(0)
+    vectors = {word: random.normal(size=8).astype(np.float32) for word in {**WORDS, **SPANS}}
+    for name, recipe in {"a": {"version": 1}, "b": {"version": 2, "untrained": True}}.items():
+        store = Store.create(folder / f"{name}.fs", recipe=Recipe({"kind": "test", **recipe}), dim=8)
+        with store.write() as session:
+            for tokens in everything:
+                session.add(tokens, np.stack([vectors[word] for word in tokens]))
+    return folder
+
+
+def run(capsys, *arguments: object) -> tuple[int, str, str]:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return stop.value.code, out, err
+
+
+def train_arguments(place, task="tagger", corpus="pos", label="2", out="model.h5", store="a"):
+    extension = "conll" if task == "tagger" else "tsv"
+    return [
+        "train", task, "--store", place / f"{store}.fs", "--train", place / f"{corpus}.train.{extension}",
+        "--dev", place / f"{corpus}.dev.{extension}", "--label", label, "--out", place / out, *QUICK,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def models(place) -> Path:
+    for task, corpus, label, model, out in [
+        ("tagger", "pos", "2", "bilstm", "tagger.h5"),
+        ("tagger", "ner", "2", "bilstm-crf", "ner.h5"),
+        ("classifier", "pos", "mood", "bilstm", "classifier.h5"),
+    ]:
+        arguments = [*train_arguments(place, task, corpus, label, out), "--model", model, "--json"]
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        assert stop.value.code == 0
+    return place
+
+
+@pytest.mark.parametrize("model", ["linear", "bilstm", "bilstm-crf"])
+def test_train_tagger_prints_epochs_the_best_and_where_it_is(place, capsys, model):
+    code, out, _ = run(capsys, *train_arguments(place), "--model", model)
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[2].split() == ["epoch", "loss", "dev", "score", "seconds"]
+    assert lines[3].split()[0] == "1"
+    assert lines[3].endswith(" *")
+    assert "accuracy 1.0000" in out
+    assert f"saved to {place / 'model.h5'}" in lines[-1]
+    assert "UNTRAINED" not in out
+
+
+@pytest.mark.parametrize("model", ["meanpool", "bilstm"])
+def test_train_classifier_as_json_prints_one_object_and_nothing_else(place, capsys, model):
+    arguments = train_arguments(place, "classifier", label="mood")
+    code, out, _ = run(capsys, *arguments, "--model", model, "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert out.count("\n") == 1
+    assert result["head"] == f"{model}-classifier"
+    assert result["dev"]["value"] > 0.8
+    assert result["history"][result["best_epoch"] - 1]["score"] == result["dev"]["value"]
+    assert not result["untrained"]
+
+
+def test_the_same_command_writes_the_same_bytes(place, capsys):
+    for out in ("one.h5", "two.h5"):
+        assert run(capsys, *train_arguments(place, out=out), "--epochs", "2")[0] == 0
+    assert (place / "one.h5").read_bytes() == (place / "two.h5").read_bytes()
+
+
+def test_untrained_features_are_called_so(place, capsys):
+    code, out, _ = run(capsys, *train_arguments(place, store="b"), "--model", "linear")
+    assert code == 0
+    assert "UNTRAINED encoder (random weights)" in out
+
+
+def test_several_training_files_and_the_default_place(place, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    arguments = train_arguments(place)
+    del arguments[arguments.index("--out") : arguments.index("--out") + 2]
+    code, out, _ = run(capsys, *arguments, "--train", place / "pos.dev.conll", "--epochs", "1", "--json")
+    assert code == 0
+    n = sum((place / f"pos.{split}.conll").read_text().count("\n\n") + 1 for split in ("train", "dev"))
+    assert json.loads(out)["n_sentences"] == n
+    assert (tmp_path / "runs" / "tagger-2.h5").is_file()
+
+
+def test_labels_only_dev_has_give_one_warning_and_count_as_errors(place, capsys, caplog):
+    text = (place / "pos.dev.conll").read_text()
+    (place / "odd.dev.conll").write_text(text.replace("\tADJ", "\tODD"))
+    arguments = train_arguments(place)
+    arguments[arguments.index("--dev") + 1] = place / "odd.dev.conll"
+    code, out, _ = run(capsys, *arguments, "--json")
+    assert code == 0
+    n = text.count("\t")
+    assert json.loads(out)["dev"]["accuracy"] == pytest.approx(1 - text.count("\tADJ") / n)
+    assert [record.message.count("ODD") for record in caplog.records] == [1]
+
+
+def test_evaluate_a_tagger(models, capsys):
+    arguments = ["evaluate", models / "tagger.h5", models / "pos.dev.conll", "--store", models / "a.fs"]
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0
+    assert out.startswith("accuracy 1.0000")
+    assert [line.split()[0] for line in out.splitlines()[3:]] == ["label", "ADJ", "DET", "NOUN", "VERB"]
+
+
+def test_evaluate_spans_as_json(models, capsys):
+    arguments = ["evaluate", models / "ner.h5", models / "ner.dev.conll", "--store", models / "a.fs"]
+    code, out, _ = run(capsys, *arguments, "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert result["metric"] == "span_f1"
+    assert result["value"] == result["spans"]["f1"] == 1.0
+    assert [row["name"] for row in result["spans"]["per_type"]] == ["LOC", "PER"]
+    code, out, _ = run(capsys, *arguments, "--json", "--metric", "macro_f1")
+    assert json.loads(out)["value"] == json.loads(out)["macro_f1"]
+    code, out, _ = run(capsys, *arguments)
+    assert "span F1 1.0000 (precision 1.0000, recall 1.0000)" in out
+
+
+def test_predict_tagger_gives_the_corpus_back(models, capsys):
+    arguments = ["predict", models / "tagger.h5", models / "pos.dev.conll", "--store", models / "a.fs"]
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0
+    assert out.rstrip("\n") == (models / "pos.dev.conll").read_text().rstrip("\n")
+    assert run(capsys, *arguments, "--output", models / "predicted.conll")[:2] == (0, "")
+    assert (models / "predicted.conll").read_text() == out
+
+
+def test_predict_classifier(models, capsys):
+    arguments = ["predict", models / "classifier.h5", models / "pos.dev.tsv", "--store", models / "a.fs"]
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0
+    gold = (models / "pos.dev.tsv").read_text().splitlines()[1:]
+    assert [line.split("\t")[1] for line in out.splitlines()] == [line.split("\t")[1] for line in gold]
+    assert sum(map(str.__eq__, out.splitlines(), gold)) / len(gold) > 0.9
+    code, as_json, _ = run(capsys, *arguments, "--json")
+    rows = [json.loads(line) for line in as_json.splitlines()]
+    assert [f"{row['label']}\t{' '.join(row['tokens'])}" for row in rows] == out.splitlines()
+
+
+def test_predict_of_tagger_as_json_has_a_label_per_token(models, capsys):
+    arguments = ["predict", models / "ner.h5", models / "ner.dev.tsv", "--store", models / "a.fs", "--json"]
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0
+    for row in map(json.loads, out.splitlines()):
+        assert row["labels"] == [SPANS[token] for token in row["tokens"]]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_a_store_of_another_recipe_is_exit_4_and_says_which_field(models, capsys, command):
+    arguments = [command, models / "tagger.h5", models / "pos.dev.conll", "--store", models / "b.fs"]
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (4, "")
+    assert "version: 2 in the store" in err
+    assert "untrained" in err
+
+
+def test_what_goes_wrong_has_its_exit_code_and_reason(models, capsys):
+    dev, store = models / "pos.dev.conll", models / "a.fs"
+    (models / "broken.h5").write_bytes((models / "tagger.h5").read_bytes()[:5000])
+    (models / "unknown.conll").write_text("never\tDET\nseen\tNOUN\n")
+    cases = [
+        (2, "a.fs2", ["evaluate", models / "tagger.h5", dev, "--store", models / "a.fs2"]),
+        (1, "broken.h5", ["evaluate", models / "broken.h5", dev, "--store", store]),
+        (1, "nothing.h5", ["predict", models / "nothing.h5", dev, "--store", store]),
+        (1, "never seen", ["predict", models / "tagger.h5", models / "unknown.conll", "--store", store]),
+        (1, "one label per token, the corpus has one label per sentence",
+         ["evaluate", models / "tagger.h5", models / "pos.dev.tsv", "--store", store, "--label", "mood"]),
+        (1, "needs one label per sentence",
+         ["train", "classifier", *train_arguments(models)[2:]]),
+        (2, "dropout", [*train_arguments(models), "--dropout", "1.5"]),
+        (2, "toaster", [*train_arguments(models), "--device", "toaster"]),
+        (2, "--label", ["train", "tagger", "--store", store, "--train", dev, "--dev", dev]),
+    ]  # fmt: skip
+    for code, message, arguments in cases:
+        found, out, err = run(capsys, *arguments)
+        assert (found, out) == (code, ""), arguments
+        assert message in err
+
+
+def test_a_failed_prediction_leaves_no_file(models, capsys):
+    (models / "half.conll").write_text((models / "pos.dev.conll").read_text() + "\nnever\tDET\n")
+    target = models / "out" / "half.txt"
+    target.parent.mkdir()
+    arguments = ["predict", models / "tagger.h5", models / "half.conll", "--store", models / "a.fs"]
+    assert run(capsys, *arguments, "--output", target)[0] == 1
+    assert list(target.parent.iterdir()) == []
+    assert run(capsys, *arguments, "--output", target, "--on-missing", "skip")[0] == 0
+    assert [path.name for path in target.parent.iterdir()] == ["half.txt"]
+
+
+def test_ctrl_c_saves_the_best_epoch_and_exits_with_130(place, capsys, monkeypatch):
+    from featurestore.cli.train_output import EpochTable
+
+    def interrupt(self, epoch):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(EpochTable, "__call__", interrupt)
+    code, out, _ = run(capsys, *train_arguments(place, out="interrupted.h5"))
+    assert code == 130
+    assert "best: epoch 1" in out
+    assert (place / "interrupted.h5").is_file()
+
+
+def test_the_commands_start_without_torch():
+    code = "import sys, featurestore.cli.train; sys.exit('torch' in sys.modules or 'h5py' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
