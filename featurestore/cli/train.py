@@ -57,10 +57,13 @@ _corpus_options = _options(
     ),
 )
 
-_run_options = _options(
-    click.option("--token-budget", type=click.IntRange(1), help="Tokens in one batch, padding included."),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
-)
+_device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+
+_inference_options = _options(
+    click.option("--token-budget", type=click.IntRange(1), default=8192, show_default=True,
+                 help="Tokens in one batch, padding included."),
+    _device_option,
+)  # fmt: skip
 
 _metric_option = click.option(
     "--metric",
@@ -74,7 +77,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
 
 
 def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _Command]:
-    # A default of None stands for TrainConfig's own, so that they are written in one place.
+    # The defaults are TrainConfig's, written again because importing it imports torch; a test compares them.
     return _options(
         _store_option,
         click.option("--train", "train_files", type=_FILE, multiple=True, required=True,
@@ -87,14 +90,19 @@ def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _
         click.option("--out", type=click.Path(dir_okay=False, path_type=Path),
                      help=f"Model file, replaced if it exists.  [default: runs/{task}-LABEL.h5]"),
         click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
-        click.option("--epochs", type=click.IntRange(1), help="At most so many passes."),
-        click.option("--patience", type=click.IntRange(1),
+        click.option("--epochs", type=click.IntRange(1), default=30, show_default=True,
+                     help="At most so many passes."),
+        click.option("--patience", type=click.IntRange(1), default=4, show_default=True,
                      help="Stop after so many epochs without a better score."),
-        click.option("--lr", type=float, help="Learning rate of AdamW."),
-        click.option("--hidden", type=click.IntRange(1), help="LSTM units per direction."),
-        click.option("--dropout", type=float, help="In [0, 1)."),
+        click.option("--lr", type=float, default=1e-3, show_default=True, help="Learning rate of AdamW."),
+        click.option("--hidden", type=click.IntRange(1), default=256, show_default=True,
+                     help="LSTM units per direction."),
+        click.option("--dropout", type=float, show_default="what suits the model",
+                     help="On the input and the LSTM's output, in [0, 1)."),
+        click.option("--token-budget", type=click.IntRange(1), default=2048, show_default=True,
+                     help="Tokens in one batch, padding included."),
         _metric_option,
-        _run_options,
+        _device_option,
         _corpus_options,
         click.option("--no-progress", is_flag=True,
                      help="Show no progress bar (there is one only on a terminal)."),
@@ -153,7 +161,7 @@ def _train(
     from featurestore.store.filesystem import LOCAL
     from featurestore.store.store import Store
 
-    config = TrainConfig(head, **{name: value for name, value in settings.items() if value is not None})
+    config = TrainConfig(head, **settings)
     path = out or Path("runs") / f"{task}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', label)}.h5"
     # Now, rather than after the training.
     LOCAL.make_directory(path.parent)
@@ -208,7 +216,7 @@ def _train(
     _store_option,
     click.option("--label", metavar="NAME|N", help="Label of the corpus; by default, the one of training."),
     _metric_option,
-    _run_options,
+    _inference_options,
     _corpus_options,
     _json_option,
 )
@@ -218,7 +226,7 @@ def evaluate(
     store: Path,
     label: str | None,
     metric: str,
-    token_budget: int | None,
+    token_budget: int,
     device: str,
     format_: str | None,
     text_column: str | None,
@@ -231,7 +239,6 @@ def evaluate(
     from featurestore.dataset.labels import LabelSet
     from featurestore.errors import UsageError
     from featurestore.models.checkpoint import TrainedModel
-    from featurestore.models.inference import TOKEN_BUDGET
     from featurestore.models.inference import evaluate as evaluate_model
     from featurestore.store.store import Store
 
@@ -250,7 +257,7 @@ def evaluate(
         on_missing=on_missing,
     )
     scores = evaluate_model(
-        trained, dataset, device=device, metric=metric, token_budget=token_budget or TOKEN_BUDGET
+        trained, dataset, device=device, metric=metric, token_budget=token_budget
     )
     untrained = _untrained(opened.recipe)
     if as_json:
@@ -272,7 +279,7 @@ def evaluate(
     _store_option,
     click.option("--output", type=_FILE, default="-", show_default=True,
                  help="File to write; - is standard output."),
-    _run_options,
+    _inference_options,
     _corpus_options,
     click.option("--json", "as_json", is_flag=True, help="Write JSON Lines: one object per sentence."),
 )  # fmt: skip
@@ -281,7 +288,7 @@ def predict(
     corpus: str,
     store: Path,
     output: str,
-    token_budget: int | None,
+    token_budget: int,
     device: str,
     format_: str | None,
     text_column: str | None,
@@ -295,7 +302,6 @@ def predict(
     write a line "label TAB text" per sentence.
     """
     from featurestore.models.checkpoint import TrainedModel
-    from featurestore.models.inference import TOKEN_BUDGET
     from featurestore.models.inference import predict as predict_labels
     from featurestore.store.store import Store
 
@@ -309,7 +315,7 @@ def predict(
         _examples([corpus], reading),
         device=device,
         on_missing=on_missing,
-        token_budget=token_budget or TOKEN_BUDGET,
+        token_budget=token_budget,
     )
     with writing(output) as stream:
         for example in predicted:

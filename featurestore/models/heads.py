@@ -64,7 +64,8 @@ class HeadConfig:
 class Head(nn.Module):
     """What every head does: standardise, mix layers if there are several, score labels.
 
-    Subclasses name themselves (``name``), say what they label (``label_kind``), and compute
+    Subclasses name themselves (``name``), say what they label (``label_kind``) and which dropout suits them
+    (``usual_dropout``: more for those with more to overfit with), and compute
     ``_scores(vectors, lengths, mask)``. Only tokens under the mask ever reach a result: a sentence gets the
     same scores alone and in any padded batch, up to float32 rounding.
 
@@ -76,6 +77,7 @@ class Head(nn.Module):
 
     name: ClassVar[str]
     label_kind: ClassVar[Literal["token", "sentence"]]
+    usual_dropout: ClassVar[float]
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
@@ -165,6 +167,7 @@ class MeanPoolClassifier(Head):
 
     name = "meanpool-classifier"
     label_kind = "sentence"
+    usual_dropout = 0.3
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__(config)
@@ -181,6 +184,7 @@ class BiLSTMClassifier(Head):
 
     name = "bilstm-classifier"
     label_kind = "sentence"
+    usual_dropout = 0.5
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__(config)
@@ -198,6 +202,7 @@ class LinearTagger(Head):
 
     name = "linear-tagger"
     label_kind = "token"
+    usual_dropout = 0.1
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__(config)
@@ -213,6 +218,7 @@ class BiLSTMTagger(Head):
 
     name = "bilstm-tagger"
     label_kind = "token"
+    usual_dropout = 0.4
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__(config)

@@ -44,8 +44,10 @@ class TrainConfig:
         At most so many epochs; stop after so many without a better development score.
     lr, weight_decay : float
         Of AdamW (Loshchilov and Hutter 2019).
-    hidden, dropout :
-        See :class:`~featurestore.models.heads.HeadConfig`.
+    hidden : int
+        Units of the LSTM in each direction.
+    dropout : float, optional
+        On the head's input and the LSTM's output; by default the head's usual one.
     token_budget, max_sentences : int
         Bounds of one batch: tokens with padding, and sentences.
     clip : float
@@ -72,7 +74,7 @@ class TrainConfig:
     lr: float = 1e-3
     weight_decay: float = 0.01
     hidden: int = 256
-    dropout: float = 0.4
+    dropout: float | None = None
     token_budget: int = 2048
     max_sentences: int = 64
     clip: float = 5.0
@@ -95,9 +97,15 @@ class TrainConfig:
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"seed must be in 0..{2**32 - 1}, found {self.seed!r}")
 
+    @property
+    def dropout_used(self) -> float:
+        """The dropout given, or the head's usual one."""
+        return HEADS[self.model].usual_dropout if self.dropout is None else self.dropout
+
     def to_dict(self) -> dict[str, Any]:
         """Return what decides the model, as plain JSON values; the device does not."""
-        return {name: value for name, value in asdict(self).items() if name != "device"}
+        settings = {name: value for name, value in asdict(self).items() if name != "device"}
+        return {**settings, "dropout": self.dropout_used}
 
 
 @dataclass(frozen=True)
@@ -180,7 +188,7 @@ def train(
     with _seeded(config.seed, device):
         head = build_head(
             config.model,
-            HeadConfig(dataset.dim, len(labels), dataset.n_layers, config.hidden, config.dropout),
+            HeadConfig(dataset.dim, len(labels), dataset.n_layers, config.hidden, config.dropout_used),
         )
         if config.standardize:
             _fit_standardization(head, dataset, config)

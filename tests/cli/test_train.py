@@ -16,7 +16,7 @@ from featurestore.store.store import Store
 
 WORDS = {"the": "DET", "a": "DET", "dog": "NOUN", "cat": "NOUN", "sees": "VERB", "red": "ADJ", "big": "ADJ"}
 SPANS = {"New": "B-LOC", "York": "I-LOC", "Ann": "B-PER", "saw": "O", "in": "O"}
-QUICK = "--epochs 30 --patience 5 --lr 0.02 --hidden 8 --token-budget 64 --device cpu".split()
+QUICK = ["--epochs", "30", "--patience", "5", "--lr", "0.02", "--hidden", "8", "--token-budget", "64"]
 
 
 def draw(words: dict[str, str], n: int, seed: int) -> list[list[str]]:
@@ -26,6 +26,17 @@ def draw(words: dict[str, str], n: int, seed: int) -> list[list[str]]:
 
 def conll(sentences, labels) -> str:
     return "\n".join("".join(f"{w}\t{labels[w]}\n" for w in s) for s in sentences)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny tensors gain nothing from threads, and threads that wait for a busy core take seconds."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -251,3 +262,19 @@ def test_ctrl_c_saves_the_best_epoch_and_exits_with_130(place, capsys, monkeypat
 def test_the_commands_start_without_torch():
     code = "import sys, featurestore.cli.train; sys.exit('torch' in sys.modules or 'h5py' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_defaults_shown_are_those_of_the_library():
+    import dataclasses
+
+    from featurestore.cli.train import evaluate, predict, train
+    from featurestore.models.inference import TOKEN_BUDGET
+    from featurestore.models.training import TrainConfig
+
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    for command in train.commands.values():
+        shown = {p.name: p.default for p in command.params if p.name in defaults and p.name != "model"}
+        assert len(shown) == 9
+        assert {name: defaults[name] for name in shown} == {**shown, "dropout": None}
+    for command in (evaluate, predict):
+        assert {p.name: p.default for p in command.params}["token_budget"] == TOKEN_BUDGET
