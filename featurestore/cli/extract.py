@@ -74,16 +74,19 @@ def extract(as_json: bool, no_progress: bool, token_budget: int | None, **argume
     plan.require_space(job.store)
     report: Report | None = None
     status, code = "complete", 0
-    if plan.n_new or arguments["encoder"]:
+    if plan.n_new or any(arguments[name] for name in ("encoder", "layers", "precision")):
         with _terminable():
-            extraction = job.extraction(choice, plan, token_budget=token_budget, progress=progress)
-            report = extraction.report
             try:
+                extraction = job.extraction(choice, plan, token_budget=token_budget, progress=progress)
+                report = extraction.report
                 extraction.run()
             except KeyboardInterrupt:
                 status, code = "interrupted", 130
             except Terminated:
                 status, code = "terminated", 143
+    if code and not Store.exists(job.store):
+        click.echo(f"{status} before the store was made", err=True)
+        raise click.exceptions.Exit(code)
     store = Store.open(job.store)
     if as_json:
         render.echo_json(

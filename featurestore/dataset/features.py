@@ -152,9 +152,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> FeatureItem:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"example {index} of {len(self)}")
-        index = range(len(self))[index]
+        index = self._position(index)
         n_tokens = int(self.lengths[index])
         features = torch.zeros(self.store.vector_shape(n_tokens), dtype=self.dtype)
         if self._shard[index] >= 0:
@@ -173,7 +171,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         DamagedStoreError
             If stored bytes are not those that were committed.
         """
-        at = np.asarray(indices, np.int64)
+        at = np.array([self._position(index) for index in indices], np.int64)
         n_tokens = self.lengths[at]
         longest = int(n_tokens.max(initial=0))
         features = torch.empty(len(at), *self.store.vector_shape(longest), dtype=self.dtype)
@@ -191,6 +189,7 @@ class FeatureDataset(Dataset[FeatureItem]):
 
     def tokens(self, index: int) -> Sentence:
         """Return the tokens of an example."""
+        index = self._position(index)
         if self._shard[index] < 0:
             return self._zeros[index]
         return self.store.reader(int(self._shard[index])).tokens(int(self._row[index]))
@@ -203,12 +202,18 @@ class FeatureDataset(Dataset[FeatureItem]):
         LabelError
             If the examples have no labels.
         """
-        label = self._label(index)
+        label = self._label(self._position(index))
         if label is None:
             raise LabelError("these examples have no labels: read the corpus with a label (--label)")
         if label.dim() == 0:
             return self.label_names[int(label)]
         return tuple(self.label_names[number] for number in label.tolist())
+
+    def _position(self, index: int) -> int:
+        """Return an index counted from the start."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"example {index} of {len(self)}")
+        return int(index) % len(self)
 
     def _label(self, index: int) -> Tensor | None:
         if self.label_kind is None:

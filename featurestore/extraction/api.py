@@ -84,7 +84,7 @@ def extract(
         given = encoder
     plan = job.plan(given, progress=shown)
     plan.require_space(job.store)
-    if plan.n_new == 0 and encoder is None:
+    if plan.n_new == 0 and encoder is None and layers is None and precision is None:
         return Report(plan.n_sentences, plan.n_distinct, plan.n_cached)
     return job.extraction(given, plan, token_budget=token_budget, progress=shown).run()
 

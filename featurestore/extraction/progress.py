@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from tqdm import tqdm
@@ -54,7 +55,7 @@ class BarProgress(Progress):
 
     def notice(self, message: str) -> None:
         """Show a message above the bar."""
-        tqdm.write(message)
+        tqdm.write(message, file=sys.stderr)
 
     def finished(self) -> None:
         """Leave the bar as it is."""

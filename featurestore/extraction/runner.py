@@ -122,24 +122,13 @@ class Extraction:
             token_budget=token_budget or encoder.token_budget,
         )
         self._codec = codec
-        if Store.exists(path):
-            self.store = Store.open(path)
-            self.store.recipe.require_equal(
-                encoder.recipe,
-                where=f"store {path}",
-                remedy="Use the store's own recipe (leave --encoder, --layers and --precision out), "
-                "or another --store.",
-            )
-        else:
-            self.store = Store.create(
-                path,
-                recipe=encoder.recipe,
-                dim=encoder.dim,
-                n_layers=encoder.n_layers,
-                encoder=encoder.spec,
-                codec=codec or DEFAULT_CODEC,
-                shard_bytes=shard_bytes or limits.DEFAULT_SHARD_BYTES,
-            )
+        self.store = self._opened_or_made(path, codec or DEFAULT_CODEC, shard_bytes)
+        self.store.recipe.require_equal(
+            encoder.recipe,
+            where=f"store {path}",
+            remedy="Use the store's own recipe (leave --encoder, --layers and --precision out), "
+            "or another --store.",
+        )
 
     def run(self) -> Report:
         """Encode and commit until nothing is left; see :func:`featurestore.extract` for errors."""
@@ -170,6 +159,24 @@ class Extraction:
             )
         return self.report
 
+    def _opened_or_made(self, path: Path, codec: str, shard_bytes: int | None) -> Store:
+        if Store.exists(path):
+            return Store.open(path)
+        try:
+            return Store.create(
+                path,
+                recipe=self.encoder.recipe,
+                dim=self.encoder.dim,
+                n_layers=self.encoder.n_layers,
+                encoder=self.encoder.spec,
+                codec=codec,
+                shard_bytes=limits.DEFAULT_SHARD_BYTES if shard_bytes is None else shard_bytes,
+            )
+        except UsageError:
+            if not Store.exists(path):
+                raise
+            return Store.open(path)  # another extraction made it just now
+
     def _windows(self, session: WriteSession) -> Iterator[list[Example]]:
         """Yield the sentences of one shard after the other, in corpus order."""
         window: list[Example] = []
@@ -188,14 +195,14 @@ class Extraction:
         todo = list(range(len(window)))
         while todo:
             lengths = [len(window[position].tokens) for position in todo]
-            failed: list[int] = []
+            failed: list[list[int]] = []
             in_flight: deque[tuple[list[int], PendingVectors]] = deque()
             for batch in batches_by_length(lengths, self.report.token_budget):
                 positions = [todo[i] for i in batch]
                 writer.check()
                 pending = self._submit(draft, positions)
                 if pending is None:
-                    failed.extend(positions)
+                    failed.append(positions)
                 else:
                     in_flight.append((positions, pending))
                 if len(in_flight) >= _IN_FLIGHT or self.encoder.device == "cpu":
@@ -205,12 +212,7 @@ class Extraction:
             while in_flight:
                 self._collect(in_flight, failed, writer)
             if failed:
-                self._back_off(failed, draft, window)
-                if len(failed) == 1:
-                    self.report.too_large.append(
-                        f"{window[failed[0]].place}: {draft.sentences[failed[0]][:8]} ..."
-                    )
-                    writer.leave_out(failed.pop())
+                self._back_off(failed, draft, window, writer)
             done = writer.handed_over
             todo = [position for position in todo if position not in done]
 
@@ -222,7 +224,7 @@ class Extraction:
             return None
 
     def _collect(
-        self, in_flight: deque[tuple[list[int], PendingVectors]], failed: list[int], writer: _Writer
+        self, in_flight: deque[tuple[list[int], PendingVectors]], failed: list[list[int]], writer: _Writer
     ) -> None:
         if not in_flight:
             return
@@ -231,23 +233,39 @@ class Extraction:
             vectors = pending.result()
         except EncoderOutOfMemory as error:
             logger.info("%s", error)
-            failed.extend(positions)
+            failed.append(positions)
             return
         writer.put(positions, vectors)
 
-    def _back_off(self, failed: Sequence[int], draft: ShardDraft, window: Sequence[Example]) -> None:
-        n_tokens = sum(len(draft.sentences[position]) for position in failed)
-        if len(failed) > 1:
+    def _back_off(
+        self, failed: Sequence[list[int]], draft: ShardDraft, window: Sequence[Example], writer: _Writer
+    ) -> None:
+        """Halve the token budget, or find out which single sentences do not even fit alone."""
+        several = [positions for positions in failed if len(positions) > 1]
+        if several:
+            n_tokens = max(sum(len(draft.sentences[p]) for p in positions) for positions in several)
             self.report.token_budget = max(1, min(self.report.token_budget, n_tokens) // 2)
             self.progress.notice(
                 f"out of memory with {n_tokens:,} tokens in a batch; "
                 f"going on with {self.report.token_budget:,}"
             )
-        else:
-            self.progress.notice(
-                f"out of memory with one sentence of {n_tokens:,} tokens ({window[failed[0]].place}); "
-                "leaving it out"
-            )
+            return
+        for positions in failed:
+            # Once more with nothing beside it: another batch in flight may have taken the memory.
+            again: list[list[int]] = []
+            pending = self._submit(draft, positions)
+            if pending is not None:
+                self._collect(deque([(positions, pending)]), again, writer)
+            if pending is None or again:
+                self._give_up(positions[0], draft, window, writer)
+
+    def _give_up(self, position: int, draft: ShardDraft, window: Sequence[Example], writer: _Writer) -> None:
+        tokens, place = draft.sentences[position], window[position].place
+        self.progress.notice(
+            f"out of memory with one sentence of {len(tokens):,} tokens ({place}); leaving it out"
+        )
+        self.report.too_large.append(f"{place}: {' '.join(tokens[:8])} ... ({len(tokens):,} tokens)")
+        writer.leave_out(position)
 
 
 class _Writer:
@@ -287,8 +305,8 @@ class _Writer:
     def commit(self) -> None:
         """Commit the open shard, as far as it is filled."""
         if self._draft is not None:
-            draft, self._draft = self._draft, None
-            self._jobs.put((draft, [], None))
+            self._jobs.put((self._draft, [], None))
+            self._draft = None
 
     def check(self) -> None:
         """Raise what the thread met."""
@@ -298,10 +316,18 @@ class _Writer:
 
     def finish(self) -> None:
         """Commit what is there, wait for the thread, and raise what it met."""
+        try:
+            self._end()
+        except BaseException:
+            # Ctrl-C or SIGTERM while the last shard is written: it is committed before the exception goes on.
+            self._end()
+            raise
+        self.check()
+
+    def _end(self) -> None:
         self.commit()
         self._jobs.put(None)
         self._thread.join()
-        self.check()
 
     def _work(self) -> None:
         failed = False
