@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from featurestore.cli.options import json_option, options, reading_options
 from featurestore.cli.train_output import (
     UNTRAINED,
     EpochTable,
@@ -31,23 +32,10 @@ _STORE = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, allow_dash=True)
 
 
-def _options(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
-    """Return one decorator for several options, listed in the order in which help shows them."""
-
-    def decorate(command: _Command) -> _Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
 _store_option = click.option("--store", type=_STORE, required=True, help="Store with the sentences' vectors.")
 
-_corpus_options = _options(
-    click.option("--format", "format_", metavar="NAME", help="Corpus format; by default, by the file name."),
-    click.option("--text-column", metavar="NAME|N", help="Column or field with the text."),
-    click.option("--tokenize", is_flag=True, help="The text is raw: split it into tokens."),
+_corpus_options = options(
+    reading_options,
     click.option(
         "--on-missing",
         type=click.Choice(["error", "skip", "zeros"]),
@@ -59,7 +47,7 @@ _corpus_options = _options(
 
 _device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 
-_inference_options = _options(
+_inference_options = options(
     click.option("--token-budget", type=click.IntRange(1), default=8192, show_default=True,
                  help="Tokens in one batch, padding included."),
     _device_option,
@@ -73,12 +61,10 @@ _metric_option = click.option(
     help="The score that counts; auto: span F1 for BIO or IOBES labels, else accuracy.",
 )
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-
 
 def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _Command]:
     # The defaults are TrainConfig's, written again because importing it imports torch; a test compares them.
-    return _options(
+    return options(
         _store_option,
         click.option("--train", "train_files", type=_FILE, multiple=True, required=True,
                      help="Labelled corpus to learn from; may be given several times."),
@@ -106,7 +92,7 @@ def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _
         _corpus_options,
         click.option("--no-progress", is_flag=True,
                      help="Show no progress bar (there is one only on a terminal)."),
-        _json_option,
+        json_option,
     )  # fmt: skip
 
 
@@ -120,23 +106,23 @@ def train() -> None:
 
 @train.command()
 @_train_options(("bilstm", "bilstm-crf", "linear"), "tagger")
-def tagger(model: str, **options: Any) -> None:
+def tagger(model: str, **settings: Any) -> None:
     """Train a model that labels every token.
 
     bilstm reads the whole sentence; bilstm-crf also learns which labels follow each other (for BIO spans);
     linear looks at each vector alone, and so shows what the vectors themselves hold.
     """
-    _train(f"{model}-tagger", "tagger", **options)
+    _train(f"{model}-tagger", "tagger", **settings)
 
 
 @train.command()
 @_train_options(("meanpool", "bilstm"), "classifier")
-def classifier(model: str, **options: Any) -> None:
+def classifier(model: str, **settings: Any) -> None:
     """Train a model that labels whole sentences.
 
     meanpool looks at the mean of a sentence's vectors; bilstm reads them in order.
     """
-    _train(f"{model}-classifier", "classifier", **options)
+    _train(f"{model}-classifier", "classifier", **settings)
 
 
 def _train(
@@ -212,13 +198,13 @@ def _train(
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("corpus", type=_FILE)
-@_options(
+@options(
     _store_option,
     click.option("--label", metavar="NAME|N", help="Label of the corpus; by default, the one of training."),
     _metric_option,
     _inference_options,
     _corpus_options,
-    _json_option,
+    json_option,
 )
 def evaluate(
     model: Path,
@@ -275,7 +261,7 @@ def evaluate(
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("corpus", type=_FILE)
-@_options(
+@options(
     _store_option,
     click.option("--output", type=_FILE, default="-", show_default=True,
                  help="File to write; - is standard output."),
