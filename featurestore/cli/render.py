@@ -43,7 +43,7 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
     listed = list(pairs)
     width = max((len(name) for name, _ in listed), default=0)
     return "\n".join(
-        f"{name if number == 0 else '':{width}}  {line}"
+        f"{name if number == 0 else '':{width}}  {printable(line)}"
         for name, value in listed
         for number, line in enumerate(value.split("\n"))
     )
@@ -69,7 +69,8 @@ def bar(share: float, width: int = 40) -> str:
 
 def echo_json(value: Any) -> None:
     """Print one JSON object."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    # ASCII: tokens may hold lone surrogates, which no output encoding has.
+    click.echo(json.dumps(value, indent=2))
 
 
 def printable(text: str) -> str:

@@ -13,6 +13,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,13 +38,18 @@ class FileSystem:
     def make_directory(self, path: Path) -> None:
         """Create a directory and its parents; existing ones are fine."""
         with _explained(path):
+            missing = [directory for directory in (path, *path.parents) if not directory.exists()]
             path.mkdir(parents=True, exist_ok=True)
+        for directory in missing:
+            self.sync_directory(directory.parent)
 
-    def write_new(self, path: Path, parts: Sequence[Buffer]) -> None:
-        """Write a new file from parts laid end to end, and sync it.
+    @contextmanager
+    def temporary_file(self, path: Path, parts: Sequence[Buffer]) -> Iterator[None]:
+        """Hold a new, synced file of parts laid end to end; remove it when the context ends.
 
-        The file is locked while it is written, so that :meth:`remove_abandoned` can tell a living writer's
-        file from a dead one's. Whatever goes wrong, no file is left behind.
+        Give it its final name inside the context (:meth:`link_new`, :meth:`replace`): until the context
+        ends the file is locked, so that :meth:`remove_abandoned` can tell a living writer's file from a dead
+        one's. Whatever goes wrong, no file is left behind.
 
         Raises
         ------
@@ -53,18 +59,17 @@ class FileSystem:
         views = [_bytes_view(part) for part in parts]
         n_bytes = sum(view.nbytes for view in views)
         with _explained(path, n_bytes):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            descriptor = _create_locked(path)
+        try:
+            with _explained(path, n_bytes):
                 _reserve(descriptor, n_bytes)
                 for view in views:
                     self.write_all(descriptor, view)
                 self.sync_file(descriptor)
-            except BaseException:
-                os.unlink(path)
-                raise
-            finally:
-                os.close(descriptor)
+            yield
+        finally:
+            os.close(descriptor)
+            self.remove(path)
 
     def write_all(self, descriptor: int, view: memoryview) -> None:
         """Write a whole buffer; one call may write less than asked."""
@@ -96,10 +101,13 @@ class FileSystem:
         with _explained(target):
             try:
                 os.link(source, target)
+                linked = True
             except FileExistsError:
-                return False
+                linked = False
+        # Also when the name was taken: whoever took it may not have come to this yet, and the caller builds
+        # on its being there.
         self.sync_directory(target.parent)
-        return True
+        return linked
 
     def replace(self, source: Path, target: Path) -> None:
         """Give a complete file its final name, atomically, in place of whatever had it."""
@@ -112,14 +120,14 @@ class FileSystem:
         with _explained(path):
             path.unlink(missing_ok=True)
 
-    def remove_abandoned(self, directory: Path) -> list[str]:
+    def remove_abandoned(self, directory: Path, pattern: str = "*") -> list[str]:
         """Remove temporary files whose writer is gone; return their names."""
         removed = []
-        for path in sorted(directory.iterdir()) if directory.is_dir() else []:
+        for path in sorted(directory.glob(pattern)) if directory.is_dir() else []:
             if path.is_symlink() or not path.is_file():
                 continue
             try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                descriptor = open_for_reading(path)
             except OSError:
                 continue
             try:
@@ -151,12 +159,18 @@ def write_atomic(path: Path, data: bytes, filesystem: FileSystem = LOCAL) -> Non
     """
     filesystem.make_directory(path.parent)
     temporary = path.parent / f".{path.name}.{temporary_name('.tmp')}"
-    filesystem.write_new(temporary, [data])
-    try:
+    with filesystem.temporary_file(temporary, [data]):
         filesystem.replace(temporary, path)
-    except BaseException:
-        filesystem.remove(temporary)
-        raise
+
+
+def open_for_reading(path: Path) -> int:
+    """Return a descriptor of a regular file; a link, a pipe or a device in its place is an OSError."""
+    # Opening a pipe would wait for its writer unless told not to.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return descriptor
 
 
 def file_sha256(path: Path) -> str:
@@ -180,6 +194,22 @@ def _bytes_view(part: Buffer) -> memoryview:
     if isinstance(part, np.ndarray):
         return np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
     return memoryview(part).cast("B")
+
+
+def _create_locked(path: Path) -> int:
+    """Return a descriptor of a new file, locked."""
+    while True:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+            raise
+        # Between creation and lock another session took the file for an abandoned one.
+        os.close(descriptor)
 
 
 def _reserve(descriptor: int, n_bytes: int) -> None:

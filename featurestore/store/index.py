@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import StoreWriteError
 from featurestore.keys import KEY_BYTES
-from featurestore.store.filesystem import LOCAL, FileSystem, write_atomic
+from featurestore.store.filesystem import LOCAL, FileSystem, open_for_reading, write_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -200,6 +200,7 @@ def load_index(
             )
             for path in superseded:
                 filesystem.remove(path)
+            filesystem.remove_abandoned(directory, ".*.tmp")
         except StoreWriteError as error:
             logger.debug("the index is kept in memory only: %s", error)
     return best
@@ -228,7 +229,7 @@ def _to_bytes(index: Index, shard_names: Sequence[str]) -> bytes:
 def _read(path: Path, shard_names: Sequence[str]) -> Index | None:
     """Return the index in a file, or None if it is damaged or belongs to other shards."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = open_for_reading(path)
     except OSError:
         return None
     try:
@@ -252,6 +253,8 @@ def _read(path: Path, shard_names: Sequence[str]) -> Index | None:
     low = np.frombuffer(body, "<u8", n_keys, 8 * n_keys)
     shard = np.frombuffer(body, "<u4", n_keys, 16 * n_keys)
     row = np.frombuffer(body, "<u4", n_keys, 20 * n_keys)
+    if n_keys and int(shard.max()) >= n_shards:
+        return None
     return Index(high, low, shard, row, n_shards)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from featurestore.errors import DamagedStoreError
+from featurestore.errors import DamagedStoreError, UsageError
 from featurestore.keys import KEY_BYTES
 from featurestore.store.codec import CodecError, get_codec
 
@@ -98,7 +98,7 @@ def inspect(path: Path) -> tuple[str, str, dict[str, Extent]]:
     try:
         with h5py.File(path, "r", locking=False) as file:
             found = _inspect_open(path, file)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, UsageError) as error:
         raise DamagedStoreError(f"{path} is not a readable HDF5 shard: {error}") from error
     return found
 

@@ -18,7 +18,7 @@ from featurestore import limits
 from featurestore.errors import DamagedStoreError, FormatVersionError, NotAStoreError, UsageError
 from featurestore.recipe import Recipe, canonical_json
 from featurestore.store.codec import CODECS, CodecError
-from featurestore.store.filesystem import LOCAL, FileSystem, temporary_name
+from featurestore.store.filesystem import LOCAL, FileSystem, open_for_reading, temporary_name
 from featurestore.store.layout import FORMAT_VERSION, Extent, ShardEntry
 
 MANIFESTS, SHARDS, INDEX, TMP = "manifests", "shards", "index", "tmp"
@@ -160,11 +160,12 @@ def read_manifest(store: Path, number: int | None = None) -> Manifest:
         raise UsageError(f"store {store} has no snapshot {number}; it has {numbers[0]} to {numbers[-1]}")
     path = manifest_path(store, number)
     try:
-        if path.stat().st_size > limits.MAX_MANIFEST_BYTES:
-            raise DamagedStoreError(f"manifest {path} has over {limits.MAX_MANIFEST_BYTES:,} bytes")
-        raw = path.read_bytes()
+        with open(open_for_reading(path), "rb") as file:
+            raw = file.read(limits.MAX_MANIFEST_BYTES + 1)
     except OSError as error:
         raise DamagedStoreError(f"manifest {path} cannot be read: {error.strerror or error}") from error
+    if len(raw) > limits.MAX_MANIFEST_BYTES:
+        raise DamagedStoreError(f"manifest {path} has over {limits.MAX_MANIFEST_BYTES:,} bytes")
     return parse_manifest(raw, path, number)
 
 
@@ -197,13 +198,15 @@ def parse_manifest(raw: bytes, path: Path, number: int) -> Manifest:
     if stated != found:
         raise damaged(f"checksum {found[:16]}..., expected {str(stated)[:16]}...")
     try:
+        if version != FORMAT_VERSION:
+            raise ValueError(f"format version {version!r}, expected {FORMAT_VERSION}")
         manifest = _from_json(body)
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+        if manifest.recipe.fingerprint != body["fingerprint"]:
+            raise ValueError(f"fingerprint {body['fingerprint']!r} is not that of its recipe")
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise damaged(f"{type(error).__name__}: {error}") from error
     if manifest.number != number:
         raise damaged(f"it says it is number {manifest.number}")
-    if manifest.recipe.fingerprint != body["fingerprint"]:
-        raise damaged(f"fingerprint {body['fingerprint'][:16]}... is not that of its recipe")
     return manifest
 
 
@@ -216,11 +219,8 @@ def publish(store: Path, manifest: Manifest, filesystem: FileSystem = LOCAL) -> 
         False if another writer took the number first; read the latest and try again.
     """
     temporary = store / TMP / temporary_name(".json")
-    filesystem.write_new(temporary, [manifest.to_json()])
-    try:
+    with filesystem.temporary_file(temporary, [manifest.to_json()]):
         return filesystem.link_new(temporary, manifest_path(store, manifest.number))
-    finally:
-        filesystem.remove(temporary)
 
 
 def manifest_path(store: Path, number: int) -> Path:
@@ -255,15 +255,15 @@ def _from_json(body: Mapping[str, Any]) -> Manifest:
     if body["codec"] not in CODECS:
         raise ValueError(f"unknown codec {body['codec']!r}")
     return Manifest(
-        number=_count(body["number"]),
+        number=_count(body["number"], least=1),
         recipe=Recipe(body["recipe"]),
         encoder=str(body["encoder"]),
-        dim=_count(body["dim"], limits.MAX_DIM),
-        n_layers=_count(body["n_layers"], limits.MAX_LAYERS),
+        dim=_count(body["dim"], limits.MAX_DIM, least=1),
+        n_layers=_count(body["n_layers"], limits.MAX_LAYERS, least=1),
         codec=body["codec"],
-        shard_bytes=_count(body["shard_bytes"]),
+        shard_bytes=_count(body["shard_bytes"], least=1),
         shards=tuple(_shard_from_json(shard) for shard in shards),
-        commit=Commit(**body["commit"]),
+        commit=Commit(**_typed(body["commit"], Commit())),
     )
 
 
@@ -285,12 +285,22 @@ def _shard_from_json(body: Mapping[str, Any]) -> ShardEntry:
         n_sentences=_count(body["n_sentences"], limits.MAX_SHARD_SENTENCES),
         n_tokens=_count(body["n_tokens"]),
         codec=body["codec"],
-        error=CodecError(**body["error"]),
+        error=CodecError(**_typed(body["error"], CodecError())),
         extents=extents,
     )
 
 
-def _count(value: Any, bound: int = 1 << 48) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= bound:
-        raise ValueError(f"{value!r} is not a number between 0 and {bound}")
+def _count(value: Any, bound: int = 1 << 48, least: int = 0) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= bound:
+        raise ValueError(f"{value!r} is not a number between {least} and {bound}")
     return value
+
+
+def _typed(body: Mapping[str, Any], example: Commit | CodecError) -> Mapping[str, Any]:
+    """Return the fields of a record after checking that each has the type of an example's."""
+    for name, value in body.items():
+        expected = type(getattr(example, name))
+        allowed = (int, float) if expected is float else expected
+        if not isinstance(value, allowed) or isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r}, expected {expected.__name__}")
+    return body

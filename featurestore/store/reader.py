@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from featurestore.errors import DamagedStoreError
 from featurestore.keys import Sentence
 from featurestore.store.codec import Array, Floats, get_codec
+from featurestore.store.filesystem import open_for_reading
 from featurestore.store.layout import Extent, ShardEntry, check_extents
 from featurestore.store.shard import checksum
 
@@ -87,6 +88,13 @@ class ShardReader:
         self.keys: NDArray[np.uint8] = self._structure("keys").view(np.uint8)
         self._checksums: NDArray[np.uint64] = self._structure("checksums")
         self._token_offsets: NDArray[np.uint64] = self._structure("token_offsets")
+        # The hash says that this is what its writer meant; whether it makes sense is another question.
+        for name, offsets, end in (
+            ("offsets", self.offsets, entry.n_tokens),
+            ("token_offsets", self._token_offsets, entry.extents["tokens"].n_bytes),
+        ):
+            if offsets[0] != 0 or offsets[-1] != end or (offsets[1:] <= offsets[:-1]).any():
+                raise DamagedStoreError(f"shard {path} is damaged: /{name} does not ascend from 0 to {end:,}")
         self.scales: Array | None = self._structure("scales") if "scales" in entry.extents else None
         self.norms: Array | None = self._structure("norms") if "norms" in entry.extents else None
         self._believed = bytearray(entry.n_sentences)
@@ -124,10 +132,15 @@ class ShardReader:
         edges = self._token_offsets[self.bounds[row] : self.bounds[row + 1] + 1].tolist()
         start = self.entry.extents["tokens"].offset
         text = bytes(self._head[start + edges[0] : start + edges[-1]])
-        return tuple(
-            text[a - edges[0] : b - edges[0]].decode("utf-8", "surrogatepass")
-            for a, b in itertools.pairwise(edges)
-        )
+        try:
+            return tuple(
+                text[a - edges[0] : b - edges[0]].decode("utf-8", "surrogatepass")
+                for a, b in itertools.pairwise(edges)
+            )
+        except UnicodeDecodeError as error:
+            raise DamagedStoreError(
+                f"shard {self.path} is damaged: a token of sentence {row} is not UTF-8 ({error})"
+            ) from error
 
     def same_tokens(self, row: int, tokens: Sequence[bytes]) -> bool:
         """Return whether a sentence's tokens are these, given as UTF-8 bytes."""
@@ -200,7 +213,7 @@ class ShardReader:
 
     def _open(self) -> int:
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = open_for_reading(self.path)
         except FileNotFoundError as error:
             raise DamagedStoreError(
                 f"shard {self.path} is missing ({self.entry.n_sentences:,} sentences): restore it from a copy"

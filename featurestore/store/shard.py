@@ -99,12 +99,9 @@ class ShardDraft:
         if vectors.shape != target.shape:
             raise StoreError(
                 f"vectors of shape {vectors.shape} for sentence {position} of the shard, expected "
-                f"{target.shape}: {self._excerpt(position)}"
+                f"{target.shape}: {_excerpt(self.sentences[position])}"
             )
-        with np.errstate(over="ignore"):
-            target[...] = vectors
-        if not np.isfinite(target).all():
-            self._explain_not_finite(position, vectors)
+        stage(target, vectors, self.sentences[position], self.codec)
         rows = np.arange(-start % _MEASURE_EVERY, stop - start, _MEASURE_EVERY)
         if len(rows):
             self._sampled[position] = (rows, vectors[rows].astype(np.float32))
@@ -136,7 +133,7 @@ class ShardDraft:
             raise StoreError("a shard needs at least one sentence")
         if not self._filled.all():
             position = int(np.argmin(self._filled))
-            raise StoreError(f"no vectors yet for {self._excerpt(position)}")
+            raise StoreError(f"no vectors yet for {_excerpt(self.sentences[position])}")
         datasets = self.codec.seal(self._staged)
         values = datasets.pop("values")
         lengths = [len(token) for tokens in self._token_bytes for token in tokens]
@@ -180,22 +177,29 @@ class ShardDraft:
         )
         return measure_error(original, decoded)
 
-    def _excerpt(self, position: int) -> str:
-        tokens = self.sentences[position]
-        return repr(" ".join(tokens[:8])) + (f" ... ({len(tokens)} tokens)" if len(tokens) > 8 else "")
 
-    def _explain_not_finite(self, position: int, vectors: NDArray[np.floating]) -> None:
-        broken = ~np.isfinite(vectors)
-        if broken.any():
-            token = int(np.argwhere(broken)[0][0])
-            raise StoreError(
-                f"the encoder returned NaN or infinity for token {token} "
-                f"({self.sentences[position][token]!r}) of {self._excerpt(position)}; try --precision float32"
-            )
-        raise StoreError(
-            f"codec {self.codec.name} cannot hold {float(np.abs(vectors).max()):.6g} in "
-            f"{self._excerpt(position)}: use --codec float32 or int8"
-        )
+def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: Codec) -> None:
+    """Cast a sentence's vectors to the codec's staging type, making sure that they arrive finite.
+
+    Raises
+    ------
+    StoreError
+        Naming the token, if a value is not finite or the codec cannot hold it.
+    """
+    with np.errstate(over="ignore"):
+        out[...] = vectors
+    if np.isfinite(out).all():
+        return
+    place = tuple(np.argwhere(~np.isfinite(out))[0])
+    where = f"token {place[0]} ({sentence[place[0]]!r}) of {_excerpt(sentence)}"
+    value = float(vectors[place])
+    if not np.isfinite(value):
+        raise StoreError(f"the encoder returned NaN or infinity for {where}; try --precision float32")
+    raise StoreError(f"codec {codec.name} cannot hold {value:.6g} in {where}: use --codec float32 or int8")
+
+
+def _excerpt(sentence: Sentence) -> str:
+    return repr(" ".join(sentence[:8])) + (f" ... ({len(sentence)} tokens)" if len(sentence) > 8 else "")
 
 
 def checksums(offsets: NDArray[np.uint64], values: Array, scales: Array | None) -> NDArray[np.uint64]:
@@ -268,8 +272,10 @@ def _lay_out(
     """Return the bytes before ``/values`` and where every dataset lies."""
     sink = _StructureSink()
     extents: dict[str, Extent] = {}
+    # HDF5 aligns what is at least as large as the threshold, and the values of a tiny shard are aligned too.
+    threshold = max(1, min(ALIGNMENT, values.nbytes))
     with h5py.File(
-        sink, "w", libver=("earliest", "v108"), alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT
+        sink, "w", libver=("earliest", "v108"), alignment_threshold=threshold, alignment_interval=ALIGNMENT
     ) as file:
         # Fixed-length strings: variable-length ones need a heap, which is no place for a stranger's bytes.
         file.attrs["format"] = np.bytes_(b"featurestore shard")

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,12 @@ class Store:
         check: Check = "first",
         filesystem: FileSystem = LOCAL,
     ) -> None:
+        for option, value, allowed in (
+            ("access", access, get_args(Access)),
+            ("check", check, get_args(Check)),
+        ):
+            if value not in allowed:
+                raise UsageError(f"unknown {option} {value!r}: expected one of {', '.join(allowed)}")
         self.path, self.manifest, self.filesystem = path, manifest, filesystem
         self._access, self._check = access, check
         self._readers: list[ShardReader | None] = [None] * len(manifest.shards)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from featurestore.errors import DamagedStoreError, FeaturestoreError
 from featurestore.keys import sentence_key
 from featurestore.store.filesystem import file_sha256
@@ -111,12 +109,12 @@ def _verify_shard(store: Store, number: int, entry: ShardEntry, quick: bool) -> 
 
 
 def _verify_keys(reader: ShardReader, entry: ShardEntry) -> Iterator[Finding]:
-    offsets = reader.offsets.astype(np.int64)
-    if offsets[0] != 0 or offsets[-1] != entry.n_tokens or (np.diff(offsets) < 1).any():
-        yield Finding(entry.name, "its offsets do not ascend from 0 to the number of tokens")
-        return
     for row in range(len(reader)):
-        tokens = reader.tokens(row)
+        try:
+            tokens = reader.tokens(row)
+        except DamagedStoreError as error:
+            yield Finding(entry.name, str(error), sentence=row, key=reader.key(row).hex())
+            continue
         if sentence_key(tokens) != reader.key(row):
             yield Finding(
                 entry.name,

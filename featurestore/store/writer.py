@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import StoreError
+from featurestore.errors import DamagedStoreError, StoreError, StoreWriteError
 from featurestore.keys import Sentence, sentence_key
 from featurestore.store.codec import get_codec
 from featurestore.store.filesystem import file_sha256, temporary_name
@@ -25,7 +25,7 @@ from featurestore.store.manifest import (
     publish,
     read_manifest,
 )
-from featurestore.store.shard import SealedShard, ShardDraft, require_sentence
+from featurestore.store.shard import SealedShard, ShardDraft, require_sentence, stage
 from featurestore.store.store import Store, commit_note
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class WriteSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # A vector that was added is right whatever went wrong after it, so it is kept; unless storing failed.
-        if not isinstance(error, StoreError):
+        if not isinstance(error, (StoreWriteError, DamagedStoreError)):
             self.flush()
             self.close()
 
@@ -111,6 +111,8 @@ class WriteSession:
         key = sentence_key(sentence)
         if key in self._pending or bool(self.stored(keys_array([key]))[0]):
             return False
+        # Now, not when the shard is sealed: one bad vector must not take its neighbours with it.
+        stage(np.empty(expected, self._codec.staging_dtype), vectors, sentence, self._codec)
         self._pending[key] = (sentence, np.array(vectors))
         self._pending_bytes += len(sentence) * self._codec.bytes_per_token(
             self.store.n_layers, self.store.dim
@@ -202,8 +204,7 @@ class WriteSession:
         """Put a shard's file under its name: complete, synced, never over a sound one."""
         temporary = self.store.path / TMP / temporary_name(".h5")
         target = self.store.path / SHARDS / sealed.entry.name
-        self._filesystem.write_new(temporary, [sealed.head, sealed.values])
-        try:
+        with self._filesystem.temporary_file(temporary, [sealed.head, sealed.values]):
             # The name is the hash, so a file of that name is this shard, or was damaged since.
             if (
                 not self._filesystem.link_new(temporary, target)
@@ -211,8 +212,6 @@ class WriteSession:
             ):
                 logger.warning("replacing the damaged file %s", target)
                 self._filesystem.replace(temporary, target)
-        finally:
-            self._filesystem.remove(temporary)
 
 
 def add_all(store: Store, pairs: Iterable[tuple[Sequence[str], NDArray[np.floating]]]) -> int:
