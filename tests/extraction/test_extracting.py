@@ -1,0 +1,243 @@
+"""Extraction with a real encoder: what is stored, how it is appended to, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from doubles import DoubleEncoder, Recorder, draw_sentences, vectors_of
+
+from featurestore import Store, extract, load_encoder, open_corpus
+from featurestore.encoders.elmo.encoder import BATCH_INVARIANCE
+from featurestore.errors import CorpusChangedError, RecipeMismatchError, UsageError
+from featurestore.extraction.api import EncoderChoice
+from featurestore.extraction.progress import BarProgress
+from featurestore.store.verify import verify
+
+BOUND = BATCH_INVARIANCE["float32"]
+CODEC_BOUND = {"float32": BOUND, "float16": 1e-3, "int8": 2e-2}
+
+
+def write_text(path: Path, sentences) -> Path:
+    path.write_text("".join(" ".join(sentence) + "\n" for sentence in sentences))
+    return path
+
+
+def assert_near(found: np.ndarray, expected: np.ndarray, bound: float) -> None:
+    assert found.shape == expected.shape
+    assert np.linalg.norm(found - expected) <= bound * np.linalg.norm(expected)
+
+
+def files_of(store: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(store)): p.read_bytes() for p in sorted(store.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("codec", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("layers", ["average", "all"])
+def test_stored_vectors_are_those_of_each_sentence_encoded_alone(tmp_path, tiny_elmo_spec, codec, layers):
+    sentences = draw_sentences(40)
+    extract(
+        sentences, tiny_elmo_spec, tmp_path / "store", layers=layers, codec=codec, device="cpu",
+        token_budget=60, progress=False,
+    )  # fmt: skip
+    store = Store.open(tmp_path / "store")
+    assert store.manifest.codec == codec
+    encoder = load_encoder(tiny_elmo_spec, layers=layers, device="cpu")
+    for sentence in sentences:
+        [alone] = encoder.encode([sentence])
+        assert alone.shape[1:] == ((32,) if layers == "average" else (3, 32))
+        assert_near(store.get(sentence), alone, CODEC_BOUND[codec])
+    assert list(verify(store)) == []
+
+
+def test_batches_and_the_order_of_corpora_change_vectors_by_less_than_the_bound(tmp_path, tiny_elmo):
+    first, second = draw_sentences(30, seed=1), draw_sentences(30, seed=2)
+    one, two = tmp_path / "one", tmp_path / "two"
+    extract([*first, *second], tiny_elmo, one, codec="float32", token_budget=7, progress=False)
+    extract([*second, *first], tiny_elmo, two, codec="float32", token_budget=4000, progress=False)
+    left, right = Store.open(one), Store.open(two)
+    assert len(left) == len(right) == 60
+    for sentence in [*first, *second]:
+        assert_near(left.get(sentence), right.get(sentence), BOUND)
+
+
+def test_the_same_input_gives_byte_identical_shards(tmp_path, tiny_elmo):
+    corpus = write_text(tmp_path / "corpus.txt", draw_sentences(50))
+    for name in ("one", "two"):
+        extract(corpus, tiny_elmo, tmp_path / name, shard_bytes=8_000, progress=False)
+    shards = [
+        {name: data for name, data in files_of(tmp_path / store).items() if name.startswith("shards/")}
+        for store in ("one", "two")
+    ]
+    assert len(shards[0]) > 2
+    assert shards[0] == shards[1]
+
+
+def test_duplicates_within_and_across_corpora_are_encoded_once(tmp_path):
+    sentences = draw_sentences(20)
+    one = write_text(tmp_path / "one.txt", [*sentences[:12], *sentences[:12]])
+    two = write_text(tmp_path / "two.txt", sentences[8:])
+    encoder = DoubleEncoder()
+    report = extract([one, two], encoder, tmp_path / "store", progress=False)
+    assert sum(encoder.batches) == sum(map(len, sentences))
+    assert (report.n_sentences, report.n_distinct, report.n_encoded) == (36, 20, 20)
+    assert report.n_encoded_tokens == sum(map(len, sentences))
+    assert [tokens for _, _, tokens in Store.open(tmp_path / "store").sentences()] == sentences
+
+
+def test_a_second_run_encodes_nothing_and_needs_no_encoder(monkeypatch, tmp_path, tiny_elmo_spec):
+    corpus = write_text(tmp_path / "corpus.txt", draw_sentences(10))
+    store = tmp_path / "store"
+    extract(corpus, tiny_elmo_spec, store, progress=False)
+    before = files_of(store)
+    monkeypatch.setattr(EncoderChoice, "load", lambda *_: pytest.fail("the encoder was loaded"))
+    report = extract(corpus, None, store, progress=False)
+    assert (report.n_encoded, report.n_cached, report.n_distinct) == (0, 10, 10)
+    assert files_of(store) == before
+
+
+def test_another_corpus_is_appended_with_the_stores_own_recipe(tmp_path, tiny_elmo_spec):
+    store, sentences = tmp_path / "store", draw_sentences(20)
+    extract(sentences[:12], tiny_elmo_spec, store, layers="0,2", codec="float32", progress=False)
+    report = extract(sentences[6:], None, store, progress=False)
+    assert (report.n_cached, report.n_encoded) == (6, 8)
+    opened = Store.open(store)
+    assert len(opened) == 20
+    assert opened.manifest.codec == "float32"
+    encoder = load_encoder(tiny_elmo_spec, layers="0,2", device="cpu")
+    assert_near(opened.get(sentences[19]), encoder.encode([sentences[19]])[0], BOUND)
+
+
+def test_appending_may_use_another_codec(tmp_path, tiny_elmo):
+    sentences = draw_sentences(10)
+    extract(sentences[:5], tiny_elmo, tmp_path / "store", progress=False)
+    extract(sentences[5:], tiny_elmo, tmp_path / "store", codec="int8", progress=False)
+    store = Store.open(tmp_path / "store")
+    assert [shard.codec for shard in store.manifest.shards] == ["float16", "int8"]
+    for sentence in sentences:
+        assert_near(store.get(sentence), tiny_elmo.encode([sentence])[0], CODEC_BOUND["int8"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "fragments"),
+    [
+        ({"spec": "seed=1"}, ["weights_sha256", "untrained.seed: 0 in", "1 asked for"]),
+        ({"layers": "top"}, ['layers: "average" in', "[2] asked for"]),
+        ({"precision": "bfloat16"}, ['precision: "float32" in', '"bfloat16" asked for']),
+    ],
+)
+def test_another_recipe_is_refused_field_by_field_and_the_store_untouched(
+    tmp_path, tiny_elmo_spec, asked, fragments
+):
+    options = tiny_elmo_spec.removeprefix("elmo:").partition(",")[0]
+    spec = f"elmo:untrained:{options}?" + "{}"
+    store = tmp_path / "store"
+    extract(draw_sentences(5), spec.format("seed=0"), store, device="cpu", progress=False)
+    before = files_of(store)
+    # Refused whether or not there is something to encode: a silent "all is there" would be a lie.
+    for n in (5, 6):
+        with pytest.raises(RecipeMismatchError) as caught:
+            extract(
+                draw_sentences(n), spec.format(asked["spec"]) if "spec" in asked else None, store,
+                layers=asked.get("layers"), precision=asked.get("precision"), device="cpu", progress=False,
+            )  # fmt: skip
+        for fragment in fragments:
+            assert fragment in str(caught.value)
+        assert files_of(store) == before
+
+
+def test_shards_keep_their_size_and_are_committed_while_the_rest_is_encoded(tmp_path):
+    sentences = draw_sentences(60, longest=6)
+    shard_bytes, recorder = 40 * 8 * 2, Recorder()
+    report = extract(sentences, DoubleEncoder(token_budget=10), tmp_path / "store",
+                     shard_bytes=shard_bytes, progress=recorder)  # fmt: skip
+    shards = Store.open(tmp_path / "store").manifest.shards
+    assert report.n_shards == len(shards) > 4
+    assert all(30 < shard.n_tokens <= 40 for shard in shards[:-1])
+    commits = [i for i, event in enumerate(recorder.events) if event[0] == "committed"]
+    assert len(commits) == len(shards)
+    assert any(event[0] == "encoded" for event in recorder.events[commits[0] :])
+
+
+def test_a_sentence_longer_than_a_shard_gets_its_own(tmp_path):
+    sentences = [("a",), tuple(f"w{i}" for i in range(30)), ("b", "c")]
+    extract(sentences, DoubleEncoder(), tmp_path / "store", shard_bytes=4 * 8 * 2, progress=False)
+    store = Store.open(tmp_path / "store")
+    assert [shard.n_tokens for shard in store.manifest.shards] == [1, 30, 2]
+    assert np.allclose(store.get(sentences[1]), vectors_of(sentences[1]), atol=0.01)
+
+
+def test_asynchronous_devices_give_each_sentence_its_own_vectors(tmp_path):
+    sentences = draw_sentences(50)
+    encoder = DoubleEncoder(device="cuda:0", token_budget=9)
+    extract(sentences, encoder, tmp_path / "store", codec="float32", progress=False)
+    store = Store.open(tmp_path / "store")
+    for sentence in sentences:
+        assert np.array_equal(store.get(sentence), vectors_of(sentence))
+    assert encoder.in_flight == 0
+
+
+def test_the_report_and_the_commit_say_what_was_done(tmp_path, tiny_elmo):
+    sentences = draw_sentences(12)
+    report = extract([*sentences, *sentences], tiny_elmo, tmp_path / "store", progress=False)
+    store = Store.open(tmp_path / "store")
+    assert report.n_bytes == store.n_bytes
+    assert report.seconds > 0
+    assert report.tokens_per_second > 0
+    commit = store.manifest.commit
+    assert (commit.n_read, commit.n_distinct, commit.n_cached, commit.device) == (24, 12, 0, "cpu")
+    assert commit.tokens_per_second > 0
+    assert report.to_dict().keys() >= {"n_encoded", "n_shards", "too_large", "tokens_per_second"}
+
+
+def test_a_corpus_that_changes_after_planning_is_an_error_and_what_was_committed_is_right(tmp_path):
+    sentences = draw_sentences(40, longest=4)
+    path = write_text(tmp_path / "corpus.txt", sentences)
+
+    class ChangesTheFile(Recorder):
+        def started(self, n_tokens: int, share_cached: float) -> None:
+            write_text(path, [*sentences[:-1], ("another", "end")])
+
+    with pytest.raises(CorpusChangedError, match=r"corpus\.txt: the file changed between two passes"):
+        extract(
+            path, DoubleEncoder(), tmp_path / "store", shard_bytes=320, progress=ChangesTheFile(),
+            codec="float32",
+        )  # fmt: skip
+    store = Store.open(tmp_path / "store")
+    stored = [tokens for _, _, tokens in store.sentences()]
+    assert 0 < len(stored) < 41
+    for sentence in stored:
+        assert np.array_equal(store.get(sentence), vectors_of(sentence))
+    assert list(verify(store)) == []
+    # The file is left alone now: the same call finishes.
+    extract(path, DoubleEncoder(), tmp_path / "store", progress=False)
+    assert all(example.tokens in Store.open(tmp_path / "store") for example in open_corpus(path))
+
+
+@pytest.mark.parametrize("make", [str, Path, open_corpus, lambda path: [str(path)], lambda path: [path]])
+def test_corpora_come_as_paths_or_opened_or_several(tmp_path, make):
+    path = write_text(tmp_path / "corpus.txt", [("a", "b"), ("c",)])
+    assert extract(make(path), DoubleEncoder(), tmp_path / "store", progress=False).n_encoded == 2
+
+
+def test_neither_encoder_nor_store_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="name the encoder that fills it"):
+        extract([("a",)], None, tmp_path / "store", progress=False)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("options", [{"token_budget": 0}, {"shard_bytes": 0}, {"shard_bytes": -5}])
+def test_sizes_that_hold_nothing_are_usage_errors(tmp_path, options):
+    with pytest.raises(UsageError):
+        extract([("a",)], DoubleEncoder(), tmp_path / "store", progress=False, **options)
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_bar_goes_to_standard_error_only(tmp_path, capsys):
+    bar = BarProgress()
+    extract(draw_sentences(20), DoubleEncoder(memory_tokens=20), tmp_path / "store", progress=bar)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "encoding" in err
+    assert "out of memory with" in err
