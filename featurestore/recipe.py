@@ -101,7 +101,8 @@ class Recipe(Mapping[str, Any]):
         return [
             FieldDifference(field, ours.get(field, _ABSENT), theirs.get(field, _ABSENT))
             for field in sorted(ours.keys() | theirs.keys())
-            if ours.get(field, _ABSENT) != theirs.get(field, _ABSENT)
+            # As JSON, as the fingerprint sees them: 1, 1.0 and true are three values.
+            if canonical_json(ours.get(field, _ABSENT)) != canonical_json(theirs.get(field, _ABSENT))
         ]
 
     def require_equal(self, wanted: Recipe, *, where: str, remedy: str) -> None:
@@ -119,10 +120,10 @@ class Recipe(Mapping[str, Any]):
         RecipeMismatchError
             Naming every field that differs and both values.
         """
-        differences = self.diff(wanted)
-        if differences:
+        if self != wanted:
             lines = "\n".join(
-                f"  {d.field}: {_shown(d.ours)} in {where}, {_shown(d.theirs)} asked for" for d in differences
+                f"  {d.field}: {_shown(d.ours)} in {where}, {_shown(d.theirs)} asked for"
+                for d in self.diff(wanted)
             )
             raise RecipeMismatchError(f"{where} holds vectors of another recipe:\n{lines}\n{remedy}")
 

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from featurestore.cli import render
+from featurestore.cli.lookup import find_key, find_sentence, near_sentences, parse_sentence
 from featurestore.cli.options import json_option, options
 from featurestore.errors import MissingSentencesError, UsageError
 
 if TYPE_CHECKING:
-    from featurestore.keys import Sentence
     from featurestore.store.store import Store
-
-_LOOK_AT = 50_000
-"""Sentences compared when a text is not found."""
 
 _store_argument = options(
     click.argument("store", type=click.Path(path_type=Path)),
@@ -174,7 +171,9 @@ def show(
     if (text is None) == (key is None):
         raise UsageError("give either the sentence's TEXT or its --key")
     shard, row = (
-        _find(opened, _sentence(text, as_tokens)) if text is not None else _find_key(opened, key or "")
+        find_sentence(opened, parse_sentence(text, as_tokens))
+        if text is not None
+        else find_key(opened, key or "")
     )
     reader = opened.reader(shard)
     tokens, values = reader.tokens(row), reader.read(row)
@@ -292,7 +291,7 @@ def why(
     from featurestore.keys import sentence_key
 
     opened = _open(store, snapshot)
-    sentence = _sentence(text, as_tokens)
+    sentence = parse_sentence(text, as_tokens)
     cached = sentence in opened
     differences = []
     if encoder or layers or precision:
@@ -300,7 +299,7 @@ def why(
         wanted = encoder_recipe(choice.spec, layers=choice.layers, precision=choice.precision)
         differences = opened.recipe.diff(wanted)
     code = 4 if differences else 0 if cached else 1
-    nearest = [] if cached else _near(opened, sentence)
+    nearest = [] if cached else near_sentences(opened, sentence)
     if as_json:
         render.echo_json(
             {
@@ -321,7 +320,7 @@ def why(
         if differences:
             click.echo("not cached for this encoder: the recipe differs in the fields above")
         elif cached:
-            shard, row = _find(opened, sentence)
+            shard, row = find_sentence(opened, sentence)
             click.echo(f"cached: {opened.reader(shard).path}, sentence {row}")
         else:
             click.echo("not cached: no sentence of the store has exactly these tokens")
@@ -387,68 +386,6 @@ def _open(path: Path, snapshot: int | None) -> Store:
     from featurestore.store.store import Store
 
     return Store.open(path, snapshot=snapshot)
-
-
-def _sentence(text: str, as_tokens: bool) -> Sentence:
-    from featurestore.store.shard import require_sentence
-
-    if not as_tokens:
-        return require_sentence(text.split())
-    import json
-
-    try:
-        tokens = json.loads(text)
-    except ValueError as error:
-        raise UsageError(
-            f'--tokens wants a JSON list such as ["a", "b"], found {text[:60]!r}: {error}'
-        ) from error
-    if not isinstance(tokens, list):
-        raise UsageError(f'--tokens wants a JSON list such as ["a", "b"], found a {type(tokens).__name__}')
-    return require_sentence(tokens)
-
-
-def _find(store: Store, sentence: Sentence) -> tuple[int, int]:
-    from featurestore.keys import sentence_key
-
-    locations = store.locate([sentence_key(sentence)])
-    if not locations.found[0]:
-        near = "".join(
-            f"\n  like it: {render.printable(' '.join(tokens))}" for tokens in _near(store, sentence)
-        )
-        raise MissingSentencesError(
-            f"{' '.join(sentence)!r} ({len(sentence)} tokens) is not in {store.path}{near}\n"
-            f"List what is there: featurestore ls {store.path} --contains TEXT"
-        )
-    return int(locations.shard[0]), int(locations.row[0])
-
-
-def _find_key(store: Store, digits: str) -> tuple[int, int]:
-    digits = digits.lower()
-    if not 4 <= len(digits) <= 32 or any(digit not in "0123456789abcdef" for digit in digits):
-        raise UsageError(f"--key wants 4 to 32 hexadecimal digits, found {digits!r}")
-    found = [
-        (shard, row)
-        for shard, row in store.index.with_prefix(digits)
-        if store.reader(shard).key(row).hex().startswith(digits)
-    ]
-    if not found:
-        raise MissingSentencesError(f"no sentence of {store.path} has a key that starts with {digits}")
-    if len(found) > 1:
-        raise UsageError(f"{len(found)} keys start with {digits}: give more digits")
-    return found[0]
-
-
-def _near(store: Store, sentence: Sentence) -> list[Sentence]:
-    """Return a few stored sentences with the same text but other tokens or another case: the usual reasons.
-
-    Looks at the first so many sentences only: on a large store an answer is worth more than a complete one.
-    """
-    from itertools import islice
-
-    squeezed = "".join(sentence).casefold()
-    looked_at = islice(store.sentences(), _LOOK_AT)
-    near = (tokens for _, _, tokens in looked_at if "".join(tokens).casefold() == squeezed)
-    return list(islice(near, 3))
 
 
 def _whole(low: float, high: float) -> str:

@@ -1,0 +1,126 @@
+"""The key of a sentence: the documented rule written out again, and that no two sentences share one."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featurestore import limits
+from featurestore.errors import SentenceError
+from featurestore.keys import KEY_BYTES, sentence_key
+
+TOKENS = st.text(st.characters(codec=None, exclude_categories=()), min_size=1, max_size=4)
+SENTENCES = st.lists(TOKENS, min_size=1, max_size=5)
+
+
+def key_by_the_rule(tokens: list[str]) -> bytes:
+    message = b""
+    for token in tokens:
+        raw = token.encode("utf-8", "surrogatepass")
+        message += struct.pack("<I", len(raw)) + raw
+    return hashlib.blake2b(message, digest_size=16).digest()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "digits"),
+    [
+        (["a"], "8fa1c09e26388b471b7209348e734e43"),
+        (["The", "cat", "sat", "."], "26ea80aca8a27d6a595f589a534fa234"),
+        (["naïve", "😀"], "8754b2a95fc9922c593501e51914224f"),
+        (["\ud800"], "0d905b47f93a9457a00751888c04307d"),
+    ],
+)
+def test_key_of_published_vectors_never_changes(tokens, digits):
+    assert sentence_key(tokens).hex() == digits
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        ["\ud800", "\udfff"],
+        ["👩‍👩‍👧", "🇩🇪"],
+        ["\0", "a\0b"],
+        ["a/b", "/", "\\"],
+        ["x" * 300, "ß" * 150],
+        [f"token{i}" for i in range(10_000)],
+    ],
+    ids=["surrogates", "emoji", "nul", "slash", "300 bytes", "10,000 tokens"],
+)
+def test_key_of_odd_tokens_follows_the_rule(tokens):
+    assert sentence_key(tokens) == key_by_the_rule(tokens)
+    assert len(sentence_key(tokens)) == KEY_BYTES
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["ab", "c"], ["a", "bc"]),
+        (["a b"], ["a", "b"]),
+        (["a", "b c"], ["a b", "c"]),
+        (["a"], ["a", "a"]),
+        (["a", "b"], ["b", "a"]),
+        (["The"], ["the"]),
+        (["a"], ["a "]),
+        (["a\x01\0\0\0b"], ["a", "b"]),
+        ([unicodedata.normalize("NFC", "é")], [unicodedata.normalize("NFD", "é")]),
+    ],
+)
+def test_different_sentences_have_different_keys(one, other):
+    assert sentence_key(one) != sentence_key(other)
+
+
+def test_list_and_tuple_of_the_same_tokens_have_one_key():
+    assert sentence_key(["a", "b"]) == sentence_key(("a", "b"))
+
+
+@given(SENTENCES)
+def test_key_follows_the_rule_for_any_tokens(tokens):
+    assert sentence_key(tokens) == key_by_the_rule(tokens)
+
+
+@given(SENTENCES, SENTENCES)
+def test_keys_are_equal_only_for_equal_tokens(one, other):
+    assert (sentence_key(one) == sentence_key(other)) == (one == other)
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=2, max_size=12), st.data())
+def test_where_a_text_is_split_changes_its_key(text, data):
+    splits = st.integers(1, len(text) - 1)
+    one, other = data.draw(splits), data.draw(splits)
+    same = sentence_key([text[:one], text[one:]]) == sentence_key([text[:other], text[other:]])
+    assert same == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ("a sentence", "not one str.*text.split"),
+        (b"bytes", "not one bytes"),
+        ([], "at least one token"),
+        (["a", "", "b"], "token 1 of 3 is empty"),
+        (["a", 7], r"token 1 is a int \(7\)"),
+        (["a", None], "token 1 is a NoneType"),
+        ([b"a"], "token 0 is a bytes"),
+        (["x" * (limits.MAX_TOKEN_BYTES + 1)], "token 0 has 1,048,577 bytes"),
+        (["x"] * (limits.MAX_SENTENCE_TOKENS + 1), "1,000,001 tokens exceeds the bound of 1,000,000"),
+    ],
+    ids=[
+        "str",
+        "bytes",
+        "no tokens",
+        "empty token",
+        "int",
+        "None",
+        "bytes token",
+        "long token",
+        "long sentence",
+    ],
+)
+def test_what_is_no_sentence_is_refused_with_the_reason(tokens, message):
+    with pytest.raises(SentenceError, match=message):
+        sentence_key(tokens)
