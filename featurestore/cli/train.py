@@ -144,13 +144,15 @@ def _train(
 ) -> None:
     from featurestore.dataset.features import FeatureDataset
     from featurestore.models.training import TrainConfig, train
-    from featurestore.store.filesystem import LOCAL
+    from featurestore.store.filesystem import LOCAL, temporary_name, write_atomic
     from featurestore.store.store import Store
 
     config = TrainConfig(head, **settings)
     path = out or Path("runs") / f"{task}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', label)}.h5"
-    # Now, rather than after the training.
-    LOCAL.make_directory(path.parent)
+    # A place that cannot be written to shows now, rather than after the training.
+    probe = path.with_name(f".{path.name}.{temporary_name('.probe')}")
+    write_atomic(probe, b"")
+    LOCAL.remove(probe)
     opened = Store.open(store)
     reading = {"format": format_, "text_column": text_column, "label": label, "tokenize": tokenize}
     dataset = FeatureDataset(opened, _examples(train_files, reading), on_missing=on_missing)
@@ -178,6 +180,7 @@ def _train(
                 "model": str(path),
                 "head": head,
                 "n_parameters": result.model.head.n_parameters,
+                "layer_weights": result.model.head.layer_weights,
                 "n_sentences": len(dataset),
                 "best_epoch": result.best_epoch,
                 "interrupted": result.interrupted,
@@ -188,6 +191,9 @@ def _train(
         )
     else:
         click.echo(f"\nbest: epoch {result.best_epoch}, {summary(result.scores)}")
+        if result.model.head.layer_weights is not None:
+            shares = ", ".join(f"{share:.2f}" for share in result.model.head.layer_weights)
+            click.echo(f"layers weigh {shares}")
         if untrained:
             click.echo(UNTRAINED)
         click.echo(f"saved to {path} ({path.stat().st_size:,} bytes)")

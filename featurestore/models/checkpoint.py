@@ -228,7 +228,7 @@ def _read_metadata(path: Path, file: h5py.File) -> dict[str, Any]:
     if hashlib.sha256(text).digest() != digest:
         _refuse(path, "the bytes of its metadata are not those that were written")
     try:
-        metadata = json.loads(text)
+        metadata = json.loads(text, parse_constant=_no_constant)
     except RecursionError:
         _refuse(path, "its metadata is nested too deeply")
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
@@ -294,6 +294,10 @@ def _read_array(
 
 def _sha256(array: NDArray[np.generic]) -> str:
     return hashlib.sha256(array.data.cast("B")).hexdigest()
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _refuse(path: Path, what: str) -> NoReturn:

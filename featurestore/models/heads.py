@@ -92,6 +92,11 @@ class Head(nn.Module):
         """How many values training learns."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    @property
+    def layer_weights(self) -> tuple[float, ...] | None:
+        """The share of each layer in what the head reads, or None if there is one layer only."""
+        return None if self.mix is None else tuple(torch.softmax(self.mix.weights.detach(), dim=0).tolist())
+
     def forward(self, features: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
         """Score every label.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -18,6 +19,8 @@ from featurestore.models.checkpoint import TrainedModel
 from featurestore.models.heads import Head
 from featurestore.models.scoring import Scorer, Scores
 from featurestore.store.store import Store
+
+log = logging.getLogger(__name__)
 
 TOKEN_BUDGET = 8192
 """Tokens in one batch, padding included, where nothing is learned."""
@@ -67,6 +70,14 @@ def label_batches(
             lengths = batch.lengths.tolist() if decoded.dim() == 2 else [1] * len(rows)
             for index, row, length in zip(batch.indices.tolist(), rows, lengths, strict=True):
                 yield index, tuple(label_names[label] for label in row[:length])
+
+
+def warn_of_unseen(label_names: tuple[str, ...], dataset: FeatureDataset) -> None:
+    """Log one warning if a dataset has gold labels that a model does not know."""
+    unseen = sorted(set(dataset.label_names) - set(label_names))
+    if unseen:
+        shown = ", ".join(unseen[:5]) + (", ..." if len(unseen) > 5 else "")
+        log.warning("labels that are not in the training corpus count as errors; %d: %s", len(unseen), shown)
 
 
 def score_head(
@@ -127,6 +138,7 @@ def evaluate(
         For a device or metric that is not there.
     """
     model.require_recipe(dataset.recipe, where="the dataset's store")
+    warn_of_unseen(model.label_names, dataset)
     target = choose_device(device)
     model.head.to(target)
     return score_head(

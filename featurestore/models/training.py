@@ -22,7 +22,7 @@ from featurestore.dataset.loader import feature_loader
 from featurestore.errors import ModelError, UsageError
 from featurestore.models.checkpoint import TrainedModel
 from featurestore.models.heads import HEADS, IGNORED, Head, HeadConfig, build_head
-from featurestore.models.inference import choose_device, score_head
+from featurestore.models.inference import choose_device, score_head, warn_of_unseen
 from featurestore.models.mix import Moments
 from featurestore.models.scoring import Scores
 
@@ -310,14 +310,7 @@ def _check(dataset: FeatureDataset, dev_dataset: FeatureDataset, config: TrainCo
         where="the development dataset",
         remedy="Take the vectors of both corpora from one store.",
     )
-    unseen = dev_dataset.label_names[len(dataset.label_names) :]
-    if unseen:
-        shown = ", ".join(unseen[:5]) + (", ..." if len(unseen) > 5 else "")
-        log.warning(
-            "the development corpus has %d labels that training lacks (%s): they count as errors",
-            len(unseen),
-            shown,
-        )
+    warn_of_unseen(dataset.label_names, dev_dataset)
 
 
 def _fit_standardization(head: Head, dataset: FeatureDataset, config: TrainConfig) -> None:

@@ -225,6 +225,7 @@ def test_what_goes_wrong_has_its_exit_code_and_reason(models, capsys):
          ["evaluate", models / "tagger.h5", models / "pos.dev.tsv", "--store", store, "--label", "mood"]),
         (1, "needs one label per sentence",
          ["train", "classifier", *train_arguments(models)[2:]]),
+        (1, "cannot write", train_arguments(models, out="pos.dev.conll/model.h5")),
         (2, "dropout", [*train_arguments(models), "--dropout", "1.5"]),
         (2, "toaster", [*train_arguments(models), "--device", "toaster"]),
         (2, "--label", ["train", "tagger", "--store", store, "--train", dev, "--dev", dev]),

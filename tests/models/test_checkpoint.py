@@ -122,7 +122,7 @@ def rewrite_metadata(path, change):
     with h5py.File(path, "r+") as file:
         metadata = json.loads(file["metadata"][...].tobytes())
         change(metadata)
-        text = canonical_json(metadata)
+        text = canonical_json(metadata).replace(b'"NaN"', b"NaN")
         del file["metadata"]
         file["metadata"] = np.frombuffer(text, "u1")
         file["metadata_sha256"][...] = np.frombuffer(hashlib.sha256(text).digest(), "u1")
@@ -131,6 +131,7 @@ def rewrite_metadata(path, change):
 METADATA_ATTACKS = {
     "newer": (lambda m: m.update(format_version=2), "format version 2.*upgrade"),
     "other format": (lambda m: m.update(format="cookbook"), "does not say"),
+    "not JSON": (lambda m: m.update(scores={"value": "NaN"}), "NaN is not JSON"),
     "missing field": (lambda m: m.pop("recipe"), "fields"),
     "extra field": (lambda m: m.update(hook="os.system"), "hook"),
     "wrong type": (lambda m: m.update(seed="7"), "'seed'.*str"),

@@ -127,6 +127,14 @@ def test_the_mix_starts_as_the_mean_and_obeys_its_weights():
     torch.testing.assert_close(mix(layers), 2 * layers[:, :, 1])
 
 
+def test_layer_weights_are_shares():
+    head = head_of("linear-tagger", 3)
+    with torch.no_grad():
+        head.mix.weights.copy_(torch.tensor([0.0, 0.0, 1.0]).log1p())
+    assert head.layer_weights == pytest.approx((0.25, 0.25, 0.5))
+    assert head_of("linear-tagger").layer_weights is None
+
+
 def test_standardisation_fitted_in_pieces_gives_mean_zero_and_variance_one():
     vectors = torch.randn(1000, 2, 3) * torch.tensor([0.01, 1.0, 100.0]) + torch.tensor([5.0, 0.0, -900.0])
     moments = Moments(2, 3)

@@ -84,6 +84,12 @@ def test_every_head_learns_a_separable_problem(request, model, layers):
     result = train(*datasets(request.getfixturevalue(layers), make), quick(model))
     assert result.scores.value == 1.0
     assert result.history[-1].loss < result.history[0].loss
+    weights = result.model.head.layer_weights
+    if layers == "store":
+        assert weights is None
+    else:
+        assert sum(weights) == pytest.approx(1)
+        assert weights[0] == min(weights), "the first layer holds nothing"
 
 
 def test_the_same_seed_gives_the_same_file_and_another_seed_another(store):
@@ -175,8 +181,11 @@ def test_labels_only_the_development_corpus_has_count_as_errors(store, caplog):
     share = sum(e.tokens.count("red") for e in renamed) / sum(len(e.tokens) for e in renamed)
     assert result.scores.value == pytest.approx(1 - share)
     assert [r.message for r in caplog.records if "NEW" in r.message] == [
-        "the development corpus has 1 labels that training lacks (NEW): they count as errors"
+        "labels that are not in the training corpus count as errors; 1: NEW"
     ]
+    caplog.clear()
+    assert evaluate(result.model, dev).value == result.scores.value
+    assert ["NEW" in r.message for r in caplog.records] == [True]
 
 
 def test_what_cannot_be_trained_on_is_refused(store, tmp_path):
