@@ -39,6 +39,10 @@ _IN_FLIGHT = 2
 """Batches given to the device before the oldest is waited for: one computes while the other is copied."""
 
 
+_TOKENS_TO_JUDGE_BY = 2000
+"""A smaller commit says little about speed: what was known before is kept."""
+
+
 @dataclass
 class Report:
     """What an extraction did.
@@ -284,6 +288,7 @@ class _Writer:
         self._draft: ShardDraft | None = None
         self._committed_at = time.perf_counter()
         self.handed_over: set[int] = set()
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="featurestore-writer", daemon=True)
         self._thread.start()
 
@@ -327,6 +332,8 @@ class _Writer:
     def _end(self) -> None:
         self.commit()
         self._jobs.put(None)
+        # Not Thread.join alone: when a signal interrupts it, Python up to 3.12 takes the thread for ended.
+        self._ended.wait()
         self._thread.join()
 
     def _work(self) -> None:
@@ -338,6 +345,7 @@ class _Writer:
                 self._do(*job)
             except BaseException as error:  # noqa: BLE001 - handed to the encoding thread, which raises it
                 self._error, failed = error, True
+        self._ended.set()
 
     def _do(
         self, draft: ShardDraft, positions: list[int], vectors: list[NDArray[np.floating]] | None
@@ -354,6 +362,9 @@ class _Writer:
         now = time.perf_counter()
         speed = draft.n_tokens / max(now - self._committed_at, 1e-9)
         self._committed_at = now
+        last = self._session.manifest.commit
+        if draft.n_tokens < _TOKENS_TO_JUDGE_BY and last.device == self._device and last.tokens_per_second:
+            speed = last.tokens_per_second
         before = len(self._session.manifest.shards)
         added = self._session.commit(
             draft,
