@@ -1,0 +1,1 @@
+"""Runnable examples: ``python -m featurestore.examples.training_loop --help``."""

@@ -1,1 +1,0 @@
-"""Extraction: examples in, committed shards out."""
