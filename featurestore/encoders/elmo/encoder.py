@@ -1,8 +1,10 @@
 """ELMo as an encoder: sentences in, NumPy arrays out, with the recipe that decides them.
 
-How far a sentence's vectors may depend on the batch it was in, as relative L2 difference of the sentence's
-vectors: at most :data:`BATCH_INVARIANCE`. Nothing else differs, but a matrix product over other rows may add
-up in another order, and the recurrence carries that on.
+How far a sentence's vectors may depend on the batch it was in, as relative L2 difference per sentence and
+layer: at most :data:`BATCH_INVARIANCE`. A matrix product over other rows may add up in another order, and the
+recurrence carries that on. The largest differences seen between sentences of UD EWT alone and in batches of
+hundreds, with the ``original`` shape: float32 2e-6, bfloat16 7e-3, float16 1e-3. The same batches in the same
+order give the same bits in every process of a machine with the same number of threads.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from featurestore.encoders.elmo.weights import Weights, read_weights_and_hash, s
 from featurestore.errors import EncoderError, EncoderOutOfMemory, UsageError
 from featurestore.keys import Sentence, token_bytes
 
-BATCH_INVARIANCE = {"float32": 1e-5, "bfloat16": 5e-2, "float16": 1e-2}
+BATCH_INVARIANCE = {"float32": 1e-5, "bfloat16": 3e-2, "float16": 5e-3}
 """Bound on the relative L2 difference of a sentence's vectors between any two batches, by precision."""
 
 TOKEN_BUDGET = {"cpu": 16_384, "cuda": 131_072}
@@ -95,7 +97,7 @@ class ElmoEncoder:
             token_bytes(sentence)
         lengths = [len(sentence) for sentence in sentences]
         if not lengths:
-            return PendingElmoVectors(None, [], self._shape_of_empty())
+            return PendingElmoVectors(None, [])
         subject = f"a batch of {sum(lengths):,} tokens in {len(lengths):,} sentences on {self.device}"
         with (
             _out_of_memory_as_ours(subject, "Use a smaller token budget"),
@@ -105,7 +107,7 @@ class ElmoEncoder:
             packing = Packing.of(lengths)
             vectors = self._choose(sentences, packing)
             order = torch.from_numpy(packing.positions).to(self._device)
-            return PendingElmoVectors(vectors[order], lengths, self._shape_of_empty())
+            return PendingElmoVectors(vectors[order], lengths)
 
     def encode(self, sentences: Sequence[Sentence]) -> list[NDArray[np.floating]]:
         """Return one ``(n_tokens, dim)`` or ``(n_tokens, n_layers, dim)`` float32 array per sentence."""
@@ -128,9 +130,6 @@ class ElmoEncoder:
         chosen = [outputs[index].float() for index in self._layers]
         return chosen[0] if len(chosen) == 1 else torch.stack(chosen, 1)
 
-    def _shape_of_empty(self) -> tuple[int, ...]:
-        return (0, self.dim) if self.n_layers == 1 else (0, self.n_layers, self.dim)
-
 
 class PendingElmoVectors:
     """Vectors of one batch on their way from the device.
@@ -143,15 +142,15 @@ class PendingElmoVectors:
         Tokens of each sentence.
     """
 
-    def __init__(self, vectors: Tensor | None, lengths: list[int], empty: tuple[int, ...]) -> None:
+    def __init__(self, vectors: Tensor | None, lengths: list[int]) -> None:
         self._lengths = lengths
         self._copied: torch.cuda.Event | None = None
-        host = torch.empty(empty) if vectors is None else vectors
-        if host.device.type == "cuda":
-            pinned = torch.empty(host.shape, dtype=host.dtype, pin_memory=True)
-            pinned.copy_(host, non_blocking=True)
+        host = vectors
+        if vectors is not None and vectors.device.type == "cuda":
+            pinned = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
+            pinned.copy_(vectors, non_blocking=True)
             self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._copied.record(torch.cuda.current_stream(host.device))
+            self._copied.record(torch.cuda.current_stream(vectors.device))
             # The source's memory is reused only by work queued after the copy, on the same stream.
             host = pinned
         self._host = host
@@ -162,8 +161,7 @@ class PendingElmoVectors:
             with _out_of_memory_as_ours("a batch on its way from the GPU", "Use a smaller token budget"):
                 self._copied.synchronize()
             self._copied = None
-        whole = self._host.numpy()
-        return np.split(whole, np.cumsum(self._lengths)[:-1]) if self._lengths else []
+        return [] if self._host is None else np.split(self._host.numpy(), np.cumsum(self._lengths)[:-1])
 
 
 def load_elmo(rest: str, *, layers: str, precision: str, device: str, initial_state: str) -> ElmoEncoder:

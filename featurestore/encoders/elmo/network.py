@@ -174,14 +174,12 @@ class BiLM:
             ``n_layers`` tensors (n_tokens, 2 * projection_dim), packed, in the operands' type: token
             vectors twice over, then forward and backward outputs of each LSTM layer.
         """
-        start = self._states_after_marker() if n_layers > 1 else None
+        start = self._states_after_marker() if n_layers > 1 else []
         vectors = self._token_vectors(sentences, packing)
         outputs = [torch.cat([vectors, vectors], 1)]
         halves = [vectors, vectors]
         for layer in range(n_layers - 1):
             for direction in _DIRECTIONS:
-                if start is None:
-                    raise ValueError("no initial state")
                 halves[direction], _ = self._run(
                     layer, direction, halves[direction], packing, start[layer][direction]
                 )

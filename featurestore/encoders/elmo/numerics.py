@@ -9,8 +9,8 @@ float16        rounded to the format; products accumulate in float32 and (where 
 float64        everything in float64: the truth that tests judge the others by; no recipe offers it
 =============  ==========================================================================================
 
-CPUs seldom multiply float16 in hardware and torch is then a thousand times slower. There the operands are
-rounded to float16 but multiplied in float32, which keeps to the rules above at float32's speed.
+CPUs seldom multiply float16 in hardware, and torch is then many times slower than in float32. There the
+operands are rounded to float16 but multiplied in float32, which keeps to the rules above at float32's speed.
 """
 
 from __future__ import annotations

@@ -106,7 +106,20 @@ def _read(source: Any, path: Path, options: ElmoOptions) -> Weights:
     except (OSError, RuntimeError) as error:
         raise WeightsError(f"{path} is not an HDF5 file ({error}): expected an ELMo weights.hdf5") from error
     with file:
-        return {name: _tensor(file, name, shape, path) for name, shape in expected_shapes(options).items()}
+        shapes = _bounded_shapes(options, str(path))
+        return {name: _tensor(file, name, shape, path) for name, shape in shapes.items()}
+
+
+def _bounded_shapes(options: ElmoOptions, source: str) -> dict[str, tuple[int, ...]]:
+    """Return the expected shapes, after checking that tensors of these shapes may be allocated at all."""
+    shapes = expected_shapes(options)
+    n_bytes = 4 * sum(math.prod(shape) for shape in shapes.values())
+    if n_bytes > MAX_CHECKPOINT_BYTES:
+        raise WeightsError(
+            f"{source}: the options call for {n_bytes:,} bytes of weights, over the bound of "
+            f"{MAX_CHECKPOINT_BYTES:,}: are they the options of an ELMo model?"
+        )
+    return shapes
 
 
 def _tensor(file: h5py.File, name: str, shape: tuple[int, ...], path: Path) -> NDArray[Any]:
@@ -124,13 +137,11 @@ def _tensor(file: h5py.File, name: str, shape: tuple[int, ...], path: Path) -> N
             if not isinstance(parent, h5py.Group):
                 raise refuse(f"{here} to be no group")
             here = f"{here}/{part}" if here else part
-            if part not in parent.keys():  # noqa: SIM118  `in parent` would follow links
+            links, step = parent.id.links, part.encode()
+            if not links.exists(step):
                 raise refuse("nothing of that name")
-            link = parent.get(part, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                raise refuse(
-                    f"a {type(link).__name__} at {here}, which is refused: copy the data into the file"
-                )
+            if links.get_info(step).type != h5py.h5l.TYPE_HARD:
+                raise refuse(f"a link to somewhere else at {here}, which is refused: copy the data here")
         dataset = file[name]
         if not isinstance(dataset, h5py.Dataset):
             raise refuse("a group")
@@ -206,6 +217,11 @@ def seeded_weights(options: ElmoOptions, seed: int) -> Weights:
     options : ElmoOptions
     seed : int
         Each seed is another model.
+
+    Raises
+    ------
+    WeightsError
+        If the options call for more than :data:`featurestore.limits.MAX_CHECKPOINT_BYTES`.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
 
@@ -216,7 +232,7 @@ def seeded_weights(options: ElmoOptions, seed: int) -> Weights:
         return values
 
     weights: Weights = {}
-    for name, shape in expected_shapes(options).items():
+    for name, shape in _bounded_shapes(options, "untrained weights").items():
         leaf = name.rsplit("/", 1)[-1]
         if leaf == "char_embed":
             weights[name] = uniform(shape, 1.0)

@@ -176,6 +176,19 @@ def test_sixteen_bit_precisions_stay_near_float32(precision, bound):
     assert 1e-5 < relative < bound
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+def test_gpu_agrees_with_cpu(precision):
+    gpu, cpu = (
+        load_encoder(GOLDEN_SPEC, layers="all", precision=precision, device=d) for d in ("cuda", "cpu")
+    )
+    pending = [gpu.submit(SENTENCES[:20]), gpu.submit(SENTENCES[20:])]
+    ours = [vectors for part in pending for vectors in part.result()]
+    assert gpu.recipe == cpu.recipe
+    bound = {"float32": 1e-5, "float16": 0.004, "bfloat16": 0.02}[precision]
+    assert differences(ours, cpu.encode(SENTENCES))[1] < bound
+
+
 def test_protocol_and_shapes():
     encoder = load_encoder(GOLDEN_SPEC)
     assert isinstance(encoder, Encoder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import os
 
 import h5py
 import numpy as np
@@ -140,7 +142,23 @@ def test_links_are_refused(path, tmp_path, place, kind):
     with h5py.File(path, "a") as file:
         file.move(place, "elsewhere")
         file[place] = h5py.ExternalLink(other, place) if kind == "external" else h5py.SoftLink("/elsewhere")
-    assert "Link" in refused(path)
+    assert "link to somewhere else" in refused(path)
+
+
+def test_external_link_is_not_even_followed(path, tmp_path):
+    """A link to a pipe would hang a reader that opens it."""
+    os.mkfifo(tmp_path / "pipe")
+    with h5py.File(path, "a") as file:
+        del file[NAME]
+        file[NAME] = h5py.ExternalLink(tmp_path / "pipe", NAME)
+    assert "link to somewhere else" in refused(path)
+
+
+def test_options_that_call_for_more_than_any_model(path):
+    huge = dataclasses.replace(TINY, lstm_dim=1 << 16, projection_dim=1 << 15)
+    for attempt in (lambda: read_weights(path, huge), lambda: seeded_weights(huge, 0)):
+        with pytest.raises(WeightsError, match="bound"):
+            attempt()
 
 
 def test_external_storage_is_refused(path, tmp_path):
