@@ -187,11 +187,14 @@ def _plan_text(made: Plan, encoder: str) -> str:
         ("encoder", encoder + ("  (UNTRAINED: random weights)" if "untrained" in encoder else "")),
         (
             "corpora",
-            "\n".join(f"{c.path}: {c.n_sentences:,} sentences, {c.n_tokens:,} tokens" for c in made.corpora),
+            "\n".join(
+                f"{c.path}: {render.count(c.n_sentences, 'sentence')}, {render.count(c.n_tokens, 'token')}"
+                for c in made.corpora
+            ),
         ),
-        ("distinct", f"{made.n_distinct:,} sentences ({duplicates:,} repeats)"),
+        ("distinct", f"{render.count(made.n_distinct, 'sentence')} ({render.count(duplicates, 'repeat')})"),
         ("cached", f"{made.n_cached:,}"),
-        ("to encode", f"{made.n_new:,} sentences, {made.n_new_tokens:,} tokens"),
+        ("to encode", f"{render.count(made.n_new, 'sentence')}, {render.count(made.n_new_tokens, 'token')}"),
     ]
     if made.n_new:
         rows.append(("longest", f"{made.longest:,} tokens ({made.longest_place})"))
@@ -204,7 +207,8 @@ def _report_text(report: Report | None, store: Any, status: str) -> str:
     lines = []
     if report is not None and report.n_encoded:
         lines.append(
-            f"encoded {report.n_encoded:,} sentences, {report.n_encoded_tokens:,} tokens in "
+            f"encoded {render.count(report.n_encoded, 'sentence')}, "
+            f"{render.count(report.n_encoded_tokens, 'token')} in "
             f"{render.duration(report.seconds)} ({report.tokens_per_second:,.0f} tokens/s): "
             f"{render.count(report.n_shards, 'shard')}, {render.size(report.n_bytes)}"
         )
@@ -215,7 +219,8 @@ def _report_text(report: Report | None, store: Any, status: str) -> str:
             else "nothing was encoded"
         )
     lines.append(
-        f"{store.path} holds {len(store):,} sentences, {store.n_tokens:,} tokens, "
+        f"{store.path} holds {render.count(len(store), 'sentence')}, "
+        f"{render.count(store.n_tokens, 'token')}, "
         f"{render.size(store.n_bytes)}"
     )
     if store.recipe.get("untrained"):

@@ -23,7 +23,7 @@ class LineProgress(Progress):
         """Say how much there is to do."""
         self._total, self._started = n_tokens, time.monotonic()
         cached = f", {share_cached:.0%} of the sentences are cached" if share_cached else ""
-        click.echo(f"encoding {n_tokens:,} tokens{cached}", err=True)
+        click.echo(f"encoding {render.count(n_tokens, 'token')}{cached}", err=True)
 
     def encoded(self, n_tokens: int) -> None:
         """Count, and say so now and then."""
@@ -43,7 +43,10 @@ class LineProgress(Progress):
     def committed(self, n_sentences: int, n_tokens: int) -> None:
         """Say what is safe."""
         if n_sentences:
-            click.echo(f"committed {n_sentences:,} sentences ({n_tokens:,} tokens)", err=True)
+            click.echo(
+                f"committed {render.count(n_sentences, 'sentence')} ({render.count(n_tokens, 'token')})",
+                err=True,
+            )
 
     def notice(self, message: str) -> None:
         """Pass a message on."""

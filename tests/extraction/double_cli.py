@@ -1,8 +1,12 @@
-"""The featurestore command with ``double:SECONDS`` as one more encoder: a real process, slow on purpose."""
+"""The featurestore command with ``double:SECONDS`` as one more encoder: a real process, slow on purpose.
+
+``double:SECONDS,LOADING`` also takes LOADING seconds to load, and says when it begins.
+"""
 
 from __future__ import annotations
 
 import sys
+import time
 
 from doubles import DoubleEncoder
 
@@ -12,7 +16,11 @@ from featurestore.extraction import api
 
 
 def load_encoder(spec: str, **_: object) -> DoubleEncoder:
-    return DoubleEncoder(seconds=float(spec.removeprefix("double:")), spec=spec)
+    seconds, _, loading = spec.removeprefix("double:").partition(",")
+    if loading:
+        print("loading", file=sys.stderr, flush=True)
+        time.sleep(float(loading))
+    return DoubleEncoder(seconds=float(seconds), spec=spec)
 
 
 def outline_encoder(spec: str, **_: object) -> EncoderOutline:
