@@ -1,0 +1,176 @@
+"""FeatureDataset: what an item and a batch hold, against the store itself."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+from torch.utils.data import DataLoader, Subset
+
+from featurestore import Example, FeatureDataset, Store, collate, extract
+from featurestore.dataset.batch import collate_packed
+
+
+@pytest.fixture
+def dataset(store, examples) -> FeatureDataset:
+    return FeatureDataset(store, examples)
+
+
+def test_items_are_the_stored_vectors_in_the_order_of_the_examples(dataset, store, examples, tensor_of):
+    assert len(dataset) == len(examples)
+    assert dataset.lengths.tolist() == [len(example.tokens) for example in examples]
+    for position, example in enumerate(examples):
+        item = dataset[position]
+        assert torch.equal(item.features, tensor_of(store, example))
+        assert item.position == position
+        assert dataset.tokens(position) == example.tokens
+
+
+def test_it_knows_the_shape_and_recipe_of_its_vectors(dataset, store):
+    assert (dataset.dim, dataset.n_layers, dataset.recipe) == (32, 1, store.recipe)
+
+
+def test_indices_count_from_the_end_too_and_end_somewhere(dataset, examples):
+    assert torch.equal(dataset[-1].features, dataset[59].features)
+    assert torch.equal(dataset[-1].label, dataset[59].label)
+    assert dataset.gold(-1) == examples[-1].labels
+    assert dataset.tokens(-2) == examples[-2].tokens
+    assert torch.equal(dataset.gather([-1]).labels, dataset.gather([59]).labels)
+    assert dataset.gather([-1]).indices.tolist() == [59]
+    for read in (dataset.__getitem__, dataset.gold, dataset.tokens, lambda i: dataset.gather([i])):
+        for outside in (60, -61):
+            with pytest.raises(IndexError, match=f"example {outside} of 60"):
+                read(outside)
+
+
+def test_a_padded_batch_has_zeros_lengths_mask_and_minus_100_in_the_padding(
+    dataset, store, examples, tensor_of
+):
+    chosen = [3, 41, 7, 0, 22]
+    batch = dataset.gather(chosen)
+    lengths = [len(examples[i].tokens) for i in chosen]
+    longest = max(lengths)
+    assert len(set(lengths)) > 1
+    assert batch.features.shape == (5, longest, 32)
+    assert (batch.lengths.tolist(), batch.indices.tolist(), len(batch)) == (lengths, chosen, 5)
+    for row, (position, n) in enumerate(zip(chosen, lengths, strict=True)):
+        assert torch.equal(batch.features[row, :n], tensor_of(store, examples[position]))
+        assert torch.all(batch.features[row, n:] == 0)
+        assert batch.mask[row].tolist() == [True] * n + [False] * (longest - n)
+        assert [dataset.label_names[i] for i in batch.labels[row, :n]] == list(examples[position].labels)
+        assert torch.all(batch.labels[row, n:] == -100)
+
+
+def test_packed_batches_hold_the_same_as_padded_ones(dataset):
+    chosen = [5, 2, 9, 30]
+    padded, packed = collate(dataset.__getitems__(chosen)), collate_packed(dataset.__getitems__(chosen))
+    assert isinstance(packed.features, PackedSequence)
+    features, lengths = pad_packed_sequence(packed.features, batch_first=True)
+    assert torch.equal(features, padded.features)
+    assert torch.equal(lengths, padded.lengths)
+    assert len(packed.labels) == len(packed.features.data) == int(padded.lengths.sum())
+    labels = PackedSequence(
+        packed.labels, packed.features.batch_sizes,
+        packed.features.sorted_indices, packed.features.unsorted_indices,
+    )  # fmt: skip
+    found, _ = pad_packed_sequence(labels, batch_first=True, padding_value=-100)
+    assert torch.equal(found, padded.labels)
+    assert packed.packed() is packed
+
+
+def test_sentence_labels_stay_one_per_sentence_when_packed(store, examples):
+    dataset = FeatureDataset(store, [Example(e.tokens, e.labels[-1]) for e in examples])
+    assert torch.equal(dataset.gather([4, 1]).packed().labels, dataset.gather([4, 1]).labels)
+
+
+def test_a_batch_moves_to_a_device_whole(dataset):
+    batch = dataset.gather([1, 2, 3])
+    moved = batch.to("meta")
+    for name in ("features", "lengths", "mask", "labels", "indices"):
+        assert getattr(moved, name).device.type == "meta"
+        assert getattr(moved, name).shape == getattr(batch, name).shape
+    assert batch.packed().to("meta").features.data.device.type == "meta"
+    unlabelled = FeatureDataset(dataset.store, [dataset.tokens(0)]).gather([0])
+    assert unlabelled.to("cpu").labels is None
+
+
+def test_layers_kept_apart_give_one_more_dimension(layered_path, examples, tensor_of):
+    store = Store.open(layered_path)
+    dataset = FeatureDataset(store, examples)
+    assert (dataset.n_layers, dataset.dim) == (3, 32)
+    batch = dataset.gather([0, 1, 2])
+    longest = max(len(example.tokens) for example in examples[:3])
+    assert batch.features.shape == (3, longest, 3, 32)
+    n = len(examples[1].tokens)
+    # int8: torch and NumPy may round the two products differently by a unit in the last place.
+    torch.testing.assert_close(batch.features[1, :n], tensor_of(store, examples[1]), rtol=1e-6, atol=0)
+    assert torch.all(batch.features[1, n:] == 0)
+    assert dataset.gather([0, 1]).packed().features.data.shape[1:] == (3, 32)
+
+
+@pytest.mark.parametrize("access", ["mmap", "pread"])
+@pytest.mark.parametrize("codec", ["float32", "float16", "int8"])
+def test_every_codec_and_access_reads_what_the_store_reads(
+    tmp_path, tiny_elmo, examples, tensor_of, codec, access
+):
+    extract(examples, tiny_elmo, tmp_path / "store", codec=codec, progress=False)
+    store = Store.open(tmp_path / "store", access=access)
+    batch = FeatureDataset(store, examples).gather(range(len(examples)))
+    tolerance = 1e-6 if codec == "int8" else 0
+    for row, example in enumerate(examples):
+        found = batch.features[row, : len(example.tokens)]
+        torch.testing.assert_close(found, tensor_of(store, example), rtol=tolerance, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_features_come_in_the_dtype_asked_for(store, examples, dtype, tensor_of):
+    dataset = FeatureDataset(store, examples, dtype=dtype)
+    expected = tensor_of(store, examples[4]).to(dtype)
+    assert torch.equal(dataset[4].features, expected)
+    assert torch.equal(dataset.gather([4]).features[0], expected)
+    assert collate([dataset[4], dataset[5]]).features.dtype == dtype
+
+
+def test_a_plain_dataloader_collates_a_list_of_items(dataset):
+    batches = list(DataLoader(dataset, batch_size=7, collate_fn=collate))
+    assert [i for batch in batches for i in batch.indices.tolist()] == list(range(60))
+    # Item by item, without the dataset's own way of reading a batch at once.
+    by_item = collate([dataset[i] for i in range(7)])
+    for name in ("features", "lengths", "mask", "labels", "indices"):
+        assert torch.equal(getattr(batches[0], name), getattr(by_item, name))
+
+
+def test_a_subset_works_like_the_dataset(dataset):
+    subset = Subset(dataset, [9, 3, 44])
+    [batch] = DataLoader(subset, batch_size=4, collate_fn=collate)
+    assert batch.indices.tolist() == [9, 3, 44]
+    assert torch.equal(batch.features, dataset.gather([9, 3, 44]).features)
+
+
+def test_any_collate_function_sees_items(dataset):
+    [sizes] = DataLoader(dataset, batch_size=60, collate_fn=lambda items: [len(i.features) for i in items])
+    assert sizes == dataset.lengths.tolist()
+    assert [item.position for item in dataset.__getitems__([5, 6, 7])[1:]] == [6, 7]
+
+
+def test_the_same_sentence_twice_is_two_examples_with_labels_of_their_own(store, examples):
+    tokens = examples[0].tokens
+    dataset = FeatureDataset(store, [Example(tokens, "good"), Example(tokens, "bad")])
+    assert torch.equal(dataset[0].features, dataset[1].features)
+    assert (dataset.gold(0), dataset.gold(1)) == ("good", "bad")
+
+
+def test_the_dataset_pickles_without_its_vectors(dataset):
+    dataset.gather(range(60))
+    data = pickle.dumps(dataset)
+    assert len(data) < 20_000 < dataset.store.n_bytes
+    copy = pickle.loads(data)
+    assert torch.equal(copy.gather([7, 8]).features, dataset.gather([7, 8]).features)
+
+
+def test_no_examples_are_an_empty_dataset(store):
+    dataset = FeatureDataset(store, [])
+    assert len(dataset) == 0
+    assert dataset.labels is None

@@ -1,0 +1,121 @@
+"""Labels of a FeatureDataset: kinds, numbers, and what is refused by name and line."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from featurestore import Example, FeatureDataset, open_corpus
+from featurestore.dataset.labels import LabelSet
+from featurestore.errors import LabelError
+
+
+def labelled(example: Example, labels, line: int = 7) -> Example:
+    return Example(example.tokens, labels, "corpus.conll", line)
+
+
+def test_token_labels_are_one_number_a_token(store, examples):
+    dataset = FeatureDataset(store, examples)
+    assert dataset.label_kind == "token"
+    assert dataset.labels == LabelSet(("NOUN", "VERB"))
+    for position, example in enumerate(examples):
+        assert dataset[position].label.dtype == torch.int64
+        assert dataset.gold(position) == example.labels
+        assert [dataset.labels.id(name) for name in example.labels] == dataset[position].label.tolist()
+
+
+def test_sentence_labels_are_one_number_a_sentence(store, examples):
+    moods = ["good", "bad", "fair"]
+    dataset = FeatureDataset(store, [labelled(e, moods[i % 3]) for i, e in enumerate(examples)])
+    assert dataset.label_kind == "sentence"
+    assert dataset.label_names == ("bad", "fair", "good")
+    assert dataset[4].label.shape == ()
+    assert dataset.gold(4) == "bad"
+    batch = dataset.gather([0, 1, 2])
+    assert batch.labels.tolist() == [2, 0, 1]
+    assert batch.labels.dtype == torch.int64
+
+
+def test_examples_without_labels_have_none(store, examples):
+    dataset = FeatureDataset(store, [example.tokens for example in examples])
+    assert (dataset.label_kind, dataset.labels, dataset.label_names) == (None, None, ())
+    assert dataset[0].label is None
+    assert dataset.gather([0, 1]).labels is None
+    with pytest.raises(LabelError, match="no labels: read the corpus with a label"):
+        dataset.gold(0)
+
+
+def test_numbers_do_not_depend_on_the_order_of_the_corpus(store, examples):
+    one, other = FeatureDataset(store, examples), FeatureDataset(store, examples[::-1])
+    assert one.labels == other.labels
+    for position in range(60):
+        assert torch.equal(one[position].label, other[59 - position].label)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        (("A",), "A", "has a label for the sentence, but the examples before it have a label for each token"),
+        ("A", None, "has no labels, but the examples before it have a label for the sentence"),
+        (None, ("A",), "has a label for each token, but the examples before it have no labels"),
+    ],
+)
+def test_mixed_kinds_are_refused_with_the_place(store, examples, first, second, says):
+    short = [example for example in examples if len(example.tokens) == 1]
+    with pytest.raises(LabelError) as caught:
+        FeatureDataset(store, [labelled(short[0], first), labelled(short[1], second, line=12)])
+    assert str(caught.value) == f"corpus.conll, line 12 {says}"
+
+
+def test_a_wrong_number_of_labels_is_refused_with_the_place(store, examples):
+    example = next(e for e in examples if len(e.tokens) == 5)
+    with pytest.raises(LabelError, match=r"corpus\.conll, line 7 has 4 labels for 5 tokens"):
+        FeatureDataset(store, [labelled(example, ("A",) * 4)])
+
+
+def test_an_unseen_label_is_refused_with_the_place_and_the_known_ones(store, examples):
+    known = LabelSet(("NOUN", "VERB"))
+    odd = labelled(examples[5], ("ODD",) * len(examples[5].tokens), line=99)
+    with pytest.raises(LabelError, match=r"corpus\.conll, line 99 has the label 'ODD'.*NOUN, VERB"):
+        FeatureDataset(store, [examples[0], odd], labels=known)
+
+
+def test_an_unseen_label_can_be_kept_behind_the_known_ones(store, examples):
+    # In the order of the model, not the alphabet's.
+    known = LabelSet(("VERB", "NOUN"))
+    odd = labelled(examples[5], ("ODD",) * len(examples[5].tokens))
+    dataset = FeatureDataset(store, [odd, examples[0]], labels=known, unseen_labels="keep")
+    assert dataset.labels is known
+    assert dataset.label_names == ("VERB", "NOUN", "ODD")
+    assert set(dataset[0].label.tolist()) == {2}
+    assert dataset.gold(0) == odd.labels
+    assert dataset.gold(1) == examples[0].labels
+
+
+def test_a_models_labels_keep_their_numbers_when_some_do_not_occur(store, examples):
+    known = LabelSet(("X", "VERB", "NOUN"))
+    dataset = FeatureDataset(store, examples, labels=known)
+    assert dataset.label_names == known.names
+    assert dataset.gold(3) == examples[3].labels
+    assert set(dataset.gather(range(60)).labels.unique().tolist()) == {-100, 1, 2}
+
+
+def test_labels_of_a_file_are_aligned_with_its_vectors(tmp_path, store, examples):
+    path = tmp_path / "corpus.conll"
+    path.write_text(
+        "\n".join(
+            "".join(f"{w}\t{tag}\n" for w, tag in zip(e.tokens, e.labels, strict=True)) for e in examples
+        )
+    )
+    dataset = FeatureDataset(store, open_corpus(path, label="2"))
+    assert [dataset.gold(i) for i in range(60)] == [example.labels for example in examples]
+
+
+def test_label_sets_number_names_and_refuse_repeats_and_strangers():
+    labels = LabelSet.from_names(["b", "a", "b"])
+    assert labels.names == ("a", "b")
+    assert (len(labels), labels.id("b"), "a" in labels, "c" in labels) == (2, 1, True, False)
+    with pytest.raises(LabelError, match="'c' is not one of a, b"):
+        labels.id("c")
+    with pytest.raises(LabelError, match=r"repeated: \['a'\]"):
+        LabelSet(("a", "b", "a"))
