@@ -275,7 +275,8 @@ def _read_array(
     if not isinstance(dataset, h5py.Dataset):
         _refuse(path, f"{name!r} is not a dataset")
     plan = dataset.id.get_create_plist()
-    if plan.get_layout() != h5py.h5d.CONTIGUOUS or plan.get_nfilters() or plan.get_external_count():
+    # Filters need chunks, so that contiguous is unfiltered too.
+    if plan.get_layout() != h5py.h5d.CONTIGUOUS or plan.get_external_count():
         _refuse(path, f"{name!r} is chunked, filtered, external or virtual")
     if not dataset.id.get_type().equal(_FILE_TYPES[dtype]):
         _refuse(path, f"{name!r} has another type than {dtype}")

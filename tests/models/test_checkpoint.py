@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 
 import h5py
 import numpy as np
@@ -64,8 +65,10 @@ def test_loading_draws_no_random_numbers(saved):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_same_model_gives_the_same_bytes():
-    assert model_of().to_bytes() == model_of().to_bytes()
+def test_the_same_model_gives_the_same_bytes_at_another_second():
+    first = model_of().to_bytes()
+    time.sleep(1.1)
+    assert model_of().to_bytes() == first
 
 
 def test_a_failed_save_leaves_the_old_file(saved, monkeypatch):
@@ -115,6 +118,14 @@ def test_no_flipped_bit_changes_a_model_unnoticed(saved):
             assert loaded.to_bytes() == original.to_bytes()
         whole[position] ^= 0x10
     assert n_refused > 50
+
+
+def test_a_changed_label_name_is_noticed(saved):
+    whole = saved.read_bytes()
+    assert whole.count(b'"upos"') == 1
+    saved.write_bytes(whole.replace(b'"upos"', b'"xpos"'))
+    with pytest.raises(ModelError, match="metadata are not those that were written"):
+        TrainedModel.load(saved)
 
 
 def rewrite_metadata(path, change):

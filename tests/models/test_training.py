@@ -13,7 +13,7 @@ from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.labels import LabelSet
 from featurestore.errors import MissingSentencesError, ModelError, RecipeMismatchError, UsageError
 from featurestore.models.checkpoint import TrainedModel
-from featurestore.models.heads import HEADS
+from featurestore.models.heads import HEADS, Head
 from featurestore.models.inference import choose_device, evaluate, predict
 from featurestore.models.training import TrainConfig, train
 from featurestore.recipe import Recipe
@@ -123,6 +123,33 @@ def test_inputs_are_standardised_by_the_training_vectors(store, wanted):
         torch.testing.assert_close(result.std(dim=0, correction=0), torch.ones(DIM), atol=1e-4, rtol=0)
     else:
         assert torch.equal(result, vectors)
+
+
+def test_dropout_is_on_while_learning_and_off_while_scoring(store, monkeypatch):
+    modes = {"loss": set(), "decode": set()}
+    for name, seen in modes.items():
+        real = getattr(Head, name)
+
+        def spy(self, *arguments, real=real, seen=seen):
+            seen.add(self.training)
+            return real(self, *arguments)
+
+        monkeypatch.setattr(Head, name, spy)
+    dataset, dev = datasets(store)
+    model = train(dataset, dev, quick("linear-tagger", epochs=2)).model
+    evaluate(model, dev)
+    model.head.train()
+    evaluate(model, dev)
+    assert modes == {"loss": {True}, "decode": {False}}
+
+
+def test_gradients_are_clipped(store):
+    """Clipped to far below AdamW's epsilon, they move nothing; AdamW undoes any lesser scaling."""
+    dataset, dev = datasets(store)
+    still = train(dataset, dev, quick("linear-tagger", epochs=2, clip=1e-20)).history
+    assert still[1].loss == pytest.approx(still[0].loss, rel=0.02)
+    moving = train(dataset, dev, quick("linear-tagger", epochs=2)).history
+    assert moving[1].loss < 0.9 * moving[0].loss
 
 
 def scripted(monkeypatch, scores):
