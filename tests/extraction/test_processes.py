@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -72,6 +74,12 @@ def wait_for(process: subprocess.Popen[str], word: str, times: int = 1) -> None:
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=60)
     return process.returncode, out, err
+
+
+def fill_the_disk(path: Path) -> None:
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
 
 
 def stored(path: Path) -> list[tuple[str, ...]]:
@@ -152,6 +160,30 @@ def test_killed_again_and_again_a_run_ends_with_the_bytes_of_an_undisturbed_one(
     assert committed == set(shard_files(undisturbed))
     left = shard_files(store)
     assert {name: left[name] for name in committed} == shard_files(undisturbed)
+
+
+def test_a_real_disk_that_fills_up_costs_nothing_committed_and_the_same_command_finishes(
+    start, tmpfs, corpus
+):
+    disk = tmpfs("2m")
+    store, ballast = disk / "store", disk / "ballast"
+    process = start(*arguments(corpus, store, "double:0.03"))
+    wait_for(process, "committed", 2)
+    fill_the_disk(ballast)
+    code, _, err = ended(process)
+    assert code == 1, err
+    assert "Traceback" not in err
+    # Which file it was: a shard, a manifest or the index; the path and the bytes are there either way.
+    assert re.search(rf"no space left while writing {store}/\S+ \([\d,]+ bytes\); [\d,]+ bytes are free", err)
+    assert "free some space and run the same command again" in err
+    done = stored(store)
+    assert len(done) >= 10
+    assert done == SENTENCES[: len(done)]
+    ballast.unlink()
+    code, out, err = ended(start(*arguments(corpus, store)))
+    assert code == 0, err
+    assert f"cached     {len(done)}" in out
+    assert stored(store) == SENTENCES
 
 
 def test_two_extractions_of_overlapping_corpora_share_a_new_store(start, tmp_path):
