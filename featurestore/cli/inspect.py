@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from featurestore.cli import render
-from featurestore.cli.lookup import find_key, find_sentence, near_sentences, parse_sentence
+from featurestore.cli.lookup import find_key, find_sentence, near_sentences, parse_sentence, spelled
 from featurestore.cli.options import json_option, options
 from featurestore.errors import MissingSentencesError, UsageError
 
@@ -213,8 +213,8 @@ def show(
         )
     )
     rows = [
-        [str(i), render.printable(token), f"{norm:.3f}", f"{v.mean():+.4f}", f"{v.std():.4f}", f"{v.min():+.3f}",
-         f"{v.max():+.3f}", " ".join(f"{x:+.3f}" for x in v[:4])]
+        [str(i), render.printable(token), f"{norm:.3f}", f"{v.mean():+.4f}", f"{v.std():.4f}",
+         f"{v.min():+.3f}", f"{v.max():+.3f}", " ".join(f"{x:+.3f}" for x in v[:4])]
         for i, (token, norm, v) in enumerate(zip(tokens, norms, flat, strict=True))
     ]  # fmt: skip
     click.echo()
@@ -325,7 +325,7 @@ def why(
         else:
             click.echo("not cached: no sentence of the store has exactly these tokens")
             for tokens in nearest:
-                click.echo(f"  like it  {render.printable(' '.join(tokens))}")
+                click.echo(f"  like it  {spelled(tokens)}")
     if code:
         raise click.exceptions.Exit(code)
 
@@ -366,10 +366,10 @@ def verify(store: Path, snapshot: int | None, quick: bool, no_progress: bool, as
             }
         )
     elif findings:
+        found = render.count(len(findings), "finding")
         click.echo(
-            f"{render.count(len(findings), 'finding')} in {render.count(len(opened.manifest.shards), 'shard')}: "
-            "restore the files named "
-            "above from a copy, or extract into a new store"
+            f"{found} in {render.count(len(opened.manifest.shards), 'shard')}: restore the files named above "
+            "from a copy, or extract into a new store"
         )
     else:
         what = "structure sound" if quick else "every byte as committed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from featurestore.cli import render
@@ -21,8 +22,6 @@ def parse_sentence(text: str, as_tokens: bool) -> Sentence:
 
     if not as_tokens:
         return require_sentence(text.split())
-    import json
-
     try:
         tokens = json.loads(text)
     except ValueError as error:
@@ -40,9 +39,7 @@ def find_sentence(store: Store, sentence: Sentence) -> tuple[int, int]:
 
     locations = store.locate([sentence_key(sentence)])
     if not locations.found[0]:
-        near = "".join(
-            f"\n  like it: {render.printable(' '.join(tokens))}" for tokens in near_sentences(store, sentence)
-        )
+        near = "".join(f"\n  like it: {spelled(tokens)}" for tokens in near_sentences(store, sentence))
         raise MissingSentencesError(
             f"{' '.join(sentence)!r} ({len(sentence)} tokens) is not in {store.path}{near}\n"
             f"List what is there: featurestore ls {store.path} --contains TEXT"
@@ -74,7 +71,17 @@ def near_sentences(store: Store, sentence: Sentence) -> list[Sentence]:
     """
     from itertools import islice
 
-    squeezed = "".join(sentence).casefold()
+    wanted = _squeezed(sentence)
     looked_at = islice(store.sentences(), _LOOK_AT)
-    near = (tokens for _, _, tokens in looked_at if "".join(tokens).casefold() == squeezed)
+    near = (tokens for _, _, tokens in looked_at if _squeezed(tokens) == wanted)
     return list(islice(near, 3))
+
+
+def spelled(tokens: Sentence) -> str:
+    """Return a sentence as its text, or as ``--tokens`` takes it if its text would not show its tokens."""
+    text = " ".join(tokens)
+    return render.printable(text) if tuple(text.split()) == tokens else json.dumps(tokens)
+
+
+def _squeezed(tokens: Sentence) -> str:
+    return "".join("".join(tokens).split()).casefold()

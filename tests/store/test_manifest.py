@@ -55,7 +55,8 @@ def test_commit_says_when_and_by_what(store):
 
 @pytest.mark.parametrize("bit", [0, 3, 5, 7])
 def test_flipped_bit_never_changes_what_a_manifest_says(store, bit):
-    # The checksum covers what the JSON says, not how it is spelled: a flip may turn 1e-05 into 1E-05, say. Such a manifest may be read, but only as exactly what was committed.
+    # The checksum covers what the JSON says, not how it is spelled: a flip may turn 1e-05 into 1E-05, say.
+    # Such a manifest may be read, but only as exactly what was committed.
     raw = manifest_path(store.path, store.snapshot).read_bytes()
     refused = 0
     positions = range(bit, len(raw), 5)

@@ -1,0 +1,296 @@
+"""A failing disk, a killed process, a sweeping neighbour: committed vectors stand, the next run goes on."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import itertools
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from storekit import assert_holds, create, fill, sentences, vectors_of
+
+from featurestore.errors import StoreWriteError
+from featurestore.store.filesystem import FileSystem, _explained, write_atomic
+from featurestore.store.store import Store
+from featurestore.store.verify import verify
+
+N_BEFORE, N_AFTER = 4, 12
+"""Sentences committed before something goes wrong, and those the interrupted session should have added."""
+
+
+class SteppingFileSystem(FileSystem):
+    """Does something before a chosen operation, counted from 0, and optionally before all that follow."""
+
+    def __init__(self, step: int, act: Callable[[Path | None], None], *, for_good: bool = False) -> None:
+        self.step, self.act, self.for_good, self.n_steps = step, act, for_good, 0
+
+    def _count(self, path: Path | None = None) -> None:
+        number, self.n_steps = self.n_steps, self.n_steps + 1
+        if number == self.step or (self.for_good and number > self.step):
+            self.act(path)
+
+    def write_all(self, descriptor: int, view: memoryview) -> None:
+        self._count()
+        super().write_all(descriptor, view)
+
+    def sync_file(self, descriptor: int) -> None:
+        self._count()
+        super().sync_file(descriptor)
+
+    def make_directory(self, path: Path) -> None:
+        with _explained(path):
+            self._count(path)
+        super().make_directory(path)
+
+    def sync_directory(self, path: Path) -> None:
+        with _explained(path):
+            self._count(path)
+        super().sync_directory(path)
+
+    def link_new(self, source: Path, target: Path) -> bool:
+        with _explained(target):
+            self._count(target)
+        return super().link_new(source, target)
+
+    def replace(self, source: Path, target: Path) -> None:
+        with _explained(target):
+            self._count(target)
+        super().replace(source, target)
+
+    def remove(self, path: Path) -> None:
+        with _explained(path):
+            self._count(path)
+        super().remove(path)
+
+
+def raising(code: int) -> Callable[[Path | None], None]:
+    def act(path: Path | None) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    return act
+
+
+def leftovers(store: Store) -> list[str]:
+    return sorted(path.name for path in (store.path / "tmp").iterdir())
+
+
+def n_steps_of_a_session(folder: Path) -> int:
+    """Return how many operations the session of the tests below takes when nothing goes wrong."""
+    counting = SteppingFileSystem(10**9, raising(0))
+    store = fill(create(folder / "count.fs"), sentences(N_BEFORE))
+    fill(Store.open(store.path, filesystem=counting), sentences(N_AFTER))
+    return counting.n_steps
+
+
+# -- a failing disk
+
+
+@pytest.mark.parametrize(
+    ("code", "for_good"),
+    [(errno.ENOSPC, True), (errno.EROFS, True), (errno.EIO, False)],
+    ids=["full", "read-only", "fails once"],
+)
+def test_disk_that_fails_at_any_operation_costs_no_committed_vector(tmp_path, code, for_good):
+    n_failures = 0
+    for step in range(n_steps_of_a_session(tmp_path)):
+        store = fill(create(tmp_path / f"{step}.fs"), sentences(N_BEFORE))
+        failing = SteppingFileSystem(step, raising(code), for_good=for_good)
+        try:
+            fill(Store.open(store.path, filesystem=failing), sentences(N_AFTER))
+        except StoreWriteError as error:
+            n_failures += 1
+            if str(store.path) not in str(error):
+                raise
+        opened = Store.open(store.path)
+        assert [tokens for _, _, tokens in opened.sentences()] == sentences(len(opened))
+        assert len(opened) >= N_BEFORE
+        assert_holds(opened, sentences(len(opened)))
+        again = fill(opened, sentences(N_AFTER))
+        assert [tokens for _, _, tokens in again.sentences()] == sentences(N_AFTER)
+        assert list(verify(again)) == []
+        assert leftovers(again) == []
+    assert n_failures > 10
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            errno.ENOSPC,
+            r"no space left while writing .*bytes\); .* bytes are free.* run the same command again",
+        ),
+        (errno.EROFS, r"cannot write .*Is the directory read-only\?"),
+        (errno.EIO, r"cannot write .*Input/output error"),
+    ],
+    ids=["full", "read-only", "failing"],
+)
+def test_message_of_a_failing_disk_says_what_to_do(tmp_path, code, message):
+    store = create(tmp_path / "store.fs")
+
+    class Failing(FileSystem):
+        def write_all(self, descriptor: int, view: memoryview) -> None:
+            raise OSError(code, os.strerror(code))
+
+    with pytest.raises(StoreWriteError, match=message):
+        fill(Store.open(store.path, filesystem=Failing()), sentences(3))
+    assert leftovers(store) == []
+
+
+def test_store_is_not_made_on_a_disk_that_cannot_hold_it(tmp_path):
+    with pytest.raises(StoreWriteError):
+        create(tmp_path / "store.fs", filesystem=SteppingFileSystem(6, raising(errno.ENOSPC), for_good=True))
+    assert not Store.exists(tmp_path / "store.fs")
+    assert len(fill(create(tmp_path / "store.fs"), sentences(3))) == 3
+
+
+def test_short_writes_are_completed(tmp_path, monkeypatch):
+    really_write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: really_write(descriptor, data[:1000]))
+    assert_holds(fill(create(tmp_path / "store.fs"), sentences(10)), sentences(10))
+
+
+def test_shard_that_another_writer_linked_is_synced_before_it_is_committed(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(b"x")
+    target.write_bytes(b"x")
+    synced: list[Path | None] = []
+    watching = SteppingFileSystem(0, synced.append, for_good=True)
+    assert not watching.link_new(source, target)
+    assert tmp_path in synced
+
+
+def test_new_directories_are_synced_into_their_parents(tmp_path):
+    synced: list[Path] = []
+
+    class Watching(FileSystem):
+        def sync_directory(self, path: Path) -> None:
+            synced.append(path)
+            super().sync_directory(path)
+
+    create(tmp_path / "a" / "store.fs", filesystem=Watching())
+    assert {tmp_path, tmp_path / "a", tmp_path / "a" / "store.fs"} <= set(synced)
+
+
+def test_atomic_file_replaces_or_leaves_alone(tmp_path):
+    path = tmp_path / "file"
+    write_atomic(path, b"old")
+    for step in range(4):
+        with pytest.raises(StoreWriteError):
+            write_atomic(path, b"new", SteppingFileSystem(step, raising(errno.ENOSPC)))
+        assert path.read_bytes() == b"old"
+        assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+    write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+# -- temporary files
+
+
+def test_leftovers_of_a_dead_writer_are_removed_and_those_of_a_living_one_are_not(tmp_path):
+    store = create(tmp_path / "store.fs")
+    (store.path / "tmp" / "dead.h5").write_bytes(b"half")
+    with (store.path / "tmp" / "alive.h5").open("wb") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        store.write()
+        assert leftovers(store) == ["alive.h5"]
+    store.write()
+    assert leftovers(store) == []
+
+
+def test_sweeping_leaves_links_and_directories_alone(tmp_path):
+    store = create(tmp_path / "store.fs")
+    outside = tmp_path / "outside"
+    outside.write_text("important")
+    (store.path / "tmp" / "link").symlink_to(outside)
+    (store.path / "tmp" / "folder").mkdir()
+    os.mkfifo(store.path / "tmp" / "pipe")
+    store.write()
+    assert outside.read_text() == "important"
+    assert leftovers(store) == ["folder", "link", "pipe"]
+
+
+def test_session_that_begins_at_any_moment_of_a_commit_does_not_disturb_it(tmp_path):
+    for step in range(n_steps_of_a_session(tmp_path)):
+        store = fill(create(tmp_path / f"{step}.fs"), sentences(N_BEFORE))
+        sweeping = SteppingFileSystem(step, lambda _: Store.open(store.path).write())  # noqa: B023
+        filled = fill(Store.open(store.path, filesystem=sweeping), sentences(N_AFTER))
+        assert_holds(filled, sentences(N_AFTER))
+
+
+def test_temporary_file_swept_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    really_lock, calls = fcntl.flock, itertools.count()
+
+    def swept_first(descriptor: int, operation: int) -> None:
+        if next(calls) == 0:
+            path.unlink()
+        really_lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", swept_first)
+    with FileSystem().temporary_file(path, [b"one", b"two"]):
+        assert path.read_bytes() == b"onetwo"
+    assert not path.exists()
+
+
+# -- a killed process
+
+FORK = multiprocessing.get_context("fork")
+
+
+def die(_: Path | None) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_process_killed_at_any_operation_costs_no_committed_vector(tmp_path):
+    n_killed = 0
+    for step in range(n_steps_of_a_session(tmp_path)):
+        store = fill(create(tmp_path / f"{step}.fs"), sentences(N_BEFORE))
+        dying = Store.open(store.path, filesystem=SteppingFileSystem(step, die))
+        child = FORK.Process(target=fill, args=(dying, sentences(N_AFTER)))
+        child.start()
+        child.join(60)
+        n_killed += child.exitcode == -signal.SIGKILL
+        opened = Store.open(store.path)
+        assert len(opened) >= N_BEFORE
+        assert_holds(opened, sentences(len(opened)))
+        again = fill(opened, sentences(N_AFTER))
+        assert [tokens for _, _, tokens in again.sentences()] == sentences(N_AFTER)
+        assert list(verify(again)) == []
+        assert leftovers(again) == []
+    assert n_killed == step + 1
+
+
+def _add_for_ever(path: Path, started) -> None:
+    with Store.open(path).write() as session:
+        for number in itertools.count():
+            (tokens,) = sentences(1, start=number)
+            session.add(tokens, vectors_of(tokens))
+            if number == 10:
+                started.set()
+
+
+def test_store_survives_a_dozen_kills_at_random_moments(tmp_path):
+    store = create(tmp_path / "store.fs", shard_bytes=256)
+    moments = random.Random(0)
+    for _ in range(12):
+        started = FORK.Event()
+        child = FORK.Process(target=_add_for_ever, args=(store.path, started))
+        child.start()
+        assert started.wait(60)
+        time.sleep(moments.uniform(0, 0.03))
+        os.kill(child.pid, signal.SIGKILL)
+        child.join(60)
+        opened = Store.open(store.path)
+        assert [tokens for _, _, tokens in opened.sentences()] == sentences(len(opened))
+        assert_holds(opened, sentences(len(opened)))
+    assert len(opened) > 0
+    assert list(verify(opened)) == []
+    opened.write()
+    assert leftovers(opened) == []

@@ -1,0 +1,130 @@
+"""The index and the key set against a dictionary and a set, keys with equal beginnings included."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from storekit import create, fill, sentences
+
+from featurestore.keys import sentence_key
+from featurestore.store.index import KeySet, empty_index, keys_array, load_index
+from featurestore.store.store import Store
+
+# Few different halves, so that many keys share their first or last eight bytes.
+HALVES = st.sampled_from([bytes(8), b"\xff" * 8, b"\0" * 7 + b"\1", b"\x80" + bytes(7), b"abcdefgh"])
+KEYS = st.builds(lambda high, low: high + low, HALVES, HALVES) | st.binary(min_size=16, max_size=16)
+KEY_LISTS = st.lists(KEYS, max_size=12)
+
+
+@given(st.lists(KEY_LISTS, max_size=6), KEY_LISTS)
+def test_key_set_is_a_set(additions, asked):
+    keys, model = KeySet(), set()
+    for added in additions:
+        expected_new = []
+        for key in added:
+            expected_new.append(key not in model)
+            model.add(key)
+        assert keys.add(keys_array(added)).tolist() == expected_new
+        assert len(keys) == len(model)
+    wanted = [*asked, *model]
+    assert keys.contains(keys_array(wanted)).tolist() == [key in model for key in wanted]
+
+
+@given(st.lists(st.lists(KEYS, unique=True, max_size=8), max_size=5), KEY_LISTS)
+def test_index_is_a_dictionary_in_which_the_first_place_stays(shards, asked):
+    model: dict[bytes, tuple[int, int]] = {}
+    for shard, keys in enumerate(shards):
+        for row, key in enumerate(keys):
+            model.setdefault(key, (shard, row))
+    index = empty_index().extended([keys_array(keys) for keys in shards])
+    wanted = [*asked, *model]
+    found = index.locate(keys_array(wanted))
+    places = list(zip(found.shard.tolist(), found.row.tolist(), strict=True))
+    assert places == [model.get(key, (-1, -1)) for key in wanted]
+    assert found.found.tolist() == [key in model for key in wanted]
+
+
+@given(st.lists(st.lists(KEYS, unique=True, max_size=5), min_size=1, max_size=6), st.data())
+def test_extending_an_index_equals_building_it_at_once(shards, data):
+    arrays = [keys_array(keys) for keys in shards]
+    cut = data.draw(st.integers(0, len(arrays)))
+    whole = empty_index().extended(arrays)
+    stepwise = empty_index().extended(arrays[:cut]).extended(arrays[cut:])
+    for name in ("high", "low", "shard", "row"):
+        np.testing.assert_array_equal(getattr(stepwise, name), getattr(whole, name))
+    assert stepwise.n_shards == whole.n_shards == len(arrays)
+
+
+@given(st.lists(KEYS, unique=True, max_size=20), st.integers(1, 16), st.data())
+def test_prefix_finds_every_key_that_begins_so(keys, n_digits, data):
+    prefix = data.draw(st.sampled_from(keys) if keys else st.binary(min_size=16, max_size=16)).hex()[
+        :n_digits
+    ]
+    index = empty_index().extended([keys_array(keys)])
+    found = {keys[row] for _, row in index.with_prefix(prefix)}
+    assert found == {key for key in keys if key.hex().startswith(prefix)}
+
+
+def test_prefix_finds_stored_sentences(tmp_path):
+    store = fill(create(tmp_path / "store.fs"), sentences(20))
+    key = sentence_key(sentences(20)[11])
+    ((shard, row),) = store.index.with_prefix(key.hex())
+    assert store.reader(shard).key(row) == key
+
+
+@given(KEY_LISTS.filter(bool))
+def test_saved_index_is_loaded_without_reading_shards(tmp_path_factory, keys):
+    directory = tmp_path_factory.mktemp("index")
+    built = load_index(directory, ["a"], lambda number: keys_array(dict.fromkeys(keys)))
+
+    def fail(number: int):
+        raise AssertionError(f"read shard {number}")
+
+    loaded = load_index(directory, ["a"], fail)
+    np.testing.assert_array_equal(loaded.high, built.high)
+    np.testing.assert_array_equal(loaded.row, built.row)
+
+
+def test_only_new_shards_are_read_to_extend_an_index(tmp_path):
+    shards = [keys_array([bytes([number]) * 16]) for number in range(4)]
+    load_index(tmp_path, ["a", "b"], shards.__getitem__)
+    read: list[int] = []
+
+    def read_keys(number: int):
+        read.append(number)
+        return shards[number]
+
+    index = load_index(tmp_path, ["a", "b", "c", "d"], read_keys)
+    assert read == [2, 3]
+    assert index.locate(np.concatenate(shards)).shard.tolist() == [0, 1, 2, 3]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_leftover_of_a_killed_index_writer_is_removed(tmp_path):
+    (tmp_path / ".x.idx.0123.tmp").write_bytes(b"half")
+    load_index(tmp_path, ["a"], lambda number: keys_array([bytes(16)]))
+    assert [path.suffix for path in tmp_path.iterdir()] == [".idx"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_locate_keeps_the_order_of_questions(tmp_path, order):
+    store = fill(create(tmp_path / "store.fs"), sentences(12))
+    wanted = sentences(12)[::order]
+    found = store.locate([sentence_key(tokens) for tokens in wanted])
+    assert store.lengths(found).tolist() == [len(tokens) for tokens in wanted]
+
+
+def test_length_of_a_missing_sentence_is_zero(tmp_path):
+    store = fill(create(tmp_path / "store.fs"), sentences(3))
+    assert store.lengths(store.locate([bytes(16), sentence_key(sentences(3)[2])])).tolist() == [0, 3]
+
+
+def test_reading_works_where_no_index_can_be_written(tmp_path):
+    path = fill(create(tmp_path / "store.fs"), sentences(6)).path
+    for index in (path / "index").iterdir():
+        index.unlink()
+    (path / "index").rmdir()
+    (path / "index").write_text("a file in its place")
+    assert sentences(6)[2] in Store.open(path)

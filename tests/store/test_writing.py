@@ -1,0 +1,295 @@
+"""Adding sentences: what is refused, what a session keeps, and several sessions at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from storekit import DIM, RECIPE, assert_holds, create, fill, sentence, sentences, shard_path, vectors_of
+
+from featurestore import limits
+from featurestore.errors import (
+    RecipeMismatchError,
+    SentenceError,
+    StoreError,
+    StoreLimitError,
+    UsageError,
+)
+from featurestore.recipe import Recipe
+from featurestore.store.store import Store
+from featurestore.store.verify import verify
+from featurestore.store.writer import add_all
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return create(tmp_path / "store.fs")
+
+
+def stored_sentences(store: Store) -> list[tuple[str, ...]]:
+    return [tokens for _, _, tokens in store.refreshed().sentences()]
+
+
+# -- making a store
+
+
+def test_create_makes_missing_parents(tmp_path):
+    store = create(tmp_path / "a" / "b" / "store.fs")
+    assert Store.exists(store.path)
+    assert Store.open(store.path).recipe == RECIPE
+
+
+def test_create_in_an_empty_directory(tmp_path):
+    assert len(create(tmp_path)) == 0
+
+
+def test_create_over_a_store_is_refused_and_changes_nothing(store):
+    before = fill(store, sentences(3))
+    with pytest.raises(UsageError, match="already a store"):
+        create(store.path, recipe=Recipe({"kind": "other", "version": 2}))
+    assert Store.open(store.path).manifest == before.manifest
+
+
+def test_create_beside_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("important")
+    with pytest.raises(UsageError, match="something else is there"):
+        create(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_create_at_a_file_is_refused(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("important")
+    with pytest.raises(UsageError, match="something else is there"):
+        create(path)
+    assert path.read_text() == "important"
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"codec": "int4"}, UsageError),
+        ({"dim": 0}, StoreLimitError),
+        ({"dim": -8}, StoreLimitError),
+        ({"dim": limits.MAX_DIM + 1}, StoreLimitError),
+        ({"n_layers": 0}, StoreLimitError),
+        ({"n_layers": limits.MAX_LAYERS + 1}, StoreLimitError),
+        ({"shard_bytes": 0}, UsageError),
+        ({"shard_bytes": limits.MAX_SHARD_BYTES + 1}, UsageError),
+    ],
+    ids=str,
+)
+def test_impossible_store_is_refused_before_anything_is_made(tmp_path, options, error):
+    with pytest.raises(error):
+        create(tmp_path / "store.fs", **options)
+    assert not (tmp_path / "store.fs").exists()
+
+
+# -- adding
+
+
+def test_sentence_added_twice_keeps_its_first_vectors(store):
+    with store.write() as session:
+        assert session.add(sentence(2), vectors_of(sentence(2)))
+        assert not session.add(list(sentence(2)), np.zeros((3, DIM)))
+        session.flush()
+        assert not session.add(sentence(2), np.zeros((3, DIM)))
+    with store.refreshed().write() as session:
+        assert not session.add(sentence(2), np.zeros((3, DIM)))
+    assert stored_sentences(store) == [sentence(2)]
+    assert_holds(store.refreshed(), [sentence(2)])
+
+
+def test_session_copies_what_it_is_given(store):
+    vectors = vectors_of(sentence(2)).copy()
+    with store.write() as session:
+        session.add(sentence(2), vectors)
+        vectors[...] = 0
+    assert_holds(store.refreshed(), [sentence(2)])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_any_float_type_is_taken(store, dtype):
+    with store.write() as session:
+        session.add(["a"], np.full((1, DIM), 0.5, dtype))
+    np.testing.assert_array_equal(store.refreshed().get(["a"]), np.full((1, DIM), 0.5))
+
+
+def test_full_shard_is_committed_at_once(store):
+    session = store.write()
+    for tokens in sentences(40):
+        session.add(tokens, vectors_of(tokens))
+    earlier = store.refreshed()
+    assert 0 < len(earlier) < 40
+    assert all(shard.n_tokens * DIM * 4 >= 1024 for shard in earlier.manifest.shards)
+    session.flush()
+    assert len(store.refreshed()) == 40
+
+
+def test_add_all_counts_new_sentences(store):
+    pairs = [(tokens, vectors_of(tokens)) for tokens in sentences(5)]
+    assert add_all(store, pairs + pairs) == 5
+    assert add_all(store.refreshed(), pairs) == 0
+
+
+def test_empty_session_commits_nothing(store):
+    with store.write():
+        pass
+    assert store.refreshed() is store
+
+
+@pytest.mark.parametrize("shape", [(2, DIM), (3, DIM + 1), (3 * DIM,), (3, 2, DIM), (0, DIM)])
+def test_vectors_of_another_shape_are_refused(store, shape):
+    with store.write() as session, pytest.raises(StoreError, match=r"expected \(3, 8\), for 's2 the cat'"):
+        session.add(sentence(2), np.zeros(shape, np.float32))
+    assert stored_sentences(store) == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("codec", ["float32", "float16", "int8"])
+def test_vector_that_is_not_finite_is_refused_and_its_token_named(tmp_path, codec, value):
+    store = create(tmp_path / "store.fs", codec=codec)
+    vectors = vectors_of(sentence(2)).copy()
+    vectors[1, 3] = value
+    with store.write() as session, pytest.raises(StoreError, match=r"NaN or infinity for token 1 \('the'\)"):
+        session.add(sentence(2), vectors)
+    assert stored_sentences(store) == []
+
+
+def test_value_too_large_for_half_precision_names_token_and_remedy(tmp_path):
+    store = create(tmp_path / "store.fs", codec="float16")
+    vectors = vectors_of(sentence(2)).copy()
+    vectors[2, 0] = 70_000
+    with store.write() as session, pytest.raises(StoreError) as caught:
+        session.add(sentence(2), vectors)
+    assert "float16 cannot hold 70000 in token 2 ('cat')" in str(caught.value)
+    assert "--codec float32" in str(caught.value)
+
+
+def test_sentence_without_a_key_is_refused(store):
+    with store.write() as session:
+        for tokens in ("text", [], ["a", ""]):
+            with pytest.raises(SentenceError):
+                session.add(tokens, np.zeros((1, DIM)))
+
+
+# -- sessions and exceptions
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_what_was_added_before_an_exception_is_committed(store, error):
+    def interrupted() -> None:
+        with store.write() as session:
+            for tokens in sentences(3):
+                session.add(tokens, vectors_of(tokens))
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert_holds(store.refreshed(), sentences(3))
+
+
+def test_one_bad_vector_does_not_take_its_neighbours_with_it(store):
+    def add_bad_one() -> None:
+        with store.write() as session:
+            session.add(sentence(0), vectors_of(sentence(0)))
+            session.add(sentence(1), np.full((2, DIM), np.nan))
+
+    with pytest.raises(StoreError, match="NaN"):
+        add_bad_one()
+    assert stored_sentences(store) == [sentence(0)]
+
+
+def test_session_refuses_a_store_replaced_by_another_recipe(store, tmp_path):
+    session = store.write()
+    session.add(sentence(1), vectors_of(sentence(1)))
+    other = fill(create(tmp_path / "other.fs", recipe=Recipe({"kind": "test", "version": 2})), sentences(3))
+    store.path.rename(tmp_path / "away")
+    other.path.rename(store.path)
+    with pytest.raises(RecipeMismatchError, match=r"version: 2 in store .*, 1 asked for"):
+        session.flush()
+
+
+# -- several writers
+
+
+def test_interleaved_sessions_lose_nothing_and_store_nothing_twice(store):
+    one, other = store.write(), store.write()
+    for number in range(24):
+        session = one if number % 2 else other
+        for tokens in (sentence(number), sentence(number + 1)):
+            session.add(tokens, vectors_of(tokens))
+        if number % 5 == 0:
+            session.flush()
+    one.flush()
+    other.flush()
+    assert sorted(stored_sentences(store)) == sorted(sentences(25))
+    assert_holds(store.refreshed(), sentences(25))
+    assert list(verify(store.refreshed())) == []
+
+
+def test_commit_leaves_out_what_others_committed_meanwhile(store):
+    one, other = store.write(), store.write()
+    draft = one.draft(sentences(6))
+    for position, tokens in enumerate(sentences(6)):
+        draft.put(position, vectors_of(tokens))
+    for tokens in sentences(4):
+        other.add(tokens, vectors_of(tokens))
+    other.flush()
+    assert one.commit(draft, device="test") == 2
+    assert stored_sentences(store) == sentences(6)
+    assert store.refreshed().manifest.commit.device == "test"
+    assert one.commit(draft) == 0
+    assert store.refreshed().snapshot == 3
+
+
+def test_same_shard_from_two_sessions_is_committed_once(store):
+    one, other = store.write(), store.write()
+    for session in (one, other):
+        for tokens in sentences(3):
+            session.add(tokens, vectors_of(tokens))
+    one.flush()
+    other.flush()
+    assert stored_sentences(store) == sentences(3)
+    assert len(list((store.path / "shards").iterdir())) == 1
+
+
+def _add_range(path: Path, start: int, barrier) -> None:
+    barrier.wait(60)
+    store = Store.open(path)
+    for first in range(start, start + 40, 8):
+        # A session each, so that new sessions begin while others are writing.
+        with store.refreshed().write() as session:
+            for tokens in sentences(8, start=first):
+                session.add(tokens, vectors_of(tokens))
+
+
+def test_four_processes_add_overlapping_sentences(store):
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(4)
+    children = [
+        context.Process(target=_add_range, args=(store.path, start, barrier)) for start in (0, 20, 40, 10)
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(120)
+    assert [child.exitcode for child in children] == [0, 0, 0, 0]
+    assert sorted(stored_sentences(store)) == sorted(sentences(80))
+    assert_holds(store.refreshed(), sentences(80))
+    assert list(verify(store.refreshed())) == []
+    assert list((store.path / "tmp").iterdir()) == []
+
+
+# -- damaged shards that are written again
+
+
+def test_damaged_file_of_the_same_shard_is_replaced(store, tmp_path):
+    twin = fill(create(tmp_path / "twin.fs"), sentences(3))
+    orphan = store.path / "shards" / shard_path(twin).name
+    orphan.write_bytes(b"half a shard")
+    filled = fill(store, sentences(3))
+    assert shard_path(filled) == orphan
+    assert_holds(filled, sentences(3))
