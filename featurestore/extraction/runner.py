@@ -157,9 +157,11 @@ class Extraction:
         session.close()
         if self.report.too_large:
             places = "".join(f"\n  {place}" for place in self.report.too_large[:10])
+            n = len(self.report.too_large)
             raise EncoderError(
-                f"{len(self.report.too_large)} sentences do not fit into memory even alone:{places}\n"
-                "All others are committed. Split these sentences, or encode them on a device with more memory"
+                f"{n} {'sentence does' if n == 1 else 'sentences do'} not fit into memory even alone:"
+                f"{places}\n"
+                "All others are committed. Split what is too long, or encode it on a device with more memory"
             )
         return self.report
 

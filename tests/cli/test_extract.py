@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 
 from featurestore import Store
+from featurestore.cli import progress as cli_progress
 from featurestore.cli.main import main
+from featurestore.encoders.elmo.encoder import ElmoEncoder
+from featurestore.errors import EncoderOutOfMemory
 from featurestore.extraction import plan as planning
 from featurestore.extraction.api import EncoderChoice
+from featurestore.extraction.progress import Progress
 
 PLAN_KEYS = {
     "corpora", "n_sentences", "n_tokens", "n_distinct", "n_cached", "n_new", "n_new_tokens", "longest",
@@ -222,3 +227,63 @@ def test_the_whole_command_in_a_process_of_its_own(tmp_path, store, tiny_elmo_sp
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads(result.stdout)["n_sentences"] == 2
     assert Store.open(store).get(["The", "cat"]).shape == (2, 32)
+
+
+def test_progress_lines_say_how_far_and_how_fast(monkeypatch, capsys, tmp_path, store, tiny_elmo_spec):
+    monkeypatch.setattr(cli_progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    (tmp_path / "corpus.txt").write_text("".join(f"number {n}\n" for n in range(10)))
+    arguments = ["extract", tmp_path / "corpus.txt", "--store", store, "--encoder", tiny_elmo_spec]
+    code, _, err = run(capsys, *arguments, "--token-budget", "10")
+    assert code == 0
+    lines = err.splitlines()
+    assert (lines[0], lines[-1]) == ("encoding 20 tokens", "committed 10 sentences (20 tokens)")
+    assert re.fullmatch(r"encoded 10 of 20 tokens \(50%\), [\d,]+ tokens/s, .+ left", lines[1])
+    assert lines[2].startswith("encoded 20 of 20 tokens (100%)")
+
+
+def test_ctrl_c_as_json_is_one_object_that_says_so(monkeypatch, capsys, corpus, store, tiny_elmo_spec):
+    submit, batches = ElmoEncoder.submit, []
+
+    def interrupted(self, sentences):
+        batches.append(sentences)
+        if len(batches) == 2:
+            raise KeyboardInterrupt
+        return submit(self, sentences)
+
+    monkeypatch.setattr(ElmoEncoder, "submit", interrupted)
+    arguments = ["extract", corpus, "--store", store, "--encoder", tiny_elmo_spec, "--token-budget", "3"]
+    code, out, err = run(capsys, *arguments, "--json")
+    result = json.loads(out)
+    assert (code, err, result["status"], result.keys()) == (130, "", "interrupted", EXTRACT_KEYS)
+    assert (result["n_sentences"], result["report"]["n_encoded"], result["plan"]["n_new"]) == (1, 1, 2)
+    monkeypatch.undo()
+    code, out, _ = run(capsys, *arguments, "--json")
+    assert (code, json.loads(out)["status"], len(Store.open(store))) == (0, "complete", 2)
+
+
+def test_ctrl_c_while_planning_is_130_and_makes_nothing(monkeypatch, capsys, corpus, store, tiny_elmo_spec):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "planned", interrupted)
+    code, _, err = run(capsys, "extract", corpus, "--store", store, "--encoder", tiny_elmo_spec)
+    assert (code, err.strip()) == (130, "interrupted")
+    assert not store.exists()
+
+
+def test_a_sentence_too_large_for_memory_is_exit_1_and_names_it(
+    monkeypatch, capsys, corpus, store, tiny_elmo_spec
+):
+    submit = ElmoEncoder.submit
+
+    def small(self, sentences):
+        if sum(map(len, sentences)) > 2:
+            raise EncoderOutOfMemory("the device is full")
+        return submit(self, sentences)
+
+    monkeypatch.setattr(ElmoEncoder, "submit", small)
+    code, _, err = run(capsys, "extract", corpus, "--store", store, "--encoder", tiny_elmo_spec)
+    assert code == 1
+    assert "out of memory with 5 tokens in a batch; going on with 2" in err
+    assert f"1 sentence does not fit into memory even alone:\n  {corpus}, line 1: The cat sat" in err
+    assert ["It", "purred"] in Store.open(store)

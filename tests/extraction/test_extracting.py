@@ -11,6 +11,7 @@ from doubles import DoubleEncoder, Recorder, draw_sentences, vectors_of
 from featurestore import Store, extract, load_encoder, open_corpus
 from featurestore.encoders.elmo.encoder import BATCH_INVARIANCE
 from featurestore.errors import CorpusChangedError, RecipeMismatchError, UsageError
+from featurestore.extraction import plan as planning
 from featurestore.extraction.api import EncoderChoice
 from featurestore.extraction.progress import BarProgress
 from featurestore.store.verify import verify
@@ -74,7 +75,9 @@ def test_the_same_input_gives_byte_identical_shards(tmp_path, tiny_elmo):
     assert shards[0] == shards[1]
 
 
-def test_duplicates_within_and_across_corpora_are_encoded_once(tmp_path):
+@pytest.mark.parametrize("looked_up_at_a_time", [4096, 5])
+def test_duplicates_within_and_across_corpora_are_encoded_once(monkeypatch, tmp_path, looked_up_at_a_time):
+    monkeypatch.setattr(planning, "_STEP", looked_up_at_a_time)
     sentences = draw_sentences(20)
     one = write_text(tmp_path / "one.txt", [*sentences[:12], *sentences[:12]])
     two = write_text(tmp_path / "two.txt", sentences[8:])
@@ -189,6 +192,31 @@ def test_the_report_and_the_commit_say_what_was_done(tmp_path, tiny_elmo):
     assert (commit.n_read, commit.n_distinct, commit.n_cached, commit.device) == (24, 12, 0, "cpu")
     assert commit.tokens_per_second > 0
     assert report.to_dict().keys() >= {"n_encoded", "n_shards", "too_large", "tokens_per_second"}
+
+
+def test_a_tiny_commit_does_not_change_what_is_known_of_the_speed(tmp_path, tiny_elmo):
+    extract(draw_sentences(400, seed=1), tiny_elmo, tmp_path / "store", progress=False)
+    first = Store.open(tmp_path / "store").manifest.commit
+    extract(draw_sentences(3, seed=2), tiny_elmo, tmp_path / "store", progress=False)
+    assert Store.open(tmp_path / "store").manifest.commit.tokens_per_second == first.tokens_per_second > 0
+
+
+def test_what_another_extraction_commits_meanwhile_is_not_stored_twice(monkeypatch, tmp_path):
+    monkeypatch.setattr(planning, "_STEP", 5)
+    sentences = draw_sentences(40, longest=5)
+
+    def other_run(number: int) -> None:
+        if number == 2:
+            extract(sentences[20:], DoubleEncoder(), tmp_path / "store", progress=False)
+
+    encoder = DoubleEncoder(before_batch=other_run, token_budget=10)
+    report = extract(sentences, encoder, tmp_path / "store", shard_bytes=640, progress=False)
+    store = Store.open(tmp_path / "store")
+    assert sorted(tokens for _, _, tokens in store.sentences()) == sorted(sentences)
+    # What it had begun before the other committed is encoded and left out; later sentences are skipped.
+    assert (report.n_encoded, report.n_encoded_tokens) == (20, sum(map(len, sentences[:20])))
+    assert sum(encoder.batches) < sum(map(len, sentences))
+    assert list(verify(store)) == []
 
 
 def test_a_corpus_that_changes_after_planning_is_an_error_and_what_was_committed_is_right(tmp_path):
