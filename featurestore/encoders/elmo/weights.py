@@ -168,7 +168,7 @@ def write_weights(
         Replaced if it exists.
     weights : mapping of str to ndarray
     dtype : {"float32", "float16"}
-        Type on disk. AllenNLP 0.9.0 reads both; float16 halves the file and rounds.
+        Type on disk. float32 is what AllenNLP expects; float16 halves the file, rounds, and is for us.
 
     Raises
     ------
