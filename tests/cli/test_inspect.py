@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from featurestore.cli.main import main
+from featurestore.encoders.base import encoder_recipe
 from featurestore.keys import sentence_key
 from featurestore.recipe import Recipe
 from featurestore.store.store import Store
@@ -387,6 +388,53 @@ def test_why_missing_shows_what_is_like_it(run, store):
 
 def test_why_of_json_tokens(run, store):
     assert run("why", store.path, '["New York", "is", "big"]', "--tokens")[0] == 0
+
+
+ENCODER = "elmo:untrained-small?seed=0"
+
+
+@pytest.fixture(scope="module")
+def elmo_store(tmp_path_factory) -> Store:
+    """A store that says it was made by an encoder whose recipe can be worked out here."""
+    path = tmp_path_factory.mktemp("inspect") / "elmo.fs"
+    return make_store(path, recipe=encoder_recipe(ENCODER, layers="average"), encoder=ENCODER)
+
+
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        (["--layers", "top"], {"layers"}),
+        (["--precision", "bfloat16"], {"precision"}),
+        (["--layers", "all", "--precision", "float16"], {"layers", "precision"}),
+        (["--encoder", "elmo:untrained-small?seed=1"], {"weights_sha256", "untrained.seed"}),
+    ],
+    ids=" ".join,
+)
+def test_why_names_every_field_in_which_the_wanted_encoder_differs(run, elmo_store, options, fields):
+    code, out, _ = run("why", elmo_store.path, "the cat sat", *options, "--json")
+    found = json.loads(out)
+    assert code == 4
+    assert (found["cached"], found["in_store"]) == (False, True)
+    assert {difference["field"] for difference in found["differences"]} == fields
+    code, out, _ = run("why", elmo_store.path, "the cat sat", *options)
+    assert code == 4
+    assert all(f"recipe    {field}: " in out for field in fields)
+    assert "not cached for this encoder" in out
+
+
+@pytest.mark.parametrize(
+    "options", [["--layers", "average"], ["--encoder", ENCODER, "--precision", "float32"]]
+)
+def test_why_with_the_stores_own_encoder_is_cached(run, elmo_store, options):
+    assert run("why", elmo_store.path, "the cat sat", *options)[0] == 0
+    assert run("why", elmo_store.path, "absent", *options)[0] == 1
+
+
+@pytest.mark.parametrize("options", [["--encoder", "bert:large"], ["--layers", "seventh"]])
+def test_why_with_an_encoder_that_is_none_exits_with_2(run, elmo_store, options):
+    code, out, err = run("why", elmo_store.path, "the cat sat", *options)
+    assert (code, out) == (2, "")
+    assert options[1] in err
 
 
 # -- every command

@@ -14,7 +14,7 @@ MEMORY_DISK = Path("/dev/shm")
 
 @pytest.fixture
 def tmp_path(tmp_path: Path) -> Iterator[Path]:
-    """A folder of the test's own. A store syncs every file: thousands of times, on a real disk, is minutes."""
+    """The usual folder. A store syncs every file it writes, which on a real disk would take minutes."""
     if not (MEMORY_DISK.is_dir() and os.access(MEMORY_DISK, os.W_OK)):
         yield tmp_path
         return
