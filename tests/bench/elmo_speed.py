@@ -11,41 +11,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
+import resource
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from machine import machine
 
-from featurestore.encoders.base import load_encoder
-
-
-def read_sentences(path: Path) -> list[tuple[str, ...]]:
-    """Return the sentences of a CoNLL-U file (by suffix), or of a text file with one sentence per line."""
-    text = path.read_text(encoding="utf-8")
-    if path.suffix != ".conllu":
-        return [tuple(line.split()) for line in text.splitlines() if line.split()]
-    sentences = []
-    for block in text.split("\n\n"):
-        rows = [line.split("\t") for line in block.splitlines() if line and not line.startswith("#")]
-        tokens = tuple(row[1] for row in rows if row[0].isdigit())
-        if tokens:
-            sentences.append(tokens)
-    return sentences
-
-
-def batches_of(sentences: list[tuple[str, ...]], token_budget: int) -> list[list[tuple[str, ...]]]:
-    """Cut sentences, longest first, into batches of at most ``token_budget`` tokens."""
-    batches: list[list[tuple[str, ...]]] = [[]]
-    n_tokens = 0
-    for sentence in sorted(sentences, key=len, reverse=True):
-        if batches[-1] and n_tokens + len(sentence) > token_budget:
-            batches.append([])
-            n_tokens = 0
-        batches[-1].append(sentence)
-        n_tokens += len(sentence)
-    return batches
+from featurestore import load_encoder, open_corpus
+from featurestore.extraction.batching import batches_by_length
 
 
 def main() -> None:
@@ -64,7 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
-    sentences = read_sentences(arguments.file)
+    sentences = [example.tokens for example in open_corpus(arguments.file)]
     if arguments.max_tokens:
         ends = np.cumsum([len(sentence) for sentence in sentences])
         sentences = sentences[: int(np.searchsorted(ends, arguments.max_tokens)) + 1]
@@ -73,24 +48,23 @@ def main() -> None:
         encoder = load_encoder(
             arguments.spec, layers=arguments.layers, precision=precision, device=arguments.device
         )
-        batches = batches_of(sentences, arguments.token_budget or encoder.token_budget)
+        budget = arguments.token_budget or encoder.token_budget
+        lengths = [len(sentence) for sentence in sentences]
+        batches = [[sentences[i] for i in batch] for batch in batches_by_length(lengths, budget)]
         encoder.encode(batches[-1][:64])
         encoder.forget_types()
         start, start_cpu = time.perf_counter(), time.process_time()
         vectors = [vector for batch in batches for vector in encoder.encode(batch)]
         seconds = time.perf_counter() - start
         cpu_seconds = time.process_time() - start_cpu
-        described = (
-            f"{encoder.device}, precision {encoder.recipe['precision']}, {len(batches)} batches of at most "
-        )
-        described += f"{arguments.token_budget or encoder.token_budget} tokens"
+        described = f"{encoder.device}, precision {encoder.recipe['precision']}, batches of {budget} tokens"
         # Far fewer CPU seconds than threads times seconds: other programs had the cores, measure again.
         described += f", {cpu_seconds:.1f} CPU seconds"
         return seconds, vectors, described
 
     n_tokens = sum(map(len, sentences))
     n_types = len({token for sentence in sentences for token in sentence})
-    print(f"machine: {platform.machine()}, {os.cpu_count()} cores, {platform.platform()}")
+    print(f"machine: {machine()}")
     capability = torch.backends.cpu.get_cpu_capability()
     print(f"torch {torch.__version__} ({capability}), {torch.get_num_threads()} threads")
     if torch.cuda.is_available():
@@ -99,10 +73,7 @@ def main() -> None:
     seconds, vectors, described = encode(arguments.precision)
     print(f"{arguments.spec} on {described}")
     print(f"{n_tokens / seconds:,.0f} tokens/s ({seconds:.1f} s)")
-    if platform.system() == "Linux":
-        import resource
-
-        print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
     if arguments.reference:
         _, reference, _ = encode(arguments.reference)
         ours, theirs = np.concatenate(vectors), np.concatenate(reference)

@@ -9,8 +9,6 @@ DataLoader; both are warm. Prints one table and the ceiling: copying the same by
 from __future__ import annotations
 
 import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +18,7 @@ import click
 import h5py
 import numpy as np
 import torch
+from machine import machine
 from torch.utils.data import DataLoader, Dataset
 
 from featurestore import FeatureDataset, Recipe, Store, feature_loader
@@ -108,13 +107,11 @@ def main(sentences: int, dim: int, repeats: int, as_json: bool) -> None:
         rows.append(
             ("ceiling: copying the float16 bytes in memory", n_tokens / (time.perf_counter() - started))
         )
-    machine = f"{os.cpu_count()} x {platform.processor() or platform.machine()}, torch {torch.__version__}, 1 thread"
+    on = f"{machine()}, 1 thread"
     if as_json:
-        print(
-            json.dumps({"machine": machine, "n_tokens": n_tokens, "tokens_per_second": dict(rows)}, indent=2)
-        )
+        print(json.dumps({"machine": on, "n_tokens": n_tokens, "tokens_per_second": dict(rows)}, indent=2))
         return
-    print(f"{n_tokens:,} tokens of {dim} values, float32 batches; {machine}")
+    print(f"{n_tokens:,} tokens of {dim} values, float32 batches; {on}")
     for name, value in rows:
         print(f"{name:65} {value / 1000:10,.0f} thousand tokens/s  {value / rows[0][1]:6.1f} x")
 
