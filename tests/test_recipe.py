@@ -96,6 +96,13 @@ def test_require_equal_names_every_field_with_both_values_and_the_remedy():
     assert caught.value.exit_code == 4
 
 
+def test_field_name_with_a_dot_is_not_a_nested_field():
+    flat = Recipe({"kind": "k", "version": 1, "a.b": 2})
+    nested = Recipe({"kind": "k", "version": 1, "a": {"b": 2}})
+    with pytest.raises(RecipeMismatchError):
+        flat.require_equal(nested, where="here", remedy="none")
+
+
 def test_require_equal_is_silent_for_an_equal_recipe():
     Recipe(FIELDS).require_equal(Recipe(dict(FIELDS)), where="here", remedy="none")
 

@@ -99,7 +99,8 @@ class Int8Codec(Codec):
             part = slice(start, start + step)
             even = vectors[part] / norms
             scale = np.max(np.abs(even), axis=-1) / np.float32(127)
-            scale[scale == 0] = 1
+            # Below the normal numbers a scale is too coarse for quotients to fit a byte: such tokens are 0.
+            scale[scale < np.finfo(np.float32).tiny] = 1
             scales[part] = scale
             values[part] = np.rint(even / scale[..., None])
         return {"values": values, "scales": scales, "norms": norms}

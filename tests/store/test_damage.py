@@ -280,34 +280,37 @@ def test_index_that_points_elsewhere_never_yields_a_wrong_vector(store, forge):
 # -- what only a stranger would write: hashes that fit, contents that do not make sense
 
 
+def forge_head(store: Store, dataset: str, at: int, raw: bytes) -> Store:
+    """Overwrite bytes of a dataset of the first shard, and open it by a manifest whose hashes fit."""
+    path, entry = shard_path(store, 0), store.manifest.shards[0]
+    content = bytearray(path.read_bytes())
+    start = entry.extents[dataset].offset + at
+    content[start : start + len(raw)] = raw
+    head = hashlib.sha256(content[: entry.extents["values"].offset]).hexdigest()
+    whole = hashlib.sha256(content).hexdigest()
+    path.with_name(f"{whole[:32]}.h5").write_bytes(content)
+    forged = replace(entry, sha256=whole, head_sha256=head)
+    return Store(store.path, replace(store.manifest, shards=(forged,)))
+
+
 @pytest.mark.parametrize("value", [0, 2**63, 2**64 - 1, 10**6])
 @pytest.mark.parametrize("dataset", ["offsets", "token_offsets"])
 def test_offsets_that_lead_nowhere_are_refused(store, dataset, value):
-    path, entry = shard_path(store, 0), store.manifest.shards[0]
-    raw = bytearray(path.read_bytes())
-    extent = entry.extents[dataset]
-    raw[extent.offset + 8 : extent.offset + 16] = value.to_bytes(8, "little")
-    path.write_bytes(raw)
-    head = hashlib.sha256(raw[: entry.extents["values"].offset]).hexdigest()
-    forged = replace(store.manifest, shards=(replace(entry, head_sha256=head), *store.manifest.shards[1:]))
+    forged = forge_head(store, dataset, 8, value.to_bytes(8, "little"))
     with pytest.raises(DamagedStoreError, match=f"/{dataset} does not ascend"):
-        Store(store.path, forged).reader(0)
+        forged.reader(0)
 
 
-def test_tokens_that_are_not_text_are_refused(store):
-    path, entry = shard_path(store, 0), store.manifest.shards[0]
-    raw = bytearray(path.read_bytes())
-    raw[entry.extents["tokens"].offset] = 0xFF
-    path.write_bytes(raw)
-    head = hashlib.sha256(raw[: entry.extents["values"].offset]).hexdigest()
-    whole = hashlib.sha256(raw).hexdigest()
-    path.rename(path.with_name(f"{whole[:32]}.h5"))
-    forged = Store(
-        store.path, replace(store.manifest, shards=(replace(entry, sha256=whole, head_sha256=head),))
-    )
+def test_tokens_that_are_not_text_are_refused_and_found(store):
+    forged = forge_head(store, "tokens", 0, b"\xff")
     with pytest.raises(DamagedStoreError, match="not UTF-8"):
         list(forged.sentences())
     assert any("not UTF-8" in str(finding) for finding in verify(forged))
+
+
+def test_key_of_other_tokens_is_found(store):
+    (finding,) = verify(forge_head(store, "keys", 16, bytes(16)))
+    assert (finding.sentence, finding.problem) == (1, "the key is not that of the tokens")
 
 
 # -- verify

@@ -267,6 +267,21 @@ def test_process_killed_at_any_operation_costs_no_committed_vector(tmp_path):
     assert n_killed == step + 1
 
 
+def test_process_killed_while_making_a_store_leaves_a_place_to_make_it(tmp_path):
+    for step in itertools.count():
+        path = tmp_path / f"{step}.fs"
+        child = FORK.Process(
+            target=create, args=(path,), kwargs={"filesystem": SteppingFileSystem(step, die)}
+        )
+        child.start()
+        child.join(60)
+        store = Store.open(path) if Store.exists(path) else create(path)
+        assert_holds(fill(store, sentences(3)), sentences(3))
+        if child.exitcode == 0:
+            break
+    assert step > 8
+
+
 def _add_for_ever(path: Path, started) -> None:
     with Store.open(path).write() as session:
         for number in itertools.count():

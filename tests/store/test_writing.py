@@ -245,6 +245,13 @@ def test_commit_leaves_out_what_others_committed_meanwhile(store):
     assert store.refreshed().snapshot == 3
 
 
+def test_session_on_an_earlier_snapshot_follows_the_latest(store):
+    fill(store, sentences(6))
+    earlier = Store.open(store.path, snapshot=1)
+    fill(earlier, sentences(9))
+    assert stored_sentences(store) == sentences(9)
+
+
 def test_same_shard_from_two_sessions_is_committed_once(store):
     one, other = store.write(), store.write()
     for session in (one, other):

@@ -97,6 +97,16 @@ def test_int8_keeps_zero_vectors_and_zero_dimensions_zero(tmp_path):
     np.testing.assert_allclose(found[1, :4], vectors[1, :4], atol=1e-2)
 
 
+def test_int8_takes_a_vanishing_token_for_zero(tmp_path):
+    vectors = np.ones((100, 8), np.float32)
+    vectors[7] = 1.8e-43
+    store = create(tmp_path / "store.fs", codec="int8", shard_bytes=1 << 20)
+    with store.write() as session:
+        session.add([f"t{i}" for i in range(100)], vectors)
+    np.testing.assert_allclose(store.refreshed().get([f"t{i}" for i in range(100)]), vectors, atol=1e-2)
+    assert not store.refreshed().get([f"t{i}" for i in range(100)])[7].any()
+
+
 def test_unknown_codec_is_refused_with_the_choices():
     with pytest.raises(UsageError, match="'int4': expected one of float32, float16, int8"):
         get_codec("int4")
