@@ -5,7 +5,7 @@
     FeaturestoreError                 exit code 1 unless a subclass says otherwise
     ├── UsageError                 2  an argument, option or specification makes no sense
     │   └── UnknownEncoderError    2
-    ├── SentenceError                 a sentence cannot be keyed or stored (empty, not a list of tokens, too long)
+    ├── SentenceError                 a sentence cannot be keyed or stored (empty, a bare string, too long)
     ├── CorpusError                   an input file cannot be read as asked; knows path and line
     │   ├── LabelError                a label is missing or does not fit its sentence
     │   └── CorpusChangedError        the file changed between planning and encoding

@@ -122,7 +122,6 @@ def ls(
     as_json: bool,
 ) -> None:
     """List stored sentences: key, number of tokens, text."""
-    import json
 
     wanted = contains.casefold() if contains and ignore_case else contains
     shown = 0
@@ -133,7 +132,7 @@ def ls(
             continue
         key = opened.reader(shard).key(row).hex()
         if as_json:
-            click.echo(json.dumps({"key": key, "n_tokens": len(tokens), "tokens": tokens}))
+            click.echo(render.json_text({"key": key, "n_tokens": len(tokens), "tokens": tokens}))
         else:
             click.echo(f"{key}  {len(tokens):4}  {render.printable(text)}")
         shown += 1

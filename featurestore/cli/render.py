@@ -67,10 +67,15 @@ def bar(share: float, width: int = 40) -> str:
     return "#" * round(share * width)
 
 
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Return JSON that shows its text as it is; only lone surrogates, which UTF-8 lacks, stay escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def echo_json(value: Any) -> None:
     """Print one JSON object."""
-    # ASCII: tokens may hold lone surrogates, which no output encoding has.
-    click.echo(json.dumps(value, indent=2))
+    click.echo(json_text(value, indent=2))
 
 
 def printable(text: str) -> str:

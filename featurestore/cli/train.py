@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from featurestore.cli.options import json_option, options, reading_options
+from featurestore.cli.render import echo_json
 from featurestore.cli.train_output import (
     UNTRAINED,
     EpochTable,
-    echo_json,
     json_line,
     label_table,
     summary,
@@ -248,9 +248,7 @@ def evaluate(
         unseen_labels="keep",
         on_missing=on_missing,
     )
-    scores = evaluate_model(
-        trained, dataset, device=device, metric=metric, token_budget=token_budget
-    )
+    scores = evaluate_model(trained, dataset, device=device, metric=metric, token_budget=token_budget)
     untrained = _untrained(opened.recipe)
     if as_json:
         echo_json({"model": str(model), "corpus": corpus, "untrained": untrained, **scores.to_dict()})

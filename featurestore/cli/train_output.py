@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
+from featurestore.cli.render import json_text
 from featurestore.errors import StoreWriteError, UsageError
 
 if TYPE_CHECKING:
@@ -64,15 +64,10 @@ def label_table(title: str, rows: tuple[LabelScore, ...]) -> str:
     return "\n".join(lines)
 
 
-def echo_json(value: dict[str, Any]) -> None:
-    """Print one JSON object on a line."""
-    click.echo(json.dumps(value, ensure_ascii=False))
-
-
 def json_line(example: Example) -> str:
     """Return a labelled sentence as a line of JSON."""
     name = "label" if isinstance(example.labels, str) else "labels"
-    return json.dumps({"tokens": example.tokens, name: example.labels}, ensure_ascii=False) + "\n"
+    return json_text({"tokens": example.tokens, name: example.labels}) + "\n"
 
 
 def text_lines(example: Example) -> str:

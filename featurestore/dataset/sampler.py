@@ -108,7 +108,7 @@ class BucketBatchSampler(Sampler[list[int]]):
             candidates = lengths[start : start + most]
             padded = candidates * np.arange(1, len(candidates) + 1)
             fitting = max(1, int(np.searchsorted(padded, self.token_budget, side="right")))
-            ends_early = start + fitting == len(pool) and fitting < most and padded[-1] < self.token_budget
+            ends_early = fitting < most and padded[-1] < self.token_budget
             if not (self.drop_last and ends_early and start > 0):
                 yield pool[start : start + fitting]
             start += fitting

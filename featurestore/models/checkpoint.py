@@ -303,4 +303,3 @@ def _no_constant(name: str) -> NoReturn:
 
 def _refuse(path: Path, what: str) -> NoReturn:
     raise ModelError(f"{path} cannot be read as a model: {what}")
-

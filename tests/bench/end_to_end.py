@@ -67,7 +67,8 @@ def main(
             out = store.parent / f"{store.name}-{model}-{seed}.h5"
             trained = featurestore(
                 "train", plan["command"], "--store", str(store),
-                "--train", splits["train"], "--dev", splits["dev"], "--label", plan["label"], "--model", model, "--seed", str(seed), "--out", str(out),
+                "--train", splits["train"], "--dev", splits["dev"], "--label", plan["label"],
+                "--model", model, "--seed", str(seed), "--out", str(out),
             )  # fmt: skip
             tested = featurestore("evaluate", str(out), splits["test"], "--store", str(store))
             scores.append(tested["accuracy"])

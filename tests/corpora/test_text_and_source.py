@@ -129,7 +129,7 @@ def test_missing_file_directory_and_bad_name(tmp_path):
     (tmp_path / "folder.txt").mkdir()
     with pytest.raises(CorpusError, match=r"folder\.txt: is a directory"):
         open_corpus(tmp_path / "folder.txt")
-    with pytest.raises(CorpusError, match="cannot be read: .*embedded null"):
+    with pytest.raises(CorpusError, match=r"cannot be read: .*embedded null"):
         open_corpus("a\0b.txt")
     with pytest.raises(UsageError, match="str or a Path, not bytes"):
         open_corpus(b"corpus.txt")
