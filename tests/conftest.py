@@ -18,18 +18,17 @@ SHARED = ROOT.parent / "shared"
 TINY_ELMO = ROOT / "tests" / "golden" / "elmo-tiny"
 
 
-def require_shared(relative: str) -> Path:
-    """Return a path under ../shared, or skip the test with the reason."""
-    path = SHARED / relative
-    if not path.exists():
-        pytest.skip(f"needs {path}, which is not here")
-    return path
-
-
 @pytest.fixture(scope="session")
 def shared() -> Callable[[str], Path]:
-    """:func:`require_shared`, for test modules beside another conftest."""
-    return require_shared
+    """Returns a path under ../shared, or skips the test with the reason."""
+
+    def require(relative: str) -> Path:
+        path = SHARED / relative
+        if not path.exists():
+            pytest.skip(f"needs {path}, which is not here")
+        return path
+
+    return require
 
 
 @pytest.fixture(scope="session")

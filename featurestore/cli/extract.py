@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from featurestore.extraction.progress import Progress
     from featurestore.extraction.runner import Report
 
-_DEFAULT_ENCODER = "elmo:original"
-
 _extract_options = options(
     click.argument("corpora", nargs=-1, required=True, metavar="CORPUS..."),
     click.option("--store", type=click.Path(path_type=Path), required=True,

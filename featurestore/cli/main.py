@@ -53,6 +53,15 @@ class _LazyGroup(click.Group):
             raise TypeError(f"{cmd_name} is not a command")
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # The reader of our output went away (``featurestore ls | head``): not an error. Python would
+            # complain once more when it flushes standard output at exit, so that is pointed elsewhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(0) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -103,9 +112,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except FeaturestoreError as error:
         click.echo(f"error: {error}", err=True)
         code = error.exit_code
-    except BrokenPipeError:
-        # The reader of our output went away (``featurestore ls | head``): not an error. Python would
-        # complain once more when it flushes standard output at exit, so that is pointed elsewhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     sys.exit(code if isinstance(code, int) else 0)

@@ -1,7 +1,6 @@
 """The readers on the real corpora of ../shared."""
 
 import pytest
-from conftest import require_shared
 
 from featurestore.corpora.corpus import open_corpus
 
@@ -14,8 +13,8 @@ UPOS_COUNT = 17
     ("part", "n_sentences", "n_tokens"),
     [("train", 12_544, 204_577), ("dev", 2_001, 25_147), ("test", 2_077, 25_094)],
 )
-def test_english_web_treebank(part, n_sentences, n_tokens):
-    corpus = open_corpus(require_shared(f"corpora/ud-ewt/en_ewt-ud-{part}.conllu"), label="upos")
+def test_english_web_treebank(shared, part, n_sentences, n_tokens):
+    corpus = open_corpus(shared(f"corpora/ud-ewt/en_ewt-ud-{part}.conllu"), label="upos")
     examples = list(corpus)
     assert len(examples) == n_sentences
     assert sum(len(example.tokens) for example in examples) == n_tokens
@@ -23,8 +22,8 @@ def test_english_web_treebank(part, n_sentences, n_tokens):
     assert corpus.bytes_read == corpus.n_bytes
 
 
-def test_english_web_treebank_columns_agree():
-    path = require_shared("corpora/ud-ewt/en_ewt-ud-dev.conllu")
+def test_english_web_treebank_columns_agree(shared):
+    path = shared("corpora/ud-ewt/en_ewt-ud-dev.conllu")
     by_name = list(open_corpus(path, label="xpos"))
     assert by_name == list(open_corpus(path, label="5"))
     assert by_name[0].path == str(path)
@@ -36,8 +35,8 @@ def test_english_web_treebank_columns_agree():
 
 # The file has 8,530 lines, of which the first is the header.
 @pytest.mark.parametrize(("part", "n_rows"), [("train", 8_529), ("dev", 1_066), ("test", 1_067)])
-def test_sentence_polarity(part, n_rows):
-    examples = list(open_corpus(require_shared(f"corpora/sentence-polarity/{part}.tsv"), label="label"))
+def test_sentence_polarity(shared, part, n_rows):
+    examples = list(open_corpus(shared(f"corpora/sentence-polarity/{part}.tsv"), label="label"))
     assert len(examples) == n_rows
     assert {example.labels for example in examples} == {"pos", "neg"}
     assert examples[-1].line == n_rows + 1
@@ -46,8 +45,8 @@ def test_sentence_polarity(part, n_rows):
 
 
 @pytest.mark.parametrize("name", ["wikitext-2/valid.txt", "wikitext-2/test.txt", "pretraining/masc.txt"])
-def test_plain_text(name):
-    path = require_shared(f"corpora/{name}")
+def test_plain_text(shared, name):
+    path = shared(f"corpora/{name}")
     with path.open("rb") as file:
         # Splitting bytes knows ASCII whitespace only, which is our rule.
         lines = [line.split() for line in file.read().split(b"\n")]
@@ -57,8 +56,8 @@ def test_plain_text(name):
     assert found == [line for line in lines if line]
 
 
-def test_tokenising_tokenised_text_changes_few_sentences():
-    path = require_shared("corpora/sentence-polarity/dev.tsv")
+def test_tokenising_tokenised_text_changes_few_sentences(shared):
+    path = shared("corpora/sentence-polarity/dev.tsv")
     split = [example.tokens for example in open_corpus(path)]
     ours = [example.tokens for example in open_corpus(path, tokenize=True)]
     assert len(split) == len(ours)

@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import require_shared
 from helpers_elmo import (  # noqa: F401
     GOLDEN,
     differences,
@@ -116,8 +115,8 @@ class TestTensorFlowFixtures:
     pytestmark = pytest.mark.shared
 
     @pytest.fixture
-    def folder(self):
-        return require_shared("golden/bilm-tf")
+    def folder(self, shared):
+        return shared("golden/bilm-tf")
 
     @pytest.fixture
     def network(self, folder) -> BiLM:
