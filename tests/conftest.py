@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -80,3 +82,35 @@ def tmpfs(tmp_path):
     disks = SmallDisks(tmp_path)
     yield disks
     disks.unmount_all()
+
+
+@pytest.fixture
+def ctrl_c_interrupts():
+    """Let SIGINT interrupt the test and the processes it starts, also where a shell made it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def examples():
+    """Sixty distinct sentences with a label per token, as if read from corpus.conll."""
+    from featurestore import Example
+
+    random, drawn = Random(0), []
+    for number in range(60):
+        words = [f"s{number}", *(f"w{random.randrange(60)}" for _ in range(random.randrange(14)))]
+        labels = ["NOUN" if word.endswith(("1", "2", "3")) else "VERB" for word in words]
+        drawn.append(Example(tuple(words), tuple(labels), "corpus.conll", 10 * number + 1))
+    return drawn
+
+
+@pytest.fixture(scope="session")
+def example_store(tmp_path_factory, tiny_elmo, examples) -> Path:
+    """A store of several shards that holds :func:`examples`."""
+    from featurestore import Store, extract
+
+    path = tmp_path_factory.mktemp("examples") / "store"
+    extract(examples, tiny_elmo, path, shard_bytes=8_000, progress=False)
+    assert len(Store.open(path).manifest.shards) > 2
+    return path

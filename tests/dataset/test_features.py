@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,12 +14,29 @@ from featurestore import Example, FeatureDataset, Store, collate, extract
 from featurestore.dataset.batch import collate_packed
 
 
+def tensor_of(store: Store, example: Example) -> torch.Tensor:
+    return torch.from_numpy(store.get(example.tokens))
+
+
+@pytest.fixture
+def store(example_store) -> Store:
+    return Store.open(example_store)
+
+
+@pytest.fixture(scope="module")
+def layered_path(tmp_path_factory, tiny_elmo_spec, examples) -> Path:
+    """Three layers kept apart, int8."""
+    path = tmp_path_factory.mktemp("layered") / "store"
+    extract(examples, tiny_elmo_spec, path, layers="all", codec="int8", device="cpu", progress=False)
+    return path
+
+
 @pytest.fixture
 def dataset(store, examples) -> FeatureDataset:
     return FeatureDataset(store, examples)
 
 
-def test_items_are_the_stored_vectors_in_the_order_of_the_examples(dataset, store, examples, tensor_of):
+def test_items_are_the_stored_vectors_in_the_order_of_the_examples(dataset, store, examples):
     assert len(dataset) == len(examples)
     assert dataset.lengths.tolist() == [len(example.tokens) for example in examples]
     for position, example in enumerate(examples):
@@ -45,9 +63,7 @@ def test_indices_count_from_the_end_too_and_end_somewhere(dataset, examples):
                 read(outside)
 
 
-def test_a_padded_batch_has_zeros_lengths_mask_and_minus_100_in_the_padding(
-    dataset, store, examples, tensor_of
-):
+def test_a_padded_batch_has_zeros_lengths_mask_and_minus_100_in_the_padding(dataset, store, examples):
     chosen = [3, 41, 7, 0, 22]
     batch = dataset.gather(chosen)
     lengths = [len(examples[i].tokens) for i in chosen]
@@ -96,7 +112,7 @@ def test_a_batch_moves_to_a_device_whole(dataset):
     assert unlabelled.to("cpu").labels is None
 
 
-def test_layers_kept_apart_give_one_more_dimension(layered_path, examples, tensor_of):
+def test_layers_kept_apart_give_one_more_dimension(layered_path, examples):
     store = Store.open(layered_path)
     dataset = FeatureDataset(store, examples)
     assert (dataset.n_layers, dataset.dim) == (3, 32)
@@ -112,9 +128,7 @@ def test_layers_kept_apart_give_one_more_dimension(layered_path, examples, tenso
 
 @pytest.mark.parametrize("access", ["mmap", "pread"])
 @pytest.mark.parametrize("codec", ["float32", "float16", "int8"])
-def test_every_codec_and_access_reads_what_the_store_reads(
-    tmp_path, tiny_elmo, examples, tensor_of, codec, access
-):
+def test_every_codec_and_access_reads_what_the_store_reads(tmp_path, tiny_elmo, examples, codec, access):
     extract(examples, tiny_elmo, tmp_path / "store", codec=codec, progress=False)
     store = Store.open(tmp_path / "store", access=access)
     batch = FeatureDataset(store, examples).gather(range(len(examples)))
@@ -125,7 +139,7 @@ def test_every_codec_and_access_reads_what_the_store_reads(
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-def test_features_come_in_the_dtype_asked_for(store, examples, dtype, tensor_of):
+def test_features_come_in_the_dtype_asked_for(store, examples, dtype):
     dataset = FeatureDataset(store, examples, dtype=dtype)
     expected = tensor_of(store, examples[4]).to(dtype)
     assert torch.equal(dataset[4].features, expected)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from featurestore import Example, FeatureDataset, open_corpus
+from featurestore import Example, FeatureDataset, Store, open_corpus
 from featurestore.dataset.labels import LabelSet
 from featurestore.errors import LabelError
+
+
+@pytest.fixture
+def store(example_store) -> Store:
+    return Store.open(example_store)
 
 
 def labelled(example: Example, labels, line: int = 7) -> Example:

@@ -8,12 +8,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore import BucketBatchSampler, Example, FeatureDataset, feature_loader, open_corpus
+from featurestore import BucketBatchSampler, Example, FeatureDataset, Store, feature_loader, open_corpus
 from featurestore.errors import UsageError
 
 many_lengths = st.lists(st.integers(1, 50), max_size=120)
 budgets = st.integers(1, 120)
 most = st.none() | st.integers(1, 9)
+
+
+@pytest.fixture
+def store(example_store) -> Store:
+    return Store.open(example_store)
 
 
 @pytest.fixture

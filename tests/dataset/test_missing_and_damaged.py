@@ -13,6 +13,15 @@ from featurestore.errors import AlignmentError, DamagedStoreError, MissingSenten
 from featurestore.store.shard import ShardDraft
 
 
+def tensor_of(store: Store, example: Example) -> torch.Tensor:
+    return torch.from_numpy(store.get(example.tokens))
+
+
+@pytest.fixture
+def store(example_store) -> Store:
+    return Store.open(example_store)
+
+
 @pytest.fixture
 def with_strangers(examples) -> list[Example]:
     """Five examples, of which the first, the third and the last are in no store."""
@@ -50,7 +59,7 @@ def test_missing_sentences_can_be_left_out(store, with_strangers, examples, capl
     assert "3 sentences are not in" in caplog.text
 
 
-def test_missing_sentences_can_be_zeros_with_their_labels(store, with_strangers, tensor_of):
+def test_missing_sentences_can_be_zeros_with_their_labels(store, with_strangers):
     dataset = FeatureDataset(store, with_strangers, on_missing="zeros")
     assert (len(dataset), dataset.n_missing) == (5, 3)
     for position, example in enumerate(with_strangers):
@@ -100,8 +109,8 @@ def test_other_tokens_under_a_sentences_key_are_an_alignment_error(
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 @pytest.mark.parametrize("access", ["mmap", "pread"])
-def test_damaged_vectors_stop_the_loader(tmp_path, store_path, examples, access, num_workers):
-    shutil.copytree(store_path, tmp_path / "store")
+def test_damaged_vectors_stop_the_loader(tmp_path, example_store, examples, access, num_workers):
+    shutil.copytree(example_store, tmp_path / "store")
     store = Store.open(tmp_path / "store", access=access)
     entry = store.manifest.shards[-1]
     path = tmp_path / "store" / "shards" / entry.name

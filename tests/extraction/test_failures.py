@@ -17,6 +17,8 @@ from featurestore.store.filesystem import FileSystem
 from featurestore.store.shard import ShardDraft
 from featurestore.store.verify import verify
 
+pytestmark = pytest.mark.usefixtures("ctrl_c_interrupts")
+
 SHARD_BYTES = 40 * 8 * 2
 """Forty tokens."""
 

@@ -22,6 +22,8 @@ from featurestore.errors import RecipeMismatchError
 from featurestore.recipe import Recipe
 from featurestore.store.verify import verify
 
+pytestmark = pytest.mark.usefixtures("ctrl_c_interrupts")
+
 COMMAND = Path(__file__).with_name("double_cli.py")
 ROOT = Path(__file__).parents[2]
 SHARD_BYTES = 40 * 8 * 2
