@@ -18,6 +18,7 @@
     │   ├── FormatVersionError        written by a newer featurestore
     │   ├── StoreWriteError           the disk is full, read-only or failing
     │   ├── StoreLimitError           something exceeds a bound of `limits`
+    │   ├── VectorError               vectors of the wrong shape, not finite, or beyond what the codec holds
     │   ├── MissingSentencesError     sentences asked for are not in the store
     │   └── DamagedStoreError      3  bytes on disk are not the bytes that were committed
     ├── RecipeMismatchError        4  the vectors come from another recipe than the one asked for
@@ -116,6 +117,10 @@ class StoreWriteError(StoreError):
 
 class StoreLimitError(StoreError):
     """Something exceeds a bound of :mod:`featurestore.limits`."""
+
+
+class VectorError(StoreError):
+    """Vectors have the wrong shape, are not finite, or exceed what the codec holds."""
 
 
 class MissingSentencesError(StoreError):

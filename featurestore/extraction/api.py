@@ -166,6 +166,9 @@ class Job:
         if self.codec is not None:
             get_codec(self.codec)
         manifest = Store.open(self.store).manifest if Store.exists(self.store) else None
+        if manifest is None:
+            # Now, not after a model was loaded or even downloaded.
+            Store.require_creatable(self.store)
         outline = (
             outline_encoder(encoder.spec, layers=encoder.layers)
             if isinstance(encoder, EncoderChoice)

@@ -24,7 +24,7 @@ from featurestore import limits
 from featurestore.corpora.corpus import Corpus
 from featurestore.corpora.example import Example
 from featurestore.encoders.base import Encoder, PendingVectors
-from featurestore.errors import EncoderError, EncoderOutOfMemory, UsageError
+from featurestore.errors import EncoderError, EncoderOutOfMemory, UsageError, VectorError
 from featurestore.extraction.batching import batches_by_length
 from featurestore.extraction.plan import Plan, new_examples
 from featurestore.extraction.progress import Progress
@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 _IN_FLIGHT = 2
 """Batches given to the device before the oldest is waited for: one computes while the other is copied."""
 
+_MOST_REFUSED = 20
+"""With more sentences whose vectors cannot be stored, the encoder is broken and the run ends."""
 
 _TOKENS_TO_JUDGE_BY = 2000
 """A smaller commit says little about speed: what was known before is kept."""
@@ -59,6 +61,8 @@ class Report:
         From the first batch to the last commit.
     too_large : list of str
         Sentences that did not fit into memory even alone, by place.
+    refused : list of str
+        Sentences whose vectors cannot be stored (NaN, or more than the codec holds), with the reason.
     token_budget : int
         Tokens per batch at the end (out-of-memory halves it).
     """
@@ -73,6 +77,7 @@ class Report:
     seconds: float = 0.0
     token_budget: int = 0
     too_large: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
     @property
     def tokens_per_second(self) -> float:
@@ -155,15 +160,29 @@ class Extraction:
                 self.report.seconds = time.perf_counter() - started
                 self.progress.finished()
         session.close()
-        if self.report.too_large:
-            places = "".join(f"\n  {place}" for place in self.report.too_large[:10])
-            n = len(self.report.too_large)
-            raise EncoderError(
-                f"{n} {'sentence does' if n == 1 else 'sentences do'} not fit into memory even alone:"
-                f"{places}\n"
-                "All others are committed. Split what is too long, or encode it on a device with more memory"
-            )
+        self._require_all_stored()
         return self.report
+
+    def _require_all_stored(self) -> None:
+        """Raise for sentences that had to be left out."""
+        for left_out, error, problem, remedy in (
+            (
+                self.report.too_large,
+                EncoderError,
+                "not fit into memory even alone",
+                "Split what is too long, or encode it on a device with more memory",
+            ),
+            (
+                self.report.refused,
+                VectorError,
+                "not give vectors that can be stored",
+                "The reasons above say what to change",
+            ),
+        ):
+            if left_out:
+                listed = "".join(f"\n  {line}" for line in left_out[:10])
+                does = "sentence does" if len(left_out) == 1 else "sentences do"
+                raise error(f"{len(left_out)} {does} {problem}:{listed}\nAll others are committed. {remedy}")
 
     def _opened_or_made(self, path: Path, codec: str, shard_bytes: int | None) -> Store:
         if Store.exists(path):
@@ -354,9 +373,22 @@ class _Writer:
     ) -> None:
         if vectors is not None:
             for position, array in zip(positions, vectors, strict=True):
-                draft.put(position, array)
+                self._put(draft, position, array)
             self._progress.encoded(sum(map(len, vectors)))
             return
+        self._commit(draft)
+
+    def _put(self, draft: ShardDraft, position: int, vectors: NDArray[np.floating]) -> None:
+        try:
+            draft.put(position, vectors)
+        except VectorError as error:
+            # One bad sentence must not cost the hours after it: it is left out and named at the end.
+            self._report.refused.append(str(error))
+            self._progress.notice(f"left out: {error}")
+            if len(self._report.refused) > _MOST_REFUSED:
+                raise
+
+    def _commit(self, draft: ShardDraft) -> None:
         if not draft.filled.all():
             draft = draft.subset(np.flatnonzero(draft.filled).tolist())
         if not draft.sentences:

@@ -286,11 +286,14 @@ class KeySet:
         repeated = (high[order][1:] == high[order][:-1]) & (low[order][1:] == low[order][:-1])
         new[order[1:][repeated]] = False
         order = order[new[order]]
+        runs = list(self._runs)
         if len(order):
-            self._runs.append((high[order], low[order]))
-        while len(self._runs) > 1 and len(self._runs[-2][0]) < 2 * len(self._runs[-1][0]):
-            (high_a, low_a), (high_b, low_b) = self._runs.pop(), self._runs.pop()
+            runs.append((high[order], low[order]))
+        while len(runs) > 1 and len(runs[-2][0]) < 2 * len(runs[-1][0]):
+            (high_a, low_a), (high_b, low_b) = runs.pop(), runs.pop()
             high, low = np.concatenate([high_a, high_b]), np.concatenate([low_a, low_b])
             order = np.lexsort((low, high))
-            self._runs.append((high[order], low[order]))
+            runs.append((high[order], low[order]))
+        # Replaced as a whole: another thread may be looking for keys.
+        self._runs = runs
         return new

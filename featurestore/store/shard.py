@@ -19,7 +19,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from featurestore import keys, limits
-from featurestore.errors import SentenceError, StoreError, StoreLimitError
+from featurestore.errors import SentenceError, StoreError, StoreLimitError, VectorError
 from featurestore.keys import KEY_BYTES, Sentence
 from featurestore.store.codec import Array, Codec, CodecError, Floats, measure_error
 from featurestore.store.layout import ALIGNMENT, FORMAT_VERSION, Extent, ShardEntry
@@ -97,7 +97,7 @@ class ShardDraft:
         start, stop = int(self.offsets[position]), int(self.offsets[position + 1])
         target = self._staged[start:stop]
         if vectors.shape != target.shape:
-            raise StoreError(
+            raise VectorError(
                 f"vectors of shape {vectors.shape} for sentence {position} of the shard, expected "
                 f"{target.shape}: {_excerpt(self.sentences[position])}"
             )
@@ -194,8 +194,8 @@ def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: 
     where = f"token {place[0]} ({sentence[place[0]]!r}) of {_excerpt(sentence)}"
     value = float(vectors[place])
     if not np.isfinite(value):
-        raise StoreError(f"the encoder returned NaN or infinity for {where}; try --precision float32")
-    raise StoreError(f"codec {codec.name} cannot hold {value:.6g} in {where}: use --codec float32 or int8")
+        raise VectorError(f"the encoder returned NaN or infinity for {where}; try --precision float32")
+    raise VectorError(f"codec {codec.name} cannot hold {value:.6g} in {where}: use --codec float32 or int8")
 
 
 def _excerpt(sentence: Sentence) -> str:

@@ -144,12 +144,7 @@ class Store:
             raise UsageError(
                 f"a shard size of {shard_bytes:,} bytes is not between 1 and {limits.MAX_SHARD_BYTES:,}"
             )
-        if path.exists() and (
-            not path.is_dir() or any(p.name not in (MANIFESTS, SHARDS, INDEX, TMP) for p in path.iterdir())
-        ):
-            raise UsageError(
-                f"cannot make a store at {path}: something else is there; choose a new directory"
-            )
+        cls.require_creatable(path)
         for name in (MANIFESTS, SHARDS, INDEX, TMP):
             filesystem.make_directory(path / name)
         filesystem.sync_directory(path)
@@ -166,6 +161,21 @@ class Store:
         """Return whether a store lies at a path."""
         directory = Path(path) / MANIFESTS
         return directory.is_dir() and any(directory.iterdir())
+
+    @staticmethod
+    def require_creatable(path: str | Path) -> None:
+        """Raise if a store cannot be made at a path because something else is there.
+
+        Raises
+        ------
+        UsageError
+        """
+        path = Path(path)
+        ours = (MANIFESTS, SHARDS, INDEX, TMP)
+        if path.exists() and (not path.is_dir() or any(p.name not in ours for p in path.iterdir())):
+            raise UsageError(
+                f"cannot make a store at {path}: something else is there; choose a new directory"
+            )
 
     def __repr__(self) -> str:
         return (

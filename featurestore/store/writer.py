@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import DamagedStoreError, StoreError, StoreWriteError
+from featurestore.errors import DamagedStoreError, StoreWriteError, VectorError
 from featurestore.keys import Sentence, sentence_key
 from featurestore.store.codec import get_codec
 from featurestore.store.filesystem import file_sha256, temporary_name
@@ -105,7 +105,7 @@ class WriteSession:
         sentence = require_sentence(tokens)
         expected = self.store.vector_shape(len(sentence))
         if vectors.shape != expected:
-            raise StoreError(
+            raise VectorError(
                 f"vectors of shape {vectors.shape}, expected {expected}, for {' '.join(sentence[:8])!r}"
             )
         key = sentence_key(sentence)

@@ -25,7 +25,7 @@ PLAN_KEYS = {
 }  # fmt: skip
 REPORT_KEYS = {
     "n_sentences", "n_distinct", "n_cached", "n_encoded", "n_encoded_tokens", "n_shards", "n_bytes",
-    "seconds", "token_budget", "too_large", "tokens_per_second",
+    "refused", "seconds", "token_budget", "too_large", "tokens_per_second",
 }  # fmt: skip
 EXTRACT_KEYS = {
     "status", "store", "snapshot", "fingerprint", "encoder", "untrained", "plan", "report", "n_sentences",
