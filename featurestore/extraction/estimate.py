@@ -10,7 +10,7 @@ from featurestore.encoders.base import EncoderOutline
 from featurestore.store.manifest import Manifest
 
 _SHARE_OF_PEAK = 0.6
-"""What an encoder reaches of this machine's matrix-product speed; measured with tests/bench/encode.py."""
+"""What an encoder reaches of a machine's matrix-product speed; tests/bench/elmo_speed.py gives 0.6 to 0.8."""
 
 
 def expected_speed(

@@ -33,7 +33,7 @@ from featurestore.keys import Sentence, token_bytes
 BATCH_INVARIANCE = {"float32": 1e-5, "bfloat16": 3e-2, "float16": 5e-3}
 """Bound on the relative L2 difference of a sentence's vectors between any two batches, by precision."""
 
-TOKEN_BUDGET = {"cpu": 16_384, "cuda": 131_072}
+TOKEN_BUDGET = {"cpu": 8_192, "cuda": 131_072}
 """Tokens per batch by default: on a CPU more tokens only cost memory, a GPU wants more rows per step."""
 
 
