@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -212,9 +212,3 @@ class WriteSession:
             ):
                 logger.warning("replacing the damaged file %s", target)
                 self._filesystem.replace(temporary, target)
-
-
-def add_all(store: Store, pairs: Iterable[tuple[Sequence[str], NDArray[np.floating]]]) -> int:
-    """Add many (tokens, vectors) pairs in one session; return how many were new."""
-    with store.write() as session:
-        return sum(session.add(tokens, vectors) for tokens, vectors in pairs)

@@ -20,7 +20,6 @@ from featurestore.errors import (
 from featurestore.recipe import Recipe
 from featurestore.store.store import Store
 from featurestore.store.verify import verify
-from featurestore.store.writer import add_all
 
 
 @pytest.fixture
@@ -126,12 +125,6 @@ def test_full_shard_is_committed_at_once(store):
     assert all(shard.n_tokens * DIM * 4 >= 1024 for shard in earlier.manifest.shards)
     session.flush()
     assert len(store.refreshed()) == 40
-
-
-def test_add_all_counts_new_sentences(store):
-    pairs = [(tokens, vectors_of(tokens)) for tokens in sentences(5)]
-    assert add_all(store, pairs + pairs) == 5
-    assert add_all(store.refreshed(), pairs) == 0
 
 
 def test_empty_session_commits_nothing(store):
