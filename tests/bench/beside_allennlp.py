@@ -1,0 +1,109 @@
+"""Our encoder beside AllenNLP 0.9.0's ElmoEmbedder: same weights, same file, same machine, one run.
+
+AllenNLP needs a Python 3.7 of its own::
+
+    python3.7 -m venv peer
+    peer/bin/pip install --prefer-binary allennlp==0.9.0 torch==1.7.1 'jsonnet<0.18'
+    peer/bin/pip install overrides==3.1.0 urllib3==1.26.20
+    python tests/bench/beside_allennlp.py FILE --peer peer/bin/python
+
+Both read the same options and weights files, written here with random weights in the shape asked for. The
+peer runs twice: as it comes, and with MKL_DEBUG_CPU_TYPE=5, which takes its old MKL off the slow path it
+chooses on AMD processors. The first sentence's vectors are compared: before any state leaks, the peer's are a
+function of the sentence as ours are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import h5py
+import numpy as np
+import torch
+from machine import machine
+
+from featurestore import load_encoder, open_corpus
+from featurestore.encoders.elmo.catalog import UntrainedSource
+from featurestore.encoders.elmo.weights import seeded_weights, write_weights
+from featurestore.extraction.batching import batches_by_length
+
+PEER = """
+import json, sys, time
+import h5py, torch
+from allennlp.commands.elmo import ElmoEmbedder
+options, weights, sentences, out, batch_size = sys.argv[1:]
+torch.set_num_threads(2)
+sentences = json.load(open(sentences))
+embedder = ElmoEmbedder(options, weights)
+first = embedder.embed_batch([sentences[0]])[0]
+with h5py.File(out, "w") as file:
+    file["first"] = first
+started = time.perf_counter()
+for start in range(0, len(sentences), int(batch_size)):
+    embedder.embed_batch(sentences[start : start + int(batch_size)])
+print(sum(map(len, sentences)) / (time.perf_counter() - started))
+"""
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True))
+@click.option("--peer", required=True, help="Python 3.7 with AllenNLP 0.9.0.")
+@click.option("--shape", default="original", show_default=True)
+@click.option("--batch-size", default=64, show_default=True, help="Sentences in the peer's batches.")
+def main(file: str, peer: str, shape: str, batch_size: int) -> None:
+    torch.set_num_threads(2)
+    sentences = [example.tokens for example in open_corpus(file)]
+    n_tokens = sum(map(len, sentences))
+    options = UntrainedSource(shape, 0).options()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_weights(folder / "weights.hdf5", seeded_weights(options, 0))
+        (folder / "options.json").write_text(json.dumps(options.to_dict()))
+        (folder / "sentences.json").write_text(json.dumps(sentences))
+        print(
+            f"{machine()}, 2 threads; {n_tokens:,} tokens of {Path(file).name}; ELMo {shape}, random weights"
+        )
+
+        rows = []
+        for precision in ("float32", "bfloat16"):
+            spec = f"elmo:{folder / 'options.json'},{folder / 'weights.hdf5'}"
+            encoder = load_encoder(spec, layers="all", precision=precision, device="cpu")
+            if precision == "float32":
+                ours = encoder.encode(sentences[:1])[0]
+                encoder.forget_types()
+            started = time.perf_counter()
+            for batch in batches_by_length([len(s) for s in sentences], encoder.token_budget):
+                encoder.encode([sentences[i] for i in batch])
+            rows.append((f"featurestore, {precision}", n_tokens / (time.perf_counter() - started)))
+
+        for label, setting in (("as it comes", {}), ("MKL_DEBUG_CPU_TYPE=5", {"MKL_DEBUG_CPU_TYPE": "5"})):
+            files = [
+                str(folder / n) for n in ("options.json", "weights.hdf5", "sentences.json", "first.hdf5")
+            ]
+            done = subprocess.run(
+                [peer, "-W", "ignore", "-c", PEER, *files, str(batch_size)],
+                env={**os.environ, **setting},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                check=True,
+            )
+            rows.append((f"AllenNLP 0.9.0, batches of {batch_size}, {label}", float(done.stdout.split()[-1])))
+        with h5py.File(folder / "first.hdf5") as stored:
+            theirs = stored["first"][()].transpose(1, 0, 2)
+    fair = rows[-1][1]
+    for label, speed in rows:
+        print(f"{label:55} {speed:8,.0f} tokens/s  {speed / fair:6.2f} x")
+    error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+    print(
+        f"first sentence, all layers: relative L2 {error:.1e}, largest difference {np.abs(ours - theirs).max():.1e}"
+    )
+
+
+if __name__ == "__main__":
+    main()
