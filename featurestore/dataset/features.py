@@ -287,7 +287,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         raise MissingSentencesError(
             f"{self.n_missing:,} of {n_examples:,} sentences are not in the store {self.store.path}; "
             f"the first:{shown}\nAdd them: featurestore extract {corpora} --store {self.store.path}\n"
-            "(or leave them out with on_missing='skip', or give them zeros with on_missing='zeros')"
+            "Or leave them out, or give them zeros: on_missing='skip' or 'zeros' (--on-missing)"
         )
 
     def _raise_misaligned(self, example: Example, stored: Sentence) -> None:
