@@ -17,9 +17,10 @@ from torch.utils.data import Dataset
 
 from featurestore import keys
 from featurestore.corpora.example import Example
-from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, collate_labels, length_mask
+from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, length_mask
+from featurestore.dataset.buffers import BufferPool
 from featurestore.dataset.gather import Gatherer
-from featurestore.dataset.labels import LabelSet
+from featurestore.dataset.labels import PADDING_LABEL, LabelSet
 from featurestore.errors import AlignmentError, LabelError, MissingSentencesError, UsageError
 from featurestore.keys import Sentence
 from featurestore.recipe import Recipe
@@ -95,6 +96,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         self.label_kind: LabelKind | None = None
         self.n_missing = 0
         self._gatherer = Gatherer(self.store)
+        self._buffers = BufferPool()
         self._zeros: dict[int, Sentence] = {}
         self._missing_shown: list[str] = []
         self._missing_paths: dict[str, None] = {}
@@ -171,21 +173,27 @@ class FeatureDataset(Dataset[FeatureItem]):
         DamagedStoreError
             If stored bytes are not those that were committed.
         """
-        at = np.array([self._position(index) for index in indices], np.int64)
+        at = self._positions(indices)
         n_tokens = self.lengths[at]
         longest = int(n_tokens.max(initial=0))
-        features = torch.empty(len(at), *self.store.vector_shape(longest), dtype=self.dtype)
+        shape = self.store.vector_shape(longest)
+        rows = self._buffers.empty((len(at) * longest, *shape[1:]), self.dtype)
         places = zip(n_tokens.tolist(), self._shard[at].tolist(), self._row[at].tolist(), strict=True)
-        for i, (n, shard, row) in enumerate(places):
+        start = 0
+        for n, shard, row in places:
+            end = start + n
             if shard < 0:
-                features[i] = 0
-                continue
-            self._gatherer.decode_into(features[i, :n], shard, row)
-            if n < longest:
-                features[i, n:] = 0
+                rows[start:end].zero_()
+            else:
+                self._gatherer.decode_into(rows[start:end], shard, row)
+            start += longest
+            if end < start:
+                rows[end:start].zero_()
         lengths = torch.from_numpy(n_tokens)
-        labels = collate_labels([self._label(i) for i in at.tolist()], longest)
-        return FeatureBatch(features, lengths, length_mask(lengths, longest), labels, torch.from_numpy(at))
+        mask = length_mask(lengths, longest)
+        return FeatureBatch(
+            rows.view(len(at), *shape), lengths, mask, self._labels(at, mask), torch.from_numpy(at)
+        )
 
     def tokens(self, index: int) -> Sentence:
         """Return the tokens of an example."""
@@ -214,6 +222,27 @@ class FeatureDataset(Dataset[FeatureItem]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"example {index} of {len(self)}")
         return int(index) % len(self)
+
+    def _positions(self, indices: Sequence[int]) -> NDArray[np.int64]:
+        """Return indices counted from the start, as a new (n,) int64 array."""
+        at = np.array(indices, np.int64)
+        beyond = (at < -len(self)) | (at >= len(self))
+        if beyond.any():
+            raise IndexError(f"example {int(at[beyond][0])} of {len(self)}")
+        at[at < 0] += len(self)
+        return at
+
+    def _labels(self, at: NDArray[np.int64], mask: Tensor) -> Tensor | None:
+        """Return a batch's labels: (batch,), or (batch, longest) with -100 where the mask is false."""
+        if self.label_kind is None:
+            return None
+        starts = self._edges[at]
+        if self.label_kind == "sentence":
+            return torch.from_numpy(self._numbers[starts])
+        pieces = [self._numbers[a:b] for a, b in zip(starts, self._edges[at + 1], strict=True)]
+        result = torch.full(mask.shape, PADDING_LABEL)
+        result[mask] = torch.from_numpy(np.concatenate(pieces))
+        return result
 
     def _label(self, index: int) -> Tensor | None:
         if self.label_kind is None:

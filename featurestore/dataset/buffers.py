@@ -1,0 +1,89 @@
+"""Reusing the memory of batches that nobody holds any more.
+
+A batch is megabytes, and fresh memory costs a page fault every 4 KiB: as much time as filling it. Whether the
+C library keeps freed memory or gives it back to the system is luck, so a few buffers are kept here and handed
+out again once the last tensor over them is gone, which Python's reference count tells exactly.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_MOST_BUFFERS = 4
+"""Kept at a time: one being filled, one or two in use, one ahead."""
+
+_SMALLEST = 1 << 16
+"""Bytes below which the C library is fast enough."""
+
+Bytes = NDArray[np.uint8]
+
+
+class BufferPool:
+    """A few reusable buffers; safe to use from several threads, and empty after pickling."""
+
+    def __init__(self) -> None:
+        self._buffers: list[Bytes] = []
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Return an uninitialised tensor, as ``torch.empty`` does.
+
+        Its memory is its own for as long as the tensor, a view of it, or anything autograd saved exists.
+        """
+        count = 1
+        for size in shape:
+            count *= size
+        n_bytes = count * dtype.itemsize
+        if n_bytes < _SMALLEST or not _COUNTS_ARE_EXACT:
+            return torch.empty(shape, dtype=dtype)
+        with self._lock:
+            buffer = self._idle(n_bytes)
+            if buffer is None:
+                return torch.empty(shape, dtype=dtype)
+            whole = torch.from_numpy(buffer)
+        return whole[:n_bytes].view(dtype).view(shape)
+
+    def _idle(self, n_bytes: int) -> Bytes | None:
+        """Return a buffer that is large enough and in nobody's hands, making one if there is room."""
+        for position, buffer in enumerate(self._buffers):
+            if _references(buffer) == _UNUSED:
+                if buffer.nbytes >= n_bytes:
+                    return buffer
+                # Too small for this batch: replaced, so that a pool grows to what the batches need.
+                self._buffers[position] = buffer = np.empty(n_bytes + n_bytes // 4, np.uint8)
+                return buffer
+        if len(self._buffers) == _MOST_BUFFERS:
+            return None
+        self._buffers.append(np.empty(n_bytes + n_bytes // 4, np.uint8))
+        return self._buffers[-1]
+
+
+def _references(buffer: Bytes) -> int:
+    return sys.getrefcount(buffer)
+
+
+def _unused() -> int:
+    """Return the count of a buffer that only a list and a loop refer to, as in :meth:`BufferPool._idle`."""
+    buffers = [np.empty(1, np.uint8)]
+    for _, buffer in enumerate(buffers):
+        return _references(buffer)
+    return 0
+
+
+_UNUSED = _unused()
+
+_COUNTS_ARE_EXACT = getattr(sys, "_is_gil_enabled", lambda: True)()
+"""False in interpreters without a global lock, which count references lazily."""
