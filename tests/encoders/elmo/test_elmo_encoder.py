@@ -106,7 +106,7 @@ class TestRecipe:
             {"spec": GOLDEN_SPEC, "layers": "top"},
             {"spec": GOLDEN_SPEC, "precision": "bfloat16"},
             {"spec": UNTRAINED},
-            {"spec": UNTRAINED.replace("3", "4")},
+            {"spec": UNTRAINED.replace("seed=3", "seed=4")},
         ]
         fingerprints = {load_encoder(**choice).recipe.fingerprint for choice in choices}
         assert len(fingerprints) == len(choices)
