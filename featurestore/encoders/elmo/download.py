@@ -162,7 +162,9 @@ class _Transfer:
             # If-Range: the server sends the rest only if the file is unchanged, else all of it.
             headers |= {"Range": f"bytes={n_have}-", "If-Range": validator}
         request = urllib.request.Request(self.url, headers=headers)
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
+        # An opener of its own: urlopen would keep the proxies that were set when it was first called.
+        opener = urllib.request.build_opener()
+        with opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
             if response.status == 206:
                 n_total = self._check_continuation(response, n_have, validator)
             else:

@@ -129,6 +129,15 @@ class TestOneFile:
         assert leftovers(target.parent) == ["weights.hdf5"]
         assert len(site.requests) == 1
 
+    def test_through_a_proxy(self, site, target, monkeypatch):
+        # A proxy is asked for the whole URL; nothing could resolve this host's name.
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.setenv("http_proxy", site.url)
+        site.files = {"http://models.invalid/elmo/weights.hdf5": BODY}
+        download("http://models.invalid/elmo/weights.hdf5", target, backoff_seconds=0)
+        assert target.read_bytes() == BODY
+
     def test_there_already(self, site, target):
         target.parent.mkdir()
         target.write_bytes(b"mine")
