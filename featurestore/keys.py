@@ -84,3 +84,17 @@ def sentence_key(tokens: Sequence[str]) -> bytes:
         See :func:`token_bytes`.
     """
     return key_of_bytes(token_bytes(tokens))
+
+
+def require_sentence(tokens: Sequence[str]) -> Sentence:
+    """Return the tokens as a sentence, checked.
+
+    Raises
+    ------
+    SentenceError
+        See :func:`token_bytes`.
+    """
+    token_bytes(tokens)
+    if not isinstance(tokens, (tuple, list)):
+        raise SentenceError(f"a sentence is a list or tuple of tokens, not a {type(tokens).__name__}")
+    return tuple(tokens)

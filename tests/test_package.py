@@ -74,6 +74,19 @@ def test_store_is_usable_without_torch(store_path):
     assert heavy_modules_after(code) == ""
 
 
+def test_reading_vectors_does_not_load_the_hdf5_library(store_path):
+    code = f"""
+import sys
+from featurestore import FeatureDataset, Store, feature_loader
+store = Store.open({str(store_path)!r})
+store.get(["the", "cat"])
+assert sum(len(batch) for batch in feature_loader(FeatureDataset(store, [["the", "cat"]]))) == 1
+assert "h5py" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

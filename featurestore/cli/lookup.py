@@ -18,7 +18,7 @@ _LOOK_AT = 50_000
 
 def parse_sentence(text: str, as_tokens: bool) -> Sentence:
     """Return the sentence of a text split at spaces, or of a JSON list of tokens."""
-    from featurestore.store.shard import require_sentence
+    from featurestore.keys import require_sentence
 
     if not as_tokens:
         return require_sentence(text.split())

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
+import xxhash
+from numpy.typing import NDArray
 
-from featurestore.errors import DamagedStoreError, UsageError
 from featurestore.keys import KEY_BYTES
-from featurestore.store.codec import CodecError, get_codec
+from featurestore.store.codec import Array, CodecError, get_codec
 
 FORMAT_VERSION = 1
 ALIGNMENT = 4096
@@ -81,65 +79,6 @@ class ShardEntry:
         return f"{self.sha256[:NAME_DIGITS]}.h5"
 
 
-def inspect(path: Path) -> tuple[str, str, dict[str, Extent]]:
-    """Parse a shard's HDF5 structure by an allow-list, without touching any payload.
-
-    Returns
-    -------
-    fingerprint, codec : str
-    extents : dict of str to Extent
-
-    Raises
-    ------
-    DamagedStoreError
-        If the file is not HDF5 or holds anything a shard may not: links, groups, filters, chunks, external
-        or virtual storage, foreign types, extents outside the file.
-    """
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            found = _inspect_open(path, file)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, UsageError) as error:
-        raise DamagedStoreError(f"{path} is not a readable HDF5 shard: {error}") from error
-    return found
-
-
-def _inspect_open(path: Path, file: h5py.File) -> tuple[str, str, dict[str, Extent]]:
-    def refuse(what: str) -> DamagedStoreError:
-        return DamagedStoreError(f"{path} is not a shard of this format: {what}")
-
-    attributes: dict[str, Any] = {}
-    for name in ("format", "format_version", "fingerprint", "codec"):
-        if name not in file.attrs:
-            raise refuse(f"attribute {name!r} is missing")
-        attributes[name] = file.attrs[name]
-    if attributes["format"] != b"featurestore shard" or int(attributes["format_version"]) != FORMAT_VERSION:
-        raise refuse(f"format {attributes['format']!r}, version {attributes['format_version']!r}")
-    codec = get_codec(attributes["codec"].decode())
-    expected = {*STRUCTURE, "values"} | ({"scales", "norms"} if codec.name == "int8" else set())
-    if set(file.keys()) != expected:
-        raise refuse(f"datasets {sorted(file.keys())}, expected {sorted(expected)}")
-    n_bytes = path.stat().st_size
-    extents = {}
-    for name in sorted(expected):
-        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-            raise refuse(f"/{name} is a link to somewhere else")
-        dataset = file[name]
-        if not isinstance(dataset, h5py.Dataset):
-            raise refuse(f"/{name} is not a dataset")
-        plan = dataset.id.get_create_plist()
-        if plan.get_layout() != h5py.h5d.CONTIGUOUS or plan.get_nfilters() or plan.get_external_count():
-            raise refuse(f"/{name} is chunked, filtered, external or virtual")
-        if dataset.dtype.kind not in "iuf" or dataset.dtype.str[0] == ">":
-            raise refuse(f"/{name} has type {dataset.dtype}")
-        offset = dataset.id.get_offset()
-        if offset is None:
-            raise refuse(f"/{name} has no bytes in this file")
-        extents[name] = Extent(int(offset), dataset.dtype.str, dataset.shape)
-        if extents[name].offset + extents[name].n_bytes > n_bytes:
-            raise refuse(f"/{name} ends behind the end of the file ({n_bytes:,} bytes)")
-    return attributes["fingerprint"].decode(), codec.name, extents
-
-
 def check_extents(
     extents: Mapping[str, Extent], n_sentences: int, n_tokens: int, n_bytes: int, codec: str
 ) -> str:
@@ -171,3 +110,23 @@ def check_extents(
     if len(extents["tokens"].shape) != 1 or values.offset + values.n_bytes != n_bytes:
         return "the values do not end the file"
     return ""
+
+
+def checksums(offsets: NDArray[np.uint64], values: Array, scales: Array | None) -> NDArray[np.uint64]:
+    """Return the XXH3-64 of each sentence's stored bytes, rows of values then scales; (n,) uint64."""
+    result = np.empty(len(offsets) - 1, "<u8")
+    bounds = offsets.tolist()
+    for i in range(len(bounds) - 1):
+        result[i] = checksum(
+            values[bounds[i] : bounds[i + 1]], None if scales is None else scales[bounds[i] : bounds[i + 1]]
+        )
+    return result
+
+
+def checksum(values: Array, scales: Array | None) -> int:
+    """Return the XXH3-64 of one sentence's stored bytes."""
+    if scales is None:
+        return xxhash.xxh3_64_intdigest(values.data)
+    digest = xxhash.xxh3_64(values.data)
+    digest.update(np.ascontiguousarray(scales).data)
+    return digest.intdigest()

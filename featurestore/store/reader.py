@@ -17,8 +17,7 @@ from featurestore.errors import DamagedStoreError
 from featurestore.keys import Sentence
 from featurestore.store.codec import Array, Floats, get_codec
 from featurestore.store.filesystem import open_for_reading
-from featurestore.store.layout import Extent, ShardEntry, check_extents
-from featurestore.store.shard import checksum
+from featurestore.store.layout import Extent, ShardEntry, check_extents, checksum
 
 Access = Literal["mmap", "pread"]
 Check = Literal["first", "always", "never"]

@@ -1,9 +1,8 @@
 """Shards: the immutable HDF5 file that holds a batch of sentences; how one is filled and sealed.
 
-A draft knows its sentences from the start, so vectors may arrive in any order. Sealing lets h5py lay out the
-file's structure against an in-memory stand-in (never the disk: on a full disk libhdf5 can lose data silently
-and crash), with ``/values`` last. A shard file is then two parts laid end to end: the *head* (everything
-HDF5 needs, keys, offsets, tokens) and the values. FORMAT.md specifies the result.
+A draft knows its sentences from the start, so vectors may arrive in any order. Sealed, a shard file is two
+parts laid end to end: the *head* (HDF5's structure, keys, offsets, tokens) and the values. FORMAT.md has the
+specification.
 """
 
 from __future__ import annotations
@@ -11,18 +10,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import h5py
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from featurestore import keys, limits
-from featurestore.errors import SentenceError, StoreError, StoreLimitError, VectorError
+from featurestore.errors import StoreError, StoreLimitError, VectorError
 from featurestore.keys import KEY_BYTES, Sentence
 from featurestore.store.codec import Array, Codec, CodecError, Floats, measure_error
-from featurestore.store.layout import ALIGNMENT, FORMAT_VERSION, Extent, ShardEntry
+from featurestore.store.layout import ShardEntry, checksums
+from featurestore.store.structure import lay_out
 
 _MEASURE_EVERY = 16
 """Tokens between two whose codec error is measured."""
@@ -146,7 +143,7 @@ class ShardDraft:
             token_offsets=token_offsets,
             tokens=np.frombuffer(b"".join(t for tokens in self._token_bytes for t in tokens), np.uint8),
         )
-        head, extents = _lay_out(datasets, values, self.codec.name, fingerprint)
+        head, extents = lay_out(datasets, values, self.codec.name, fingerprint)
         if len(head) + values.nbytes > limits.MAX_SHARD_BYTES:
             raise StoreLimitError(f"a shard of {len(head) + values.nbytes:,} bytes exceeds the bound")
         whole = hashlib.sha256(head)
@@ -200,126 +197,3 @@ def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: 
 
 def _excerpt(sentence: Sentence) -> str:
     return repr(" ".join(sentence[:8])) + (f" ... ({len(sentence)} tokens)" if len(sentence) > 8 else "")
-
-
-def checksums(offsets: NDArray[np.uint64], values: Array, scales: Array | None) -> NDArray[np.uint64]:
-    """Return the XXH3-64 of each sentence's stored bytes, rows of values then scales; (n,) uint64."""
-    result = np.empty(len(offsets) - 1, "<u8")
-    bounds = offsets.tolist()
-    for i in range(len(bounds) - 1):
-        result[i] = checksum(
-            values[bounds[i] : bounds[i + 1]], None if scales is None else scales[bounds[i] : bounds[i + 1]]
-        )
-    return result
-
-
-def checksum(values: Array, scales: Array | None) -> int:
-    """Return the XXH3-64 of one sentence's stored bytes."""
-    if scales is None:
-        return xxhash.xxh3_64_intdigest(values.data)
-    digest = xxhash.xxh3_64(values.data)
-    digest.update(np.ascontiguousarray(scales).data)
-    return digest.intdigest()
-
-
-class _StructureSink:
-    """A file-like object that keeps what h5py writes and pretends the rest of the file exists."""
-
-    def __init__(self) -> None:
-        self.position = self.end = 0
-        self.pieces: dict[int, bytes] = {}
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self.position = (0, self.position, self.end)[whence] + offset
-        return self.position
-
-    def tell(self) -> int:
-        return self.position
-
-    def write(self, data: Any) -> int:
-        piece = bytes(data)
-        self.pieces[self.position] = piece
-        self.position += len(piece)
-        self.end = max(self.end, self.position)
-        return len(piece)
-
-    def truncate(self, size: int | None = None) -> int:
-        self.end = self.position if size is None else size
-        return self.end
-
-    def flush(self) -> None:
-        pass
-
-    def read(self, size: int) -> bytes:
-        buffer = bytearray(size)
-        self.readinto(buffer)
-        return bytes(buffer)
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        view[:] = bytes(len(view))
-        for offset, piece in self.pieces.items():
-            start, stop = max(offset, self.position), min(offset + len(piece), self.position + len(view))
-            if start < stop:
-                view[start - self.position : stop - self.position] = piece[start - offset : stop - offset]
-        self.position += len(view)
-        return len(view)
-
-
-def _lay_out(
-    datasets: Mapping[str, Array], values: Array, codec: str, fingerprint: str
-) -> tuple[bytes, dict[str, Extent]]:
-    """Return the bytes before ``/values`` and where every dataset lies."""
-    sink = _StructureSink()
-    extents: dict[str, Extent] = {}
-    # HDF5 aligns what is at least as large as the threshold, and the values of a tiny shard are aligned too.
-    threshold = max(1, min(ALIGNMENT, values.nbytes))
-    with h5py.File(
-        sink, "w", libver=("earliest", "v108"), alignment_threshold=threshold, alignment_interval=ALIGNMENT
-    ) as file:
-        # Fixed-length strings: variable-length ones need a heap, which is no place for a stranger's bytes.
-        file.attrs["format"] = np.bytes_(b"featurestore shard")
-        file.attrs["format_version"] = np.uint32(FORMAT_VERSION)
-        file.attrs["fingerprint"] = np.bytes_(fingerprint.encode())
-        file.attrs["codec"] = np.bytes_(codec.encode())
-        for name, array in sorted(datasets.items()):
-            identifier = _create_contiguous(file, name, array)
-            identifier.write(h5py.h5s.ALL, h5py.h5s.ALL, np.ascontiguousarray(array))
-            extents[name] = Extent(int(identifier.get_offset()), array.dtype.str, array.shape)
-        identifier = _create_contiguous(file, "values", values)
-        extents["values"] = Extent(int(identifier.get_offset()), values.dtype.str, values.shape)
-    start = extents["values"].offset
-    head = bytearray(start)
-    for offset, piece in sink.pieces.items():
-        if offset + len(piece) > start:
-            raise StoreError(
-                f"HDF5 put structure behind the values (offset {offset}): cannot lay out the shard"
-            )
-        head[offset : offset + len(piece)] = piece
-    if start % ALIGNMENT or sink.end != start + values.nbytes:
-        raise StoreError(f"HDF5 laid the shard out unexpectedly: values at {start}, file end {sink.end}")
-    return bytes(head), extents
-
-
-def _create_contiguous(file: h5py.File, name: str, array: Array) -> Any:
-    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plan.set_layout(h5py.h5d.CONTIGUOUS)
-    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    plan.set_obj_track_times(False)
-    space = h5py.h5s.create_simple(array.shape)
-    return h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(array.dtype), space, plan)
-
-
-def require_sentence(tokens: Sequence[str]) -> Sentence:
-    """Return the tokens as a sentence, checked.
-
-    Raises
-    ------
-    SentenceError
-        See :func:`featurestore.keys.token_bytes`.
-    """
-    keys.token_bytes(tokens)
-    if not isinstance(tokens, (tuple, list)):
-        raise SentenceError(f"a sentence is a list or tuple of tokens, not a {type(tokens).__name__}")
-    return tuple(tokens)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from featurestore.errors import DamagedStoreError, FeaturestoreError
 from featurestore.keys import sentence_key
 from featurestore.store.filesystem import file_sha256
-from featurestore.store.layout import ShardEntry, inspect
+from featurestore.store.layout import ShardEntry
 from featurestore.store.manifest import SHARDS, read_manifest
 from featurestore.store.reader import ShardReader
 from featurestore.store.store import Store
+from featurestore.store.structure import inspect
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import DamagedStoreError, StoreWriteError, VectorError
-from featurestore.keys import Sentence, sentence_key
+from featurestore.keys import Sentence, require_sentence, sentence_key
 from featurestore.store.codec import get_codec
 from featurestore.store.filesystem import file_sha256, temporary_name
 from featurestore.store.index import KeySet, keys_array
@@ -25,7 +25,7 @@ from featurestore.store.manifest import (
     publish,
     read_manifest,
 )
-from featurestore.store.shard import SealedShard, ShardDraft, require_sentence, stage
+from featurestore.store.shard import SealedShard, ShardDraft, stage
 from featurestore.store.store import Store, commit_note
 
 logger = logging.getLogger(__name__)
