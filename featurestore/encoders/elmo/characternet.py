@@ -21,8 +21,16 @@ MAX_TYPES = 1 << 16
 A single batch with more types than this is served all the same: its own types always have to be there.
 """
 
-_TYPES_PER_BLOCK = {"cpu": 256, "cuda": 4096}
-"""Types convolved at once: 256 of 50 characters and 1,024 filters are 50 MB in float32."""
+_TYPES_PER_BLOCK = {"cpu": 64, "cuda": 1024}
+"""Types computed at once, always exactly so many.
+
+Every product then has one of a few fixed shapes, and a type's vector is the same to the bit whatever types
+come with it. It is kept from batch to batch, so it must not depend on which batch asked first: a run that was
+killed and resumed, with an empty table, has to write the bytes of one that was not.
+"""
+
+_WIDTHS = (16, 24)
+"""Positions a block may have beside all of them: most words are short."""
 
 
 class CharacterNetwork:
@@ -77,20 +85,30 @@ class CharacterNetwork:
     def __call__(self, types: Sequence[str]) -> Tensor:
         """Return the vectors of word types, shape (n_types, projection_dim), in the operands' type."""
         ids, n_positions = character_ids(types, self._options.max_characters)
-        shortest_first = np.argsort(n_positions, kind="stable")
-        widest = max(width for width, _ in self._options.filters)
         vectors = torch.empty(
             len(types), self._options.projection_dim, dtype=self._numerics.operands, device=self._device
         )
-        block_size = _TYPES_PER_BLOCK.get(self._device.type, 256)
-        for start in range(0, len(types), block_size):
-            block = shortest_first[start : start + block_size]
-            # All windows that hold nothing but padding are equal, and padding takes part in the max-pool:
-            # the widest filter needs room for one such window, and further ones change no maximum.
-            n_needed = min(int(n_positions[block[-1]]) + widest, self._options.max_characters)
-            block_ids = torch.from_numpy(ids[block, :n_needed]).to(self._device)
-            vectors[torch.from_numpy(block).to(self._device)] = self._vectors(block_ids)
+        block_size = _TYPES_PER_BLOCK.get(self._device.type, _TYPES_PER_BLOCK["cpu"])
+        widths = self._widths(n_positions)
+        for width in np.unique(widths):
+            members = np.flatnonzero(widths == width)
+            for start in range(0, len(members), block_size):
+                block = members[start : start + block_size]
+                full = np.resize(ids[block, :width], (block_size, width))
+                computed = self._vectors(torch.from_numpy(full).to(self._device))[: len(block)]
+                vectors[torch.from_numpy(block).to(self._device)] = computed
         return vectors
+
+    def _widths(self, n_positions: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Return how many positions each type is convolved over, decided by the type alone; (n_types,) int64.
+
+        All windows that hold nothing but padding are equal, and padding takes part in the max-pool: the
+        widest filter needs room for one such window, and further ones change no maximum.
+        """
+        most = self._options.max_characters
+        needed = n_positions + max(width for width, _ in self._options.filters)
+        choices = np.array([width for width in _WIDTHS if width < most] + [most])
+        return choices[np.minimum(np.searchsorted(choices, needed), len(choices) - 1)]
 
     def _vectors(self, ids: Tensor) -> Tensor:
         round_ = self._numerics.round
