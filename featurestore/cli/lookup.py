@@ -37,14 +37,17 @@ def find_sentence(store: Store, sentence: Sentence) -> tuple[int, int]:
     """Return the shard and row of a sentence; where it is missing, the error names what is like it."""
     from featurestore.keys import sentence_key
 
-    locations = store.locate([sentence_key(sentence)])
+    key = sentence_key(sentence)
+    locations = store.locate([key])
     if not locations.found[0]:
         near = "".join(f"\n  like it: {spelled(tokens)}" for tokens in near_sentences(store, sentence))
         raise MissingSentencesError(
             f"{' '.join(sentence)!r} ({len(sentence)} tokens) is not in {store.path}{near}\n"
             f"List what is there: featurestore ls {store.path} --contains TEXT"
         )
-    return int(locations.shard[0]), int(locations.row[0])
+    shard, row = int(locations.shard[0]), int(locations.row[0])
+    store.reader_of(shard, row, key)
+    return shard, row
 
 
 def find_key(store: Store, digits: str) -> tuple[int, int]:

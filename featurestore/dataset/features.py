@@ -24,7 +24,6 @@ from featurestore.dataset.labels import PADDING_LABEL, LabelSet
 from featurestore.errors import AlignmentError, LabelError, MissingSentencesError, UsageError
 from featurestore.keys import Sentence
 from featurestore.recipe import Recipe
-from featurestore.store.index import keys_array
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -255,11 +254,14 @@ class FeatureDataset(Dataset[FeatureItem]):
     def _placed(self, chunk: Sequence[Example]) -> Iterator[tuple[Example, int, int]]:
         """Yield each example with its shard and row (-1 if missing), its stored tokens checked."""
         raw = [keys.token_bytes(example.tokens) for example in chunk]
-        found = self.store.locate(keys_array(keys.key_of_bytes(tokens) for tokens in raw))
-        places = zip(chunk, raw, found.shard.tolist(), found.row.tolist(), strict=True)
-        for example, tokens, shard, row in places:
-            if shard >= 0 and not self.store.reader(shard).same_tokens(row, tokens):
-                self._raise_misaligned(example, self.store.reader(shard).tokens(row))
+        wanted = [keys.key_of_bytes(tokens) for tokens in raw]
+        found = self.store.locate(wanted)
+        places = zip(chunk, raw, wanted, found.shard.tolist(), found.row.tolist(), strict=True)
+        for example, tokens, key, shard, row in places:
+            if shard >= 0:
+                reader = self.store.reader_of(shard, row, key)
+                if not reader.same_tokens(row, tokens):
+                    self._raise_misaligned(example, reader.tokens(row))
             yield example, shard, row
 
     def _take_labels(

@@ -155,11 +155,6 @@ class ShardReader:
             b - a == len(token) for (a, b), token in zip(itertools.pairwise(edges), tokens, strict=True)
         )
 
-    def token_text(self) -> memoryview:
-        """Return the UTF-8 bytes of all tokens of the shard, laid end to end."""
-        extent = self.entry.extents["tokens"]
-        return memoryview(self._head)[extent.offset : extent.offset + extent.n_bytes]
-
     def stored(self, row: int) -> tuple[Array, Array | None]:
         """Return a sentence's rows as they lie on disk, and its scales if the codec has them; checked.
 

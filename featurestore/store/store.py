@@ -325,7 +325,7 @@ class Store:
                 f"Add them: featurestore extract CORPUS --store {self.path}"
             )
         return [
-            self._checked(shard, row, key).read(row)
+            self.reader_of(shard, row, key).read(row)
             for shard, row, key in zip(locations.shard.tolist(), locations.row.tolist(), keys, strict=True)
         ]
 
@@ -335,7 +335,7 @@ class Store:
         if not locations.found[0]:
             raise MissingSentencesError(f"no sentence with key {key.hex()} in {self.path}")
         row = int(locations.row[0])
-        return self._checked(int(locations.shard[0]), row, key).read(row)
+        return self.reader_of(int(locations.shard[0]), row, key).read(row)
 
     def sentences(self) -> Iterator[tuple[int, int, Sentence]]:
         """Iterate over (shard, row, tokens) in stored order, without reading vectors."""
@@ -367,8 +367,14 @@ class Store:
             return self
         return Store.open(self.path, access=self._access, check=self._check, filesystem=self.filesystem)
 
-    def _checked(self, shard: int, row: int, key: bytes) -> ShardReader:
-        """Return the reader of a shard after making sure that the index told the truth."""
+    def reader_of(self, shard: int, row: int, key: bytes) -> ShardReader:
+        """Return the open shard of a located sentence, after making sure that the index told the truth.
+
+        Raises
+        ------
+        DamagedStoreError
+            If another sentence lies at the row, or the shard is damaged.
+        """
         reader = self.reader(shard)
         if row >= len(reader) or reader.key(row) != key:
             raise DamagedStoreError(

@@ -14,6 +14,7 @@ from featurestore.cli.main import main
 from featurestore.encoders.base import encoder_recipe
 from featurestore.keys import sentence_key
 from featurestore.recipe import Recipe
+from featurestore.store.index import Index, _to_bytes
 from featurestore.store.store import Store
 
 RECIPE = Recipe({"kind": "test", "version": 1, "layers": [0, 1]})
@@ -447,3 +448,15 @@ def test_path_that_is_no_store_exits_with_2(run, tmp_path, command):
         assert (code, out) == (2, ""), err
         assert err.startswith("error: ")
         assert str(path) in err
+
+
+def test_show_never_shows_another_sentence_where_the_index_is_wrong(tmp_path, run):
+    store = make_store(tmp_path / "store.fs")
+    index = store.index
+    forged = Index(index.high, index.low, index.shard, np.roll(index.row, 1), index.n_shards)
+    (path,) = (store.path / "index").glob("*.idx")
+    path.write_bytes(_to_bytes(forged, [shard.name for shard in store.manifest.shards]))
+    code, out, err = run("show", store.path, "the cat sat")
+    assert code == 3
+    assert out == ""
+    assert "points to the wrong sentence" in err

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 from featurestore import Example, FeatureDataset, Store, extract, feature_loader, sentence_key
 from featurestore.errors import AlignmentError, DamagedStoreError, MissingSentencesError, UsageError
+from featurestore.store.index import Index, _to_bytes
 from featurestore.store.shard import ShardDraft
 
 
@@ -122,3 +124,18 @@ def test_damaged_vectors_stop_the_loader(tmp_path, example_store, examples, acce
     loader = feature_loader(dataset, shuffle=False, token_budget=50, num_workers=num_workers)
     with pytest.raises(DamagedStoreError, match=entry.name):
         list(loader)
+
+
+@pytest.mark.parametrize(
+    "rows", [lambda row: np.roll(row, 1), lambda row: row + 10**6], ids=["others", "none"]
+)
+def test_an_index_that_points_elsewhere_is_damage_not_another_sentence(
+    example_store, examples, tmp_path, rows
+):
+    store = Store.open(shutil.copytree(example_store, tmp_path / "forged"))
+    index, names = store.index, [shard.name for shard in store.manifest.shards]
+    forged = Index(index.high, index.low, index.shard, rows(np.array(index.row)), index.n_shards)
+    (path,) = (store.path / "index").glob("*.idx")
+    path.write_bytes(_to_bytes(forged, names))
+    with pytest.raises(DamagedStoreError, match=r"index of .* points to the wrong sentence"):
+        FeatureDataset(store.path, examples)
