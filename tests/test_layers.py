@@ -23,17 +23,19 @@ ARROWS: dict[str, set[str] | None] = {
     "limits": set(),
     "keys": {"limits", "errors"},
     "recipe": {"limits", "errors"},
+    "tensorfile": {"recipe", "limits", "errors"},
     "store": LEAVES | {"__init__"},
     "corpora": {"keys", "limits", "errors"},
     "encoders": LEAVES | {"__init__"},
     "extraction": {"corpora", "encoders", "store", *LEAVES},
     "dataset": {"corpora", "store", *LEAVES},
-    "models": {"dataset", "store", "corpora", "__init__", *LEAVES},
+    "models": {"dataset", "store", "corpora", "tensorfile", "__init__", *LEAVES},
+    "pretraining": {"encoders", "corpora", "store", "tensorfile", "__init__", *LEAVES},
     "integrations": {"dataset", "store", "encoders", *LEAVES},
     "cli": EVERYTHING,
     "examples": EVERYTHING,
 }
-NO_TORCH = {"errors", "limits", "keys", "recipe", "store", "corpora"}
+NO_TORCH = {"errors", "limits", "keys", "recipe", "tensorfile", "store", "corpora"}
 FLAIR_USERS = {"encoders/flair.py", "integrations/flair.py"}
 UNSAFE_MODULES = {"pickle", "marshal", "shelve", "joblib", "dill", "cloudpickle"}
 UNSAFE_CALLS = {"eval", "exec", "torch.load", "torch.save", "numpy.load", "np.load"}
