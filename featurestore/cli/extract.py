@@ -14,6 +14,7 @@ import click
 
 from featurestore.cli import render
 from featurestore.cli.options import json_option, options, parse_size, reading_options
+from featurestore.encoders.base import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
     from featurestore.extraction.api import EncoderChoice, Job
@@ -26,9 +27,10 @@ _extract_options = options(
     click.option("--store", type=click.Path(path_type=Path), required=True,
                  help="Directory of the store; made if it does not exist."),
     click.option("--encoder", metavar="SPEC",
-                 help="elmo:small|medium|original|original-5.5b|portuguese|pubmed, "
+                 help="elmo:demo (comes with featurestore), "
+                 "elmo:small|medium|original|original-5.5b|portuguese|pubmed (downloaded once), "
                  "elmo:OPTIONS.json,WEIGHTS.hdf5, or elmo:untrained-small?seed=0 (random weights).  "
-                 "[default: the store's own]"),
+                 f"[default: the store's own, else {DEFAULT_ENCODER}]"),
     click.option("--layers", metavar="WHICH",
                  help="average, top, all, or indices such as 0,2.  [default: the store's own, else average]"),
     click.option("--codec", type=click.Choice(["float16", "float32", "int8"]),
@@ -36,6 +38,10 @@ _extract_options = options(
     click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
                  help="What the encoder computes in.  [default: the store's own, else float32 on a CPU, "
                  "float16 on a GPU]"),
+    click.option("--initial-state", metavar="auto|zero|warm",
+                 help="LSTM state at the start of every sentence: zero, or warm as `featurestore warm-up` "
+                 "made it for the model; auto is what suits the model.  "
+                 "[default: the store's own, else auto]"),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
     click.option("--token-budget", type=click.IntRange(1),
                  help="Tokens in a batch; halved when memory runs out."),
@@ -72,7 +78,7 @@ def extract(as_json: bool, no_progress: bool, token_budget: int | None, **argume
     plan.require_space(job.store)
     report: Report | None = None
     status, code = "complete", 0
-    if plan.n_new or any(arguments[name] for name in ("encoder", "layers", "precision")):
+    if plan.n_new or any(arguments[name] for name in ("encoder", "layers", "precision", "initial_state")):
         with _terminable():
             try:
                 extraction = job.extraction(choice, plan, token_budget=token_budget, progress=progress)
@@ -134,6 +140,7 @@ def _job(
     layers: str | None,
     codec: str | None,
     precision: str | None,
+    initial_state: str | None,
     device: str,
     shard_size: str | None,
     format_: str | None,
@@ -144,7 +151,7 @@ def _job(
     from featurestore.corpora.corpus import open_corpus
     from featurestore.extraction.api import EncoderChoice, Job
 
-    choice = EncoderChoice.for_store(store, encoder, layers, precision)
+    choice = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
     opened = [
         open_corpus(path, format=format_, text_column=text_column, label=label, tokenize=tokenize)
         for path in corpora

@@ -270,6 +270,9 @@ def stats(store: Path, snapshot: int | None, sample: int, as_json: bool) -> None
 @click.option("--encoder", metavar="SPEC", help="Encoder you want.  [default: the store's own]")
 @click.option("--layers", help="Layers you want.  [default: the store's own]")
 @click.option("--precision", help="Precision you want.  [default: the store's own]")
+@click.option(
+    "--initial-state", metavar="auto|zero|warm", help="Initial state you want.  [default: the store's own]"
+)
 @json_option
 def why(
     store: Path,
@@ -279,6 +282,7 @@ def why(
     encoder: str | None,
     layers: str | None,
     precision: str | None,
+    initial_state: str | None,
     as_json: bool,
 ) -> None:
     """Say whether a sentence is cached for an encoder, and if not, why.
@@ -293,9 +297,14 @@ def why(
     sentence = parse_sentence(text, as_tokens)
     cached = sentence in opened
     differences = []
-    if encoder or layers or precision:
-        choice = EncoderChoice.for_store(store, encoder, layers, precision)
-        wanted = encoder_recipe(choice.spec, layers=choice.layers, precision=choice.precision)
+    if encoder or layers or precision or initial_state:
+        choice = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
+        wanted = encoder_recipe(
+            choice.spec,
+            layers=choice.layers,
+            precision=choice.precision,
+            initial_state=choice.initial_state,
+        )
         differences = opened.recipe.diff(wanted)
     code = 4 if differences else 0 if cached else 1
     nearest = [] if cached else near_sentences(opened, sentence)

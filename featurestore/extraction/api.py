@@ -11,6 +11,7 @@ from featurestore import limits
 from featurestore.corpora.corpus import Corpus, corpus_from_sentences, open_corpus
 from featurestore.corpora.example import Example
 from featurestore.encoders.base import (
+    DEFAULT_ENCODER,
     DEFAULT_LAYERS,
     Encoder,
     EncoderOutline,
@@ -35,6 +36,7 @@ def extract(
     *,
     layers: str | None = None,
     precision: str | None = None,
+    initial_state: str | None = None,
     device: str = "auto",
     codec: str | None = None,
     token_budget: int | None = None,
@@ -50,11 +52,14 @@ def extract(
     ----------
     corpora : path, Corpus, iterable of token lists, or a sequence of paths and corpora
     encoder : Encoder, str or None
-        An encoder, a specification for :func:`featurestore.load_encoder`, or None for the store's own.
+        An encoder, a specification for :func:`featurestore.load_encoder`, or None for the store's own,
+        for a new store ``elmo:demo``.
     store : str or Path
         Made if it does not exist.
-    layers, precision, device : str, optional
-        For a specification; by default the store's own recipe, else ``average`` and ``auto``.
+    layers, precision, initial_state : str, optional
+        For a specification; by default the store's own recipe, else ``average``, ``auto`` and ``auto``.
+    device : str
+        For a specification.
     codec : {"float16", "float32", "int8"}, optional
         By default the store's, else ``float16``.
     token_budget : int, optional
@@ -79,12 +84,13 @@ def extract(
     job = Job(as_corpora(corpora), Path(store), codec=codec, shard_bytes=shard_bytes, device=device)
     given: Encoder | EncoderChoice
     if encoder is None or isinstance(encoder, str):
-        given = EncoderChoice.for_store(store, encoder, layers, precision)
+        given = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
     else:
         given = encoder
     plan = job.plan(given, progress=shown)
     plan.require_space(job.store)
-    if plan.n_new == 0 and encoder is None and layers is None and precision is None:
+    asked = any(choice is not None for choice in (encoder, layers, precision, initial_state))
+    if plan.n_new == 0 and not asked and Store.exists(store):
         return Report(plan.n_sentences, plan.n_distinct, plan.n_cached)
     return job.extraction(given, plan, token_budget=token_budget, progress=shown).run()
 
@@ -102,18 +108,23 @@ class EncoderChoice:
     spec: str
     layers: str
     precision: str
-    initial_state: str = "zero"
+    initial_state: str = "auto"
 
     @classmethod
     def for_store(
-        cls, path: str | Path, spec: str | None, layers: str | None, precision: str | None
+        cls,
+        path: str | Path,
+        spec: str | None,
+        layers: str | None,
+        precision: str | None,
+        initial_state: str | None = None,
     ) -> EncoderChoice:
         """Fill in what was left out: from the store if it exists, else with the defaults.
 
         Raises
         ------
         UsageError
-            If there is neither a specification nor a store that names one.
+            If there is a store that does not name its encoder, and no specification.
         """
         if Store.exists(path):
             store = Store.open(path)
@@ -124,11 +135,12 @@ class EncoderChoice:
             spec = spec or store.encoder
             layers = layers or stored_layers
             precision = precision or recipe.get("precision", "auto")
+            initial_state = initial_state or recipe.get("initial_state", "auto")
             if not spec:
                 raise UsageError(f"the store {path} does not name its encoder: give one (--encoder)")
-        if not spec:
-            raise UsageError(f"there is no store at {path} yet: name the encoder that fills it (--encoder)")
-        return cls(spec, layers or DEFAULT_LAYERS, precision or "auto")
+        return cls(
+            spec or DEFAULT_ENCODER, layers or DEFAULT_LAYERS, precision or "auto", initial_state or "auto"
+        )
 
     def load(self, device: str = "auto") -> Encoder:
         """Load the encoder."""
@@ -170,7 +182,7 @@ class Job:
             # Now, not after a model was loaded or even downloaded.
             Store.require_creatable(self.store)
         outline = (
-            outline_encoder(encoder.spec, layers=encoder.layers)
+            outline_encoder(encoder.spec, layers=encoder.layers, initial_state=encoder.initial_state)
             if isinstance(encoder, EncoderChoice)
             else EncoderOutline(encoder.dim, encoder.n_layers)
         )

@@ -60,7 +60,7 @@ def fetch_published(source: PublishedSource) -> CachedModel:
         If a file cannot be fetched, or is not the one it should be.
     """
     base = os.environ.get("FEATURESTORE_ELMO_BASE_URL") or BASE_URL
-    files = _places(source)
+    files = published_places(source)
 
     def fetch(relative: str, path: Path, pinned: str | None) -> None:
         url = f"{base.rstrip('/')}/{relative}"
@@ -93,7 +93,7 @@ def cached_files(source: PublishedSource) -> CachedModel:
     EncoderError
         If one is not.
     """
-    files = _places(source)
+    files = published_places(source)
     for path in (files.options, files.weights):
         if not path.exists():
             raise EncoderError(f"{path} is not here: load {source.spec} once to fetch it")
@@ -105,7 +105,8 @@ def recorded_sha256(files: CachedModel) -> str | None:
     return _pinned_weights(files.source) or _recorded(files.weights)
 
 
-def _places(source: PublishedSource) -> CachedModel:
+def published_places(source: PublishedSource) -> CachedModel:
+    """Return where the files of a published model belong, whether they are there or not."""
     folder = cache_folder() / "elmo" / source.model.name
     relative_paths = (source.model.options_path, source.model.weights_path)
     options, weights = (folder / relative.rsplit("/", 1)[-1] for relative in relative_paths)

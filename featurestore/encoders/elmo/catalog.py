@@ -6,15 +6,26 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import parse_qsl
 
-from featurestore.encoders.base import EncoderOutline
-from featurestore.encoders.elmo.layers import n_layers_kept, parse_layers
 from featurestore.encoders.elmo.options import PRESETS, ElmoOptions
 from featurestore.errors import UnknownEncoderError, UsageError
 
 BASE_URL = "https://s3-us-west-2.amazonaws.com/allennlp/models/elmo/"
 """Where the models were published; ``FEATURESTORE_ELMO_BASE_URL`` names a mirror instead."""
+
+BUNDLED_NAME = "demo"
+"""Name of the model that comes with the package: ``elmo:demo``."""
+
+BUNDLED_FOLDER = Path(__file__).parent / "demo"
+"""Where its files lie: ``options.json``, ``weights.hdf5``, ``weights.warm.hdf5``, ``CARD.md``."""
+
+BUNDLED_INITIAL_STATE = "zero"
+"""What initial state ``auto`` means for the bundled model."""
+
+INITIAL_STATES = ("auto", "zero", "warm")
+"""Policies for the LSTM state at the start of a sentence; ``auto`` is what the catalog says of the model."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -33,6 +44,8 @@ class PublishedModel:
         The preset with its dimensions.
     weights_sha256 : str or None
         Known hash of the weights; where none is known the first download is recorded and compared ever after.
+    initial_state : str
+        What initial state ``auto`` means for it.
     """
 
     name: str
@@ -40,6 +53,7 @@ class PublishedModel:
     weights_path: str
     shape: str
     weights_sha256: str | None = None
+    initial_state: str = "zero"
 
 
 def _model(name: str, path: str, shape: str, weights_sha256: str | None = None) -> PublishedModel:
@@ -71,6 +85,26 @@ PUBLISHED = {
         ),
     )
 }
+
+
+@dataclass(frozen=True)
+class BundledSource:
+    """The model that comes with the package."""
+
+    @property
+    def spec(self) -> str:
+        """The full specification."""
+        return f"elmo:{BUNDLED_NAME}"
+
+    @property
+    def options(self) -> Path:
+        """Its options file."""
+        return BUNDLED_FOLDER / "options.json"
+
+    @property
+    def weights(self) -> Path:
+        """Its weights file."""
+        return BUNDLED_FOLDER / "weights.hdf5"
 
 
 @dataclass(frozen=True)
@@ -123,7 +157,10 @@ class UntrainedSource:
         return ElmoOptions.read(self.shape) if isinstance(self.shape, Path) else PRESETS[self.shape]
 
 
-ElmoSource = PublishedSource | LocalSource | UntrainedSource
+FiledSource = BundledSource | PublishedSource | LocalSource
+"""A model in files."""
+
+ElmoSource = FiledSource | UntrainedSource
 
 
 def parse_source(rest: str) -> ElmoSource:
@@ -132,9 +169,9 @@ def parse_source(rest: str) -> ElmoSource:
     Parameters
     ----------
     rest : str
-        A published name, perhaps with ``#sha256=HEX`` to pin its weights; ``OPTIONS.json,WEIGHTS.hdf5``;
-        ``untrained-small?seed=0``, ``untrained-medium``, ``untrained-original``; or
-        ``untrained:OPTIONS.json?seed=3``.
+        ``demo``, the bundled model; a published name, perhaps with ``#sha256=HEX`` to pin its weights;
+        ``OPTIONS.json,WEIGHTS.hdf5``; ``untrained-small?seed=0`` or another shape of
+        :data:`featurestore.encoders.elmo.options.PRESETS`; or ``untrained:OPTIONS.json?seed=3``.
 
     Raises
     ------
@@ -151,10 +188,14 @@ def parse_source(rest: str) -> ElmoSource:
             raise UsageError(f"elmo:{rest}: expected two paths, elmo:OPTIONS.json,WEIGHTS.hdf5")
         return LocalSource(_absolute(options), _absolute(weights))
     name, hash_mark, pin = rest.partition("#")
+    if name == BUNDLED_NAME:
+        if hash_mark:
+            raise UsageError(f"elmo:{rest}: the bundled model is named elmo:{BUNDLED_NAME}, without a hash")
+        return BundledSource()
     if name not in PUBLISHED:
         raise UnknownEncoderError(
-            f"unknown ELMo model {name!r}: expected one of {', '.join(PUBLISHED)}, two files as "
-            "elmo:OPTIONS.json,WEIGHTS.hdf5, or untrained-small, untrained-medium, untrained-original"
+            f"unknown ELMo model {name!r}: expected {', '.join([BUNDLED_NAME, *PUBLISHED])}, two files as "
+            f"elmo:OPTIONS.json,WEIGHTS.hdf5, or {', '.join(f'untrained-{shape}' for shape in PRESETS)}"
         )
     digest = pin.removeprefix("sha256=").lower()
     if hash_mark and (not pin.startswith("sha256=") or not _SHA256.fullmatch(digest)):
@@ -184,29 +225,37 @@ def _absolute(path: str) -> Path:
     return Path(os.path.abspath(Path(path).expanduser()))
 
 
-def outline_elmo(rest: str, layers: str) -> EncoderOutline:
-    """Return what is known of a model without its weights: no torch, no download.
+def choose_initial_state(policy: str, source: ElmoSource) -> Literal["zero", "warm"]:
+    """Return the initial state that a policy means for a model.
 
     Parameters
     ----------
-    rest : str
-        As for :func:`parse_source`; local options files are read.
-    layers : str
-        As for :func:`featurestore.encoders.elmo.layers.parse_layers`.
+    policy : str
+        One of :data:`INITIAL_STATES`.
+    source : ElmoSource
 
     Raises
     ------
     UsageError
-        If the source or the layers make no sense.
-    EncoderError
-        If an options file cannot be read.
+        If the policy is none, or needs files that the model does not have.
     """
-    source = parse_source(rest)
-    if isinstance(source, PublishedSource):
-        options = PRESETS[source.model.shape]
-    elif isinstance(source, LocalSource):
-        options = ElmoOptions.read(source.options)
-    else:
-        options = source.options()
-    kept = parse_layers(layers, options.n_layers + 1)
-    return EncoderOutline(options.dim, n_layers_kept(kept), options.megaflops_per_token)
+    if policy == "carry":
+        raise UsageError(
+            "initial state 'carry' is refused: a vector would depend on everything encoded before it, so no "
+            "store could promise the same vector for the same sentence. Use 'warm' or 'zero'"
+        )
+    if policy not in INITIAL_STATES:
+        raise UsageError(f"unknown initial state {policy!r}: expected {', '.join(INITIAL_STATES)}")
+    if policy == "auto":
+        if isinstance(source, BundledSource):
+            policy = BUNDLED_INITIAL_STATE
+        else:
+            policy = source.model.initial_state if isinstance(source, PublishedSource) else "zero"
+    if policy == "warm":
+        if isinstance(source, UntrainedSource):
+            raise UsageError(
+                f"initial state 'warm' is refused for {source.spec}: an untrained model has no files, beside "
+                "which its state could lie. Use 'zero'"
+            )
+        return "warm"
+    return "zero"

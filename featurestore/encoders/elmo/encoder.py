@@ -18,11 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featurestore.encoders.elmo.cache import CachedModel, fetch_published
-from featurestore.encoders.elmo.catalog import LocalSource, UntrainedSource, parse_source
+from featurestore.encoders.elmo.catalog import UntrainedSource, choose_initial_state, parse_source
+from featurestore.encoders.elmo.files import find_files
 from featurestore.encoders.elmo.identity import PRECISIONS, elmo_recipe, untrained_identity
+from featurestore.encoders.elmo.initial_state import WarmState, read_state
 from featurestore.encoders.elmo.layers import CanonicalLayers, n_layers_kept, parse_layers
-from featurestore.encoders.elmo.network import BiLM
+from featurestore.encoders.elmo.network import BiLM, InitialState
 from featurestore.encoders.elmo.numerics import full_float32_products
 from featurestore.encoders.elmo.options import ElmoOptions
 from featurestore.encoders.elmo.packing import Packing
@@ -53,6 +54,8 @@ class ElmoEncoder:
     precision : str
         ``float32``, ``bfloat16`` or ``float16``.
     device : torch.device
+    warm_state : WarmState, optional
+        What every sentence starts in, instead of zeros.
     """
 
     def __init__(
@@ -65,14 +68,27 @@ class ElmoEncoder:
         layers: str,
         precision: str,
         device: torch.device,
+        warm_state: WarmState | None = None,
     ) -> None:
         self._layers: CanonicalLayers = parse_layers(layers, options.n_layers + 1)
         self._device = device
         self._options = options
-        with _out_of_memory_as_ours(f"the weights of {spec}", "Choose a smaller model or another device"):
-            self._network = BiLM(options, weights, precision=precision, device=device)
+        with out_of_memory_as_ours(f"the weights of {spec}", "Choose a smaller model or another device"):
+            self._network = BiLM(
+                options,
+                weights,
+                precision=precision,
+                device=device,
+                initial_state=_as_tensors(warm_state) if warm_state else None,
+            )
         self.spec = spec
-        self.recipe = elmo_recipe(options, identity, layers=layers, precision=precision)
+        self.recipe = elmo_recipe(
+            options,
+            identity,
+            layers=layers,
+            precision=precision,
+            warm_state_sha256=warm_state.sha256 if warm_state else None,
+        )
         self.dim = options.dim
         self.n_layers = n_layers_kept(self._layers)
         self.device = str(device)
@@ -100,7 +116,7 @@ class ElmoEncoder:
             return PendingElmoVectors(None, [])
         subject = f"a batch of {sum(lengths):,} tokens in {len(lengths):,} sentences on {self.device}"
         with (
-            _out_of_memory_as_ours(subject, "Use a smaller token budget"),
+            out_of_memory_as_ours(subject, "Use a smaller token budget"),
             torch.inference_mode(),
             full_float32_products(),
         ):
@@ -158,7 +174,7 @@ class PendingElmoVectors:
     def result(self) -> list[NDArray[np.floating]]:
         """Wait for the copy, then return one array per sentence: views of one array, in the order given."""
         if self._copied is not None:
-            with _out_of_memory_as_ours("a batch on its way from the GPU", "Use a smaller token budget"):
+            with out_of_memory_as_ours("a batch on its way from the GPU", "Use a smaller token budget"):
                 self._copied.synchronize()
             self._copied = None
         return [] if self._host is None else np.split(self._host.numpy(), np.cumsum(self._lengths)[:-1])
@@ -182,27 +198,31 @@ def load_elmo(rest: str, *, layers: str, precision: str, device: str, initial_st
         If the model cannot be fetched, read or placed on the device.
     """
     source = parse_source(rest)
-    _require_zero_state(initial_state)
-    chosen_device = _device(device)
+    state_policy = choose_initial_state(initial_state, source)
+    chosen_device = choose_device(device)
     if precision == "auto":
         precision = "float16" if chosen_device.type == "cuda" else "float32"
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}: expected auto, {', '.join(PRECISIONS)}")
 
     identity: dict[str, Any]
+    warm_state: WarmState | None = None
     if isinstance(source, UntrainedSource):
         options = source.options()
         parse_layers(layers, options.n_layers + 1)
         weights = seeded_weights(options, source.seed)
         identity = untrained_identity(source, weights)
     else:
-        files = source if isinstance(source, LocalSource) else fetch_published(source)
+        files = find_files(source, fetch=True)
+        if state_policy == "warm":
+            files.require_warm_state()
         options = ElmoOptions.read(files.options)
         parse_layers(layers, options.n_layers + 1)
         weights, digest = read_weights_and_hash(files.weights, options)
-        if isinstance(files, CachedModel):
-            files.confirm_weights(digest)
+        files.confirm_weights(digest)
         identity = {"weights_sha256": digest}
+        if state_policy == "warm":
+            warm_state = read_state(files.warm_state, options, weights_sha256=digest)
     return ElmoEncoder(
         source.spec,
         options,
@@ -211,20 +231,24 @@ def load_elmo(rest: str, *, layers: str, precision: str, device: str, initial_st
         layers=layers,
         precision=precision,
         device=chosen_device,
+        warm_state=warm_state,
     )
 
 
-def _require_zero_state(initial_state: str) -> None:
-    if initial_state == "carry":
-        raise UsageError(
-            "initial state 'carry' is refused: a vector would depend on everything encoded before it, so no "
-            "store could promise the same vector for the same sentence. Use 'zero'"
-        )
-    if initial_state != "zero":
-        raise UsageError(f"unknown initial state {initial_state!r}: expected 'zero'")
+def _as_tensors(state: WarmState) -> InitialState:
+    return InitialState(torch.from_numpy(state.hidden), torch.from_numpy(state.memory))
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name; ``auto`` is the first GPU, else the CPU.
+
+    Raises
+    ------
+    UsageError
+        If there is no such kind of device.
+    EncoderError
+        If this machine lacks it.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -246,7 +270,8 @@ def _device(name: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def _out_of_memory_as_ours(subject: str, remedy: str) -> Iterator[None]:
+def out_of_memory_as_ours(subject: str, remedy: str) -> Iterator[None]:
+    """Raise EncoderOutOfMemory, saying what did not fit and what to do, where torch raises its own."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from featurestore.encoders.elmo.cache import cached_files, recorded_sha256
-from featurestore.encoders.elmo.catalog import LocalSource, UntrainedSource, parse_source
+from featurestore.encoders.elmo.cache import recorded_sha256
+from featurestore.encoders.elmo.catalog import UntrainedSource, choose_initial_state, parse_source
 from featurestore.encoders.elmo.download import file_sha256
+from featurestore.encoders.elmo.files import find_files
+from featurestore.encoders.elmo.initial_state import read_state
 from featurestore.encoders.elmo.layers import parse_layers
 from featurestore.encoders.elmo.options import ElmoOptions
 from featurestore.encoders.elmo.weights import Weights, seeded_weights, tensors_sha256
@@ -20,7 +22,12 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 def elmo_recipe(
-    options: ElmoOptions, weights_identity: dict[str, Any], *, layers: str, precision: str
+    options: ElmoOptions,
+    weights_identity: dict[str, Any],
+    *,
+    layers: str,
+    precision: str,
+    warm_state_sha256: str | None = None,
 ) -> Recipe:
     """Return the recipe of an encoder.
 
@@ -33,6 +40,8 @@ def elmo_recipe(
         As for :func:`featurestore.encoders.elmo.layers.parse_layers`.
     precision : str
         One of :data:`PRECISIONS`.
+    warm_state_sha256 : str, optional
+        Hash of the state that every sentence starts in; None where it starts from zeros.
 
     Raises
     ------
@@ -48,7 +57,13 @@ def elmo_recipe(
             **weights_identity,
             "options_sha256": options.sha256,
             "layers": parse_layers(layers, options.n_layers + 1),
-            "initial_state": "zero",
+            # Two fields rather than one that is sometimes text and sometimes an object: a difference between
+            # policies then reads as one.
+            **(
+                {"initial_state": "warm", "initial_state_sha256": warm_state_sha256}
+                if warm_state_sha256
+                else {"initial_state": "zero"}
+            ),
             "precision": precision,
         }
     )
@@ -61,7 +76,7 @@ def untrained_identity(source: UntrainedSource, weights: Weights) -> dict[str, A
     return {"weights_sha256": tensors_sha256(weights), "untrained": {"shape": shape, "seed": source.seed}}
 
 
-def recipe_of(rest: str, *, layers: str, precision: str) -> Recipe:
+def recipe_of(rest: str, *, layers: str, precision: str, initial_state: str) -> Recipe:
     """Return the recipe that loading a specification would give: no torch, no download.
 
     Parameters
@@ -71,6 +86,8 @@ def recipe_of(rest: str, *, layers: str, precision: str) -> Recipe:
         models the hash pinned or recorded at the download is taken.
     layers, precision : str
         As for :func:`elmo_recipe`.
+    initial_state : str
+        As for :func:`featurestore.encoders.base.load_encoder`; a warm state is read to hash it.
 
     Raises
     ------
@@ -80,6 +97,7 @@ def recipe_of(rest: str, *, layers: str, precision: str) -> Recipe:
         If a file is not here or cannot be read.
     """
     source = parse_source(rest)
+    state_policy = choose_initial_state(initial_state, source)
     if isinstance(source, UntrainedSource):
         options = source.options()
         return elmo_recipe(
@@ -88,14 +106,21 @@ def recipe_of(rest: str, *, layers: str, precision: str) -> Recipe:
             layers=layers,
             precision=precision,
         )
-    if isinstance(source, LocalSource):
-        options = ElmoOptions.read(source.options)
+    files = find_files(source, fetch=False)
+    if state_policy == "warm":
+        files.require_warm_state()
+    options = ElmoOptions.read(files.options)
+    digest = recorded_sha256(files.cached) if files.cached else None
+    if digest is None:
         try:
-            digest = file_sha256(source.weights)
+            digest = file_sha256(files.weights)
         except OSError as error:
-            raise EncoderError(f"cannot read ELMo weights {source.weights}: {error.strerror}") from error
-    else:
-        files = cached_files(source)
-        options = ElmoOptions.read(files.options)
-        digest = recorded_sha256(files) or file_sha256(files.weights)
-    return elmo_recipe(options, {"weights_sha256": digest}, layers=layers, precision=precision)
+            raise EncoderError(f"cannot read ELMo weights {files.weights}: {error.strerror}") from error
+    state = read_state(files.warm_state, options, weights_sha256=digest) if state_policy == "warm" else None
+    return elmo_recipe(
+        options,
+        {"weights_sha256": digest},
+        layers=layers,
+        precision=precision,
+        warm_state_sha256=state.sha256 if state else None,
+    )

@@ -240,7 +240,7 @@ class BiLM:
                 states.append([])
                 for direction in _DIRECTIONS:
                     start = LstmState(
-                        self._initial.hidden[layer, direction].to(self.device, self.numerics.operands)[None],
+                        self.numerics.round(self._initial.hidden[layer, direction].to(self.device))[None],
                         self._initial.memory[layer, direction].to(self.device, self.numerics.state)[None],
                     )
                     halves[direction], end = self._run(layer, direction, halves[direction], packing, start)

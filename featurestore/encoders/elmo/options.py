@@ -259,7 +259,12 @@ class _Fields:
         return tuple((width, n_filters) for width, n_filters in value)
 
 
-def _published(lstm_dim: int, projection_dim: int, n_highway: int) -> ElmoOptions:
+def _preset(
+    lstm_dim: int,
+    projection_dim: int,
+    n_highway: int,
+    filters: tuple[tuple[int, int], ...] = _PUBLISHED_FILTERS,
+) -> ElmoOptions:
     return ElmoOptions(
         lstm_dim=lstm_dim,
         projection_dim=projection_dim,
@@ -268,15 +273,16 @@ def _published(lstm_dim: int, projection_dim: int, n_highway: int) -> ElmoOption
         proj_clip=3.0,
         use_skip_connections=True,
         character_dim=16,
-        filters=_PUBLISHED_FILTERS,
+        filters=filters,
         n_highway=n_highway,
         activation="relu",
     )
 
 
 PRESETS = {
-    "small": _published(1024, 128, 1),
-    "medium": _published(2048, 256, 1),
-    "original": _published(4096, 512, 2),
+    "demo": _preset(384, 512, 1, filters=((1, 32), (2, 32), (3, 64), (4, 128), (5, 256))),
+    "small": _preset(1024, 128, 1),
+    "medium": _preset(2048, 256, 1),
+    "original": _preset(4096, 512, 2),
 }
-"""The shapes of the published models, for untrained ones."""
+"""The shapes of the bundled model and of the published ones, for untrained ones."""

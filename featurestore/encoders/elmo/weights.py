@@ -7,7 +7,7 @@ import io
 import math
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,9 @@ from featurestore.limits import MAX_CHECKPOINT_BYTES
 
 Weights = dict[str, NDArray[Any]]
 """Tensors by the names and in the shapes of a weights file."""
+
+FLOATS = ("f2", "f4", "f8")
+"""Types that weights may have, as NumPy's kind and bytes."""
 
 _FILE_CHARACTERS = 261
 """Rows of ``char_embed`` in a file: no row for the mask, whatever ``n_characters`` says."""
@@ -101,13 +104,14 @@ def read_weights_and_hash(path: str | Path, options: ElmoOptions) -> tuple[Weigh
 
 
 def _read(source: Any, path: Path, options: ElmoOptions) -> Weights:
-    try:
-        file = h5py.File(source, "r")
-    except (OSError, RuntimeError) as error:
-        raise WeightsError(f"{path} is not an HDF5 file ({error}): expected an ELMo weights.hdf5") from error
-    with file:
-        shapes = _bounded_shapes(options, str(path))
-        return {name: _tensor(file, name, shape, path) for name, shape in shapes.items()}
+    shapes = _bounded_shapes(options, str(path))
+    return read_tensors(
+        source,
+        path,
+        shapes,
+        expected="an ELMo weights.hdf5",
+        doubt="Do these weights belong to these options?",
+    )
 
 
 def _bounded_shapes(options: ElmoOptions, source: str) -> dict[str, tuple[int, ...]]:
@@ -122,11 +126,56 @@ def _bounded_shapes(options: ElmoOptions, source: str) -> dict[str, tuple[int, .
     return shapes
 
 
-def _tensor(file: h5py.File, name: str, shape: tuple[int, ...], path: Path) -> NDArray[Any]:
+def read_tensors(
+    source: Any,
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    expected: str,
+    doubt: str,
+    types: Sequence[str] = FLOATS,
+) -> Weights:
+    """Read tensors of known shapes from an HDF5 file that may be damaged or hostile.
+
+    Parameters
+    ----------
+    source : path or binary file object
+        What is read.
+    path : Path
+        What messages call it.
+    shapes : mapping of str to tuple of int
+        Name and shape of each tensor; what else the file holds is left unread.
+    expected, doubt : str
+        For messages: what file this should be, and the question to ask where a tensor does not fit.
+    types : sequence of str
+        Accepted types as NumPy's kind and bytes, such as ``f4``.
+
+    Returns
+    -------
+    dict of str to ndarray
+        In the file's own type, in this machine's byte order.
+
+    Raises
+    ------
+    WeightsError
+        See :func:`read_weights`.
+    """
+    try:
+        file = h5py.File(source, "r")
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(f"{path} is not an HDF5 file ({error}): expected {expected}") from error
+    with file:
+        return {name: _tensor(file, name, shape, path, types, doubt) for name, shape in shapes.items()}
+
+
+def _tensor(
+    file: h5py.File, name: str, shape: tuple[int, ...], path: Path, types: Sequence[str], doubt: str
+) -> NDArray[Any]:
+    kinds = "floats" if types == FLOATS else " or ".join(np.dtype(kind).name for kind in types)
+
     def refuse(found: str) -> WeightsError:
         return WeightsError(
-            f"{path}: tensor {name} should be an array of floats of shape {shape}, found {found}. "
-            "Do these weights belong to these options?"
+            f"{path}: tensor {name} should be an array of {kinds} of shape {shape}, found {found}. {doubt}"
         )
 
     try:
@@ -147,7 +196,7 @@ def _tensor(file: h5py.File, name: str, shape: tuple[int, ...], path: Path) -> N
             raise refuse("a group")
         if dataset.is_virtual or dataset.external:
             raise refuse("data stored outside the dataset, which is refused: copy it into the file")
-        if dataset.dtype.kind != "f" or dataset.dtype.itemsize not in (2, 4, 8):
+        if f"{dataset.dtype.kind}{dataset.dtype.itemsize}" not in types:
             raise refuse(f"type {dataset.dtype}")
         if dataset.shape != shape:
             raise refuse(f"shape {dataset.shape}")
@@ -175,13 +224,24 @@ def write_weights(
     EncoderError
         If the file cannot be written.
     """
-    path = Path(path)
+    converted = {name: np.asarray(array, dtype=dtype) for name, array in weights.items()}
+    write_tensors(Path(path), converted, what="ELMo weights")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], *, what: str) -> None:
+    """Write tensors as contiguous datasets of an HDF5 file, which appears complete or not at all.
+
+    Raises
+    ------
+    EncoderError
+        If the file cannot be written; the message calls it ``what``.
+    """
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     # Made in memory and written by ourselves: h5py reports a full disk too late, if at all.
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
-        for name in sorted(weights):
-            file.create_dataset(name, data=np.asarray(weights[name], dtype=dtype), track_times=False)
+        for name in sorted(tensors):
+            file.create_dataset(name, data=tensors[name], track_times=False)
     try:
         with part.open("xb") as output:
             output.write(buffer.getbuffer())
@@ -190,7 +250,7 @@ def write_weights(
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise EncoderError(f"cannot write ELMo weights {path}: {error.strerror or error}") from error
+        raise EncoderError(f"cannot write {what} {path}: {error.strerror or error}") from error
 
 
 def tensors_sha256(weights: Mapping[str, NDArray[Any]]) -> str:
