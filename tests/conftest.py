@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -45,6 +46,19 @@ def tiny_elmo(tiny_elmo_spec):
     from featurestore import load_encoder
 
     return load_encoder(tiny_elmo_spec, device="cpu")
+
+
+@pytest.fixture
+def bundled(monkeypatch, tmp_path_factory) -> Path:
+    """The folder of ``elmo:demo``, which is the tiny model's for this test, whether the real one is there."""
+    from featurestore.encoders.elmo import catalog
+
+    folder = tmp_path_factory.mktemp("bundled")
+    for name in ("options.json", "weights.hdf5"):
+        shutil.copy(TINY_ELMO / name, folder / name)
+    monkeypatch.setattr(catalog, "BUNDLED_FOLDER", folder)
+    monkeypatch.setattr(catalog, "BUNDLED_INITIAL_STATE", "zero")
+    return folder
 
 
 class SmallDisks:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from doubles import DoubleEncoder, Recorder, draw_sentences, vectors_of
 
-from featurestore import Store, extract, load_encoder, open_corpus
+from featurestore import Recipe, Store, extract, load_encoder, open_corpus
+from featurestore.encoders.base import DEFAULT_ENCODER
+from featurestore.encoders.elmo import catalog
 from featurestore.encoders.elmo.encoder import BATCH_INVARIANCE
-from featurestore.errors import CorpusChangedError, RecipeMismatchError, UsageError
+from featurestore.errors import CorpusChangedError, EncoderError, RecipeMismatchError, UsageError
 from featurestore.extraction import plan as planning
 from featurestore.extraction.api import EncoderChoice
 from featurestore.extraction.progress import BarProgress
@@ -249,10 +251,31 @@ def test_corpora_come_as_paths_or_opened_or_several(tmp_path, make):
     assert extract(make(path), DoubleEncoder(), tmp_path / "store", progress=False).n_encoded == 2
 
 
-def test_neither_encoder_nor_store_is_a_usage_error(tmp_path):
-    with pytest.raises(UsageError, match="name the encoder that fills it"):
-        extract([("a",)], None, tmp_path / "store", progress=False)
-    assert not (tmp_path / "store").exists()
+class TestNoEncoderNamed:
+    def test_a_new_store_is_filled_by_the_bundled_model(self, tmp_path, bundled):
+        extract([("a", "b")], None, tmp_path / "store", device="cpu", progress=False)
+        store = Store.open(tmp_path / "store")
+        assert store.encoder == DEFAULT_ENCODER == "elmo:demo"
+        expected = load_encoder(DEFAULT_ENCODER, device="cpu").encode([("a", "b")])[0]
+        assert_near(store.get(("a", "b")), expected, CODEC_BOUND["float16"])
+
+    def test_an_existing_store_keeps_its_own(self, tmp_path, bundled, tiny_elmo_spec):
+        extract([("a", "b")], tiny_elmo_spec, tmp_path / "store", device="cpu", progress=False)
+        extract([("c",)], None, tmp_path / "store", device="cpu", progress=False)
+        store = Store.open(tmp_path / "store")
+        assert (store.encoder, len(store)) == (tiny_elmo_spec, 2)
+
+    def test_without_the_bundled_files_it_is_said_before_anything_is_made(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(catalog, "BUNDLED_FOLDER", tmp_path / "gone")
+        with pytest.raises(EncoderError, match=r"not in this installation: .*options\.json"):
+            extract([("a",)], None, tmp_path / "store", progress=False)
+        assert not (tmp_path / "store").exists()
+
+    def test_a_store_that_names_none_is_a_usage_error(self, tmp_path):
+        recipe = Recipe({"kind": "test", "version": 1})
+        Store.create(tmp_path / "store", recipe=recipe, dim=8)
+        with pytest.raises(UsageError, match="does not name its encoder"):
+            extract([("a",)], None, tmp_path / "store", progress=False)
 
 
 @pytest.mark.parametrize("options", [{"token_budget": 0}, {"shard_bytes": 0}, {"shard_bytes": -5}])

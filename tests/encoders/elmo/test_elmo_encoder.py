@@ -111,6 +111,14 @@ class TestRecipe:
         fingerprints = {load_encoder(**choice).recipe.fingerprint for choice in choices}
         assert len(fingerprints) == len(choices)
 
+    def test_fingerprints_of_existing_stores_stay(self):
+        """As the first release of the format wrote them: another value here makes every store useless."""
+        assert encoder_recipe(GOLDEN_SPEC).fingerprint == (
+            "8c64e63319be30dd1442ae8c7580d85db7cdac502ff369f97868061edccd1da0"
+        )
+        untrained = encoder_recipe("elmo:untrained-small?seed=0", layers="top", precision="float16")
+        assert untrained.fingerprint == "90c8c19224c24b7326d08e519e45c4a5f046ecddaac099b4979f669389a32b46"
+
     @pytest.mark.parametrize("spec", [GOLDEN_SPEC, UNTRAINED])
     def test_known_without_the_network(self, spec):
         assert encoder_recipe(spec, layers="0,2") == load_encoder(spec, layers="0,2").recipe
@@ -207,6 +215,7 @@ def test_outline_agrees_with_the_encoder():
             assert outline.megaflops_per_token > 0
     dims = {"small": 256, "medium": 512, "original": 1024, "original-5.5b": 1024, "portuguese": 1024}
     dims |= {"pubmed": 1024, "untrained-small": 256, "untrained-original?seed=4": 1024}
+    dims |= {"untrained-demo": 1024}
     for name, dim in dims.items():
         assert outline_encoder(f"elmo:{name}").dim == dim
 
@@ -247,8 +256,10 @@ def test_arguments_that_make_no_sense():
         load_encoder(GOLDEN_SPEC, device="meta")
     with pytest.raises(UsageError, match="depend on everything encoded before"):
         load_encoder(GOLDEN_SPEC, initial_state="carry")
-    with pytest.raises(UsageError, match="zero"):
-        load_encoder(GOLDEN_SPEC, initial_state="warm")
+    with pytest.raises(UsageError, match="auto, zero, warm"):
+        load_encoder(GOLDEN_SPEC, initial_state="hot")
+    with pytest.raises(UsageError, match="untrained"):
+        load_encoder(UNTRAINED, initial_state="warm")
     with pytest.raises(EncoderError, match="cuda:99"):
         load_encoder(GOLDEN_SPEC, device="cuda:99")
 
