@@ -18,6 +18,7 @@ from featurestore.errors import FeaturestoreError
 COMMANDS: dict[str, tuple[str, str]] = {
     "extract": ("featurestore.cli.extract", "Encode corpora into a store (resumes where it stopped)."),
     "plan": ("featurestore.cli.extract", "Say what extract would do: sentences, bytes, time."),
+    "warm-up": ("featurestore.cli.warm_up", "Make the fixed state in which a model starts every sentence."),
     "train": ("featurestore.cli.train", "Train a light tagger or classifier on stored vectors."),
     "evaluate": ("featurestore.cli.train", "Score a trained model on a labelled corpus."),
     "predict": ("featurestore.cli.train", "Label a corpus with a trained model."),
@@ -48,7 +49,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name.replace("-", "_"))
         if not isinstance(command, click.Command):
             raise TypeError(f"{cmd_name} is not a command")
         return command
