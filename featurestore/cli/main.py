@@ -17,6 +17,10 @@ from featurestore.errors import FeaturestoreError
 # command -> (module, one-line help). The help stands here so that listing commands imports none of them.
 COMMANDS: dict[str, tuple[str, str]] = {
     "extract": ("featurestore.cli.extract", "Encode corpora into a store (resumes where it stopped)."),
+    "pretrain": (
+        "featurestore.cli.pretrain",
+        "Train an ELMo of one's own on text (resumes where it stopped).",
+    ),
     "plan": ("featurestore.cli.extract", "Say what extract would do: sentences, bytes, time."),
     "warm-up": ("featurestore.cli.warm_up", "Make the fixed state in which a model starts every sentence."),
     "train": ("featurestore.cli.train", "Train a light tagger or classifier on stored vectors."),
