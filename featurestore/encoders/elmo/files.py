@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +55,7 @@ class ModelFiles:
         if not self.warm_state.is_file():
             raise EncoderError(
                 f"initial state 'warm' needs {self.warm_state}, which is not here: make it once with "
-                f"`featurestore warm-up {self.spec} CORPUS...`, or use --initial-state zero"
+                f"`featurestore warm-up {shlex.quote(self.spec)} CORPUS...`, or use --initial-state zero"
             )
         return self.warm_state
 
