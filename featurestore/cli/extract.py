@@ -29,7 +29,8 @@ _extract_options = options(
     click.option("--encoder", metavar="SPEC",
                  help="elmo:demo (comes with featurestore), "
                  "elmo:small|medium|original|original-5.5b|portuguese|pubmed (downloaded once), "
-                 "elmo:OPTIONS.json,WEIGHTS.hdf5, or elmo:untrained-small?seed=0 (random weights).  "
+                 "elmo:./FOLDER, elmo:OPTIONS.json,WEIGHTS.hdf5, or "
+                 "elmo:untrained-small?seed=0 (random weights).  "
                  f"[default: the store's own, else {DEFAULT_ENCODER}]"),
     click.option("--layers", metavar="WHICH",
                  help="average, top, all, or indices such as 0,2.  [default: the store's own, else average]"),

@@ -45,8 +45,8 @@ def warm_up(
 
     ELMo was trained with its state carried from sentence to sentence. This runs the model over text that way,
     and keeps the mean state after a sentence in a small file beside the weights. Its hash becomes part of the
-    recipe of stores made with it. MODEL is an encoder in files, such as elmo:original or
-    elmo:OPTIONS.json,WEIGHTS.hdf5; each CORPUS holds sentences in the order of running text.
+    recipe of stores made with it. MODEL is an encoder in files, such as elmo:original or elmo:./FOLDER; each
+    CORPUS holds sentences in the order of running text.
     """
     from tqdm import tqdm
 

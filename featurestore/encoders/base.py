@@ -31,7 +31,8 @@ DEFAULT_WARM_UP_TOKENS = 200_000
 
 _EXPECTED = (
     "elmo:demo (comes with the package), elmo:small, elmo:medium, elmo:original, elmo:original-5.5b, "
-    "elmo:portuguese, elmo:pubmed, elmo:OPTIONS.json,WEIGHTS.hdf5 or elmo:untrained-small?seed=0"
+    "elmo:portuguese, elmo:pubmed, elmo:./FOLDER, elmo:OPTIONS.json,WEIGHTS.hdf5 or "
+    "elmo:untrained-small?seed=0"
 )
 
 
@@ -115,8 +116,8 @@ def load_encoder(
     spec : str
         ``elmo:demo`` (comes with the package), ``elmo:small``, ``elmo:medium``, ``elmo:original``,
         ``elmo:original-5.5b``, ``elmo:portuguese``, ``elmo:pubmed`` (published models, downloaded once),
-        ``elmo:OPTIONS.json,WEIGHTS.hdf5`` (local files), or ``elmo:untrained-small?seed=0`` (random weights,
-        for speed work only).
+        ``elmo:./FOLDER`` (with ``options.json`` and ``weights.hdf5``) or ``elmo:OPTIONS.json,WEIGHTS.hdf5``
+        (local files), or ``elmo:untrained-small?seed=0`` (random weights, for speed work only).
     layers : str
         ``average``, ``top``, ``all``, or indices such as ``0,2``.
     precision : str

@@ -170,7 +170,8 @@ def parse_source(rest: str) -> ElmoSource:
     ----------
     rest : str
         ``demo``, the bundled model; a published name, perhaps with ``#sha256=HEX`` to pin its weights;
-        ``OPTIONS.json,WEIGHTS.hdf5``; ``untrained-small?seed=0`` or another shape of
+        ``OPTIONS.json,WEIGHTS.hdf5``; a path with a slash, of a folder that holds ``options.json`` and
+        ``weights.hdf5``; ``untrained-small?seed=0`` or another shape of
         :data:`featurestore.encoders.elmo.options.PRESETS`; or ``untrained:OPTIONS.json?seed=3``.
 
     Raises
@@ -187,6 +188,9 @@ def parse_source(rest: str) -> ElmoSource:
         if not options or not weights or "," in weights:
             raise UsageError(f"elmo:{rest}: expected two paths, elmo:OPTIONS.json,WEIGHTS.hdf5")
         return LocalSource(_absolute(options), _absolute(weights))
+    if "/" in rest or rest in (".", ".."):
+        folder = _absolute(rest)
+        return LocalSource(folder / "options.json", folder / "weights.hdf5")
     name, hash_mark, pin = rest.partition("#")
     if name == BUNDLED_NAME:
         if hash_mark:
@@ -194,8 +198,9 @@ def parse_source(rest: str) -> ElmoSource:
         return BundledSource()
     if name not in PUBLISHED:
         raise UnknownEncoderError(
-            f"unknown ELMo model {name!r}: expected {', '.join([BUNDLED_NAME, *PUBLISHED])}, two files as "
-            f"elmo:OPTIONS.json,WEIGHTS.hdf5, or {', '.join(f'untrained-{shape}' for shape in PRESETS)}"
+            f"unknown ELMo model {name!r}: expected {', '.join([BUNDLED_NAME, *PUBLISHED])}, a folder as "
+            f"elmo:./FOLDER, two files as elmo:OPTIONS.json,WEIGHTS.hdf5, or "
+            f"{', '.join(f'untrained-{shape}' for shape in PRESETS)}"
         )
     digest = pin.removeprefix("sha256=").lower()
     if hash_mark and (not pin.startswith("sha256=") or not _SHA256.fullmatch(digest)):

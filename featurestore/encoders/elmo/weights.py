@@ -217,7 +217,7 @@ def write_weights(
         Replaced if it exists.
     weights : mapping of str to ndarray
     dtype : {"float32", "float16"}
-        Type on disk. float32 is what AllenNLP expects; float16 halves the file, rounds, and is for us.
+        Type on disk. float16 halves the file and rounds; AllenNLP reads it too, with the same vectors.
 
     Raises
     ------
@@ -225,7 +225,23 @@ def write_weights(
         If the file cannot be written.
     """
     converted = {name: np.asarray(array, dtype=dtype) for name, array in weights.items()}
+    if dtype == "float16":
+        for name, bias in converted.items():
+            if name.endswith("/B"):
+                converted[name] = _exact_with_forget_bias(bias)
     write_tensors(Path(path), converted, what="ELMo weights")
+
+
+def _exact_with_forget_bias(bias: NDArray[Any]) -> NDArray[Any]:
+    """Return the float16 bias of an LSTM, rounded so that its forget gates plus 1 are exact in float16.
+
+    Readers add that 1 in the file's own type (AllenNLP) or after widening (we): so they agree.
+    """
+    rounded = bias.copy()
+    forget = slice(bias.size // 2, 3 * bias.size // 4)
+    one = np.float16(1)
+    rounded[forget] = (bias[forget] + one) - one
+    return rounded
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], *, what: str) -> None:

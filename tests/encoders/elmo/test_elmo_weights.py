@@ -83,6 +83,26 @@ def test_float16_on_disk(tmp_path):
     np.testing.assert_array_equal(again[NAME], weights[NAME].astype(np.float16))
 
 
+def test_float16_forget_biases_plus_one_are_exact_in_float16(tmp_path):
+    # AllenNLP adds 1 in the file's type, we after widening: with any other rounding the two would differ.
+    path = tmp_path / "half.hdf5"
+    original = seeded_weights(TINY, 0)
+    write_weights(path, original, dtype="float16")
+    cell = TINY.lstm_dim
+    n_biases = 0
+    for name, bias in read_weights(path, TINY).items():
+        if not name.endswith("/B"):
+            continue
+        forget = bias[2 * cell : 3 * cell]
+        np.testing.assert_array_equal(
+            (forget + np.float16(1)).astype(np.float32), forget.astype(np.float32) + 1
+        )
+        np.testing.assert_allclose(bias, original[name], atol=1e-3)
+        np.testing.assert_array_equal(bias[: 2 * cell], original[name][: 2 * cell].astype(np.float16))
+        n_biases += 1
+    assert n_biases == 2 * TINY.n_layers
+
+
 def test_hash_is_that_of_the_file(path):
     weights, digest = read_weights_and_hash(path, TINY)
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
