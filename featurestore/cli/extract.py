@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from featurestore.cli import render
+from featurestore.cli.interrupts import Terminated, terminable
 from featurestore.cli.options import json_option, options, parse_size, reading_options
 from featurestore.encoders.base import DEFAULT_ENCODER
 
@@ -56,10 +53,6 @@ _extract_options = options(
 )  # fmt: skip
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived."""
-
-
 @click.command()
 @_extract_options
 def extract(as_json: bool, no_progress: bool, token_budget: int | None, **arguments: Any) -> None:
@@ -80,7 +73,7 @@ def extract(as_json: bool, no_progress: bool, token_budget: int | None, **argume
     report: Report | None = None
     status, code = "complete", 0
     if plan.n_new or any(arguments[name] for name in ("encoder", "layers", "precision", "initial_state")):
-        with _terminable():
+        with terminable():
             try:
                 extraction = job.extraction(choice, plan, token_budget=token_budget, progress=progress)
                 report = extraction.report
@@ -168,20 +161,6 @@ def _progress(silent: bool) -> Progress:
     if silent:
         return Progress()
     return BarProgress() if sys.stderr.isatty() else LineProgress()
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end an extraction as Ctrl-C does: what is done is committed."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _plan_text(made: Plan, encoder: str) -> str:
