@@ -81,6 +81,48 @@ def test_the_loss_ignores_padding_and_has_gradients_everywhere(name):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
 
 
+@pytest.mark.parametrize("dim", [6, 1024])
+@pytest.mark.parametrize("name", [name for name in HEADS if "bilstm" in name])
+def test_learning_in_bfloat16_is_learning_in_float32_but_for_rounding(name, dim):
+    """On both sides of the width where another way of computing is faster; padding is junk."""
+
+    def learn(dtype):
+        torch.manual_seed(0)
+        head = build_head(name, HeadConfig(dim=dim, n_labels=3, hidden=8, dropout=0.0)).train()
+        head.learning_dtype = dtype
+        features, lengths, mask = batch(LENGTHS, dim, padding=9.0)
+        labels = torch.ones(4, 7, dtype=torch.int64).masked_fill(~mask, -100)
+        labels = labels if head.label_kind == "token" else torch.tensor([0, 1, 2, 1])
+        scores = head(features, lengths, mask)
+        loss = head.loss(features, lengths, mask, labels)
+        loss.backward()
+        assert scores.dtype == loss.dtype == torch.float32
+        scores = scores[mask] if head.label_kind == "token" else scores
+        return scores.detach(), {key: p.grad for key, p in head.named_parameters()}, head
+
+    exact, gradients, head = learn(torch.float32)
+    rounded, rounded_gradients, lowered = learn(torch.bfloat16)
+    assert not torch.equal(exact, rounded)
+    torch.testing.assert_close(rounded, exact, atol=0.03, rtol=0)
+    for key, expected in gradients.items():
+        assert rounded_gradients[key].dtype == torch.float32
+        error = (rounded_gradients[key] - expected).norm() / expected.norm()
+        assert error < 0.05, key
+    inputs = batch(LENGTHS, dim)
+    assert torch.equal(lowered.eval()(*inputs), head.eval()(*inputs)), "used, both are float32"
+
+
+def test_a_packed_lstm_gives_what_the_faster_ways_give():
+    head = head_of("bilstm-classifier")
+    features, lengths, mask = batch(LENGTHS, 6, padding=50.0)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+        features, lengths, batch_first=True, enforce_sorted=False
+    )
+    _, (states, _) = head.encoder.lstm(packed)
+    expected = head.output(torch.cat([states[0], states[1]], dim=1))
+    torch.testing.assert_close(head(features, lengths, mask), expected, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("position", [0, 6])
 def test_the_bilstm_classifier_reads_both_true_ends(position):
     head = head_of("bilstm-classifier")
