@@ -81,6 +81,8 @@ def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _
         click.option("--patience", type=click.IntRange(1), default=4, show_default=True,
                      help="Stop after so many epochs without a better score."),
         click.option("--lr", type=float, default=1e-3, show_default=True, help="Learning rate of AdamW."),
+        click.option("--anneal-patience", type=click.IntRange(1), show_default="never",
+                     help="Halve the learning rate after so many epochs without a better score."),
         click.option("--hidden", type=click.IntRange(1), default=256, show_default=True,
                      help="LSTM units per direction."),
         click.option("--dropout", type=float, show_default="what suits the model",
@@ -88,6 +90,9 @@ def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _
         click.option("--token-budget", type=click.IntRange(1), default=2048, show_default=True,
                      help="Tokens in one batch, padding included."),
         _metric_option,
+        click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="float32",
+                     show_default=True, help="Of the LSTM while it learns; auto: bfloat16 where the hardware "
+                     "multiplies it. Models are saved and used in float32."),
         _device_option,
         _corpus_options,
         click.option("--no-progress", is_flag=True,

@@ -36,11 +36,14 @@ class EpochTable:
         """Print an epoch."""
         if self._best is None:
             click.echo(f"{self._config.model}, seed {self._config.seed}\n")
-            click.echo("epoch      loss  dev score  seconds")
+            click.echo("epoch        lr      loss  dev score  seconds")
         better = ""
         if self._best is None or epoch.score > self._best:
             self._best, better = epoch.score, " *"
-        click.echo(f"{epoch.epoch:5}  {epoch.loss:8.4f}  {epoch.score:9.4f}  {epoch.seconds:7.1f}{better}")
+        click.echo(
+            f"{epoch.epoch:5}  {epoch.lr:8.2g}  {epoch.loss:8.4f}  {epoch.score:9.4f}  "
+            f"{epoch.seconds:7.1f}{better}"
+        )
 
 
 def summary(scores: Scores) -> str:

@@ -96,7 +96,7 @@ def test_train_tagger_prints_epochs_the_best_and_where_it_is(place, capsys, mode
     code, out, _ = run(capsys, *train_arguments(place), "--model", model)
     assert code == 0
     lines = out.splitlines()
-    assert lines[2].split() == ["epoch", "loss", "dev", "score", "seconds"]
+    assert lines[2].split() == ["epoch", "lr", "loss", "dev", "score", "seconds"]
     assert lines[3].split()[0] == "1"
     assert lines[3].endswith(" *")
     assert "accuracy 1.0000" in out
@@ -113,6 +113,7 @@ def test_train_classifier_as_json_prints_one_object_and_nothing_else(place, caps
     assert result["head"] == f"{model}-classifier"
     assert result["dev"]["value"] > 0.8
     assert result["history"][result["best_epoch"] - 1]["score"] == result["dev"]["value"]
+    assert result["history"][0]["lr"] == 0.02
     assert not result["untrained"]
 
 
@@ -274,7 +275,7 @@ def test_the_defaults_shown_are_those_of_the_library():
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     for command in train.commands.values():
         shown = {p.name: p.default for p in command.params if p.name in defaults and p.name != "model"}
-        assert len(shown) == 9
-        assert {name: defaults[name] for name in shown} == {**shown, "dropout": None}
+        assert len(shown) == 11
+        assert {name: defaults[name] for name in shown} == {**shown, "dropout": None, "anneal_patience": None}
     for command in (evaluate, predict):
         assert {p.name: p.default for p in command.params}["token_budget"] == TOKEN_BUDGET

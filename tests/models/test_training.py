@@ -15,7 +15,7 @@ from featurestore.errors import MissingSentencesError, ModelError, RecipeMismatc
 from featurestore.models.checkpoint import TrainedModel
 from featurestore.models.heads import HEADS, Head
 from featurestore.models.inference import choose_device, evaluate, predict
-from featurestore.models.training import TrainConfig, train
+from featurestore.models.training import TrainConfig, choose_precision, train
 from featurestore.recipe import Recipe
 from featurestore.store.store import Store
 
@@ -187,6 +187,74 @@ def test_early_stopping_keeps_the_best_epoch(store, monkeypatch):
     assert not torch.equal(result.model.head.output.weight, weights_after(4))
 
 
+@pytest.mark.parametrize(
+    ("anneal_patience", "halvings"),
+    [(1, [0, 0, 1, 2, 2, 3, 4]), (2, [0, 0, 0, 1, 1, 1, 2]), (4, [0] * 7), (None, [0] * 7)],
+)
+def test_the_learning_rate_is_halved_when_the_score_gets_no_better(
+    store, monkeypatch, anneal_patience, halvings
+):
+    scripted(monkeypatch, [0.5, 0.4, 0.5, 0.6, 0.6, 0.6, 0.1, 0.1])
+    config = quick("linear-tagger", epochs=7, patience=4, anneal_patience=anneal_patience)
+    rates = [epoch.lr for epoch in train(*datasets(store), config).history]
+    assert rates == [0.02 / 2**n for n in halvings]
+
+
+def test_a_smaller_learning_rate_learns_less(store, monkeypatch):
+    def losses(**settings):
+        scripted(monkeypatch, [1.0] + [0.0] * 24)
+        history = train(*datasets(store), quick("linear-tagger", epochs=6, lr=1e-3, **settings)).history
+        return [epoch.loss for epoch in history]
+
+    constant, annealed = losses(), losses(anneal_patience=1)
+    assert annealed[:2] == constant[:2]
+    assert annealed[-1] > 1.1 * constant[-1]
+
+
+@pytest.mark.parametrize("model", ["bilstm-tagger", "bilstm-crf-tagger", "bilstm-classifier"])
+def test_a_model_that_learned_in_bfloat16_is_a_float32_model(store, tmp_path, model):
+    make = tagged if HEADS[model].label_kind == "token" else judged
+    dataset, dev = datasets(store, make)
+    result = train(dataset, dev, quick(model, precision="bfloat16"))
+    assert result.scores.value == 1.0
+    assert result.model.training["precision"] == "bfloat16"
+    assert {tensor.dtype for tensor in result.model.head.state_dict().values()} == {torch.float32}
+    result.model.save(tmp_path / "model.h5")
+    loaded = TrainedModel.load(tmp_path / "model.h5")
+    assert evaluate(loaded, dev).summary() == result.model.scores
+    # In evaluation nothing is rounded to bfloat16, whatever the training did.
+    inputs = dataset[0].features.unsqueeze(0), torch.tensor([dataset.lengths[0]])
+    mask = torch.ones(1, dataset.lengths[0], dtype=torch.bool)
+    with torch.no_grad():
+        assert torch.equal(result.model.head.eval()(*inputs, mask), loaded.head(*inputs, mask))
+
+
+def test_precision_decides_the_model_and_the_same_one_gives_the_same_file(store):
+    def run(precision):
+        config = quick("bilstm-tagger", epochs=2, precision=precision)
+        return train(*datasets(store), config).model.to_bytes()
+
+    lowered = run("bfloat16")
+    assert run("bfloat16") == lowered
+    assert run("float32") != lowered
+    assert run("auto") in (lowered, run("float32"))
+
+
+def test_auto_precision_is_bfloat16_only_where_the_hardware_multiplies_it(monkeypatch):
+    cpu = torch.device("cpu")
+    for found, expected in [
+        ({"avx512_bf16": True, "amx_bf16": False}, "bfloat16"),
+        ({"amx_bf16": True}, "bfloat16"),
+        ({"neon": True, "bf16": True}, "bfloat16"),
+        ({"avx512_f": True, "avx512_bf16": False}, "float32"),
+    ]:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found, raising=False)
+        assert choose_precision("auto", cpu) == expected
+    assert choose_precision("bfloat16", cpu) == "bfloat16"
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert choose_precision("auto", cpu) == "float32"
+
+
 def test_an_interrupt_keeps_the_best_epoch_so_far(store):
     def interrupt(epoch):
         if epoch.epoch == 2:
@@ -253,6 +321,8 @@ def test_a_loss_that_is_not_finite_is_an_error_that_says_what_to_do(tmp_path):
         ("clip", 0.0),
         ("weight_decay", -1.0),
         ("seed", -1),
+        ("anneal_patience", 0),
+        ("precision", "float16"),
         ("model", "gpt"),
     ],
 )
