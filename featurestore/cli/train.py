@@ -90,7 +90,7 @@ def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _
         click.option("--token-budget", type=click.IntRange(1), default=2048, show_default=True,
                      help="Tokens in one batch, padding included."),
         _metric_option,
-        click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="float32",
+        click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
                      show_default=True, help="Of the LSTM while it learns; auto: bfloat16 where the hardware "
                      "multiplies it. Models are saved and used in float32."),
         _device_option,

@@ -94,7 +94,7 @@ class TrainConfig:
     standardize: bool = True
     metric: str = "auto"
     seed: int = 0
-    precision: str = "float32"
+    precision: str = "auto"
     device: str = "auto"
 
     def __post_init__(self) -> None:

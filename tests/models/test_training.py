@@ -82,7 +82,11 @@ def datasets(store, make=tagged):
 
 
 def quick(model, **settings):
-    defaults = {"epochs": 25, "patience": 25, "lr": 0.02, "hidden": 16, "dropout": 0.0, "token_budget": 128}
+    """Short trainings, in the precision that every machine has."""
+    defaults = {
+        "epochs": 25, "patience": 25, "lr": 0.02, "hidden": 16, "dropout": 0.0, "token_budget": 128,
+        "precision": "float32",
+    }  # fmt: skip
     return TrainConfig(model, **{**defaults, **settings})
 
 
