@@ -36,7 +36,12 @@ ARROWS: dict[str, set[str] | None] = {
     "examples": EVERYTHING,
 }
 NO_TORCH = {"errors", "limits", "keys", "recipe", "tensorfile", "store", "corpora"}
-FLAIR_USERS = {"encoders/flair.py", "integrations/flair.py"}
+FLAIR_USERS = {
+    "encoders/flair.py",
+    "integrations/flair.py",
+    "integrations/flair_embeddings.py",
+    "integrations/flair_models.py",
+}
 UNSAFE_MODULES = {"pickle", "marshal", "shelve", "joblib", "dill", "cloudpickle"}
 UNSAFE_CALLS = {"eval", "exec", "torch.load", "torch.save", "numpy.load", "np.load"}
 

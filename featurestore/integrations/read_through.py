@@ -1,0 +1,209 @@
+"""Read-through: what a store lacks is encoded, served, and committed a buffer at a time."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import multiprocessing.util
+import os
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.encoders.base import Encoder
+from featurestore.errors import FeaturestoreError, StoreWriteError, VectorError
+from featurestore.integrations.live import encode_all, load_encoder_of, require_recipe
+from featurestore.keys import Sentence, sentence_key
+from featurestore.recipe import Recipe
+from featurestore.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+BUFFER_BYTES = 64 << 20
+"""Bytes of vectors that wait at most before they are committed."""
+
+BUFFER_SECONDS = 60.0
+"""How long the oldest of them waits at most while more are computed."""
+
+
+class ReadThrough:
+    """An encoder behind a store: encodes what is missing and hands it to the store.
+
+    Any number of processes may do so at the same time. What was not committed when a process is killed is
+    computed again by whoever needs it; one that ends commits the rest.
+
+    Parameters
+    ----------
+    encoder : Encoder or str
+        A specification is loaded when the first sentence is missing.
+    recipe : Recipe
+        Of the store.
+
+    Attributes
+    ----------
+    spec : str
+        What loads the encoder in another process.
+    """
+
+    def __init__(self, encoder: Encoder | str, recipe: Recipe) -> None:
+        self._encoder: Encoder | None = None
+        if isinstance(encoder, str):
+            self.spec = encoder
+        else:
+            require_recipe(recipe, encoder)
+            self._encoder, self.spec = encoder, encoder.spec
+        self._recipe = recipe
+        self._start()
+
+    def _start(self) -> None:
+        self._buffer = Buffer(self._recipe)
+        # Also when this object is dropped, and when the interpreter ends.
+        weakref.finalize(self, self._buffer.commit_at_end)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The other process has its own model, and nothing of ours to commit.
+        state = {**self.__dict__, "_encoder": None}
+        del state["_buffer"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start()
+
+    @property
+    def n_waiting(self) -> int:
+        """Sentences that are not committed yet."""
+        return len(self._buffer.of_this_process())
+
+    def vectors(
+        self, path: Path, keys: Sequence[bytes], sentences: Sequence[Sentence], *, device: str
+    ) -> dict[bytes, NDArray[np.floating]]:
+        """Return the vectors of sentences that a store lacks, by key.
+
+        Parameters
+        ----------
+        path : Path
+            Of the store, which gets them.
+        keys : sequence of bytes
+        sentences : sequence of tuple of str
+            As many; repeated ones are encoded once.
+        device : str
+            Where to load the encoder if it is not loaded yet.
+
+        Returns
+        -------
+        dict of bytes to (n_tokens, dim) or (n_tokens, n_layers, dim) float32
+        """
+        waiting = self._buffer.of_this_process()
+        new = {k: s for k, s in zip(keys, sentences, strict=True) if k not in waiting}
+        if new:
+            if self._encoder is None:
+                self._encoder = load_encoder_of(self._recipe, self.spec, device=device)
+            arrays = encode_all(self._encoder, list(new.values()))
+            for sentence, array in zip(new.values(), arrays, strict=True):
+                if not np.isfinite(array).all():
+                    raise VectorError(
+                        f"{self.spec} gives vectors that are not finite for {' '.join(sentence[:8])!r}: "
+                        "nothing of this batch is stored"
+                    )
+            for sentence, array in zip(new.values(), arrays, strict=True):
+                # A copy: the arrays of a batch are views of one, which a single waiting sentence would keep.
+                self._buffer.put(path, sentence, np.array(array, np.float32))
+        # Taken before a full buffer is committed and emptied.
+        found = {key: waiting[key][1] for key in keys}
+        if self._buffer.is_due:
+            self._buffer.commit_or_warn()
+        return found
+
+    def flush(self) -> None:
+        """Commit what is waiting.
+
+        Raises
+        ------
+        StoreWriteError
+            If the disk is full or read-only; what was waiting is served no more, and computed again.
+        """
+        self._buffer.commit()
+
+
+class Buffer:
+    """Vectors of one recipe on their way into a store."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._path: Path | None = None
+        self._waiting: dict[bytes, tuple[Sentence, NDArray[np.floating]]] = {}
+        self._n_bytes = 0
+        self._oldest = 0.0
+        self._process = os.getpid()
+        self._ends_with = 0
+        self._writable = True
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to commit."""
+        return self._n_bytes >= BUFFER_BYTES or (
+            self._n_bytes > 0 and time.monotonic() - self._oldest > BUFFER_SECONDS
+        )
+
+    def of_this_process(self) -> dict[bytes, tuple[Sentence, NDArray[np.floating]]]:
+        """Return what is waiting, by key; a forked child starts anew, as the parent commits its own."""
+        if self._process != os.getpid():
+            self._waiting, self._n_bytes, self._process = {}, 0, os.getpid()
+        return self._waiting
+
+    def put(self, path: Path, sentence: Sentence, vectors: NDArray[np.floating]) -> None:
+        """Add a sentence for the store at a path."""
+        waiting = self.of_this_process()
+        if not waiting:
+            self._oldest = time.monotonic()
+        if self._ends_with != os.getpid() and multiprocessing.parent_process() is not None:
+            # Worker processes leave without running what atexit holds, and a fork forgets what was set up.
+            multiprocessing.util.Finalize(None, self.commit_at_end, exitpriority=10)
+            self._ends_with = os.getpid()
+        self._path = path
+        waiting[sentence_key(sentence)] = (sentence, vectors)
+        self._n_bytes += vectors.nbytes
+
+    def commit(self) -> None:
+        """Commit and empty; see :meth:`ReadThrough.flush`."""
+        entries = list(self.of_this_process().values())
+        if not entries or self._path is None:
+            return
+        # Taken away first: what fails once must not be tried again for every batch.
+        self._waiting, self._n_bytes = {}, 0
+        if not self._writable:
+            return
+        store = Store.open(self._path)
+        store.recipe.require_equal(
+            self._recipe,
+            where=f"store {store.path}",
+            remedy="It was replaced since it was opened: nothing was added to it.",
+        )
+        with store.write() as session:
+            for sentence, vectors in entries:
+                try:
+                    session.add(sentence, vectors)
+                except VectorError as error:
+                    # More than float16 holds: the vector served was right, only it cannot be kept.
+                    logger.warning("computed, but not stored: %s", error)
+
+    def commit_or_warn(self) -> None:
+        """Commit; where the store cannot be written, say so once and go on without."""
+        try:
+            self.commit()
+        except StoreWriteError as error:
+            self._writable = False
+            logger.warning("computed vectors are served but no longer stored in %s: %s", self._path, error)
+
+    def commit_at_end(self) -> None:
+        """Commit when the process ends or the buffer is dropped: never raises."""
+        try:
+            self.commit()
+        except FeaturestoreError as error:
+            logger.warning("vectors computed last were not stored in %s: %s", self._path, error)

@@ -1,0 +1,303 @@
+"""Vectors from a store, which is opened when the first one is needed, and what to do about missing ones."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featurestore import keys
+from featurestore.dataset.buffers import BufferPool
+from featurestore.dataset.gather import Gatherer
+from featurestore.encoders.base import Encoder
+from featurestore.errors import MissingSentencesError, NotAStoreError, SentenceError, UsageError
+from featurestore.integrations.layers import LayerChoice
+from featurestore.integrations.read_through import ReadThrough
+from featurestore.recipe import Recipe
+from featurestore.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+OnMissing = Literal["error", "compute", "zeros"]
+
+Computed = Mapping[bytes, NDArray[np.floating]]
+
+
+@dataclass(frozen=True)
+class _View:
+    """An open store and what reads it: replaced together when the store has grown."""
+
+    store: Store
+    gatherer: Gatherer
+
+
+class StoredVectors:
+    """A store as a source of one vector per token.
+
+    It can be pickled, and used after ``fork``: neither the open store nor a model goes along. It follows the
+    store: sentences that anyone commits are found as soon as they are asked for.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of the store, which need not be there yet.
+    recipe : Recipe
+        What the store must hold.
+    choice : LayerChoice
+    on_missing : {"error", "compute", "zeros"}
+    fallback : Encoder or str, optional
+        What computes with ``compute``; by default the encoder that the store names.
+
+    Attributes
+    ----------
+    n_served, n_missing : int
+        Sentences asked for, and how many of them were not in the store when they were.
+
+    Raises
+    ------
+    RecipeMismatchError
+        If the fallback has another recipe.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        recipe: Recipe,
+        choice: LayerChoice,
+        *,
+        on_missing: OnMissing = "error",
+        fallback: Encoder | str | None = None,
+    ) -> None:
+        if on_missing not in get_args(OnMissing):
+            raise UsageError(f"on_missing is {on_missing!r}, expected {', '.join(get_args(OnMissing))}")
+        if fallback is not None and on_missing != "compute":
+            raise UsageError(
+                f"a fallback computes what is missing, but on_missing is {on_missing!r}: expected 'compute'"
+            )
+        # Absolute, so that a worker or a later session in another directory finds it.
+        self.path = Path(path).absolute()
+        self.recipe, self.choice, self.on_missing = recipe, choice, on_missing
+        self.n_served = self.n_missing = 0
+        self._read_through = None if fallback is None else ReadThrough(fallback, recipe)
+        self._close()
+
+    @classmethod
+    def of(
+        cls, store: Store, layers: str, *, on_missing: OnMissing, fallback: Encoder | str | None = None
+    ) -> StoredVectors:
+        """Return the vectors of an open store."""
+        choice = LayerChoice.of(layers, store.recipe, dim=store.dim, n_layers=store.n_layers)
+        source = cls(store.path, store.recipe, choice, on_missing=on_missing, fallback=fallback)
+        if on_missing == "compute" and fallback is None:
+            source._read_through = ReadThrough(_named_encoder(store), store.recipe)
+        return source
+
+    def _close(self) -> None:
+        self._view: _View | None = None
+        self._buffers = BufferPool()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        opened = ("_view", "_buffers", "_lock")
+        return {name: value for name, value in self.__dict__.items() if name not in opened}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._close()
+
+    def __repr__(self) -> str:
+        shown = f"stored, {self.recipe.fingerprint[:12]}, {self.choice.length} dimensions"
+        return shown + (f", {self.n_missing:,} of {self.n_served:,} missing" if self.n_missing else "")
+
+    def open(self) -> Store:
+        """Return the store, opened if it was not.
+
+        Raises
+        ------
+        NotAStoreError
+            If there is none.
+        RecipeMismatchError
+            If it holds vectors of another recipe.
+        """
+        return self._opened().store
+
+    def rebind(self, store: Store) -> None:
+        """Read another store of the same recipe from now on.
+
+        Raises
+        ------
+        RecipeMismatchError
+        """
+        self._require_recipe(store)
+        self.flush()
+        self.path = store.path.absolute()
+        self._close()
+
+    def flush(self) -> None:
+        """Commit what was computed; see :meth:`ReadThrough.flush`."""
+        if self._read_through is not None:
+            with self._lock:
+                self._read_through.flush()
+
+    def vectors(self, sentences: Sequence[Sequence[str]], *, device: str = "auto") -> Tensor:
+        """Return the vectors of a batch, sentence after sentence.
+
+        Parameters
+        ----------
+        sentences : sequence of token sequences
+        device : str
+            Where to load the encoder if one is needed.
+
+        Returns
+        -------
+        (n_tokens, length) float32 on the CPU
+
+        Raises
+        ------
+        SentenceError
+            For an empty sentence or token.
+        MissingSentencesError
+            With ``on_missing="error"``, naming the first few and the command that adds them.
+        NotAStoreError, RecipeMismatchError
+            See :meth:`open`.
+        DamagedStoreError
+            If stored bytes are not those that were committed.
+        """
+        wanted = _keys(sentences)
+        view = self._opened()
+        places = view.store.locate(wanted)
+        computed: Computed = {}
+        if not places.found.all():
+            # One thread at a time: the model, the buffer and the store's next snapshot are shared.
+            with self._lock:
+                view = self._refreshed()
+                places = view.store.locate(wanted)
+                missing = np.flatnonzero(~places.found).tolist()
+                if missing:
+                    computed = self._do_without(missing, wanted, sentences, device)
+        self.n_served += len(wanted)
+        rows = self._buffers.empty(view.store.vector_shape(sum(map(len, sentences))), torch.float32)
+        found = zip(wanted, sentences, places.shard.tolist(), places.row.tolist(), strict=True)
+        start = 0
+        for key, tokens, shard, row in found:
+            part = rows[start : start + len(tokens)]
+            start += len(tokens)
+            if shard >= 0:
+                view.store.reader_of(shard, row, key)
+                view.gatherer.decode_into(part, shard, row)
+            elif key in computed:
+                part.copy_(torch.from_numpy(computed[key]))
+            else:
+                part.zero_()
+        return self.choice.applied(rows)
+
+    def to_params(self) -> dict[str, Any]:
+        """Return plain values from which :meth:`from_params` makes an equal source."""
+        return {
+            "kind": "stored",
+            "path": str(self.path),
+            "recipe": self.recipe.to_dict(),
+            "dim": self.choice.dim,
+            "n_layers": self.choice.n_layers,
+            "layers": self.choice.text,
+            "on_missing": self.on_missing,
+            "fallback": self._read_through.spec if self._read_through else None,
+        }
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> StoredVectors:
+        """Return a source that has opened nothing yet."""
+        recipe = Recipe(params["recipe"])
+        choice = LayerChoice.of(params["layers"], recipe, dim=params["dim"], n_layers=params["n_layers"])
+        return cls(
+            params["path"],
+            recipe,
+            choice,
+            on_missing=params["on_missing"],
+            fallback=params["fallback"],
+        )
+
+    def _require_recipe(self, store: Store) -> None:
+        store.recipe.require_equal(
+            self.recipe,
+            where=f"store {store.path}",
+            remedy="The model was trained on vectors of the recipe asked for: bind it to a store of that "
+            "recipe, or train it again.",
+        )
+
+    def _opened(self) -> _View:
+        view = self._view
+        if view is None:
+            try:
+                view = self._taken(Store.open(self.path))
+            except NotAStoreError as error:
+                raise NotAStoreError(
+                    f"{error}\nAn embedding reads the store of fingerprint {self.recipe.fingerprint[:12]}. "
+                    "If it has moved: featurestore.integrations.flair.bind(model, 'WHERE/IT/IS'); to do "
+                    "without: to_live(model, ENCODER)"
+                ) from error
+        return view
+
+    def _refreshed(self) -> _View:
+        """Return the store with what anyone has added since it was opened."""
+        view = self._opened()
+        latest = view.store.refreshed()
+        return view if latest is view.store else self._taken(latest)
+
+    def _taken(self, store: Store) -> _View:
+        self._require_recipe(store)
+        self._view = view = _View(store, Gatherer(store))
+        return view
+
+    def _do_without(
+        self, missing: list[int], wanted: list[bytes], sentences: Sequence[Sequence[str]], device: str
+    ) -> Computed:
+        """Do about missing sentences what was asked for; return vectors computed for them, by key."""
+        first = self.n_missing == 0
+        self.n_missing += len(missing)
+        shown = "".join(f"\n  {' '.join(sentences[i][:12])}" for i in missing[:3])
+        found_out = f"{len(missing):,} of {len(wanted):,} sentences of a batch are not in {self.path}"
+        if self.on_missing == "error":
+            raise MissingSentencesError(
+                f"{found_out}; the first:{shown}\n"
+                f"Add them: featurestore extract CORPUS --store {self.path}\n"
+                "The tokens must be those of training: Flair's Sentence('text') tokenises and drops "
+                "zero-width characters, Sentence([tokens]) does not. Or compute them when they are needed, "
+                "or give them zeros: on_missing='compute' or 'zeros'"
+            )
+        if first:
+            done = "computed and added" if self.on_missing == "compute" else "given zeros"
+            logger.warning(
+                "%s and are %s; further ones are counted in n_missing. The first:%s", found_out, done, shown
+            )
+        if self.on_missing == "zeros" or self._read_through is None:
+            return {}
+        return self._read_through.vectors(
+            self.path, [wanted[i] for i in missing], [tuple(sentences[i]) for i in missing], device=device
+        )
+
+
+def _keys(sentences: Sequence[Sequence[str]]) -> list[bytes]:
+    try:
+        return [keys.sentence_key(tokens) for tokens in sentences]
+    except SentenceError as error:
+        at = [i for i, tokens in enumerate(sentences) if not tokens or not all(tokens)]
+        place = f"sentence {at[0]} of {len(sentences)} in the batch: " if at else ""
+        raise SentenceError(f"{place}{error} (in Flair: corpus.filter_empty_sentences())") from error
+
+
+def _named_encoder(store: Store) -> str:
+    if not store.encoder:
+        raise UsageError(
+            f"the store {store.path} does not name its encoder: give one with fallback=, or use "
+            "on_missing='error'"
+        )
+    return store.encoder
