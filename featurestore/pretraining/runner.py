@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ import torch
 from featurestore.corpora.corpus import Corpus
 from featurestore.encoders.elmo.encoder import choose_device, out_of_memory_as_ours
 from featurestore.encoders.elmo.options import ElmoOptions
-from featurestore.errors import ModelError
-from featurestore.pretraining.checkpoint import Checkpoint
+from featurestore.errors import EncoderError, ModelError, UsageError
+from featurestore.pretraining.checkpoint import Checkpoint, SavedTraining
+from featurestore.pretraining.interrupts import held_back
 from featurestore.pretraining.output import ModelFolder
 from featurestore.pretraining.progress import EpochReport, PretrainProgress
 from featurestore.pretraining.settings import PretrainConfig
 from featurestore.pretraining.streams import Text
-from featurestore.pretraining.trainer import Trainer
+from featurestore.pretraining.trainer import Diverged, Trainer
 from featurestore.pretraining.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -106,9 +108,10 @@ class Pretraining:
     CorpusError
         If a corpus cannot be read, holds no sentence, or gives no vocabulary.
     UsageError
-        If the folder holds a checkpoint of another training: naming what differs.
+        If the folder holds a checkpoint of another training: naming what differs; or a model and no
+        checkpoint, which would be overwritten.
     ModelError
-        If its checkpoint is damaged.
+        If its checkpoint is damaged, or the weights that go with it are.
     """
 
     def __init__(
@@ -138,7 +141,7 @@ class Pretraining:
             "options": options.to_dict(),
             "settings": config.to_dict(),
             "corpora": sources,
-            "vocabulary_sha256": hashlib.sha256("\n".join(self._vocabulary.words).encode()).hexdigest(),
+            "vocabulary_sha256": _sha256("\n".join(self._vocabulary.words)),
         }
         self._folder = ModelFolder(
             Path(out),
@@ -156,22 +159,23 @@ class Pretraining:
         )
         self._checkpoint = Checkpoint(Path(out) / "checkpoint.h5", identity)
         saved = self._checkpoint.read()
-        with out_of_memory_as_ours("this model in training", "Choose a smaller shape, or fewer streams"):
+        if saved is None and self._folder.weights.exists():
+            raise UsageError(
+                f"{self._folder.weights} is there without a checkpoint of its training, and would be "
+                "overwritten: choose another --out, or move it away"
+            )
+        with (
+            out_of_memory_as_ours("this model in training", "Choose a smaller shape, or fewer streams"),
+            self._own_random_numbers(chosen),
+        ):
             self.trainer = Trainer(options, config, train, self._vocabulary, device=chosen)
         self._history: list[EpochReport] = []
         self._seconds = 0.0
         self._epoch_loss, self._epoch_seconds = 0.0, 0.0
-        if saved is not None:
-            self._history = [EpochReport(**report) for report in saved.progress["history"]]
-            self._seconds = saved.progress["seconds"]
-            self._epoch_loss = saved.progress["epoch_loss"]
-            self._epoch_seconds = saved.progress["epoch_seconds"]
-            self.trainer.restore(saved.tensors, saved.progress["step"])
-            self._progress.notice(
-                f"going on from {self._checkpoint.path}: step {self.trainer.step:,} of "
-                f"{self.trainer.n_steps_in_all:,}"
-            )
         self._text = train
+        self._resumed = saved is not None
+        if saved is not None:
+            self._restore(saved)
 
     def run(self) -> PretrainReport:
         """Train to the end, or until ``KeyboardInterrupt`` (or another exception) arrives between updates.
@@ -181,25 +185,34 @@ class Pretraining:
         Raises
         ------
         ModelError
-            If the loss is no longer finite.
+            If the loss, its gradient or a perplexity is no longer finite.
         EncoderOutOfMemory
             If a batch does not fit into memory.
         StoreWriteError
             If the disk is full or failing: the last checkpoint is untouched.
         """
         trainer = self.trainer
+        if not self._resumed:
+            # A disk that is full or read-only, or a model too large for a checkpoint, shows now and not after
+            # hours; and nobody else begins another training in this folder.
+            self._save()
         per_step = trainer.tokens_per_step
         self._progress.started(trainer.n_steps_in_all * per_step, trainer.step * per_step)
-        state = torch.random.get_rng_state()
         try:
-            self._train()
+            with self._own_random_numbers(trainer.device):
+                self._train()
+        except Diverged as error:
+            raise ModelError(
+                f"{error}. The checkpoint before it is untouched ({self._checkpoint.path}). Try a smaller "
+                f"--lr (now {trainer.config.lr:g}) in another folder"
+            ) from error
         except BaseException as error:
-            # A generator exit of any kind (Ctrl-C, SIGTERM) is a chance to lose nothing; a failure is not.
+            # An end from outside (Ctrl-C, SIGTERM) is a chance to lose nothing; a failure is not.
             if not isinstance(error, Exception):
-                self._save()
+                with held_back():
+                    self._save()
             raise
         finally:
-            torch.random.set_rng_state(state)
             self._progress.finished()
         return self.report("complete")
 
@@ -220,46 +233,98 @@ class Pretraining:
     def _train(self) -> None:
         trainer = self.trainer
         saved = time.monotonic()
-        while trainer.step < trainer.n_steps_in_all:
+        while True:
+            at_end_of_pass = trainer.step % trainer.steps_per_epoch == 0
+            # Not only after an update: a stop between a pass and the end of its measurement leaves it due.
+            if at_end_of_pass and self._n_measured < trainer.step // trainer.steps_per_epoch:
+                self._finish_epoch()
+            elif trainer.step < trainer.n_steps_in_all:
+                self._update()
+                if trainer.step % trainer.steps_per_epoch == 0:
+                    continue
+                if time.monotonic() - saved < self._checkpoint_seconds:
+                    continue
+            else:
+                return
+            self._save()
+            saved = time.monotonic()
+
+    @property
+    def _n_measured(self) -> int:
+        """Passes that are finished and measured."""
+        return self._history[-1].epoch if self._history else 0
+
+    def _update(self) -> None:
+        # An interrupt must not find an update half done: a checkpoint of that would be of no training.
+        with held_back():
             started = time.perf_counter()
             with out_of_memory_as_ours("a batch of this training", "Use fewer --streams or --steps"):
-                loss, n_tokens = trainer.advance()
-            if not math.isfinite(loss):
-                raise ModelError(
-                    f"the loss became {loss} at step {trainer.step:,}: the checkpoint before it is "
-                    f"untouched ({self._checkpoint.path}). Try a smaller --lr (now {trainer.config.lr:g}) in "
-                    "another folder"
-                )
+                loss, n_tokens = self.trainer.advance()
             elapsed = time.perf_counter() - started
             self._seconds += elapsed
             self._epoch_seconds += elapsed
             self._epoch_loss += loss
-            self._progress.advanced(n_tokens, loss)
-            if trainer.step % trainer.steps_per_epoch == 0:
-                self._finish_epoch()
-            elif time.monotonic() - saved < self._checkpoint_seconds:
-                continue
-            self._save()
-            saved = time.monotonic()
+        self._progress.advanced(n_tokens, loss)
 
     def _finish_epoch(self) -> None:
         trainer = self.trainer
+        epoch = trainer.step // trainer.steps_per_epoch
         measured = trainer.perplexity(self._held_out)
+        product = measured.forward * measured.backward
+        if not math.isfinite(product):
+            raise Diverged(
+                f"the training diverged in pass {epoch}: held-out perplexities {measured.forward:g} and "
+                f"{measured.backward:g}"
+            )
         best = min((report.forward * report.backward for report in self._history), default=math.inf)
         report = EpochReport(
-            epoch=trainer.step // trainer.steps_per_epoch,
+            epoch=epoch,
             loss=self._epoch_loss / trainer.steps_per_epoch,
             forward=measured.forward,
             backward=measured.backward,
             seconds=self._epoch_seconds,
-            best=measured.forward * measured.backward < best,
+            best=product < best,
         )
-        self._epoch_loss = self._epoch_seconds = 0.0
-        self._history.append(report)
         if report.best:
             self._folder.write(trainer.network.weights())
-        self._folder.describe(self._history, self._seconds)
+        self._folder.describe([*self._history, report], self._seconds)
+        # Last, for what stops before is done again.
+        with held_back():
+            self._history.append(report)
+            self._epoch_loss = self._epoch_seconds = 0.0
         self._progress.epoch_finished(report)
+
+    def _restore(self, saved: SavedTraining) -> None:
+        path, trainer = self._checkpoint.path, self.trainer
+        try:
+            self._history = [EpochReport(**report) for report in saved.progress["history"]]
+            self._seconds = float(saved.progress["seconds"])
+            self._epoch_loss = float(saved.progress["epoch_loss"])
+            self._epoch_seconds = float(saved.progress["epoch_seconds"])
+            trainer.restore(saved.tensors, int(saved.progress["step"]))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"{path} is no checkpoint of this training ({type(error).__name__}: {error}): restore it, or "
+                "empty its folder to begin anew"
+            ) from error
+        if self._history:
+            try:
+                self._folder.check()
+            except EncoderError as error:
+                raise ModelError(
+                    f"{path} goes with weights that cannot be read: {error}. Restore them, or empty the "
+                    "folder to begin anew"
+                ) from error
+        if self._n_measured == trainer.config.epochs:
+            notice = f"{self._folder.path}: the training is finished, nothing is left to do"
+        else:
+            notice = f"going on from {path}: step {trainer.step:,} of {trainer.n_steps_in_all:,}"
+        self._progress.notice(notice)
+
+    @staticmethod
+    def _own_random_numbers(device: torch.device) -> AbstractContextManager[None]:
+        """Return a context that leaves torch's generators as it found them."""
+        return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
     def _save(self) -> None:
         self._checkpoint.write(
@@ -296,7 +361,21 @@ def _read(corpora: Sequence[Corpus], progress: PretrainProgress) -> tuple[Text, 
                 }
             )
 
-    return Text.of(sentences()), sources
+    text = Text.of(sentences())
+    seen: dict[str, str] = {}
+    for source in sources:
+        name, digest = source["name"], source["tokens_sha256"]
+        if digest in seen:
+            progress.notice(
+                f"{name} holds the same sentences as {seen[digest]} before it: those held out are trained on "
+                "too, and their perplexity will look better than it is"
+            )
+        seen[digest] = name
+    return text, sources
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _precision(wanted: str, device: torch.device) -> str:

@@ -146,8 +146,8 @@ class Streams:
             raise CorpusError("the text is too short for a single step of training: give more text")
         rows = np.arange(n_streams) * length
         self._rows = flat, rows
-        self.n_streams = n_streams
-        self.n_steps = min(n_steps, length)
+        self.n_streams: int = n_streams
+        self.n_steps: int = min(n_steps, length)
         self.n_chunks: int = length // self.n_steps
         self._first = np.array([BEGIN_TYPE, END_TYPE], np.int32)[:, None, None]
 

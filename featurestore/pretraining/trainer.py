@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from featurestore.encoders.elmo.characters import character_ids
 from featurestore.encoders.elmo.options import ElmoOptions
+from featurestore.errors import ModelError
 from featurestore.pretraining.network import StreamState, TrainableBiLM
 from featurestore.pretraining.objective import NextWord
 from featurestore.pretraining.settings import PretrainConfig
@@ -24,6 +25,10 @@ _SHORT_POSITIONS = 16
 
 _HELD_OUT_STREAMS = 16
 _HELD_OUT_STEPS = 35
+
+
+class Diverged(ModelError):
+    """The loss or its gradient is no longer finite."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ class Trainer:
     @property
     def tokens_per_step(self) -> int:
         """Tokens that one update reads, markers included."""
-        return int(self._streams.n_streams) * self._streams.n_steps
+        return self._streams.n_streams * self._streams.n_steps
 
     @property
     def learning_rate(self) -> float:
@@ -116,7 +121,20 @@ class Trainer:
         return self.config.lr * 0.5 * (1 + math.cos(math.pi * done))
 
     def advance(self) -> tuple[float, int]:
-        """Do one update; return the mean negative log-likelihood in nats, and how many tokens it read."""
+        """Do one update.
+
+        Returns
+        -------
+        loss : float
+            Mean negative log-likelihood in nats.
+        n_tokens : int
+            Tokens that it read.
+
+        Raises
+        ------
+        Diverged
+            If the loss or its gradient is not finite; parameters are as before.
+        """
         position = self.step % len(self._streams)
         if position == 0:
             self._streams = self._streams_of(self.epoch)
@@ -129,13 +147,11 @@ class Trainer:
         # Each step's dropout is of its own seed, so that a resumed training needs no generator's state.
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
         outputs, self.state = self.network(self._vectors(chunk.inputs), self.state)
-        loss = self._losses(outputs, chunk).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(list(self.parameters.values()), self.config.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        losses = self._losses(outputs, chunk)
+        # A small chunk may hold nothing but sentence boundaries, which are not scored.
+        loss = self._update(losses.mean()) if len(losses) else 0.0
         self.step += 1
-        return loss.item(), int(chunk.inputs[0].size)
+        return loss, int(chunk.inputs[0].size)
 
     def perplexity(self, text: Text) -> Perplexity:
         """Return the perplexity on a text of the same word types, states carried through it in its order."""
@@ -151,7 +167,8 @@ class Trainer:
                 n_forward = int(chunk.scored[0].sum())
                 total += losses[:n_forward].sum(), losses[n_forward:].sum()
                 n += n_forward, len(losses) - n_forward
-        return Perplexity(*np.exp(total / n).tolist())
+        with np.errstate(over="ignore"):
+            return Perplexity(*np.exp(total / n).tolist())
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return parameters, optimizer state and stream state by name: everything a resumption needs."""
@@ -174,7 +191,12 @@ class Trainer:
         if step % len(self._streams):
             self._streams = self._streams_of(self.epoch)
         found = {name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}
-        self.state = StreamState(found["state.hidden"].to(self.device), found["state.memory"].to(self.device))
+        # Cloned, for memory as torch aligns it: the same products to the last bit as without a restart.
+        self.state = StreamState(
+            found["state.hidden"].clone().to(self.device), found["state.memory"].clone().to(self.device)
+        )
+        # A fused optimizer counts its steps on the device, others on the CPU.
+        fused = self.config.optimizer == "adamw"
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 if found[name].shape != parameter.shape:
@@ -183,11 +205,25 @@ class Trainer:
                 prefix = "optimizer."
                 self.optimizer.state[parameter] = {
                     key[len(prefix) : -len(name) - 1]: value
-                    if key.startswith("optimizer.step.")
+                    if key.startswith("optimizer.step.") and not fused
                     else value.to(self.device)
                     for key, value in found.items()
                     if key.startswith(prefix) and key.endswith(f".{name}")
                 }
+
+    def _update(self, loss: Tensor) -> float:
+        """Change the parameters against the gradient of a loss, and return the loss."""
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), self.config.clip).item()
+        value = loss.item()
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise Diverged(
+                f"the training diverged in step {self.step + 1:,}: loss {value:g}, norm of its gradient "
+                f"{norm:g}"
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return value
 
     def _streams_of(self, epoch: int) -> Streams:
         return Streams(
