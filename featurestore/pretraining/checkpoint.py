@@ -82,7 +82,7 @@ class Checkpoint:
             raise UsageError(
                 f"{self.path} belongs to another training:\n  "
                 + "\n  ".join(differences)
-                + "\nGo on with its settings, choose another --out, or delete the file to begin anew"
+                + "\nGo on with its settings, choose another --out, or empty that folder to begin anew"
             )
         return SavedTraining(file.tensors, progress)
 

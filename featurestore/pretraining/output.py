@@ -9,8 +9,8 @@ from typing import Any, Literal, cast
 
 import featurestore
 from featurestore.encoders.elmo.options import ElmoOptions
-from featurestore.encoders.elmo.weights import Weights, write_weights
-from featurestore.errors import EncoderError
+from featurestore.encoders.elmo.weights import Weights, read_weights, write_weights
+from featurestore.errors import EncoderError, UsageError
 from featurestore.pretraining.progress import EpochReport
 from featurestore.pretraining.vocabulary import Vocabulary
 from featurestore.store.filesystem import file_sha256, write_atomic
@@ -55,6 +55,23 @@ class ModelFolder:
         """Return the hash of the weights file, None where there is none yet."""
         return file_sha256(self.weights) if self.weights.exists() else None
 
+    def check(self) -> None:
+        """Check that weights are there and can be kept by a training that goes on.
+
+        Raises
+        ------
+        EncoderError
+            If they are gone or damaged.
+        UsageError
+            If they are of another type than the one asked for.
+        """
+        found = read_weights(self.weights, self._options)["char_embed"].dtype.name
+        if found != self._dtype:
+            raise UsageError(
+                f"{self.weights} is {found}, and {self._dtype} was asked for: go on with --weights-dtype "
+                f"{found}, or choose another --out"
+            )
+
     def write(self, weights: Weights) -> None:
         """Write a model that AllenNLP, bilm-tf's readers and this package load.
 
@@ -64,7 +81,7 @@ class ModelFolder:
             Disk full, read-only, or failing.
         """
         write_atomic(self.path / "options.json", _json(self._options.to_dict()))
-        write_atomic(self.path / "vocabulary.txt", "".join(f"{w}\n" for w in self._vocabulary.words).encode())
+        write_atomic(self.path / "vocabulary.txt", "".join(map(_line, self._vocabulary.words)).encode())
         write_weights(self.weights, weights, dtype=self._dtype)
 
     def describe(self, history: Sequence[EpochReport], seconds: float) -> None:
@@ -91,7 +108,7 @@ class ModelFolder:
             **self._facts,
         }
         write_atomic(self.path / "card.json", _json(card))
-        write_atomic(self.path / "CARD.md", card_text(card).encode())
+        write_atomic(self.path / "CARD.md", card_text(card).encode("utf-8", "backslashreplace"))
 
 
 def card_text(card: Mapping[str, Any]) -> str:
@@ -122,23 +139,24 @@ def card_text(card: Mapping[str, Any]) -> str:
         "| text | sentences | tokens | SHA-256 of its tokens |",
         "|---|---|---|---|",
         *(
-            f"| {c['name']} | {c['n_sentences']:,} | {c['n_tokens']:,} | `{c['tokens_sha256'][:16]}...` |"
+            f"| {_cell(c['name'])} | {c['n_sentences']:,} | {c['n_tokens']:,} | "
+            f"`{c['tokens_sha256'][:16]}...` |"
             for c in card["corpora"]
         ),
         "",
         f"Of these, {card['n_train_tokens']:,} tokens were trained on; the rest measured perplexity.",
         "",
-        *(f"- {line}" for line in card["licences"]),
+        *(f"- {' '.join(line.split())}" for line in card["licences"]),
         *([""] if card["licences"] else []),
         "## Training",
         "",
-        "    " + (card["command"] or "through the Python API"),
+        "    " + (card["command"] or "through the Python API").replace("\n", "\n    "),
         "",
         "| setting | value |",
         "|---|---|",
         *(f"| {name} | {value} |" for name, value in settings.items()),
         "",
-        "| pass | training perplexity-loss (nats) | held-out forward | held-out backward |",
+        "| pass | training loss (nats a word) | held-out forward | held-out backward |",
         "|---|---|---|---|",
         *(
             f"| {r['epoch']} | {r['loss']:.3f} | {r['forward']:.1f} | {r['backward']:.1f} |"
@@ -147,6 +165,17 @@ def card_text(card: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _line(word: str) -> str:
+    """Return a word as a line: what would end one is escaped, as is what UTF-8 lacks."""
+    escaped = word.replace("\r", "\\r").replace("\n", "\\n")
+    return escaped.encode("utf-8", "backslashreplace").decode() + "\n"
+
+
+def _cell(text: str) -> str:
+    """Return a text as a cell of a Markdown table."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _json(value: Any) -> bytes:
