@@ -8,6 +8,8 @@ from torch import Tensor, nn
 _CUTOFFS = (2_000, 10_000, 40_000, 160_000)
 """Classes in the head and the ends of the tails: a rarer word costs a smaller product."""
 
+_SHRINKING = 4.0
+
 
 class NextWord(nn.Module):
     """Negative log-likelihood of the words that follow.
@@ -27,8 +29,15 @@ class NextWord(nn.Module):
 
     def __init__(self, dim: int, n_classes: int, *, precision: torch.dtype = torch.float32) -> None:
         super().__init__()
-        cutoffs = [cutoff for cutoff in _CUTOFFS if cutoff < n_classes - 1] or [n_classes - 1]
-        self.softmax = nn.AdaptiveLogSoftmaxWithLoss(dim, n_classes, cutoffs, div_value=4.0, head_bias=True)
+        # Every tail projects to a quarter of the dimensions of the one before: to one at least.
+        cutoffs = [
+            cutoff
+            for tail, cutoff in enumerate(_CUTOFFS, 1)
+            if cutoff < n_classes - 1 and dim >= _SHRINKING**tail
+        ] or [n_classes - 1]
+        self.softmax = nn.AdaptiveLogSoftmaxWithLoss(
+            dim, n_classes, cutoffs, div_value=_SHRINKING, head_bias=True
+        )
         self.precision = precision
 
     def forward(self, outputs: Tensor, classes: Tensor) -> Tensor:

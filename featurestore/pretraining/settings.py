@@ -66,8 +66,9 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "n_streams", "n_steps", "min_count", "max_words"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, found {getattr(self, name)!r}")
+            lowest = 2 if name == "max_words" else 1  # one word is nothing to predict
+            if getattr(self, name) < lowest:
+                raise UsageError(f"{name} must be at least {lowest}, found {getattr(self, name)!r}")
         for name, highest in (("lr", 100), ("clip", 1e6)):
             if not 0 < getattr(self, name) <= highest:
                 raise UsageError(
