@@ -153,7 +153,7 @@ def _report_text(report: PretrainReport) -> str:
                 f"(held out; after pass {report.best.epoch} of {len(report.history)})",
             ),
             ("weights", f"{report.folder / 'weights.hdf5'}, SHA-256 {report.weights_sha256}"),
-            ("use it", f"--encoder elmo:{report.folder / 'options.json'},{report.folder / 'weights.hdf5'}"),
+            ("use it", f"--encoder elmo:{report.folder.resolve()}"),
         ]
     if report.status != "complete":
         rows.append((report.status, "a checkpoint is written: the same command goes on from it"))

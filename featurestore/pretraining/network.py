@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,6 +92,15 @@ class TrainableBiLM(nn.Module):
             torch.zeros(options.n_layers, 2, n_streams, options.projection_dim, device=device),
             torch.zeros(options.n_layers, 2, n_streams, options.lstm_dim, device=device),
         )
+
+    @contextlib.contextmanager
+    def computing_in(self, precision: torch.dtype) -> Iterator[None]:
+        """Multiply in another type inside."""
+        before, self.precision = self.precision, precision
+        try:
+            yield
+        finally:
+            self.precision = before
 
     def token_vectors(self, character_ids: Tensor) -> Tensor:
         """Return the vectors of word types.

@@ -146,6 +146,7 @@ class Streams:
             raise CorpusError("the text is too short for a single step of training: give more text")
         rows = np.arange(n_streams) * length
         self._rows = flat, rows
+        self._length = length
         self.n_streams: int = n_streams
         self.n_steps: int = min(n_steps, length)
         self.n_chunks: int = length // self.n_steps
@@ -155,14 +156,15 @@ class Streams:
         return self.n_chunks
 
     def chunk(self, number: int) -> Chunk:
-        """Return one chunk, 0 <= number < n_chunks."""
+        """Return one chunk, 0 <= number < n_chunks; the one after them, if any, is the rest and shorter."""
         flat, rows = self._rows
-        steps = number * self.n_steps + np.arange(self.n_steps + 1)
+        first = number * self.n_steps
+        steps = np.arange(first, min(first + self.n_steps, self._length) + 1)
         types = flat[:, steps[:, None] + rows]
         targets = types[:, 1:]
         return Chunk(types[:, :-1], targets, targets != self._first)
 
-    def chunks(self, start: int = 0) -> Iterator[Chunk]:
-        """Yield the chunks from one on."""
-        for number in range(start, self.n_chunks):
+    def whole(self) -> Iterator[Chunk]:
+        """Yield every chunk and the rest: all tokens but fewer than there are streams."""
+        for number in range(-(-self._length // self.n_steps)):
             yield self.chunk(number)

@@ -154,14 +154,17 @@ class Trainer:
         return loss, int(chunk.inputs[0].size)
 
     def perplexity(self, text: Text) -> Perplexity:
-        """Return the perplexity on a text of the same word types, states carried through it in its order."""
+        """Return the perplexity on a text of the same word types, states carried through it in its order.
+
+        Products are float32, whatever the training multiplies in.
+        """
         streams = Streams(text, n_streams=_HELD_OUT_STREAMS, n_steps=_HELD_OUT_STEPS, order_seed=None)
         state = self.network.initial_state(streams.n_streams)
         total, n = np.zeros(2), np.zeros(2)
         self.network.eval()
         self.objective.eval()
-        with torch.no_grad():
-            for chunk in streams.chunks():
+        with torch.no_grad(), self.network.computing_in(torch.float32):
+            for chunk in streams.whole():
                 outputs, state = self.network(self._vectors(chunk.inputs), state)
                 losses = self._losses(outputs, chunk).double().cpu().numpy()
                 n_forward = int(chunk.scored[0].sum())

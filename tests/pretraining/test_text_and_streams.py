@@ -82,7 +82,7 @@ def test_one_sentence_cannot_be_split(n):
 
 def unrolled(streams: Streams) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All chunks behind one another: (2, steps of a pass, n_streams)."""
-    chunks = list(streams.chunks())
+    chunks = [streams.chunk(number) for number in range(len(streams))]
     return tuple(
         np.concatenate([getattr(chunk, name) for chunk in chunks], 1)
         for name in ("inputs", "targets", "scored")
@@ -116,6 +116,11 @@ def test_every_token_is_a_target_once_in_each_direction(lengths, n_streams, n_st
     # Only the marker with which a direction begins a sentence is not scored.
     assert np.array_equal(scored[0], targets[0] != BEGIN_TYPE)
     assert np.array_equal(scored[1], targets[1] != END_TYPE)
+    # The whole has the rest too, all but what does not fill a step of every stream.
+    whole = np.concatenate([chunk.targets for chunk in streams.whole()], 1)
+    assert np.array_equal(whole[:, : targets.shape[1]], targets)
+    assert whole.shape[1] - targets.shape[1] < streams.n_steps
+    assert 0 <= words + 2 * len(lengths) - 1 - whole[0].size < streams.n_streams
     # The rest is shorter than one more chunk of every stream, and one token that nothing precedes.
     n_positions = words + 2 * len(lengths)
     assert n_positions - targets[0].size <= streams.n_streams * streams.n_steps + streams.n_streams
@@ -150,7 +155,6 @@ def test_the_order_is_the_seed_s():
     assert not np.array_equal(first(1), first(2))
     streams = Streams(text, n_streams=2, n_steps=100, order_seed=None)
     assert streams.chunk(0).inputs[0, 1:4, 0].tolist() == text.tokens[:3].tolist()
-    assert [len(list(streams.chunks(start))) for start in (0, 1)] == [len(streams), len(streams) - 1]
 
 
 def test_a_single_word_is_enough_for_a_step():

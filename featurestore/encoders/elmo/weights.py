@@ -237,7 +237,7 @@ def _exact_with_forget_bias(bias: NDArray[Any]) -> NDArray[Any]:
 
     Readers add that 1 in the file's own type (AllenNLP) or after widening (we): so they agree.
     """
-    rounded = bias.copy()
+    rounded: NDArray[Any] = bias.copy()
     forget = slice(bias.size // 2, 3 * bias.size // 4)
     one = np.float16(1)
     rounded[forget] = (bias[forget] + one) - one
