@@ -2,7 +2,8 @@
 
     .venv/bin/python tests/bench/demo_model.py --corpora ../shared/corpora --work runs/elmo-demo
 
-About an hour on two cores; after a kill the same command goes on. The texts: UD EWT (its training part only),
+About an hour on two cores; after a kill the same command goes on. `--install` then makes the warm state and
+copies the model into the package. The texts: UD EWT (its training part only),
 MASC, presidential addresses, and the valid and test parts of WikiText-2, whose paragraphs are cut into
 sentences here and whose `@-@` marks are undone. No development or test part of any corpus that is scored is
 among them.
@@ -12,16 +13,24 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from featurestore.encoders.elmo.catalog import BUNDLED_FOLDER
+
 LICENCES = (
-    "en_ewt-ud-train.conllu: Universal Dependencies English Web Treebank, training part, CC BY-SA 4.0",
-    "wikitext.txt: WikiText-2 (Salesforce; text of Wikipedia), CC BY-SA 3.0",
-    "masc.txt: Manually Annotated Sub-Corpus, American National Corpus, free for any use",
+    "en_ewt-ud-train.conllu: the training part of the Universal Dependencies English Web Treebank (Silveira et "
+    "al. 2014, A Gold Standard Dependency Corpus for English, and its contributors), CC BY-SA 4.0",
+    "wikitext.txt: the valid and test parts of WikiText-2 (Merity et al. 2016, Pointer Sentinel Mixture "
+    "Models; text by the authors of Wikipedia), CC BY-SA 3.0",
+    "masc.txt: the Manually Annotated Sub-Corpus (Ide et al. 2010) of the American National Corpus, free for "
+    "any use",
     "state_union.txt, inaugural.txt: addresses of presidents of the United States, public domain",
+    "The weights themselves: CC BY-SA 4.0",
 )
+FEATURESTORE = [str(Path(sys.executable).with_name("featurestore"))]
 SETTINGS = "--shape demo --epochs 10 --dropout 0.2 --precision bfloat16 --weights-dtype float16 --seed 1"
 
 _HEADING = re.compile(r"^\s*=.*=\s*$")
@@ -45,6 +54,7 @@ def main() -> None:
     )
     parser.add_argument("--corpora", type=Path, default=Path("../shared/corpora"))
     parser.add_argument("--work", type=Path, default=Path("runs/elmo-demo"))
+    parser.add_argument("--install", action="store_true")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     wikitext = arguments.work / "wikitext.txt"
@@ -60,7 +70,7 @@ def main() -> None:
         wikitext,
     ]
     command = [
-        str(Path(sys.executable).with_name("featurestore")),
+        *FEATURESTORE,
         "pretrain",
         *map(str, texts),
         "--out",
@@ -68,7 +78,28 @@ def main() -> None:
         *SETTINGS.split(),
         *(part for line in LICENCES for part in ("--licence", line)),
     ]
-    sys.exit(subprocess.run(command, check=False).returncode)
+    code = subprocess.run(command, check=False).returncode
+    if code == 0 and arguments.install:
+        install(arguments.work / "model", texts[0])
+    sys.exit(code)
+
+
+def install(model: Path, warm_text: Path) -> None:
+    """Make the warm state of a finished model and put the model where `elmo:demo` is looked for."""
+    command = [
+        *FEATURESTORE,
+        "warm-up",
+        f"elmo:{model.resolve()}",
+        str(warm_text),
+        "--device",
+        "cpu",
+        "--force",
+    ]
+    subprocess.run(command, check=True)
+    BUNDLED_FOLDER.mkdir(exist_ok=True)
+    for name in ("options.json", "weights.hdf5", "weights.warm.hdf5", "CARD.md"):
+        shutil.copy(model / name, BUNDLED_FOLDER / name)
+    print(f"{BUNDLED_FOLDER} holds {sum(path.stat().st_size for path in BUNDLED_FOLDER.iterdir()):,} bytes")
 
 
 if __name__ == "__main__":
