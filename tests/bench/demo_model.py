@@ -21,8 +21,8 @@ from pathlib import Path
 from featurestore.encoders.elmo.catalog import BUNDLED_FOLDER
 
 LICENCES = (
-    "en_ewt-ud-train.conllu: the training part of the Universal Dependencies English Web Treebank (Silveira et "
-    "al. 2014, A Gold Standard Dependency Corpus for English, and its contributors), CC BY-SA 4.0",
+    "en_ewt-ud-train.conllu: the training part of the Universal Dependencies English Web Treebank (Silveira "
+    "et al. 2014, A Gold Standard Dependency Corpus for English, and its contributors), CC BY-SA 4.0",
     "wikitext.txt: the valid and test parts of WikiText-2 (Merity et al. 2016, Pointer Sentinel Mixture "
     "Models; text by the authors of Wikipedia), CC BY-SA 3.0",
     "masc.txt: the Manually Annotated Sub-Corpus (Ide et al. 2010) of the American National Corpus, free for "
