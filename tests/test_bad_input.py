@@ -147,7 +147,7 @@ ENCODERS = [
     new_store(
         "a device that is not here",
         "{good.txt} --device cuda:99",
-        1,
+        2,
         "'cuda:99'",
         "CUDA devices",
         "--device cpu",

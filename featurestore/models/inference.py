@@ -14,7 +14,8 @@ import torch
 from featurestore.corpora.example import Example
 from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.loader import feature_loader
-from featurestore.errors import ModelError, UsageError
+from featurestore.devices import choose_device
+from featurestore.errors import ModelError
 from featurestore.models.checkpoint import TrainedModel
 from featurestore.models.heads import Head
 from featurestore.models.scoring import Scorer, Scores
@@ -27,26 +28,6 @@ TOKEN_BUDGET = 8192
 
 _CHUNK_SENTENCES = 4096
 """Sentences whose labels are held while they are put back into corpus order."""
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device a name means; ``"auto"`` is the first CUDA device, or the CPU.
-
-    Raises
-    ------
-    UsageError
-        If there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"there is no device {name!r}: choose auto, cpu or cuda") from error
-    n_devices = torch.cuda.device_count() if device.type == "cuda" else 1
-    if device.type not in ("cpu", "cuda") or (device.index or 0) >= n_devices:
-        raise UsageError(f"the device {name!r} is not available here: choose auto, cpu or cuda")
-    return device
 
 
 def label_batches(

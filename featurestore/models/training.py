@@ -7,7 +7,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,10 +19,11 @@ from tqdm import tqdm
 
 from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.loader import feature_loader
+from featurestore.devices import choose_device, training_precision
 from featurestore.errors import ModelError, UsageError
 from featurestore.models.checkpoint import TrainedModel
 from featurestore.models.heads import HEADS, IGNORED, Head, HeadConfig, build_head
-from featurestore.models.inference import choose_device, score_head, warn_of_unseen
+from featurestore.models.inference import score_head, warn_of_unseen
 from featurestore.models.mix import Moments
 from featurestore.models.scoring import Scores
 
@@ -204,7 +205,7 @@ def train(
         For a device or metric that is not there.
     """
     device = choose_device(config.device)
-    precision = choose_precision(config.precision, device)
+    precision = training_precision(config.precision, device)
     _check(dataset, dev_dataset, config)
     labels = dataset.labels
     if labels is None:
@@ -245,23 +246,6 @@ def train(
         scores=run.best.scores.summary(),
     )
     return TrainResult(model, run.best.scores, tuple(run.history), run.best.epoch, interrupted)
-
-
-def choose_precision(name: str, device: torch.device) -> str:
-    """Return the precision a name means on a device: ``"float32"`` or ``"bfloat16"``.
-
-    ``"auto"`` is bfloat16 only where the hardware multiplies it: emulated, it is slower than float32.
-    """
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        # A PyTorch that cannot say what the processor has gets the precision that is never wrong.
-        capabilities: Callable[[], Mapping[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
-        found = capabilities()
-        fast = any(found.get(feature, False) for feature in ("avx512_bf16", "amx_bf16", "bf16"))
-    return "bfloat16" if fast else "float32"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from featurestore.corpora.corpus import Corpus
-from featurestore.encoders.elmo.encoder import choose_device, out_of_memory_as_ours
+from featurestore.devices import choose_device, out_of_memory_as_ours, training_precision
 from featurestore.encoders.elmo.options import ElmoOptions
 from featurestore.errors import EncoderError, ModelError, UsageError
 from featurestore.pretraining.checkpoint import Checkpoint, SavedTraining
@@ -130,7 +130,7 @@ class Pretraining:
     ) -> None:
         self._progress = progress or PretrainProgress()
         chosen = choose_device(device)
-        config = dataclasses.replace(config, precision=_precision(config.precision, chosen))
+        config = dataclasses.replace(config, precision=training_precision(config.precision, chosen))
         self._checkpoint_seconds = checkpoint_seconds
         text, sources = _read(corpora, self._progress)
         train, self._held_out = text.split(config.held_out, config.seed)
@@ -376,12 +376,3 @@ def _read(corpora: Sequence[Corpus], progress: PretrainProgress) -> tuple[Text, 
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _precision(wanted: str, device: torch.device) -> str:
-    if wanted != "auto":
-        return wanted
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    # Without the instructions the processor emulates bfloat16, slower than float32.
-    return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"

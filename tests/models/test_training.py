@@ -14,8 +14,8 @@ from featurestore.dataset.labels import LabelSet
 from featurestore.errors import MissingSentencesError, ModelError, RecipeMismatchError, UsageError
 from featurestore.models.checkpoint import TrainedModel
 from featurestore.models.heads import HEADS, Head
-from featurestore.models.inference import choose_device, evaluate, predict
-from featurestore.models.training import TrainConfig, choose_precision, train
+from featurestore.models.inference import evaluate, predict
+from featurestore.models.training import TrainConfig, train
 from featurestore.recipe import Recipe
 from featurestore.store.store import Store
 
@@ -244,21 +244,6 @@ def test_precision_decides_the_model_and_the_same_one_gives_the_same_file(store)
     assert run("auto") in (lowered, run("float32"))
 
 
-def test_auto_precision_is_bfloat16_only_where_the_hardware_multiplies_it(monkeypatch):
-    cpu = torch.device("cpu")
-    for found, expected in [
-        ({"avx512_bf16": True, "amx_bf16": False}, "bfloat16"),
-        ({"amx_bf16": True}, "bfloat16"),
-        ({"neon": True, "bf16": True}, "bfloat16"),
-        ({"avx512_f": True, "avx512_bf16": False}, "float32"),
-    ]:
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found, raising=False)
-        assert choose_precision("auto", cpu) == expected
-    assert choose_precision("bfloat16", cpu) == "bfloat16"
-    monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert choose_precision("auto", cpu) == "float32"
-
-
 def test_an_interrupt_keeps_the_best_epoch_so_far(store):
     def interrupt(epoch):
         if epoch.epoch == 2:
@@ -333,14 +318,6 @@ def test_a_loss_that_is_not_finite_is_an_error_that_says_what_to_do(tmp_path):
 def test_settings_that_make_no_sense_are_refused(field, value):
     with pytest.raises(UsageError, match=field):
         TrainConfig(**{"model": "linear-tagger", field: value})
-
-
-def test_devices():
-    assert choose_device("cpu") == torch.device("cpu")
-    assert choose_device("auto").type in ("cpu", "cuda")
-    for name in ("meta", "cuda:99", "toaster"):
-        with pytest.raises(UsageError, match=name):
-            choose_device(name)
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,7 @@ order give the same bits in every process of a machine with the same number of t
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from featurestore.devices import choose_device, out_of_memory_as_ours
 from featurestore.encoders.elmo.catalog import UntrainedSource, choose_initial_state, parse_source
 from featurestore.encoders.elmo.files import find_files
 from featurestore.encoders.elmo.identity import PRECISIONS, elmo_recipe, untrained_identity
@@ -28,7 +28,7 @@ from featurestore.encoders.elmo.numerics import full_float32_products
 from featurestore.encoders.elmo.options import ElmoOptions
 from featurestore.encoders.elmo.packing import Packing
 from featurestore.encoders.elmo.weights import Weights, read_weights_and_hash, seeded_weights
-from featurestore.errors import EncoderError, EncoderOutOfMemory, UsageError
+from featurestore.errors import UsageError
 from featurestore.keys import Sentence, token_bytes
 
 BATCH_INVARIANCE = {"float32": 1e-5, "bfloat16": 3e-2, "float16": 5e-3}
@@ -237,47 +237,3 @@ def load_elmo(rest: str, *, layers: str, precision: str, device: str, initial_st
 
 def _as_tensors(state: WarmState) -> InitialState:
     return InitialState(torch.from_numpy(state.hidden), torch.from_numpy(state.memory))
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of that name; ``auto`` is the first GPU, else the CPU.
-
-    Raises
-    ------
-    UsageError
-        If there is no such kind of device.
-    EncoderError
-        If this machine lacks it.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"unknown device {name!r}: expected auto, cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"device {name!r} is not supported: expected auto, cpu, cuda or cuda:N")
-    if device.type == "cpu":
-        return torch.device("cpu")
-    n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    index = device.index if device.index is not None else 0
-    if index >= n_devices:
-        raise EncoderError(
-            f"device {name!r} is not here: torch {torch.__version__} sees {n_devices} CUDA devices. "
-            "Use --device cpu, or install a CUDA build of torch"
-        )
-    return torch.device("cuda", index)
-
-
-@contextlib.contextmanager
-def out_of_memory_as_ours(subject: str, remedy: str) -> Iterator[None]:
-    """Raise EncoderOutOfMemory, saying what did not fit and what to do, where torch raises its own."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise EncoderOutOfMemory(f"{subject} does not fit into memory ({error}). {remedy}") from error
-    except RuntimeError as error:
-        # The CPU allocator of torch raises a plain RuntimeError.
-        if "can't allocate memory" not in str(error):
-            raise
-        raise EncoderOutOfMemory(f"{subject} does not fit into memory ({error}). {remedy}") from error

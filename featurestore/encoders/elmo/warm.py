@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from featurestore.devices import choose_device, out_of_memory_as_ours
 from featurestore.encoders.elmo.catalog import UntrainedSource, parse_source
-from featurestore.encoders.elmo.encoder import choose_device, out_of_memory_as_ours
 from featurestore.encoders.elmo.files import find_files
 from featurestore.encoders.elmo.initial_state import WarmState, same_state, write_state
 from featurestore.encoders.elmo.network import BiLM, CarriedState, InitialState
