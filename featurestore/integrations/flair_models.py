@@ -8,6 +8,7 @@ from typing import Any
 
 import flair.models
 import flair.nn
+from flair.embeddings import StackedEmbeddings
 
 from featurestore.encoders.base import Encoder
 from featurestore.errors import ModelError, RecipeMismatchError, UsageError
@@ -157,7 +158,8 @@ def to_cached(
 def load(path: str | Path, *, trusted: bool = False) -> Any:
     """Load a model that Flair saved, embeddings of featurestore included.
 
-    No store is opened before the model is used; if it has moved, :func:`bind` the model to it.
+    No store is opened before the model is used; if it has moved, :func:`bind` the model to it. Unlike Flair's
+    own ``load``, this one keeps the order in which stacked embeddings were concatenated in training.
 
     Parameters
     ----------
@@ -188,7 +190,7 @@ def load(path: str | Path, *, trusted: bool = False) -> Any:
             "put in. If you made it or trust who did: load(path, trusted=True)"
         )
     try:
-        return flair.nn.Model.load(str(path))
+        return _in_training_order(flair.nn.Model.load(str(path)))
     except KeyError as error:
         raise ModelError(
             f"{path} needs an embedding class that Flair does not know here, {error}: import the module that "
@@ -196,6 +198,22 @@ def load(path: str | Path, *, trusted: bool = False) -> Any:
         ) from error
     except ValueError as error:
         raise ModelError(f"{path} cannot be loaded as a Flair model: {error}") from error
+
+
+def _in_training_order(model: Any) -> Any:
+    """Give back the position that starts a stacked embedding's name to those that do not save their names.
+
+    Flair concatenates by sorted name. ``OneHotEmbeddings`` and a few others lose theirs when they are loaded,
+    and then stand elsewhere than in training: the model would run, on mixed-up vectors.
+    """
+    for module in model.modules():
+        if isinstance(module, StackedEmbeddings):
+            numbered = [e.name.startswith(f"{i}-") for i, e in enumerate(module.embeddings)]
+            if any(numbered) and not all(numbered):
+                for i, embedding in enumerate(module.embeddings):
+                    if not numbered[i]:
+                        embedding.name = f"{i}-{embedding.name}"
+    return model
 
 
 def _embeddings(model: Any) -> list[VectorEmbeddings]:

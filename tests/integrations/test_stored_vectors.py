@@ -36,11 +36,6 @@ NEW = [["g", "h"], ["i", "j", "k"]]
 
 
 @pytest.fixture(scope="module")
-def layered(tiny_elmo_spec):
-    return load_encoder(tiny_elmo_spec, layers="all", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def kept_apart(tmp_path_factory, layered):
     path = tmp_path_factory.mktemp("layers") / "store"
     extract(SENTENCES, layered, path, codec="float32", progress=False)
@@ -349,3 +344,14 @@ class Counting:
         if self._nan:
             arrays[-1][0, 0] = np.nan
         return arrays
+
+
+def test_without_flair_the_error_says_what_to_install(monkeypatch):
+    import importlib
+
+    monkeypatch.setitem(sys.modules, "flair", None)
+    monkeypatch.delitem(sys.modules, "featurestore.integrations.flair", raising=False)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'featurestore\[flair\]'"):
+        importlib.import_module("featurestore.integrations.flair")
+    with pytest.raises(AttributeError, match="spacy"):
+        importlib.import_module("featurestore.integrations").spacy  # noqa: B018

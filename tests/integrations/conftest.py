@@ -1,0 +1,52 @@
+"""Fixtures for tests that run Flair for real: a corpus of each kind and stores of the tiny ELMo."""
+
+from __future__ import annotations
+
+import pytest
+
+from featurestore import Store, extract, load_encoder, open_corpus
+
+N_TRAIN, N_DEV = 40, 12
+
+
+@pytest.fixture(scope="session")
+def layered(tiny_elmo_spec):
+    """The tiny ELMo with its three layers kept apart."""
+    return load_encoder(tiny_elmo_spec, layers="all", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tagged():
+    """Training and development examples with a part of speech per token."""
+    return tuple(
+        list(open_corpus(f"data/tagging/{split}.conllu", label="4"))[:n]
+        for split, n in (("train", N_TRAIN), ("dev", N_DEV))
+    )
+
+
+@pytest.fixture(scope="session")
+def judged():
+    """Training and development examples with a label per sentence."""
+    return tuple(
+        list(open_corpus(f"data/sentiment/{split}.tsv", label="label"))[:n]
+        for split, n in (("train", N_TRAIN), ("dev", N_DEV))
+    )
+
+
+@pytest.fixture(scope="session")
+def full_store(tmp_path_factory, tiny_elmo, tagged, judged):
+    """A float32 store of the averaged tiny ELMo that holds all examples; nobody writes to it."""
+    path = tmp_path_factory.mktemp("flair") / "full"
+    extract(
+        [e for part in (*tagged, *judged) for e in part], tiny_elmo, path, codec="float32", progress=False
+    )
+    return Store.open(path)
+
+
+@pytest.fixture(scope="session")
+def layered_store(tmp_path_factory, layered, tagged, judged):
+    """The same with three layers kept apart."""
+    path = tmp_path_factory.mktemp("flair") / "layered"
+    examples = [example for part in (*tagged, *judged) for example in part]
+    extract(examples, layered, path, codec="float32", progress=False)
+    return Store.open(path)
