@@ -14,19 +14,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featurestore import keys
 from featurestore.dataset.buffers import BufferPool
 from featurestore.dataset.gather import Gatherer
 from featurestore.encoders.base import Encoder
 from featurestore.errors import MissingSentencesError, NotAStoreError, SentenceError, UsageError
 from featurestore.integrations.layers import LayerChoice
 from featurestore.integrations.read_through import ReadThrough
+from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
 
 OnMissing = Literal["error", "compute", "zeros"]
+
+_MOST_KNOWN_KEYS = 1 << 16
+"""Keys remembered at most: some 20 MB of ordinary sentences. Hashing costs as much as reading vectors."""
+
+_LONGEST_KNOWN = 256
+"""Tokens of the longest sentence whose key is remembered."""
 
 Computed = Mapping[bytes, NDArray[np.floating]]
 
@@ -103,10 +109,11 @@ class StoredVectors:
     def _close(self) -> None:
         self._view: _View | None = None
         self._buffers = BufferPool()
+        self._known_keys: dict[Sentence, bytes] = {}
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        opened = ("_view", "_buffers", "_lock")
+        opened = ("_view", "_buffers", "_known_keys", "_lock")
         return {name: value for name, value in self.__dict__.items() if name not in opened}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -171,7 +178,7 @@ class StoredVectors:
         DamagedStoreError
             If stored bytes are not those that were committed.
         """
-        wanted = _keys(sentences)
+        wanted = self._keys(sentences)
         view = self._opened()
         places = view.store.locate(wanted)
         computed: Computed = {}
@@ -224,6 +231,27 @@ class StoredVectors:
             on_missing=params["on_missing"],
             fallback=params["fallback"],
         )
+
+    def _keys(self, sentences: Sequence[Sequence[str]]) -> list[bytes]:
+        """Return the key of each sentence; training asks for the same ones in every epoch."""
+        known, found = self._known_keys, []
+        for at, sentence in enumerate(sentences):
+            tokens = tuple(sentence)
+            key = known.get(tokens)
+            if key is None:
+                try:
+                    key = sentence_key(tokens)
+                except SentenceError as error:
+                    raise SentenceError(
+                        f"sentence {at} of {len(sentences)} in the batch: {error} "
+                        "(in Flair: corpus.filter_empty_sentences())"
+                    ) from error
+                if len(known) >= _MOST_KNOWN_KEYS:
+                    known.clear()
+                if len(tokens) <= _LONGEST_KNOWN:
+                    known[tokens] = key
+            found.append(key)
+        return found
 
     def _require_recipe(self, store: Store) -> None:
         store.recipe.require_equal(
@@ -283,15 +311,6 @@ class StoredVectors:
         return self._read_through.vectors(
             self.path, [wanted[i] for i in missing], [tuple(sentences[i]) for i in missing], device=device
         )
-
-
-def _keys(sentences: Sequence[Sequence[str]]) -> list[bytes]:
-    try:
-        return [keys.sentence_key(tokens) for tokens in sentences]
-    except SentenceError as error:
-        at = [i for i, tokens in enumerate(sentences) if not tokens or not all(tokens)]
-        place = f"sentence {at[0]} of {len(sentences)} in the batch: " if at else ""
-        raise SentenceError(f"{place}{error} (in Flair: corpus.filter_empty_sentences())") from error
 
 
 def _named_encoder(store: Store) -> str:

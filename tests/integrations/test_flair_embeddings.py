@@ -21,6 +21,7 @@ from flair.embeddings import (  # noqa: E402
     FlairEmbeddings,
     OneHotEmbeddings,
     StackedEmbeddings,
+    WordEmbeddings,
 )
 from flair.embeddings.base import EMBEDDING_CLASSES, load_embeddings  # noqa: E402
 from flair.models import LanguageModel  # noqa: E402
@@ -216,6 +217,12 @@ class TestOnTokens:
         assert len(served) == (3 if mode == "none" else 1)
         close(kept, embedded(cached, some))
 
+    def test_a_batch_of_which_some_was_kept(self, full_store, some, expected):
+        cached, sentences = CachedEmbeddings(full_store), sentences_of(some)
+        cached.embed(sentences[1:3])
+        cached.embed(sentences)
+        close(on_tokens(sentences), expected)
+
     def test_misses_name_sentence_and_command(self, full_store):
         with pytest.raises(MissingSentencesError, match=r"not here\nAdd them: featurestore extract CORPUS"):
             CachedEmbeddings(full_store).embed([Sentence(["not", "here"])])
@@ -298,10 +305,15 @@ class TestNames:
             letters.add_item(letter)
         LanguageModel(letters, True, hidden_size=6, nlayers=1, embedding_size=4).save(tmp_path / "lm.pt")
         stack = StackedEmbeddings(
-            [FlairEmbeddings(str(tmp_path / "lm.pt")), CachedEmbeddings(full_store), words()]
+            [
+                FlairEmbeddings(str(tmp_path / "lm.pt")),
+                CachedEmbeddings(full_store),
+                words(),
+                WordEmbeddings(None, vocab={"the": 0, "a": 1}, embedding_length=3, name="words"),
+            ]
         )
         vectors = embedded(stack, some)
-        assert vectors.shape[1] == stack.embedding_length == 6 + 32 + 5
+        assert vectors.shape[1] == stack.embedding_length == 6 + 32 + 5 + 3
         close(vectors[:, 6:38], expected)
 
     def test_names_survive_saving_in_stacks_and_documents(self, full_store, layered_store, some, words):

@@ -166,6 +166,11 @@ class TestTagger:
         assert tags(tagger, tagged[1]) == found
         assert sum(map(len, found)) == sum(len(e.tokens) for e in tagged[1])
 
+    def test_predict_leaves_empty_sentences_out(self, trained, tagged):
+        sentences = [Sentence(""), Sentence(list(tagged[1][0].tokens)), Sentence("")]
+        trained[1].predict(sentences, label_name="found")
+        assert [len(s.get_labels("found")) for s in sentences] == [0, len(tagged[1][0].tokens), 0]
+
     def test_only_what_was_learned_is_saved(self, trained):
         folder, tagger, *_ = trained
         assert not [name for name in tagger.state_dict() if "1" in name and name.startswith("embeddings.")]
