@@ -44,16 +44,25 @@ class TrainableBiLM(nn.Module):
     options : ElmoOptions
     dropout : float
         Share of features zeroed in token vectors, between LSTM layers and in the top layer's output.
+    character_dropout : float
+        Share of a word's characters zeroed, anew for each word of each chunk. Without it the network knows
+        every word of its text by its exact spelling, and does worse on words it never met.
     precision : torch.dtype
         Type in which matrix products are computed; parameters and cells stay float32.
     """
 
     def __init__(
-        self, options: ElmoOptions, *, dropout: float = 0.0, precision: torch.dtype = torch.float32
+        self,
+        options: ElmoOptions,
+        *,
+        dropout: float = 0.0,
+        character_dropout: float = 0.0,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.options = options
         self.dropout = dropout
+        self.character_dropout = character_dropout
         self.precision = precision
         dim, cell, n_filters = options.projection_dim, options.lstm_dim, options.n_filters
 
@@ -117,6 +126,10 @@ class TrainableBiLM(nn.Module):
             In the type of products.
         """
         vectors = functional.embedding(character_ids, self.characters.to(self.precision))
+        if self.training and self.character_dropout:
+            keep = 1 - self.character_dropout
+            mask = torch.rand((*character_ids.shape, 1), device=vectors.device) < keep
+            vectors = vectors * mask.to(vectors.dtype)
         pooled = []
         for (width, _), filters, bias in zip(
             self.options.filters, self.filters, self.filter_biases, strict=True

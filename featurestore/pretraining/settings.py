@@ -33,6 +33,8 @@ class PretrainConfig:
         Largest norm of the gradient.
     dropout : float
         See :class:`featurestore.pretraining.network.TrainableBiLM`.
+    character_dropout : float
+        The same.
     min_count, max_words : int
         Words rarer than this, or beyond so many, are predicted as the unknown word.
     held_out : float
@@ -58,6 +60,7 @@ class PretrainConfig:
     weight_decay: float = 0.01
     clip: float = 1.0
     dropout: float = 0.1
+    character_dropout: float = 0.0
     min_count: int = 2
     max_words: int = 100_000
     held_out: float = 0.01
@@ -74,7 +77,12 @@ class PretrainConfig:
                 raise UsageError(
                     f"{name} must be above 0 and at most {highest:g}, found {getattr(self, name)!r}"
                 )
-        for name, highest in (("warmup", 1), ("weight_decay", 1), ("dropout", 0.95)):
+        for name, highest in (
+            ("warmup", 1),
+            ("weight_decay", 1),
+            ("dropout", 0.95),
+            ("character_dropout", 0.95),
+        ):
             if not 0 <= getattr(self, name) <= highest:
                 raise UsageError(f"{name} must be in 0..{highest:g}, found {getattr(self, name)!r}")
         if not 0 < self.held_out <= 0.5:

@@ -80,7 +80,9 @@ class Trainer:
         self._text = train
         precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.precision]
         torch.manual_seed(config.seed)
-        self.network = TrainableBiLM(options, dropout=config.dropout, precision=precision).to(device)
+        self.network = TrainableBiLM(
+            options, dropout=config.dropout, character_dropout=config.character_dropout, precision=precision
+        ).to(device)
         self.objective = NextWord(options.projection_dim, len(vocabulary), precision=precision).to(device)
         self._widest = max(width for width, _ in options.filters)
         ids, self._n_positions = character_ids(train.types, options.max_characters)

@@ -31,7 +31,10 @@ LICENCES = (
     "The weights themselves: CC BY-SA 4.0",
 )
 FEATURESTORE = [str(Path(sys.executable).with_name("featurestore"))]
-SETTINGS = "--shape demo --epochs 10 --dropout 0.2 --precision bfloat16 --weights-dtype float16 --seed 1"
+SETTINGS = (
+    "--shape demo --epochs 16 --dropout 0.3 --character-dropout 0.1 --precision bfloat16 "
+    "--weights-dtype float16 --seed 1"
+)
 
 _HEADING = re.compile(r"^\s*=.*=\s*$")
 _SENTENCE_END = re.compile(r'(?<= [.!?])\s+(?=["(]? ?[A-Z<])')

@@ -25,7 +25,15 @@ TINY = ElmoOptions(
     activation="relu",
 )
 QUICK = PretrainConfig(
-    epochs=3, n_streams=4, n_steps=5, lr=0.01, min_count=1, held_out=0.1, precision="float32", dropout=0.2
+    epochs=3,
+    n_streams=4,
+    n_steps=5,
+    lr=0.01,
+    min_count=1,
+    held_out=0.1,
+    precision="float32",
+    dropout=0.2,
+    character_dropout=0.1,
 )
 
 Sentences = list[list[str]]

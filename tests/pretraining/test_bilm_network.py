@@ -157,6 +157,26 @@ def test_dropout_is_the_same_at_every_step_of_a_chunk():
     assert (network.eval()(ones, network.initial_state(40))[0] != 0).all()
 
 
+def test_character_dropout_zeroes_whole_characters_of_each_word_anew():
+    network = network_of(TINY, character_dropout=0.3)
+    ids = torch.from_numpy(character_ids(["unbelievable", "unbelievable", "the"])[0])
+    with torch.no_grad():
+        # A row of zeros, which no character of a word uses, stands for a dropped one.
+        network.characters[0] = 0
+        plain = network.token_vectors(ids)
+        network.train()
+        torch.manual_seed(5)
+        dropped = network.token_vectors(ids)
+        torch.manual_seed(5)
+        kept = torch.rand(*ids.shape, 1)[:, :, 0] < 0.7
+        network.eval()
+        expected = network.token_vectors(ids * kept)
+    assert 0 < (~kept).sum() < ids.numel()
+    torch.testing.assert_close(dropped, expected)
+    assert not torch.equal(dropped[0], dropped[1])
+    assert torch.equal(plain[0], plain[1])
+
+
 def test_every_parameter_gets_a_gradient():
     network = network_of(TINY)
     ids = torch.from_numpy(character_ids([w for s in ROUNDS[0] for w in s])[0])

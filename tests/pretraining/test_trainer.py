@@ -45,6 +45,7 @@ def test_learns_what_follows_what(optimizer, lr, epochs, precision):
         epochs=epochs,
         precision=precision,
         dropout=0.0,
+        character_dropout=0.0,
         n_streams=4,
         n_steps=6,
     )
@@ -226,7 +227,8 @@ def test_every_word_can_be_told_from_others_whatever_the_size(dim, n_classes):
     [
         {"epochs": 0}, {"n_streams": 0}, {"n_steps": -1}, {"min_count": 0}, {"max_words": 1}, {"lr": 0},
         {"lr": math.nan}, {"lr": math.inf}, {"clip": 0}, {"warmup": 1.5}, {"warmup": math.nan},
-        {"dropout": 1}, {"weight_decay": -1}, {"held_out": 0}, {"held_out": 0.6}, {"optimizer": "sgd"},
+        {"dropout": 1}, {"character_dropout": 1}, {"weight_decay": -1},
+        {"held_out": 0}, {"held_out": 0.6}, {"optimizer": "sgd"},
         {"precision": "int8"}, {"seed": -1}, {"seed": 2**32},
     ],
 )  # fmt: skip

@@ -280,7 +280,7 @@ def _preset(
 
 
 PRESETS = {
-    "demo": _preset(384, 512, 1, filters=((1, 32), (2, 32), (3, 64), (4, 128), (5, 256))),
+    "demo": _preset(336, 512, 1, filters=((1, 32), (2, 64), (3, 128), (4, 192), (5, 192), (6, 160))),
     "small": _preset(1024, 128, 1),
     "medium": _preset(2048, 256, 1),
     "original": _preset(4096, 512, 2),
