@@ -260,7 +260,7 @@ def test_arguments_that_make_no_sense():
         load_encoder(GOLDEN_SPEC, initial_state="hot")
     with pytest.raises(UsageError, match="untrained"):
         load_encoder(UNTRAINED, initial_state="warm")
-    with pytest.raises(EncoderError, match="cuda:99"):
+    with pytest.raises(UsageError, match="cuda:99"):
         load_encoder(GOLDEN_SPEC, device="cuda:99")
 
 
