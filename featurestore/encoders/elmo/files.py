@@ -101,7 +101,7 @@ def find_files(source: FiledSource, *, fetch: bool) -> ModelFiles:
             if not path.is_file():
                 raise EncoderError(
                     f"the bundled model {source.spec} is not in this installation: {path} is missing. "
-                    "Install featurestore again, or name another model (--encoder elmo:small)"
+                    "Name another model (--encoder elmo:small), or install a featurestore that has it"
                 )
     return files
 
