@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurestore.cli.main import main
 from featurestore.encoders.base import encoder_recipe
 from featurestore.keys import sentence_key
 from featurestore.recipe import Recipe
@@ -50,20 +49,6 @@ def store(tmp_path_factory) -> Store:
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory) -> Store:
     return make_store(tmp_path_factory.mktemp("inspect") / "empty.fs", [])
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the command line in this process; return exit code, standard output and standard error."""
-
-    def run_main(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return run_main
 
 
 def in_a_shell(command: str) -> subprocess.CompletedProcess[str]:

@@ -8,24 +8,11 @@ import shutil
 import pytest
 
 from featurestore import Store
-from featurestore.cli.main import main
 from featurestore.encoders.base import encoder_recipe
 
 JSON_KEYS = {
     "spec", "path", "in_place", "written", "sha256", "weights_sha256", "n_sentences", "n_tokens", "n_streams",
 }  # fmt: skip
-
-
-@pytest.fixture
-def run(capsys):
-    def run_main(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return run_main
 
 
 @pytest.fixture
