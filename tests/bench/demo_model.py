@@ -36,6 +36,9 @@ SETTINGS = (
     "--weights-dtype float16 --seed 1"
 )
 
+_VOCABULARY = "`vocabulary.txt` (the words it learnt to predict; its vectors need it not)"
+"""What the card says of a file that is not bundled."""
+
 _HEADING = re.compile(r"^\s*=.*=\s*$")
 _SENTENCE_END = re.compile(r'(?<= [.!?])\s+(?=["(]? ?[A-Z<])')
 
@@ -100,8 +103,13 @@ def install(model: Path, warm_text: Path) -> None:
     ]
     subprocess.run(command, check=True)
     BUNDLED_FOLDER.mkdir(exist_ok=True)
-    for name in ("options.json", "weights.hdf5", "weights.warm.hdf5", "CARD.md"):
+    for name in ("options.json", "weights.hdf5", "weights.warm.hdf5"):
         shutil.copy(model / name, BUNDLED_FOLDER / name)
+    card, files = (model / "CARD.md").read_text(encoding="utf-8"), f"{_VOCABULARY}."
+    if files not in card:
+        sys.exit(f"{model / 'CARD.md'} does not list its files as it used to: expected {files!r}")
+    card = card.replace(files, "`weights.warm.hdf5` (the state of `--initial-state warm`).")
+    (BUNDLED_FOLDER / "CARD.md").write_text(card, encoding="utf-8")
     print(f"{BUNDLED_FOLDER} holds {sum(path.stat().st_size for path in BUNDLED_FOLDER.iterdir()):,} bytes")
 
 

@@ -315,37 +315,53 @@ def run_cell(cell: Cell, threads: int) -> dict[str, Any]:
     }
 
 
+class Stage:
+    """A row at work: its store is made when its first training begins, and dropped after its last."""
+
+    def __init__(self, step: Step, n_cells: int, threads: int, drop_store: bool) -> None:
+        self._step, self._left, self._threads, self._drop_store = step, n_cells, threads, drop_store
+        self._lock = threading.Lock()
+        self._made = not step.command
+
+    def train(self, cell: Cell, results: Results) -> None:
+        """Run a cell's commands and keep the result."""
+        with self._lock:
+            if not self._made:
+                started = time.perf_counter()
+                run_command(self._step.command, self._threads)
+                seconds = time.perf_counter() - started
+                click.echo(f"{self._step.row}: {self._step.store}, {seconds:.0f} s", err=True)
+                self._made = True
+        result = run_cell(cell, self._threads)
+        results.add(result)
+        click.echo(
+            f"{cell.row} {cell.column} seed {cell.seed}: {100 * result['accuracy']:.2f}, "
+            f"epoch {result['best_epoch']} of {result['epochs']}, {result['seconds']:.0f} s",
+            err=True,
+        )
+        with self._lock:
+            self._left -= 1
+            if not self._left and self._drop_store and self._step.store:
+                shutil.rmtree(self._step.store)
+
+
 def run(steps: Iterable[Step], results: Results, *, jobs: int, drop_stores: bool) -> None:
-    """Make what is missing, row after row; trainings of a row run side by side."""
-    cores = os.cpu_count() or 1
-    for step in steps:
-        missing = [cell for cell in step.cells if results.get(cell) is None]
-        if not missing:
-            continue
-        if step.command:
-            started = time.perf_counter()
-            run_command(step.command, cores)
-            click.echo(f"{step.row}: {step.store}, {time.perf_counter() - started:.0f} s", err=True)
-
-        def work(cell: Cell) -> None:
-            result = run_cell(cell, max(1, cores // jobs))
-            results.add(result)
-            click.echo(
-                f"{cell.row} {cell.column} seed {cell.seed}: {100 * result['accuracy']:.2f}, "
-                f"epoch {result['best_epoch']} of {result['epochs']}, {result['seconds']:.0f} s",
-                err=True,
-            )
-
-        with ThreadPoolExecutor(jobs) as pool:
-            futures = [pool.submit(work, cell) for cell in missing]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        if drop_stores and step.store:
-            shutil.rmtree(step.store)
+    """Make what is missing, row after row; as many trainings as there are jobs run side by side."""
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    taken: set[tuple[Any, ...]] = set()
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = []
+        for step in steps:
+            missing = [c for c in step.cells if results.get(c) is None and c.key not in taken]
+            taken.update(cell.key for cell in missing)
+            stage = Stage(step, len(missing), threads, drop_stores)
+            futures += [pool.submit(stage.train, cell, results) for cell in missing]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def planned(step: Step, results: Results) -> str:

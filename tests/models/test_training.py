@@ -84,7 +84,7 @@ def datasets(store, make=tagged):
 def quick(model, **settings):
     """Short trainings, in the precision that every machine has."""
     defaults = {
-        "epochs": 25, "patience": 25, "lr": 0.02, "hidden": 16, "dropout": 0.0, "token_budget": 128,
+        "epochs": 40, "patience": 40, "lr": 0.02, "hidden": 16, "dropout": 0.0, "token_budget": 128,
         "precision": "float32",
     }  # fmt: skip
     return TrainConfig(model, **{**defaults, **settings})
@@ -213,6 +213,42 @@ def test_a_smaller_learning_rate_learns_less(store, monkeypatch):
     constant, annealed = losses(), losses(anneal_patience=1)
     assert annealed[:2] == constant[:2]
     assert annealed[-1] > 1.1 * constant[-1]
+
+
+def test_the_model_kept_is_the_average_of_the_last_steps(store, monkeypatch):
+    def trained(average_steps):
+        """Return the model's weights, and those before the first step and after each."""
+        seen, step = [], torch.optim.AdamW.step
+
+        def note(optimizer):
+            seen.append([p.detach().clone() for group in optimizer.param_groups for p in group["params"]])
+
+        def recording(optimizer, *arguments, **options):
+            if not seen:
+                note(optimizer)
+            step(optimizer, *arguments, **options)
+            note(optimizer)
+
+        scripted(monkeypatch, [0.1, 0.2, 0.3])
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.optim.AdamW, "step", recording)
+            config = quick("linear-tagger", epochs=3, average_steps=average_steps)
+            head = train(*datasets(store), config).model.head
+        return list(head.parameters()), seen
+
+    last, weights = trained(1)
+    assert len(weights) > 10
+    assert all(map(torch.equal, last, weights[-1]))
+    for steps in (2, 500):
+        average, same = trained(steps)
+        # Averaging does not meddle with the training itself.
+        assert all(torch.equal(a, b) for a, b in zip(weights[-1], same[-1], strict=True))
+        expected = weights[0]
+        for n, now in enumerate(weights[1:], start=1):
+            share = 1 / min(steps, 1 + n / 10)
+            expected = [(1 - share) * old + share * new for old, new in zip(expected, now, strict=True)]
+        assert all(map(torch.allclose, average, expected))
+        assert not torch.allclose(average[0], last[0])
 
 
 @pytest.mark.parametrize("model", ["bilstm-tagger", "bilstm-crf-tagger", "bilstm-classifier"])

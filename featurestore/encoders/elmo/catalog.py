@@ -227,7 +227,7 @@ def _untrained(rest: str) -> UntrainedSource:
 
 
 def _absolute(path: str) -> Path:
-    return Path(os.path.abspath(Path(path).expanduser()))
+    return Path(os.path.abspath(os.path.expanduser(path)))  # leaves the home of nobody as it is
 
 
 def choose_initial_state(policy: str, source: ElmoSource) -> Literal["zero", "warm"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ class ModelFiles:
     @property
     def warm_state(self) -> Path:
         """Where the warm initial state belongs: beside the weights, ``NAME.warm.hdf5`` for ``NAME.hdf5``."""
-        return self.weights.with_name(f"{self.weights.stem}.warm.hdf5")
+        return self.weights.parent / f"{self.weights.stem}.warm.hdf5"
 
     def require_warm_state(self) -> Path:
         """Return where the warm initial state lies.
@@ -52,7 +53,7 @@ class ModelFiles:
         EncoderError
             If it was not made yet.
         """
-        if not self.warm_state.is_file():
+        if not os.path.isfile(self.warm_state):  # unlike Path.is_file no error, whatever a store names
             raise EncoderError(
                 f"initial state 'warm' needs {self.warm_state}, which is not here: make it once with "
                 f"`featurestore warm-up {shlex.quote(self.spec)} CORPUS...`, or use --initial-state zero"

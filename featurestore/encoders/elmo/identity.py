@@ -6,13 +6,12 @@ from typing import Any
 
 from featurestore.encoders.elmo.cache import recorded_sha256
 from featurestore.encoders.elmo.catalog import UntrainedSource, choose_initial_state, parse_source
-from featurestore.encoders.elmo.download import file_sha256
 from featurestore.encoders.elmo.files import find_files
 from featurestore.encoders.elmo.initial_state import read_state
 from featurestore.encoders.elmo.layers import parse_layers
 from featurestore.encoders.elmo.options import ElmoOptions
-from featurestore.encoders.elmo.weights import Weights, seeded_weights, tensors_sha256
-from featurestore.errors import EncoderError, UsageError
+from featurestore.encoders.elmo.weights import Weights, hash_weights, seeded_weights, tensors_sha256
+from featurestore.errors import UsageError
 from featurestore.recipe import Recipe
 
 RECIPE_VERSION = 1
@@ -112,10 +111,7 @@ def recipe_of(rest: str, *, layers: str, precision: str, initial_state: str) -> 
     options = ElmoOptions.read(files.options)
     digest = recorded_sha256(files.cached) if files.cached else None
     if digest is None:
-        try:
-            digest = file_sha256(files.weights)
-        except OSError as error:
-            raise EncoderError(f"cannot read ELMo weights {files.weights}: {error.strerror}") from error
+        digest = hash_weights(files.weights)
     state = read_state(files.warm_state, options, weights_sha256=digest) if state_policy == "warm" else None
     return elmo_recipe(
         options,

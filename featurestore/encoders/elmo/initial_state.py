@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.encoders.elmo.opening import opened
 from featurestore.encoders.elmo.options import ElmoOptions
 from featurestore.encoders.elmo.weights import read_tensors, tensors_sha256, write_tensors
 from featurestore.errors import EncoderError, WeightsError
@@ -108,14 +109,11 @@ def _read(path: Path, options: ElmoOptions) -> WarmState:
     }
     expected = "a warm state as `featurestore warm-up` makes it"
     doubt = f"Is it the state of this model? {_REMEDY}"
-    try:
-        with path.open("rb") as file:
-            state = read_tensors(file, path, shapes, expected=expected, doubt=doubt, types=("f4",))
-            origin = read_tensors(
-                file, path, {"weights_sha256": (32,)}, expected=expected, doubt=doubt, types=("u1",)
-            )
-    except OSError as error:
-        raise EncoderError(f"cannot read the warm state {path}: {error.strerror or error}") from error
+    with opened(path, "the warm state") as file:
+        state = read_tensors(file, path, shapes, expected=expected, doubt=doubt, types=("f4",))
+        origin = read_tensors(
+            file, path, {"weights_sha256": (32,)}, expected=expected, doubt=doubt, types=("u1",)
+        )
     for name, values in state.items():
         if not np.isfinite(values).all():
             raise WeightsError(f"{path}: {name} holds numbers that are not finite. {_REMEDY}")

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from featurestore import limits
-from featurestore.errors import EncoderError, WeightsError
+from featurestore.encoders.elmo.opening import opened
+from featurestore.errors import WeightsError
 from featurestore.recipe import canonical_json
 
 ACTIVATIONS = ("relu", "tanh")
@@ -72,13 +73,8 @@ class ElmoOptions:
             If it is not the options of an ELMo model: see :meth:`from_json`.
         """
         path = Path(path)
-        try:
-            with path.open("rb") as file:
-                text = file.read(limits.MAX_OPTIONS_BYTES + 1)
-        except OSError as error:
-            raise EncoderError(
-                f"cannot read ELMo options {path}: {error.strerror}. Expected the model's options.json"
-            ) from error
+        with opened(path, "ELMo options") as file:
+            text = file.read(limits.MAX_OPTIONS_BYTES + 1)
         return cls.from_json(text, source=str(path))
 
     @classmethod

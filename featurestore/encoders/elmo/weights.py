@@ -9,12 +9,13 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.encoders.elmo.opening import opened
 from featurestore.encoders.elmo.options import ElmoOptions
 from featurestore.errors import EncoderError, WeightsError
 from featurestore.limits import MAX_CHECKPOINT_BYTES
@@ -29,6 +30,8 @@ _FILE_CHARACTERS = 261
 """Rows of ``char_embed`` in a file: no row for the mask, whatever ``n_characters`` says."""
 
 _HASH_BLOCK = 1 << 22
+
+_WHAT = "ELMo weights"
 
 
 def expected_shapes(options: ElmoOptions) -> dict[str, tuple[int, ...]]:
@@ -77,11 +80,8 @@ def read_weights(path: str | Path, options: ElmoOptions) -> Weights:
         somewhere else, or stored outside the file.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            return _read(file, path, options)
-    except OSError as error:
-        raise EncoderError(f"cannot read ELMo weights {path}: {error.strerror or error}") from error
+    with opened(path, _WHAT) as file:
+        return _read(file, path, options)
 
 
 def read_weights_and_hash(path: str | Path, options: ElmoOptions) -> tuple[Weights, str]:
@@ -93,14 +93,36 @@ def read_weights_and_hash(path: str | Path, options: ElmoOptions) -> tuple[Weigh
         See :func:`read_weights`.
     """
     path = Path(path)
-    try:
-        n_bytes = path.stat().st_size
-        if n_bytes > MAX_CHECKPOINT_BYTES:
-            raise WeightsError(f"{path} has {n_bytes:,} bytes, over the bound of {MAX_CHECKPOINT_BYTES:,}")
-        content = path.read_bytes()
-    except OSError as error:
-        raise EncoderError(f"cannot read ELMo weights {path}: {error.strerror or error}") from error
+    with opened(path, _WHAT) as file:
+        content = file.read(_bounded_size(file, path))
     return _read(io.BytesIO(content), path, options), hashlib.sha256(content).hexdigest()
+
+
+def hash_weights(path: str | Path) -> str:
+    """Return the SHA-256 of a weights file, whatever it holds.
+
+    Raises
+    ------
+    EncoderError
+        If it cannot be read.
+    WeightsError
+        If it is too large to be weights.
+    """
+    path, digest = Path(path), hashlib.sha256()
+    with opened(path, _WHAT) as file:
+        n_left = _bounded_size(file, path)
+        while block := file.read(min(_HASH_BLOCK, n_left)):
+            digest.update(block)
+            n_left -= len(block)
+    return digest.hexdigest()
+
+
+def _bounded_size(file: BinaryIO, path: Path) -> int:
+    """Return the bytes of a file now; no more are read, though it may be growing."""
+    n_bytes = os.fstat(file.fileno()).st_size
+    if n_bytes > MAX_CHECKPOINT_BYTES:
+        raise WeightsError(f"{path} has {n_bytes:,} bytes, over the bound of {MAX_CHECKPOINT_BYTES:,}")
+    return n_bytes
 
 
 def _read(source: Any, path: Path, options: ElmoOptions) -> Weights:

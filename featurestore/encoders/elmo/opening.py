@@ -1,0 +1,64 @@
+"""Files of a model, opened with care: what names them may be a stranger's store."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from featurestore.errors import EncoderError
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+@contextlib.contextmanager
+def opened(path: Path, what: str) -> Iterator[BinaryIO]:
+    """Open a regular file for reading, and nothing else: a pipe may never answer, a device never end.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        What messages call it.
+
+    Raises
+    ------
+    EncoderError
+        If it cannot be opened or read, or is no regular file.
+    """
+    try:
+        # Before, for opening a device may do something; once more after, for it may be another by then.
+        _require_regular(os.stat(path))
+        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - closed below
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, what, error) from error
+    with file:
+        try:
+            _require_regular(os.fstat(file.fileno()))
+            yield file
+        except OSError as error:
+            raise _unreadable(path, what, error) from error
+
+
+def _require_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for is_one, name in _KINDS if is_one(status.st_mode)), "no file")
+        raise OSError(None, f"it is {kind}, expected a file")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+
+
+def _unreadable(path: Path, what: str, error: Exception) -> EncoderError:
+    why = (error.strerror if isinstance(error, OSError) else None) or error
+    return EncoderError(f"cannot read {what} {path}: {why}")
