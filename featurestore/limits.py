@@ -8,16 +8,23 @@ from __future__ import annotations
 
 MAX_SENTENCE_TOKENS = 1_000_000
 MAX_TOKEN_BYTES = 1 << 20
+MAX_CONDITION_BYTES = 1 << 20
 MAX_DIM = 1 << 16
 MAX_LAYERS = 256
 
 MAX_SHARD_SENTENCES = 1 << 26
 MAX_SHARD_BYTES = 1 << 40
+MAX_HEAD_BYTES = 1 << 30
+"""What a reader holds of a shard beside the vectors: keys, offsets, tokens."""
+
 DEFAULT_SHARD_BYTES = 128 << 20
 
-MAX_SHARDS = 1 << 20
-MAX_MANIFEST_BYTES = 1 << 30
+MAX_SHARDS = 1 << 16
+"""Eight TiB in shards of the usual size. Every commit writes the list of all of them."""
+
+MAX_MANIFEST_BYTES = 1 << 27
 MAX_RECIPE_BYTES = 1 << 20
+MAX_RECIPE_DEPTH = 32
 
 MAX_LINE_BYTES = 64 << 20
 """Longest line of a corpus file: a text file without line ends must not be read whole."""

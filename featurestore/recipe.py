@@ -51,13 +51,15 @@ class Recipe(Mapping[str, Any]):
     def __init__(self, fields: Mapping[str, Any]) -> None:
         try:
             self._canonical = canonical_json(dict(fields))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise UsageError(f"a recipe holds plain JSON values only: {error}") from error
         if len(self._canonical) > limits.MAX_RECIPE_BYTES:
             raise UsageError(
                 f"a recipe of {len(self._canonical):,} bytes exceeds {limits.MAX_RECIPE_BYTES:,}"
             )
         self._fields: dict[str, Any] = json.loads(self._canonical)
+        if _depth(self._fields) > limits.MAX_RECIPE_DEPTH:
+            raise UsageError(f"a recipe is nested at most {limits.MAX_RECIPE_DEPTH} deep")
         for required in ("kind", "version"):
             if required not in self._fields:
                 raise UsageError(f"a recipe needs the field {required!r}; found {sorted(self._fields)}")
@@ -130,6 +132,17 @@ class Recipe(Mapping[str, Any]):
 
 def _shown(value: Any) -> str:
     return value if value == _ABSENT else json.dumps(value, sort_keys=True)
+
+
+def _depth(value: Any) -> int:
+    """Return how deeply objects and arrays are nested; itself it does not go deep."""
+    depth, level = 0, [value]
+    while nested := [found for found in level if isinstance(found, (dict, list))]:
+        depth += 1
+        level = [
+            inner for outer in nested for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return depth
 
 
 def _flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -10,7 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+import hypothesis
 import pytest
+
+# A machine may be busy with something else.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 # Before torch is imported, and for the processes that tests start: the tiny model gains nothing from threads,
 # and threads that wait for each other on busy cores take seconds.

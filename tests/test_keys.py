@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import pickle
 import struct
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featurestore import limits
 from featurestore.errors import SentenceError
-from featurestore.keys import KEY_BYTES, sentence_key
+from featurestore.keys import (
+    KEY_BYTES,
+    ConditionedSentence,
+    condition_of,
+    require_sentence,
+    sentence_key,
+    sentence_with,
+)
 
 TOKENS = st.text(st.characters(codec=None, exclude_categories=()), min_size=1, max_size=4)
 SENTENCES = st.lists(TOKENS, min_size=1, max_size=5)
+CONDITIONS = st.binary(max_size=5)
+"""Empty: none."""
+
+unhurried = settings(deadline=None)
+"""A busy machine may take a second over anything."""
 
 
-def key_by_the_rule(tokens: list[str]) -> bytes:
+def key_by_the_rule(tokens: list[str], condition: bytes = b"") -> bytes:
     message = b""
     for token in tokens:
         raw = token.encode("utf-8", "surrogatepass")
         message += struct.pack("<I", len(raw)) + raw
-    return hashlib.blake2b(message, digest_size=16).digest()
+    secret = hashlib.blake2b(condition, digest_size=32).digest() if condition else b""
+    return hashlib.blake2b(message, digest_size=16, key=secret).digest()
 
 
 @pytest.mark.parametrize(
@@ -78,16 +93,19 @@ def test_list_and_tuple_of_the_same_tokens_have_one_key():
     assert sentence_key(["a", "b"]) == sentence_key(("a", "b"))
 
 
+@unhurried
 @given(SENTENCES)
 def test_key_follows_the_rule_for_any_tokens(tokens):
     assert sentence_key(tokens) == key_by_the_rule(tokens)
 
 
+@unhurried
 @given(SENTENCES, SENTENCES)
 def test_keys_are_equal_only_for_equal_tokens(one, other):
     assert (sentence_key(one) == sentence_key(other)) == (one == other)
 
 
+@unhurried
 @given(st.text(st.characters(codec="utf-8"), min_size=2, max_size=12), st.data())
 def test_where_a_text_is_split_changes_its_key(text, data):
     splits = st.integers(1, len(text) - 1)
@@ -124,3 +142,67 @@ def test_where_a_text_is_split_changes_its_key(text, data):
 def test_what_is_no_sentence_is_refused_with_the_reason(tokens, message):
     with pytest.raises(SentenceError, match=message):
         sentence_key(tokens)
+
+
+# -- conditions
+
+
+@pytest.mark.parametrize(
+    ("tokens", "condition", "digits"),
+    [
+        (["a"], b"{}", "3bee336c0893b32d362194bd802d3305"),
+        (["The", "cat", "sat", "."], b'{"left":["Look","!"]}', "52f5d7c8bf1f7a1cf81e906ee5eccb39"),
+        (["a"], b"\0", "807ce9b6d01bf7b0a8cab7697ed2200b"),
+    ],
+)
+def test_key_of_published_conditions_never_changes(tokens, condition, digits):
+    assert sentence_key(ConditionedSentence(tokens, condition)).hex() == digits
+
+
+@unhurried
+@given(SENTENCES, CONDITIONS)
+def test_key_with_a_condition_follows_the_rule(tokens, condition):
+    assert sentence_key(sentence_with(tokens, condition)) == key_by_the_rule(tokens, condition)
+
+
+@unhurried
+@given(SENTENCES, CONDITIONS, SENTENCES, CONDITIONS)
+def test_sentences_are_equal_where_their_keys_are(tokens, condition, other_tokens, other_condition):
+    one, other = sentence_with(tokens, condition), sentence_with(other_tokens, other_condition)
+    same = (tokens, condition) == (other_tokens, other_condition)
+    assert (sentence_key(one) == sentence_key(other)) == same
+    assert (one == other) == (other == one) == same
+    assert (one != other) == (not same)
+    assert len({one, other}) == (1 if same else 2)
+
+
+@unhurried
+@given(SENTENCES)
+def test_the_same_tokens_with_another_condition_are_another_sentence(tokens):
+    plain, one, other = (sentence_with(tokens, condition) for condition in (b"", b"1", b"2"))
+    assert plain == tuple(tokens)
+    assert len({plain, one, other}) == len({sentence_key(s) for s in (plain, one, other)}) == 3
+    assert tuple(one) == tuple(other) == plain
+
+
+@pytest.mark.parametrize("again", [lambda s: pickle.loads(pickle.dumps(s)), copy.copy, copy.deepcopy])
+def test_a_copied_sentence_keeps_its_condition(again):
+    sentence = ConditionedSentence(["a", "b"], b"x")
+    assert again(sentence) == sentence
+    assert (again(sentence).condition, list(again(sentence))) == (b"x", ["a", "b"])
+
+
+def test_checking_a_sentence_keeps_its_condition():
+    sentence = ConditionedSentence(["a", "b"], b"x")
+    assert require_sentence(sentence) == sentence
+    assert condition_of(require_sentence(sentence)) == b"x"
+    assert condition_of(require_sentence(["a", "b"])) == b""
+    with pytest.raises(SentenceError, match="token 1 of 2 is empty"):
+        require_sentence(ConditionedSentence(["a", ""], b"x"))
+
+
+def test_a_condition_is_neither_empty_nor_huge():
+    ConditionedSentence(["a"], bytes(limits.MAX_CONDITION_BYTES))
+    for condition in (b"", bytes(limits.MAX_CONDITION_BYTES + 1)):
+        with pytest.raises(SentenceError, match="not between 1 and 1,048,576"):
+            ConditionedSentence(["a"], condition)

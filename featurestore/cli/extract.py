@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from featurestore.extraction.api import EncoderChoice, Job
     from featurestore.extraction.plan import Plan
     from featurestore.extraction.progress import Progress
-    from featurestore.extraction.runner import Report
+    from featurestore.extraction.report import Report
 
 _extract_options = options(
     click.argument("corpora", nargs=-1, required=True, metavar="CORPUS..."),
@@ -26,8 +26,9 @@ _extract_options = options(
     click.option("--encoder", metavar="SPEC",
                  help="elmo:demo (comes with featurestore), "
                  "elmo:small|medium|original|original-5.5b|portuguese|pubmed (downloaded once), "
-                 "elmo:./FOLDER, elmo:OPTIONS.json,WEIGHTS.hdf5, or "
-                 "elmo:untrained-small?seed=0 (random weights).  "
+                 "elmo:./FOLDER, elmo:OPTIONS.json,WEIGHTS.hdf5, "
+                 "elmo:untrained-small?seed=0 (random weights), or "
+                 "flair:PATH|glove|news-forward|Class=NAME?option=value (needs Flair; + makes a stack).  "
                  f"[default: the store's own, else {DEFAULT_ENCODER}]"),
     click.option("--layers", metavar="WHICH",
                  help="average, top, all, or indices such as 0,2.  [default: the store's own, else average]"),
@@ -111,7 +112,8 @@ def extract(as_json: bool, no_progress: bool, token_budget: int | None, **argume
 @click.command()
 @_extract_options
 def plan(as_json: bool, no_progress: bool, token_budget: int | None, **arguments: Any) -> None:
-    """Say what extract would do with the same arguments: sentences, bytes, time. Loads no model.
+    """Say what extract would do with the same arguments: sentences, bytes, time. Loads no model,
+    except one of Flair.
 
     Exits with 1 if the vectors would not fit on the disk.
     """
@@ -208,6 +210,8 @@ def _report_text(report: Report | None, store: Any, status: str) -> str:
         f"{render.count(store.n_tokens, 'token')}, "
         f"{render.size(store.n_bytes)}"
     )
+    if report is not None and report.notice:
+        lines.append(f"note: {report.notice}")
     if store.recipe.get("untrained"):
         lines.append(render.UNTRAINED_NOTE)
     if status != "complete":

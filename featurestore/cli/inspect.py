@@ -1,40 +1,36 @@
-"""``info``, ``ls``, ``show``, ``stats``, ``why`` and ``verify``: looking into a store. Loads no torch."""
+"""``info``, ``ls``, ``show`` and ``stats``: looking into a store. Loads no torch."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from featurestore.cli import render
-from featurestore.cli.lookup import find_key, find_sentence, near_sentences, parse_sentence, spelled
-from featurestore.cli.options import json_option, options
+from featurestore.cli.lookup import (
+    condition_text,
+    find_key,
+    find_sentence,
+    parse_sentence,
+    shown_condition,
+)
+from featurestore.cli.options import json_option
+from featurestore.cli.store import open_store, store_argument, tokens_option
 from featurestore.errors import MissingSentencesError, UsageError
 
 if TYPE_CHECKING:
     from featurestore.store.store import Store
 
-_store_argument = options(
-    click.argument("store", type=click.Path(path_type=Path)),
-    click.option("--snapshot", type=click.IntRange(1), help="Look at an earlier commit."),
-)
-
-_tokens_option = click.option(
-    "--tokens", "as_tokens", is_flag=True,
-    help="TEXT is a JSON list of tokens (for tokens that contain spaces).",
-)  # fmt: skip
-
 
 @click.command()
-@_store_argument
+@store_argument
 @json_option
 def info(store: Path, snapshot: int | None, as_json: bool) -> None:
     """Show a store's recipe, counts, bytes, codecs and commits."""
     from featurestore.store.manifest import list_numbers
 
-    opened = _open(store, snapshot)
+    opened = open_store(store, snapshot)
     manifest, error = opened.manifest, opened.codec_error
     numbers = list_numbers(store)
     codecs: dict[str, int] = {}
@@ -78,7 +74,7 @@ def info(store: Path, snapshot: int | None, as_json: bool) -> None:
         ("store", str(store)),
         ("encoder", opened.encoder + ("  (UNTRAINED: random weights)" if untrained else "")),
         ("fingerprint", opened.fingerprint),
-        ("recipe", "\n".join(f"{name}: {_value(value)}" for name, value in opened.recipe.items())),
+        ("recipe", "\n".join(f"{name}: {render.value(value)}" for name, value in opened.recipe.items())),
         ("vectors", f"{layers} a token"),
         ("sentences", f"{len(opened):,}"),
         ("tokens", f"{opened.n_tokens:,}"),
@@ -106,7 +102,7 @@ def info(store: Path, snapshot: int | None, as_json: bool) -> None:
 
 
 @click.command()
-@_store_argument
+@store_argument
 @click.option(
     "--contains", metavar="TEXT", help="Only sentences whose text, tokens joined by spaces, contains TEXT."
 )
@@ -121,20 +117,32 @@ def ls(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """List stored sentences: key, number of tokens, text."""
+    """List stored sentences: key, number of tokens, text.
+
+    Where a sentence's vectors depend on more, such as the sentences around it, that follows on its line.
+    """
+    from featurestore.keys import condition_of
 
     wanted = contains.casefold() if contains and ignore_case else contains
     shown = 0
-    opened = _open(store, snapshot)
+    opened = open_store(store, snapshot)
     for shard, row, tokens in opened.sentences():
         text = " ".join(tokens)
         if wanted and wanted not in (text.casefold() if ignore_case else text):
             continue
         key = opened.reader(shard).key(row).hex()
         if as_json:
-            click.echo(render.json_text({"key": key, "n_tokens": len(tokens), "tokens": tokens}))
+            listed = {
+                "key": key,
+                "n_tokens": len(tokens),
+                "tokens": tokens,
+                "condition": condition_text(condition_of(tokens)),
+            }
+            click.echo(render.json_text(listed))
         else:
-            click.echo(f"{key}  {len(tokens):4}  {render.printable(text)}")
+            condition = shown_condition(condition_of(tokens))
+            also = f"  with {condition}" if condition else ""
+            click.echo(f"{key}  {len(tokens):4}  {render.printable(text)}{also}")
         shown += 1
         if shown == limit:
             break
@@ -145,10 +153,10 @@ def ls(
 
 
 @click.command()
-@_store_argument
+@store_argument
 @click.argument("text", required=False)
 @click.option("--key", metavar="HEX", help="The sentence's key, as ls prints it (or its first digits).")
-@_tokens_option
+@tokens_option
 @click.option("--vectors", is_flag=True, help="With --json: include the vectors.")
 @json_option
 def show(
@@ -162,11 +170,12 @@ def show(
 ) -> None:
     """Show one sentence: its tokens, its vectors summarised, and where it lies.
 
-    TEXT is split at spaces, as the sentences of a tokenised text are.
+    TEXT is split at spaces, as the sentences of a tokenised text are. Where vectors depend on more than the
+    tokens, it finds the one sentence with these tokens; if there are several, choose by --key.
     """
     import numpy as np
 
-    opened = _open(store, snapshot)
+    opened = open_store(store, snapshot)
     if (text is None) == (key is None):
         raise UsageError("give either the sentence's TEXT or its --key")
     shard, row = (
@@ -193,6 +202,7 @@ def show(
         result: dict[str, Any] = {
             "key": reader.key(row).hex(),
             "tokens": tokens,
+            "condition": condition_text(reader.condition(row)),
             "shape": list(values.shape),
             **where,
             "norms": [round(float(n), 6) for n in norms],
@@ -201,16 +211,15 @@ def show(
             result["vectors"] = [[float(v) for v in np.ravel(token)] for token in values]
         render.echo_json(result)
         return
-    click.echo(
-        render.facts(
-            [
-                ("key", reader.key(row).hex()),
-                ("text", render.printable(" ".join(tokens))),
-                ("shape", f"{' x '.join(map(str, values.shape))}, stored as {entry.codec}"),
-                ("where", f"{reader.path}, sentence {row}, tokens {first} to {first + len(tokens) - 1}"),
-            ]
-        )
-    )
+    facts = [
+        ("key", reader.key(row).hex()),
+        ("text", render.printable(" ".join(tokens))),
+        ("shape", f"{' x '.join(map(str, values.shape))}, stored as {entry.codec}"),
+        ("where", f"{reader.path}, sentence {row}, tokens {first} to {first + len(tokens) - 1}"),
+    ]
+    if reader.condition(row):
+        facts.insert(2, ("condition", shown_condition(reader.condition(row), 1000)))
+    click.echo(render.facts(facts))
     rows = [
         [str(i), render.printable(token), f"{norm:.3f}", f"{v.mean():+.4f}", f"{v.std():.4f}",
          f"{v.min():+.3f}", f"{v.max():+.3f}", " ".join(f"{x:+.3f}" for x in v[:4])]
@@ -223,7 +232,7 @@ def show(
 
 
 @click.command()
-@_store_argument
+@store_argument
 @click.option(
     "--sample",
     type=click.IntRange(1),
@@ -236,7 +245,7 @@ def stats(store: Path, snapshot: int | None, sample: int, as_json: bool) -> None
     """Show the distributions of sentence lengths, token frequencies and vector norms."""
     from featurestore.store.statistics import gather_statistics
 
-    opened = _open(store, snapshot)
+    opened = open_store(store, snapshot)
     if not len(opened):
         raise MissingSentencesError(f"{store} holds no sentences yet: there is nothing to count")
     found = gather_statistics(opened, sample=sample)
@@ -263,139 +272,6 @@ def stats(store: Path, snapshot: int | None, sample: int, as_json: bool) -> None
             click.echo(f"  {span:>15} {n:>10,}  {render.bar(n / most)}")
 
 
-@click.command()
-@_store_argument
-@click.argument("text")
-@_tokens_option
-@click.option("--encoder", metavar="SPEC", help="Encoder you want.  [default: the store's own]")
-@click.option("--layers", help="Layers you want.  [default: the store's own]")
-@click.option("--precision", help="Precision you want.  [default: the store's own]")
-@click.option(
-    "--initial-state", metavar="auto|zero|warm", help="Initial state you want.  [default: the store's own]"
-)
-@json_option
-def why(
-    store: Path,
-    snapshot: int | None,
-    text: str,
-    as_tokens: bool,
-    encoder: str | None,
-    layers: str | None,
-    precision: str | None,
-    initial_state: str | None,
-    as_json: bool,
-) -> None:
-    """Say whether a sentence is cached for an encoder, and if not, why.
-
-    Exits with 0 if it is cached, 1 if the sentence is missing, 4 if the recipe differs.
-    """
-    from featurestore.encoders.base import encoder_recipe
-    from featurestore.extraction.api import EncoderChoice
-    from featurestore.keys import sentence_key
-
-    opened = _open(store, snapshot)
-    sentence = parse_sentence(text, as_tokens)
-    cached = sentence in opened
-    differences = []
-    if encoder or layers or precision or initial_state:
-        choice = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
-        wanted = encoder_recipe(
-            choice.spec,
-            layers=choice.layers,
-            precision=choice.precision,
-            initial_state=choice.initial_state,
-        )
-        differences = opened.recipe.diff(wanted)
-    code = 4 if differences else 0 if cached else 1
-    nearest = [] if cached else near_sentences(opened, sentence)
-    if as_json:
-        render.echo_json(
-            {
-                "cached": cached and not differences,
-                "in_store": cached,
-                "key": sentence_key(sentence).hex(),
-                "tokens": sentence,
-                "differences": [vars(difference) for difference in differences],
-                "nearest": [list(tokens) for tokens in nearest],
-            }
-        )
-    else:
-        click.echo(f"sentence  {render.printable(' '.join(sentence))}  ({len(sentence)} tokens)")
-        click.echo(f"key       {sentence_key(sentence).hex()}")
-        for difference in differences:
-            click.echo(f"recipe    {difference.field}: {_value(difference.ours)} in the store, "
-                       f"{_value(difference.theirs)} wanted")  # fmt: skip
-        if differences:
-            click.echo("not cached for this encoder: the recipe differs in the fields above")
-        elif cached:
-            shard, row = find_sentence(opened, sentence)
-            click.echo(f"cached: {opened.reader(shard).path}, sentence {row}")
-        else:
-            click.echo("not cached: no sentence of the store has exactly these tokens")
-            for tokens in nearest:
-                click.echo(f"  like it  {spelled(tokens)}")
-    if code:
-        raise click.exceptions.Exit(code)
-
-
-@click.command()
-@_store_argument
-@click.option("--quick", is_flag=True, help="Structure only: do not read the vectors.")
-@click.option("--no-progress", is_flag=True, help="Show no progress bar.")
-@json_option
-def verify(store: Path, snapshot: int | None, quick: bool, no_progress: bool, as_json: bool) -> None:
-    """Check every stored byte against what was committed; name what is damaged.
-
-    Exits with 3 if anything is.
-    """
-    from tqdm import tqdm
-
-    from featurestore.store.verify import verify as verify_store
-
-    opened = _open(store, snapshot)
-    hidden = no_progress or as_json or not sys.stderr.isatty()
-    findings = []
-    with tqdm(total=opened.n_bytes, unit="B", unit_scale=True, desc="verifying", disable=hidden) as progress:
-        for finding in verify_store(opened, quick=quick, progress=progress.update):
-            findings.append(finding)
-            if not as_json:
-                progress.write(f"damaged: {finding}", file=sys.stdout)
-    if as_json:
-        render.echo_json(
-            {
-                "store": str(store),
-                "snapshot": opened.snapshot,
-                "quick": quick,
-                "sound": not findings,
-                "n_sentences": len(opened),
-                "n_shards": len(opened.manifest.shards),
-                "n_bytes": opened.n_bytes,
-                "findings": [vars(finding) for finding in findings],
-            }
-        )
-    elif findings:
-        found = render.count(len(findings), "finding")
-        click.echo(
-            f"{found} in {render.count(len(opened.manifest.shards), 'shard')}: restore the files named above "
-            "from a copy, or extract into a new store"
-        )
-    else:
-        what = "structure sound" if quick else "every byte as committed"
-        click.echo(
-            f"{what}: {render.count(len(opened.manifest.shards), 'shard')}, "
-            f"{render.count(len(opened), 'sentence')}, "
-            f"{render.size(opened.n_bytes)}"
-        )
-    if findings:
-        raise click.exceptions.Exit(3)
-
-
-def _open(path: Path, snapshot: int | None) -> Store:
-    from featurestore.store.store import Store
-
-    return Store.open(path, snapshot=snapshot)
-
-
 def _whole(low: float, high: float) -> str:
     """Return the whole numbers from ``low`` up to, not including, ``high``."""
     first, last = int(low), int(high) - 1
@@ -410,9 +286,3 @@ def _saved(store: Store) -> str:
         f"{commit.n_read:,} sentences read, {commit.n_distinct:,} distinct "
         f"({commit.n_read - commit.n_distinct:,} repeats encoded once), {commit.n_cached:,} cached before"
     )
-
-
-def _value(value: Any) -> str:
-    import json
-
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

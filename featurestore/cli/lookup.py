@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from featurestore.cli import render
 from featurestore.errors import MissingSentencesError, UsageError
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 _LOOK_AT = 50_000
 """Sentences compared when a text is not found."""
+
+_MOST_COPIES = 10
+"""Sentences of the same tokens that are listed at most."""
 
 
 def parse_sentence(text: str, as_tokens: bool) -> Sentence:
@@ -34,12 +38,24 @@ def parse_sentence(text: str, as_tokens: bool) -> Sentence:
 
 
 def find_sentence(store: Store, sentence: Sentence) -> tuple[int, int]:
-    """Return the shard and row of a sentence; where it is missing, the error names what is like it."""
+    """Return the shard and row of a sentence; where it is missing, the error names what is like it.
+
+    In a store whose vectors depend on more than the tokens, the one sentence with these tokens is found
+    whatever its condition.
+    """
     from featurestore.keys import sentence_key
 
     key = sentence_key(sentence)
     locations = store.locate([key])
     if not locations.found[0]:
+        copies = conditioned_copies(store, sentence)
+        if len(copies) == 1:
+            return copies[0].shard, copies[0].row
+        if copies:
+            raise UsageError(
+                f"{store.path} has {' '.join(sentence)!r} in {len(copies)} surroundings: name one by --key"
+                + "".join(f"\n  {line}" for line in listed_copies(copies))
+            )
         near = "".join(f"\n  like it: {spelled(tokens)}" for tokens in near_sentences(store, sentence))
         raise MissingSentencesError(
             f"{' '.join(sentence)!r} ({len(sentence)} tokens) is not in {store.path}{near}\n"
@@ -48,6 +64,54 @@ def find_sentence(store: Store, sentence: Sentence) -> tuple[int, int]:
     shard, row = int(locations.shard[0]), int(locations.row[0])
     store.reader_of(shard, row, key)
     return shard, row
+
+
+class Copy(NamedTuple):
+    """A stored sentence that has a condition: its place, its key, and the condition."""
+
+    shard: int
+    row: int
+    key: bytes
+    condition: bytes
+
+
+def conditioned_copies(store: Store, sentence: Sentence) -> list[Copy]:
+    """Return every stored sentence that has these tokens and a condition.
+
+    Empty, without looking, where the recipe depends on the tokens alone.
+    """
+    import numpy as np
+
+    from featurestore.keys import token_bytes
+    from featurestore.store.dependence import depends_on
+
+    if not depends_on(store.recipe):
+        return []
+    tokens, copies = token_bytes(sentence), []
+    for shard in range(len(store.manifest.shards)):
+        reader = store.reader(shard)
+        for row in np.flatnonzero(np.diff(reader.offsets) == len(tokens)).tolist():
+            if reader.same_tokens(row, tokens) and reader.condition(row):
+                copies.append(Copy(shard, row, reader.key(row), reader.condition(row)))
+    return copies
+
+
+def listed_copies(copies: Sequence[Copy]) -> list[str]:
+    """Return a line for each of the first few: the key and what is special about the sentence."""
+    lines = [f"{copy.key.hex()}  {shown_condition(copy.condition)}" for copy in copies[:_MOST_COPIES]]
+    return [*lines, "..."] if len(copies) > _MOST_COPIES else lines
+
+
+def condition_text(condition: bytes) -> str | None:
+    """Return a condition as text, None if there is none. It should be JSON, and may be any bytes."""
+    return condition.decode("utf-8", "replace") if condition else None
+
+
+def shown_condition(condition: bytes, most: int = 100) -> str:
+    """Return a condition as one line of at most so many characters for people, empty if there is none."""
+    text = condition_text(condition[: 8 * most]) or ""
+    shown = render.printable(text)
+    return shown if len(shown) <= most else shown[: most - 4] + " ..."
 
 
 def find_key(store: Store, digits: str) -> tuple[int, int]:
@@ -81,9 +145,15 @@ def near_sentences(store: Store, sentence: Sentence) -> list[Sentence]:
 
 
 def spelled(tokens: Sentence) -> str:
-    """Return a sentence as its text, or as ``--tokens`` takes it if its text would not show its tokens."""
-    text = " ".join(tokens)
-    return render.printable(text) if tuple(text.split()) == tokens else json.dumps(tokens)
+    """Return a sentence as its text, or as ``--tokens`` takes it if its text would not show its tokens.
+
+    What it depends on beside the tokens follows.
+    """
+    from featurestore.keys import condition_of
+
+    text, condition = " ".join(tokens), shown_condition(condition_of(tokens))
+    plain = render.printable(text) if text.split() == list(tokens) else json.dumps(tokens)
+    return f"{plain}  with {condition}" if condition else plain
 
 
 def _squeezed(tokens: Sentence) -> str:

@@ -30,8 +30,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ls": ("featurestore.cli.inspect", "List stored sentences, optionally those that contain a text."),
     "show": ("featurestore.cli.inspect", "Show one sentence: tokens, vectors summarised, where it lies."),
     "stats": ("featurestore.cli.inspect", "Show the distributions of lengths and vector norms."),
-    "why": ("featurestore.cli.inspect", "Say whether a sentence is cached for an encoder, and if not, why."),
-    "verify": ("featurestore.cli.inspect", "Check every stored byte; name what is damaged."),
+    "why": ("featurestore.cli.why", "Say whether a sentence is cached for an encoder, and if not, why."),
+    "verify": ("featurestore.cli.verify", "Check every stored byte; name what is damaged."),
+    "repair": ("featurestore.cli.maintain", "Set damaged files aside; say what to extract again."),
+    "gc": ("featurestore.cli.maintain", "Remove old snapshots and files that nothing needs."),
+    "merge": ("featurestore.cli.maintain", "Add stores of one recipe, filled elsewhere, to another."),
 }
 
 EXIT_CODES = """\b

@@ -83,3 +83,8 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text
     )
+
+
+def value(of_recipe: Any) -> str:
+    """Return a recipe field's value: text as it is, anything else as JSON."""
+    return of_recipe if isinstance(of_recipe, str) else json.dumps(of_recipe, sort_keys=True)

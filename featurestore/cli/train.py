@@ -83,6 +83,8 @@ def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _
         click.option("--lr", type=float, default=1e-3, show_default=True, help="Learning rate of AdamW."),
         click.option("--anneal-patience", type=click.IntRange(1), show_default="never",
                      help="Halve the learning rate after so many epochs without a better score."),
+        click.option("--average-steps", type=click.IntRange(1), default=500, show_default=True,
+                     help="Score and keep the average of the weights over the last steps; 1: no average."),
         click.option("--hidden", type=click.IntRange(1), default=256, show_default=True,
                      help="LSTM units per direction."),
         click.option("--dropout", type=float, show_default="what suits the model",

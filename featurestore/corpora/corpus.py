@@ -225,7 +225,9 @@ def corpus_from_sentences(sentences: Iterable[Sequence[str] | Example], name: st
             token_bytes(tokens)
         except SentenceError as error:
             raise SentenceError(f"{name}, sentence {position}: {error}") from error
-        examples.append(sentence if isinstance(sentence, Example) else Example(tuple(tokens)))
+        # A tuple stays as it is: it may have a condition.
+        whole = tokens if isinstance(tokens, tuple) else tuple(tokens)
+        examples.append(sentence if isinstance(sentence, Example) else Example(whole))
     return _MemoryCorpus(examples, name)
 
 

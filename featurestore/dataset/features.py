@@ -24,6 +24,7 @@ from featurestore.dataset.labels import PADDING_LABEL, LabelSet
 from featurestore.errors import AlignmentError, LabelError, MissingSentencesError, UsageError
 from featurestore.keys import Sentence
 from featurestore.recipe import Recipe
+from featurestore.store.dependence import how_to_add, missing_note
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -195,7 +196,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         )
 
     def tokens(self, index: int) -> Sentence:
-        """Return the tokens of an example."""
+        """Return the tokens of an example, with their condition if it has one."""
         index = self._position(index)
         if self._shard[index] < 0:
             return self._zeros[index]
@@ -254,13 +255,14 @@ class FeatureDataset(Dataset[FeatureItem]):
     def _placed(self, chunk: Sequence[Example]) -> Iterator[tuple[Example, int, int]]:
         """Yield each example with its shard and row (-1 if missing), its stored tokens checked."""
         raw = [keys.token_bytes(example.tokens) for example in chunk]
-        wanted = [keys.key_of_bytes(tokens) for tokens in raw]
+        conditions = [keys.condition_of(example.tokens) for example in chunk]
+        wanted = list(map(keys.key_of_bytes, raw, conditions))
         found = self.store.locate(wanted)
-        places = zip(chunk, raw, wanted, found.shard.tolist(), found.row.tolist(), strict=True)
-        for example, tokens, key, shard, row in places:
+        places = zip(chunk, raw, conditions, wanted, found.shard.tolist(), found.row.tolist(), strict=True)
+        for example, tokens, condition, key, shard, row in places:
             if shard >= 0:
                 reader = self.store.reader_of(shard, row, key)
-                if not reader.same_tokens(row, tokens):
+                if not reader.same_tokens(row, tokens) or reader.condition(row) != condition:
                     self._raise_misaligned(example, reader.tokens(row))
             yield example, shard, row
 
@@ -317,11 +319,19 @@ class FeatureDataset(Dataset[FeatureItem]):
         corpora = " ".join(self._missing_paths) or "CORPUS"
         raise MissingSentencesError(
             f"{self.n_missing:,} of {n_examples:,} sentences are not in the store {self.store.path}; "
-            f"the first:{shown}\nAdd them: featurestore extract {corpora} --store {self.store.path}\n"
+            f"the first:{shown}\n{how_to_add(self.store.recipe, self.store.path, corpora)}\n"
             "Or leave them out, or give them zeros: on_missing='skip' or 'zeros' (--on-missing)"
+            f"{missing_note(self.store.recipe)}"
         )
 
     def _raise_misaligned(self, example: Example, stored: Sentence) -> None:
+        if tuple(example.tokens) == tuple(stored):
+            here, there = (f"{keys.condition_of(tokens)!r:.80}" for tokens in (example.tokens, stored))
+            raise AlignmentError(
+                f"{example.place}: the condition is {here} in the corpus but {there} in the store "
+                f"{self.store.path}: its vectors are those of other surroundings. "
+                "Run `featurestore verify` on the store"
+            )
         pairs = itertools.zip_longest(example.tokens, stored)
         at, (here, there) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
         raise AlignmentError(
@@ -337,7 +347,10 @@ def _require_policy(on_missing: str) -> None:
 
 
 def _as_example(example: Example | Sequence[str]) -> Example:
-    return example if isinstance(example, Example) else Example(tuple(example))
+    if isinstance(example, Example):
+        return example
+    # A tuple stays as it is, for it may have a condition.
+    return Example(example if isinstance(example, tuple) else tuple(example))
 
 
 def _kind_text(kind: LabelKind | None) -> str:

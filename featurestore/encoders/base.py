@@ -1,4 +1,4 @@
-"""What an encoder is, and how a specification such as ``elmo:original`` becomes one.
+"""What an encoder is, and how a specification such as ``elmo:original`` or ``flair:glove`` becomes one.
 
 An encoder turns sentences into one array per sentence. It is deterministic, runs without gradients, and
 knows its recipe. This module imports neither torch nor flair; loading an encoder does.
@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from featurestore.errors import UnknownEncoderError
+from featurestore.errors import EncoderError, UnknownEncoderError, UsageError
+from featurestore.recipe import Recipe
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from featurestore.encoders.elmo.warm import WarmUp
+    from featurestore.encoders.flair.encoder import FlairEncoder
     from featurestore.keys import Sentence
-    from featurestore.recipe import Recipe
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 DEFAULT_LAYERS = "average"
@@ -31,8 +32,9 @@ DEFAULT_WARM_UP_TOKENS = 200_000
 
 _EXPECTED = (
     "elmo:demo (comes with the package), elmo:small, elmo:medium, elmo:original, elmo:original-5.5b, "
-    "elmo:portuguese, elmo:pubmed, elmo:./FOLDER, elmo:OPTIONS.json,WEIGHTS.hdf5 or "
-    "elmo:untrained-small?seed=0"
+    "elmo:portuguese, elmo:pubmed, elmo:./FOLDER, elmo:OPTIONS.json,WEIGHTS.hdf5, "
+    "elmo:untrained-small?seed=0, or any embedding of Flair: flair:PATH, flair:glove, flair:news-forward, "
+    "flair:TransformerWordEmbeddings=MODEL?layers=-1"
 )
 
 
@@ -84,6 +86,21 @@ class Encoder(Protocol):
         """Return one ``(n_tokens, dim)`` or ``(n_tokens, n_layers, dim)`` float32 array per sentence."""
 
 
+def require_encoder(given: object) -> None:
+    """Raise unless an object is an encoder: what has a recipe.
+
+    Raises
+    ------
+    UsageError
+        Saying how an embedding of Flair becomes one.
+    """
+    if not isinstance(getattr(given, "recipe", None), Recipe):
+        raise UsageError(
+            f"a {type(given).__name__} is no encoder: expected one, or its specification. An embedding of "
+            "Flair becomes one as featurestore.encoders.flair.FlairEncoder(embedding)"
+        )
+
+
 @dataclass(frozen=True)
 class EncoderOutline:
     """What can be known of an encoder without loading its weights: enough to plan an extraction.
@@ -118,16 +135,21 @@ def load_encoder(
         ``elmo:original-5.5b``, ``elmo:portuguese``, ``elmo:pubmed`` (published models, downloaded once),
         ``elmo:./FOLDER`` (with ``options.json`` and ``weights.hdf5``) or ``elmo:OPTIONS.json,WEIGHTS.hdf5``
         (local files), or ``elmo:untrained-small?seed=0`` (random weights, for speed work only).
+        With Flair installed ``flair:PATH`` (a transformer's folder, a character model, word vectors),
+        ``flair:glove``, ``flair:news-forward`` (by Flair's names), ``flair:Class=NAME_OR_PATH?option=value``,
+        or several with ``+`` between them (a stack). Flair's files are mostly pickles: reading one runs the
+        code in it, so name only files of people you trust.
     layers : str
-        ``average``, ``top``, ``all``, or indices such as ``0,2``.
+        Of an ELMo ``average``, ``top``, ``all``, or indices such as ``0,2``.
     precision : str
-        ``auto`` (float32 on a CPU, float16 on a GPU), ``float32``, ``bfloat16`` or ``float16``.
+        ``auto`` (float32 on a CPU, float16 on a GPU), ``float32``, ``bfloat16`` or ``float16``; Flair's are
+        computed in float32.
     device : str
         ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
     initial_state : str
-        LSTM state at the start of every sentence: ``zero``; ``warm``, one fixed state made from text by
-        ``featurestore warm-up`` and kept beside the weights; or ``auto``, which is what suits the model best
-        as far as that was measured.
+        Of an ELMo, the LSTM state at the start of every sentence: ``zero``; ``warm``, one fixed state made
+        from text by ``featurestore warm-up`` and kept beside the weights; or ``auto``, which is what suits
+        the model best as far as that was measured.
 
     Raises
     ------
@@ -141,33 +163,46 @@ def load_encoder(
         from featurestore.encoders.elmo.encoder import load_elmo
 
         return load_elmo(rest, layers=layers, precision=precision, device=device, initial_state=initial_state)
+    if family == "flair" and rest:
+        return _load_flair(rest, layers, precision, initial_state, device)
     raise _unknown(spec)
 
 
 def outline_encoder(
-    spec: str, *, layers: str = DEFAULT_LAYERS, initial_state: str = "auto"
+    spec: str, *, layers: str = DEFAULT_LAYERS, precision: str = "auto", initial_state: str = "auto"
 ) -> EncoderOutline:
-    """Return what can be known of an encoder without loading it (no torch, no download).
+    """Return what can be known of an ELMo without loading it (no torch, no download).
+
+    A Flair embedding is loaded; loading the same encoder afterwards takes no time.
 
     Raises
     ------
     UnknownEncoderError
         If nothing has that name.
+    UsageError
+        If an argument makes no sense, or none for this encoder; of Flair before anything is loaded.
     EncoderError
         If a file that is needed, and is not downloaded when loading, is not here.
     """
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}: expected {', '.join(PRECISIONS)}")
     family, _, rest = spec.partition(":")
     if family == "elmo" and rest:
         from featurestore.encoders.elmo.files import outline_elmo
 
         return outline_elmo(rest, layers=layers, initial_state=initial_state)
+    if family == "flair" and rest:
+        encoder = _load_flair(rest, layers, precision, initial_state)
+        return EncoderOutline(encoder.dim, encoder.n_layers)
     raise _unknown(spec)
 
 
 def encoder_recipe(
     spec: str, *, layers: str = DEFAULT_LAYERS, precision: str = "float32", initial_state: str = "auto"
 ) -> Recipe:
-    """Return the recipe of an encoder without loading it: no torch, no download.
+    """Return the recipe of an encoder; of an ELMo without loading it: no torch, no download.
+
+    A Flair embedding is loaded; loading the same encoder afterwards takes no time.
 
     Raises
     ------
@@ -181,6 +216,8 @@ def encoder_recipe(
         from featurestore.encoders.elmo.identity import recipe_of
 
         return recipe_of(rest, layers=layers, precision=precision, initial_state=initial_state)
+    if family == "flair" and rest:
+        return _load_flair(rest, layers, precision, initial_state).recipe
     raise _unknown(spec)
 
 
@@ -215,7 +252,7 @@ def warm_up_encoder(
     Raises
     ------
     UsageError
-        If nothing has that name, or the model is untrained.
+        If nothing has that name, the model is untrained, or is no ELMo.
     EncoderError
         If the model cannot be loaded, the text is too short, the state cannot be written, or another one is
         there.
@@ -227,7 +264,65 @@ def warm_up_encoder(
         return warm_up(
             rest, sentences, max_tokens=max_tokens, device=device, out=out, force=force, progress=progress
         )
+    if family == "flair":
+        raise UsageError(f"{spec} has no initial state to warm up: only an ELMo has one")
     raise _unknown(spec)
+
+
+def recipe_choices(recipe: Recipe) -> dict[str, str]:
+    """Return what a recipe says about layers, precision and initial state, as :func:`load_encoder` takes it.
+
+    Not every kind of encoder has all of them, and a recipe may come from anywhere: the rest is left out.
+    """
+    found = {}
+    for name in ("layers", "precision", "initial_state"):
+        stated = recipe.get(name)
+        if isinstance(stated, list):
+            stated = ",".join(map(str, stated))
+        if isinstance(stated, str):
+            found[name] = stated
+    return found
+
+
+def require_no_code(spec: str, store: str | Path) -> None:
+    """Raise if loading an encoder that a store names, rather than the user, could run code.
+
+    Raises
+    ------
+    UsageError
+        For one of Flair's, whose files are mostly pickles.
+    """
+    if spec.startswith("flair:"):
+        raise UsageError(
+            f"the store {store} was filled by {spec!r}. Loading a Flair model can run code that is in its "
+            "files, and a store may come from anywhere: if you trust this one, name the encoder yourself "
+            "(--encoder; from Python encoder= or fallback=)"
+        )
+
+
+def _load_flair(
+    rest: str, layers: str, precision: str, initial_state: str, device: str | None = None
+) -> FlairEncoder:
+    """Load a Flair embedding as an encoder; without a device, on any."""
+    # Before Flair is imported, which takes seconds.
+    if layers != DEFAULT_LAYERS:
+        raise UsageError(
+            f"layers {layers!r}: a Flair embedding has no layers to choose. Those of a transformer are an "
+            "option of its own, flair:TransformerWordEmbeddings=MODEL?layers=-1,-2&layer_mean=false"
+        )
+    if precision not in ("auto", "float32"):
+        raise UsageError(f"precision {precision!r}: Flair embeddings are computed in float32")
+    if initial_state not in ("auto", "zero"):
+        raise UsageError(f"initial state {initial_state!r}: only ELMo has one")
+    try:
+        from featurestore.encoders.flair.loading import load_flair
+    except ModuleNotFoundError as error:
+        if error.name != "flair":
+            raise
+        raise EncoderError(
+            f"the encoder flair:{rest} needs Flair, which is not here: pip install 'featurestore[flair]'"
+        ) from error
+    return load_flair(rest, device=device)
 
 
 def _unknown(spec: str) -> UnknownEncoderError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,23 @@ from featurestore.encoders.base import (
     DEFAULT_LAYERS,
     Encoder,
     EncoderOutline,
+    encoder_recipe,
     load_encoder,
     outline_encoder,
+    recipe_choices,
+    require_encoder,
+    require_no_code,
 )
-from featurestore.errors import UsageError
+from featurestore.errors import EncoderError, UsageError
 from featurestore.extraction.estimate import expected_speed
+from featurestore.extraction.mismatch import require_recipe
 from featurestore.extraction.plan import Plan, make_plan
 from featurestore.extraction.progress import BarProgress, Progress
-from featurestore.extraction.runner import Extraction, Report
+from featurestore.extraction.report import Report
+from featurestore.extraction.runner import Extraction
+from featurestore.recipe import Recipe
 from featurestore.store.codec import DEFAULT_CODEC, get_codec
+from featurestore.store.manifest import Manifest
 from featurestore.store.store import Store
 
 CorpusLike = str | Path | Corpus | Iterable[Example] | Iterable[Sequence[str]]
@@ -103,12 +111,15 @@ class EncoderChoice:
     ----------
     spec, layers, precision, initial_state : str
         As :func:`featurestore.load_encoder` takes them.
+    named_by : str or Path, optional
+        The store that named the encoder, where the user did not.
     """
 
     spec: str
     layers: str
     precision: str
     initial_state: str = "auto"
+    named_by: str | Path | None = field(default=None, compare=False)
 
     @classmethod
     def for_store(
@@ -126,24 +137,38 @@ class EncoderChoice:
         UsageError
             If there is a store that does not name its encoder, and no specification.
         """
+        named_by = None
         if Store.exists(path):
             store = Store.open(path)
             recipe = store.recipe
-            stored_layers = recipe.get("layers", DEFAULT_LAYERS)
-            if not isinstance(stored_layers, str):
-                stored_layers = ",".join(map(str, stored_layers))
-            spec = spec or store.encoder
-            layers = layers or stored_layers
-            precision = precision or recipe.get("precision", "auto")
-            initial_state = initial_state or recipe.get("initial_state", "auto")
             if not spec:
-                raise UsageError(f"the store {path} does not name its encoder: give one (--encoder)")
+                spec, named_by = store.encoder, path
+            if spec.partition(":")[0] == recipe["kind"]:  # else its choices mean nothing to the encoder
+                own = recipe_choices(recipe)
+                layers = layers or own.get("layers")
+                precision = precision or own.get("precision")
+                initial_state = initial_state or own.get("initial_state")
+            if not spec:
+                raise UsageError(
+                    f"the store {path} does not name its encoder (it was made with an object that has no "
+                    "specification): pass that object, or name one (--encoder)"
+                )
         return cls(
-            spec or DEFAULT_ENCODER, layers or DEFAULT_LAYERS, precision or "auto", initial_state or "auto"
+            spec or DEFAULT_ENCODER,
+            layers or DEFAULT_LAYERS,
+            precision or "auto",
+            initial_state or "auto",
+            named_by,
         )
+
+    def require_no_code(self) -> None:
+        """Raise :class:`UsageError` if loading what only the store names could run code."""
+        if self.named_by is not None:
+            require_no_code(self.spec, self.named_by)
 
     def load(self, device: str = "auto") -> Encoder:
         """Load the encoder."""
+        self.require_no_code()
         return load_encoder(
             self.spec,
             layers=self.layers,
@@ -151,6 +176,27 @@ class EncoderChoice:
             device=device,
             initial_state=self.initial_state,
         )
+
+    def outline(self) -> EncoderOutline:
+        """Return what can be known without loading it; one of Flair's is loaded."""
+        self.require_no_code()
+        return outline_encoder(
+            self.spec, layers=self.layers, precision=self.precision, initial_state=self.initial_state
+        )
+
+    def require_recipe(self, stored: Recipe, store: Path) -> None:
+        """Raise RecipeMismatchError if it can be told without loading that a store has another recipe."""
+        self.require_no_code()
+        # What precision ``auto`` becomes depends on the device, which only loading finds out.
+        open_choice = "precision" if self.precision == "auto" else None
+        precision = "float32" if open_choice else self.precision
+        try:
+            wanted = encoder_recipe(
+                self.spec, layers=self.layers, precision=precision, initial_state=self.initial_state
+            )
+        except EncoderError:
+            return  # not downloaded yet, or what loading it will say too
+        require_recipe(_without(stored, open_choice), _without(wanted, open_choice), store)
 
 
 @dataclass(frozen=True)
@@ -174,29 +220,64 @@ class Job:
     device: str = "auto"
 
     def plan(self, encoder: Encoder | EncoderChoice, *, progress: Progress | None = None) -> Plan:
-        """Read the corpora once and say what extracting them would do; loads no model."""
+        """Read the corpora once and say what extracting them would do.
+
+        Loads no model, except one of Flair by its specification where the store cannot tell its dimensions.
+
+        Raises
+        ------
+        RecipeMismatchError
+            If the store holds vectors of another recipe, as far as that can be told without loading.
+        UsageError
+            If what is given is no encoder, or a choice makes no sense for it.
+        """
         if self.codec is not None:
             get_codec(self.codec)
         manifest = Store.open(self.store).manifest if Store.exists(self.store) else None
         if manifest is None:
             # Now, not after a model was loaded or even downloaded.
             Store.require_creatable(self.store)
-        outline = (
-            outline_encoder(encoder.spec, layers=encoder.layers, initial_state=encoder.initial_state)
-            if isinstance(encoder, EncoderChoice)
-            else EncoderOutline(encoder.dim, encoder.n_layers)
-        )
-        speed, basis = expected_speed(manifest, outline, self.device)
-        return make_plan(
+        outline = self._outlined(encoder, manifest)
+        plan = make_plan(
             self.corpora,
             self.store,
             outline,
             codec=self.codec or (manifest.codec if manifest else DEFAULT_CODEC),
             shard_bytes=manifest.shard_bytes if manifest else self.shard_bytes or limits.DEFAULT_SHARD_BYTES,
-            tokens_per_second=speed,
-            basis=basis,
             progress=progress,
         )
+        return plan.timed(*self._speed(encoder, manifest, outline)) if plan.n_new else plan
+
+    def _outlined(self, encoder: Encoder | EncoderChoice, manifest: Manifest | None) -> EncoderOutline:
+        """Return the shape of the vectors, after what can be found wrong before the corpora are read."""
+        if not isinstance(encoder, EncoderChoice):
+            require_encoder(encoder)
+            if manifest is not None:
+                require_recipe(manifest.recipe, encoder.recipe, self.store)
+            return EncoderOutline(encoder.dim, encoder.n_layers)
+        if manifest is not None and self._is_own(encoder, manifest):
+            # Its model may be gone, or hold code: nothing of it is needed where nothing is to be encoded.
+            return EncoderOutline(manifest.dim, manifest.n_layers)
+        outline = encoder.outline()
+        if manifest is not None:
+            encoder.require_recipe(manifest.recipe, self.store)
+        return outline
+
+    def _speed(
+        self, encoder: Encoder | EncoderChoice, manifest: Manifest | None, outline: EncoderOutline
+    ) -> tuple[float | None, str]:
+        """Return the speed to expect and what that rests on; (None, "") where nothing is known."""
+        if not isinstance(encoder, EncoderChoice):
+            return expected_speed(manifest, outline, self.device)
+        speed, basis = expected_speed(manifest, outline, self.device, encoder.precision)
+        loads = encoder.spec.startswith("flair:")  # and knows nothing of its speed
+        if speed or loads or manifest is None or not self._is_own(encoder, manifest):
+            return speed, basis
+        return expected_speed(None, encoder.outline(), self.device, encoder.precision)
+
+    def _is_own(self, choice: EncoderChoice, manifest: Manifest) -> bool:
+        """Return whether an encoder is the store's own, by what the store says of it."""
+        return bool(manifest.encoder) and choice == EncoderChoice.for_store(self.store, None, None, None)
 
     def extraction(
         self,
@@ -221,12 +302,38 @@ class Job:
 
 
 def as_corpora(corpora: CorpusLike | Sequence[CorpusLike]) -> list[Corpus]:
-    """Open what :func:`extract` takes as corpora."""
+    """Open what :func:`extract` takes as corpora.
+
+    Raises
+    ------
+    UsageError
+        For an object of Flair, naming what makes a corpus of it.
+    CorpusError, SentenceError
+        As :func:`featurestore.open_corpus` and :func:`featurestore.corpora.corpus.corpus_from_sentences`.
+    """
+    _refuse_flair(corpora)
     if isinstance(corpora, (str, Path)):
         return [open_corpus(str(corpora))]
     if isinstance(corpora, Corpus):
         return [corpora]
     items: list[Any] = list(corpora)
+    for item in items[:1]:
+        _refuse_flair(item)
     if items and all(isinstance(item, (str, Path, Corpus)) for item in items):
         return [item if isinstance(item, Corpus) else open_corpus(str(item)) for item in items]
     return [corpus_from_sentences(items)]
+
+
+def _without(recipe: Recipe, name: str | None) -> Recipe:
+    """Return a recipe without one of its fields."""
+    return Recipe({field: value for field, value in recipe.items() if field != name})
+
+
+def _refuse_flair(given: object) -> None:
+    """Raise for an object of Flair, which is known by where its class comes from: nothing here imports it."""
+    if any(base.__module__.partition(".")[0] == "flair" for base in type(given).__mro__):
+        raise UsageError(
+            f"a Flair {type(given).__name__} cannot be read as it is, for an encoder may look at "
+            "more than tokens: pass featurestore.integrations.flair_corpora.from_flair(corpus), and the "
+            "encoder to it"
+        )

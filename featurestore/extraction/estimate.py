@@ -14,7 +14,7 @@ _SHARE_OF_PEAK = 0.6
 
 
 def expected_speed(
-    manifest: Manifest | None, outline: EncoderOutline, device: str
+    manifest: Manifest | None, outline: EncoderOutline, device: str, precision: str = "auto"
 ) -> tuple[float | None, str]:
     """Return tokens per second to expect, and what that rests on; (None, "") where nothing is known.
 
@@ -25,13 +25,22 @@ def expected_speed(
     outline : EncoderOutline
     device : str
         ``auto``, ``cpu`` or ``cuda...``; only a CPU can be probed without loading torch.
+    precision : str
+        What the encoder computes in. NumPy cannot time the sixteen-bit ones, which one processor has units
+        for and the next emulates: they are estimated as float32, and the basis says so.
     """
     last = manifest.commit if manifest is not None else None
     if last is not None and last.tokens_per_second and (device == "auto" or last.device.startswith(device)):
         return last.tokens_per_second, f"this store's last commit, on {last.device}"
     if outline.megaflops_per_token and device in ("auto", "cpu"):
         speed = _SHARE_OF_PEAK * _matrix_flops() / (outline.megaflops_per_token * 1e6)
-        return speed, "a matrix product timed on this CPU; a GPU is far faster"
+        timed = "a matrix product timed on this CPU"
+        if precision not in ("auto", "float32"):
+            return (
+                speed,
+                f"{timed} in float32; {precision} may be several times slower",
+            )
+        return speed, f"{timed}; a GPU is far faster"
     return None, ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ _STEP = 4096
 _SENTENCE_BYTES = keys.KEY_BYTES + 8 + 8 + 24
 """What a sentence costs beside its tokens: key, offset, checksum, and its place in the index."""
 
+_CONDITION_OFFSET_BYTES = 8
+"""What each sentence of a shard costs more where some have conditions."""
+
 _SHARD_BYTES = 3 * ALIGNMENT
 """HDF5's own structure in a shard, its padding, and the shard's lines in the manifest."""
 
@@ -54,9 +57,11 @@ class Plan:
     n_sentences, n_tokens : int
         In all corpora, duplicates included.
     n_distinct : int
-        Distinct sentences.
+        Distinct sentences; the same tokens in other surroundings are another one where a corpus says so.
+    n_conditioned : int
+        Sentences that come with more than their tokens, duplicates included.
     n_cached : int
-        Of these, already in the store.
+        Of the distinct ones, already in the store.
     n_new, n_new_tokens : int
         To be encoded.
     longest, longest_place : int, str
@@ -75,6 +80,7 @@ class Plan:
     n_sentences: int
     n_tokens: int
     n_distinct: int
+    n_conditioned: int
     n_cached: int
     n_new: int
     n_new_tokens: int
@@ -89,6 +95,12 @@ class Plan:
     def fits(self) -> bool:
         """Whether the disk has room."""
         return self.n_bytes <= self.free_bytes
+
+    def timed(self, tokens_per_second: float | None, basis: str) -> Plan:
+        """Return the plan with the time that encoding takes at an expected speed, if there is one."""
+        if not tokens_per_second:
+            return self
+        return replace(self, seconds=self.n_new_tokens / tokens_per_second, seconds_basis=basis)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan for ``--json``."""
@@ -114,10 +126,12 @@ class _Tally:
     n_sentences: int = 0
     n_tokens: int = 0
     n_distinct: int = 0
+    n_conditioned: int = 0
     n_cached: int = 0
     n_new: int = 0
     n_new_tokens: int = 0
     n_token_bytes: int = 0
+    n_condition_bytes: int = 0
     longest: int = 0
     longest_place: str = ""
     corpora: list[CorpusCount] = field(default_factory=list)
@@ -130,11 +144,9 @@ def make_plan(
     *,
     codec: str,
     shard_bytes: int,
-    tokens_per_second: float | None = None,
-    basis: str = "",
     progress: Progress | None = None,
 ) -> Plan:
-    """Read the corpora once and say what extracting them would do.
+    """Read the corpora once and say what extracting them would do, but not how long it takes.
 
     Memory: 16 bytes for each distinct sentence.
 
@@ -147,8 +159,6 @@ def make_plan(
         Shape of the vectors.
     codec, shard_bytes
         As the shards will be written.
-    tokens_per_second, basis : float, str, optional
-        Expected speed and what it rests on.
 
     Raises
     ------
@@ -170,11 +180,14 @@ def make_plan(
     per_token = get_codec(codec).bytes_per_token(outline.n_layers, outline.dim)
     n_shards = -(-tally.n_new_tokens * per_token // shard_bytes)
     n_bytes = tally.n_new_tokens * (per_token + 8) + tally.n_token_bytes + tally.n_new * _SENTENCE_BYTES
+    if tally.n_condition_bytes:
+        n_bytes += tally.n_condition_bytes + tally.n_new * _CONDITION_OFFSET_BYTES
     return Plan(
         corpora=tuple(tally.corpora),
         n_sentences=tally.n_sentences,
         n_tokens=tally.n_tokens,
         n_distinct=tally.n_distinct,
+        n_conditioned=tally.n_conditioned,
         n_cached=tally.n_cached,
         n_new=tally.n_new,
         n_new_tokens=tally.n_new_tokens,
@@ -182,24 +195,26 @@ def make_plan(
         longest_place=tally.longest_place,
         n_bytes=n_bytes + n_shards * _SHARD_BYTES,
         free_bytes=free_bytes(path),
-        seconds=tally.n_new_tokens / tokens_per_second if tokens_per_second else None,
-        seconds_basis=basis if tokens_per_second else "",
+        seconds=None if tally.n_new else 0.0,
     )
 
 
 def _count(chunk: list[Example], store: Store | None, seen: KeySet, tally: _Tally) -> None:
     raw = [keys.token_bytes(example.tokens) for example in chunk]
-    chunk_keys = keys_array(keys.key_of_bytes(tokens) for tokens in raw)
+    conditions = [keys.condition_of(example.tokens) for example in chunk]
+    chunk_keys = keys_array(map(keys.key_of_bytes, raw, conditions))
     new = seen.add(chunk_keys)
     cached = store.locate(chunk_keys).found if store is not None else np.zeros(len(chunk), bool)
     tally.n_sentences += len(chunk)
     tally.n_tokens += sum(map(len, raw))
     tally.n_distinct += int(new.sum())
+    tally.n_conditioned += sum(map(bool, conditions))
     tally.n_cached += int((new & cached).sum())
     for i in np.flatnonzero(new & ~cached):
         tally.n_new += 1
         tally.n_new_tokens += len(raw[i])
         tally.n_token_bytes += sum(map(len, raw[i]))
+        tally.n_condition_bytes += len(conditions[i])
         if len(raw[i]) > tally.longest:
             tally.longest, tally.longest_place = len(raw[i]), chunk[i].place
 

@@ -13,9 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +24,13 @@ from featurestore.corpora.example import Example
 from featurestore.encoders.base import Encoder, PendingVectors
 from featurestore.errors import EncoderError, EncoderOutOfMemory, UsageError, VectorError
 from featurestore.extraction.batching import batches_by_length
+from featurestore.extraction.mismatch import require_recipe
 from featurestore.extraction.plan import Plan, new_examples
 from featurestore.extraction.progress import Progress
+from featurestore.extraction.report import Report
+from featurestore.keys import condition_of
 from featurestore.store.codec import DEFAULT_CODEC
+from featurestore.store.dependence import depends_on
 from featurestore.store.shard import ShardDraft
 from featurestore.store.store import Store
 from featurestore.store.writer import WriteSession
@@ -43,50 +45,6 @@ _MOST_REFUSED = 20
 
 _TOKENS_TO_JUDGE_BY = 2000
 """A smaller commit says little about speed: what was known before is kept."""
-
-
-@dataclass
-class Report:
-    """What an extraction did.
-
-    Attributes
-    ----------
-    n_encoded, n_encoded_tokens : int
-        Sentences and tokens encoded and committed by this run.
-    n_shards, n_bytes : int
-        Shards and their bytes that this run added.
-    n_sentences, n_distinct, n_cached : int
-        Of the corpora, from the plan.
-    seconds : float
-        From the first batch to the last commit.
-    too_large : list of str
-        Sentences that did not fit into memory even alone, by place.
-    refused : list of str
-        Sentences whose vectors cannot be stored (NaN, or more than the codec holds), with the reason.
-    token_budget : int
-        Tokens per batch at the end (out-of-memory halves it).
-    """
-
-    n_sentences: int = 0
-    n_distinct: int = 0
-    n_cached: int = 0
-    n_encoded: int = 0
-    n_encoded_tokens: int = 0
-    n_shards: int = 0
-    n_bytes: int = 0
-    seconds: float = 0.0
-    token_budget: int = 0
-    too_large: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Encoding speed, commits included."""
-        return self.n_encoded_tokens / self.seconds if self.seconds else 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report for ``--json``."""
-        return {**asdict(self), "tokens_per_second": round(self.tokens_per_second, 1)}
 
 
 class Extraction:
@@ -106,6 +64,8 @@ class Extraction:
     ------
     RecipeMismatchError
         If the store holds vectors of another recipe.
+    UsageError
+        From :meth:`run`, if a sentence has a condition but the encoder's vectors depend on tokens alone.
     """
 
     def __init__(
@@ -132,15 +92,14 @@ class Extraction:
         )
         self._codec = codec
         self.store = self._opened_or_made(path, codec or DEFAULT_CODEC, shard_bytes)
-        self.store.recipe.require_equal(
-            encoder.recipe,
-            where=f"store {path}",
-            remedy="Use the store's own recipe (leave --encoder, --layers and --precision out), "
-            "or another --store.",
-        )
+        require_recipe(self.store.recipe, encoder.recipe, path)
 
     def run(self) -> Report:
         """Encode and commit until nothing is left; see :func:`featurestore.extract` for errors."""
+        if self.plan.n_new and not self.plan.n_conditioned:
+            self.report.missing_surroundings = list(depends_on(self.encoder.recipe))
+        if self.report.notice:
+            logger.warning("%s", self.report.notice)
         session = self.store.write(codec=self._codec)
         share = self.plan.n_cached / self.plan.n_distinct if self.plan.n_distinct else 0.0
         self.progress.started(self.plan.n_new_tokens, share)
@@ -206,7 +165,14 @@ class Extraction:
         """Yield the sentences of one shard after the other, in corpus order."""
         window: list[Example] = []
         room = session.tokens_per_shard
+        depends_on_more = bool(depends_on(self.encoder.recipe))
         for example in new_examples(self.corpora, session.stored):
+            if not depends_on_more and condition_of(example.tokens):
+                # It would be stored where nobody looks for it.
+                raise UsageError(
+                    f"{example.place} ({' '.join(example.tokens[:8])!r}) comes with surroundings, but the "
+                    f"vectors of {self.encoder.spec!r} depend on tokens alone: read the corpus without them"
+                )
             if window and len(example.tokens) > room:
                 yield window
                 window, room = [], session.tokens_per_shard
@@ -260,6 +226,11 @@ class Extraction:
             logger.info("%s", error)
             failed.append(positions)
             return
+        if len(vectors) != len(positions):
+            raise EncoderError(
+                f"the encoder {self.encoder.spec!r} returned {len(vectors)} arrays for {len(positions)} "
+                "sentences: expected one each, in their order. This is an error in the encoder"
+            )
         writer.put(positions, vectors)
 
     def _back_off(

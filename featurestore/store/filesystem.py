@@ -1,46 +1,104 @@
 """The only door through which the store writes to disk: create, sync, link, remove, and atomic replacement.
 
-Everything durable passes through a :class:`FileSystem`, so that a test can put a failing one in its place.
-Operating system errors become :class:`~featurestore.errors.StoreWriteError` with the path and the bytes
-needed.
+Everything durable passes through a :class:`FileSystem`, and there through :meth:`FileSystem.operate`, so that
+a test can put a failing, dying or remembering one in its place. Operating system errors become
+:class:`~featurestore.errors.StoreWriteError` with the path and the bytes needed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
+import logging
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import StoreWriteError
 
+logger = logging.getLogger(__name__)
+
 Buffer = bytes | memoryview | NDArray[np.generic]
+Kind = Literal["mkdir", "create", "reserve", "write", "sync", "sync directory", "link", "rename", "unlink"]
+Result = TypeVar("Result")
 
 _WRITE_STEP = 64 << 20
 """Bytes per write call: Linux moves at most 2 GiB in one, and an interrupt should not wait for more."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "the disk quota is used up"}
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+_UNKNOWN_HERE = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+_NO_SECOND_NAMES = (*_UNKNOWN_HERE, errno.EPERM, errno.EMLINK)
+"""What link(2) says on file systems on which a file has one name: FAT, many FUSE and cloud mounts."""
+
+_warned_of: set[int] = set()
+"""Disks, by device number, whose user was told about :data:`_NO_SECOND_NAMES`."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One system call that changes the disk, or waits until a change has reached it.
+
+    Attributes
+    ----------
+    kind : str
+    path : Path
+        What is made, filled, synced, named or removed.
+    descriptor : int
+        Of the file written or synced, else -1.
+    data : memoryview or None
+        What is written.
+    n_bytes : int
+        Bytes written or reserved.
+    source : Path or None
+        The name that a link or rename begins from.
+    """
+
+    kind: Kind
+    path: Path
+    descriptor: int = -1
+    data: memoryview | None = None
+    n_bytes: int = 0
+    source: Path | None = None
 
 
 class FileSystem:
     """Durable file operations on a local disk."""
 
+    def operate(self, operation: Operation, call: Callable[..., Result], *arguments: object) -> Result:
+        """Do one operation, a call with its arguments: every change to the disk passes here."""
+        return call(*arguments)
+
     def make_directory(self, path: Path) -> None:
-        """Create a directory and its parents; existing ones are fine."""
+        """Create a directory and its parents; existing ones are fine.
+
+        A directory is made only when the entry of the one above it is on the disk. So at most the lowest one
+        that exists can be lost to a power cut, if its maker was killed, and that one is synced first.
+        """
         with _explained(path):
             missing = [directory for directory in (path, *path.parents) if not directory.exists()]
-            path.mkdir(parents=True, exist_ok=True)
-        for directory in missing:
+            if not missing:
+                if not path.is_dir():
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+                return
+            # Where we may not even look, we made nothing.
+            with contextlib.suppress(PermissionError):
+                self._sync_directory(missing[-1].parent.parent)
+        for directory in reversed(missing):
+            with _explained(directory):
+                # Mode, parents, exist_ok: another process may make it at the same time.
+                self.operate(Operation("mkdir", directory), directory.mkdir, 0o777, False, True)
             self.sync_directory(directory.parent)
 
     @contextmanager
@@ -59,39 +117,43 @@ class FileSystem:
         views = [_bytes_view(part) for part in parts]
         n_bytes = sum(view.nbytes for view in views)
         with _explained(path, n_bytes):
-            descriptor = _create_locked(path)
+            descriptor = self._create_locked(path)
         try:
             with _explained(path, n_bytes):
-                _reserve(descriptor, n_bytes)
+                self._reserve(path, descriptor, n_bytes)
                 for view in views:
-                    self.write_all(descriptor, view)
-                self.sync_file(descriptor)
+                    self.write_all(path, descriptor, view)
+                self.sync_file(path, descriptor)
             yield
         finally:
             os.close(descriptor)
-            self.remove(path)
+            # A name that cannot be removed now costs nothing but its bytes: the next session sweeps it. It
+            # must neither hide what went wrong before nor make an error of a commit that stands.
+            with contextlib.suppress(StoreWriteError):
+                self.remove(path)
 
-    def write_all(self, descriptor: int, view: memoryview) -> None:
+    def write_all(self, path: Path, descriptor: int, view: memoryview) -> None:
         """Write a whole buffer; one call may write less than asked."""
         position = 0
         while position < view.nbytes:
-            position += os.write(descriptor, view[position : position + _WRITE_STEP])
+            data = view[position : position + _WRITE_STEP]
+            operation = Operation("write", path, descriptor, data, data.nbytes)
+            position += self.operate(operation, os.write, descriptor, data)
 
-    def sync_file(self, descriptor: int) -> None:
+    def sync_file(self, path: Path, descriptor: int) -> None:
         """Wait until a file's bytes are on the disk."""
-        os.fsync(descriptor)
+        self.operate(Operation("sync", path, descriptor), os.fsync, descriptor)
 
     def sync_directory(self, path: Path) -> None:
         """Wait until a directory's entries are on the disk."""
         with _explained(path):
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            self._sync_directory(path)
 
     def link_new(self, source: Path, target: Path) -> bool:
         """Give a complete file its final name, atomically and never over another file.
+
+        On a file system without link(2) the file is renamed under a lock of the directory instead, which
+        processes of one computer heed: only one computer may write to such a store at a time.
 
         Returns
         -------
@@ -100,25 +162,50 @@ class FileSystem:
         """
         with _explained(target):
             try:
-                os.link(source, target)
-                linked = True
-            except FileExistsError:
-                linked = False
+                linked = self._link(source, target)
+            except OSError as error:
+                if error.errno not in _NO_SECOND_NAMES:
+                    raise
+                linked = self._rename_new(source, target, error)
         # Also when the name was taken: whoever took it may not have come to this yet, and the caller builds
         # on its being there.
+        self.sync_directory(target.parent)
+        return linked
+
+    def second_name(self, source: Path, target: Path) -> bool:
+        """Give a file one more name, if that is free and the disk allows it; the first one stays.
+
+        Returns
+        -------
+        bool
+            Whether the file has that name now.
+        """
+        with _explained(target):
+            # Who made the file may not have synced it: it may have been copied here a moment ago.
+            descriptor = open_for_reading(source)
+            try:
+                self.sync_file(source, descriptor)
+            finally:
+                os.close(descriptor)
+            try:
+                linked = self._link(source, target)
+            except OSError as error:
+                if error.errno not in (*_NO_SECOND_NAMES, errno.EXDEV):
+                    raise
+                return False
         self.sync_directory(target.parent)
         return linked
 
     def replace(self, source: Path, target: Path) -> None:
         """Give a complete file its final name, atomically, in place of whatever had it."""
         with _explained(target):
-            os.replace(source, target)
+            self._rename(source, target)
         self.sync_directory(target.parent)
 
     def remove(self, path: Path) -> None:
         """Remove a file; one that is already gone is fine."""
         with _explained(path):
-            path.unlink(missing_ok=True)
+            self._unlink(path)
 
     def remove_abandoned(self, directory: Path, pattern: str = "*") -> list[str]:
         """Remove temporary files whose writer is gone; return their names."""
@@ -131,14 +218,81 @@ class FileSystem:
             except OSError:
                 continue
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink(missing_ok=True)
+                # A file that has its final name too needs this one no more, and who reads it may lock it.
+                if os.fstat(descriptor).st_nlink == 1:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._unlink(path)
                 removed.append(path.name)
             except OSError:
                 continue
             finally:
                 os.close(descriptor)
         return removed
+
+    def _create_locked(self, path: Path) -> int:
+        """Return a descriptor of a new file, locked."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        while True:
+            descriptor = self.operate(Operation("create", path), os.open, path, flags, 0o666)
+            try:
+                _lock(descriptor, path)
+                if os.fstat(descriptor).st_nlink:
+                    return descriptor
+            except BaseException:
+                os.close(descriptor)
+                self._unlink(path)
+                raise
+            # Between creation and lock another session took the file for an abandoned one.
+            os.close(descriptor)
+
+    def _reserve(self, path: Path, descriptor: int, n_bytes: int) -> None:
+        """Claim the space first, so that a full disk is noticed before anything is written."""
+        if n_bytes == 0:
+            return
+        operation = Operation("reserve", path, descriptor, n_bytes=n_bytes)
+        try:
+            self.operate(operation, os.posix_fallocate, descriptor, 0, n_bytes)
+        except (OSError, AttributeError) as error:
+            # Not every disk can; then the writes will tell.
+            if getattr(error, "errno", None) in (*_FULL, errno.EFBIG):
+                raise
+
+    def _link(self, source: Path, target: Path) -> bool:
+        try:
+            self.operate(Operation("link", target, source=source), os.link, source, target)
+        except FileExistsError:
+            # Over a network a link may be made, the answer lost, and the question asked again.
+            return _same_file(source, target)
+        return True
+
+    def _rename_new(self, source: Path, target: Path, reason: OSError) -> bool:
+        descriptor = _open_directory(target.parent)
+        try:
+            _lock(descriptor, target.parent)
+            if os.path.lexists(target):
+                return False
+            self._rename(source, target)
+        finally:
+            os.close(descriptor)
+        _warn_once(target.parent, reason)
+        return True
+
+    def _rename(self, source: Path, target: Path) -> None:
+        self.operate(Operation("rename", target, source=source), os.replace, source, target)
+
+    def _unlink(self, path: Path) -> None:
+        self.operate(Operation("unlink", path), path.unlink, True)
+
+    def _sync_directory(self, path: Path) -> None:
+        descriptor = _open_directory(path)
+        try:
+            self.operate(Operation("sync directory", path), os.fsync, descriptor)
+        except OSError as error:
+            # Some network file systems cannot be asked; they change directories at once.
+            if error.errno not in (errno.EINVAL, *_UNKNOWN_HERE):
+                raise
+        finally:
+            os.close(descriptor)
 
 
 LOCAL = FileSystem()
@@ -196,31 +350,37 @@ def _bytes_view(part: Buffer) -> memoryview:
     return memoryview(part).cast("B")
 
 
-def _create_locked(path: Path) -> int:
-    """Return a descriptor of a new file, locked."""
-    while True:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_nlink:
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            path.unlink(missing_ok=True)
-            raise
-        # Between creation and lock another session took the file for an abandoned one.
-        os.close(descriptor)
-
-
-def _reserve(descriptor: int, n_bytes: int) -> None:
-    """Claim the space first, so that a full disk is noticed before anything is written."""
-    if n_bytes == 0:
-        return
+def _lock(descriptor: int, path: Path) -> None:
     try:
-        os.posix_fallocate(descriptor, 0, n_bytes)
-    except (OSError, AttributeError) as error:
-        if getattr(error, "errno", None) in _FULL:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in (*_UNKNOWN_HERE, errno.ENOLCK):
             raise
+        raise StoreWriteError(
+            f"cannot lock {path}: {error.strerror}. By flock(2) writers tell a living writer's files from a "
+            "dead one's: mount the disk with locks (NFS: version 4; Lustre: -o flock), or use another disk"
+        ) from error
+
+
+def _open_directory(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(one.lstat(), other.lstat())
+    return False
+
+
+def _warn_once(directory: Path, reason: OSError) -> None:
+    """Say, once for each disk, what committing without link(2) asks of its user."""
+    device = directory.stat().st_dev
+    if device not in _warned_of:
+        _warned_of.add(device)
+        logger.warning(
+            "the disk of %s gives a file one name only (link(2): %s), so commits rename: let only one "
+            "computer write to a store there at a time", directory, reason.strerror,
+        )  # fmt: skip
 
 
 @contextmanager
@@ -232,14 +392,22 @@ def _explained(path: Path, n_bytes: int | None = None) -> Iterator[None]:
         reason = error.strerror or str(error)
         if error.errno in _FULL:
             raise StoreWriteError(
-                f"no space left while writing {path}{size}; {_free_text(path)}. Nothing committed is lost: "
-                "free some space and run the same command again"
+                f"{_FULL[error.errno]} while writing {path}{size}; {_free_text(path)}. Nothing committed is "
+                "lost: free some space and run the same command again"
+            ) from error
+        if error.errno == errno.EFBIG:
+            raise StoreWriteError(
+                f"cannot write {path}{size}: the disk or a limit (`ulimit -f`) allows no file that large: "
+                "make the store with smaller shards"
             ) from error
         if error.errno in _NOT_WRITABLE:
             raise StoreWriteError(
                 f"cannot write {path}{size}: {reason}. Is the directory read-only?"
             ) from error
-        raise StoreWriteError(f"cannot write {path}{size}: {reason}") from error
+        raise StoreWriteError(
+            f"cannot write {path}{size}: {reason}. Nothing committed is lost: see to the disk and run the "
+            "same command again"
+        ) from error
 
 
 def _free_text(path: Path) -> str:

@@ -161,6 +161,7 @@ def load_index(
     shard_names: Sequence[str],
     read_keys: Callable[[int], NDArray[np.uint8]],
     *,
+    sizes: Sequence[int] | None = None,
     filesystem: FileSystem = LOCAL,
     save: bool = True,
 ) -> Index:
@@ -174,13 +175,15 @@ def load_index(
         In manifest order.
     read_keys : callable
         Shard number to its (n, 16) uint8 keys.
+    sizes : sequence of int, optional
+        Sentences of each shard: an index that holds more, or points behind them, is not believed.
     save : bool
         Write a new index for the next reader; a directory that cannot be written is fine.
     """
     best: Index | None = None
     superseded = []
     for path in sorted(directory.glob("*.idx")) if directory.is_dir() else []:
-        index = _read(path, shard_names)
+        index = _read(path, shard_names, sizes)
         if index is None:
             continue
         if index.n_shards == len(shard_names):
@@ -206,6 +209,18 @@ def load_index(
     return best
 
 
+def stale_files(directory: Path, shard_names: Sequence[str], sizes: Sequence[int]) -> list[Path]:
+    """Return the index files that :func:`load_index` neither needs nor believes, sorted."""
+    paths = directory.glob("*.idx") if directory.is_dir() else ()
+    found = {path: _read(path, shard_names, sizes) for path in paths}
+    complete = any(index is not None and index.n_shards == len(shard_names) for index in found.values())
+    return sorted(
+        path
+        for path, index in found.items()
+        if not path.is_dir() and (index is None or (complete and index.n_shards < len(shard_names)))
+    )
+
+
 def _names_hash(shard_names: Sequence[str]) -> bytes:
     return hashlib.blake2b("\n".join(shard_names).encode(), digest_size=32).digest()
 
@@ -226,7 +241,7 @@ def _to_bytes(index: Index, shard_names: Sequence[str]) -> bytes:
     return header + body
 
 
-def _read(path: Path, shard_names: Sequence[str]) -> Index | None:
+def _read(path: Path, shard_names: Sequence[str], sizes: Sequence[int] | None) -> Index | None:
     """Return the index in a file, or None if it is damaged or belongs to other shards."""
     try:
         descriptor = open_for_reading(path)
@@ -242,6 +257,8 @@ def _read(path: Path, shard_names: Sequence[str]) -> Index | None:
             return None
         if names != _names_hash(shard_names[:n_shards]):
             return None
+        if sizes is not None and n_keys > sum(sizes[:n_shards]):
+            return None
         mapped = memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ))
     finally:
         os.close(descriptor)
@@ -254,6 +271,8 @@ def _read(path: Path, shard_names: Sequence[str]) -> Index | None:
     shard = np.frombuffer(body, "<u4", n_keys, 16 * n_keys)
     row = np.frombuffer(body, "<u4", n_keys, 20 * n_keys)
     if n_keys and int(shard.max()) >= n_shards:
+        return None
+    if sizes is not None and n_keys and (row >= np.asarray(sizes, np.uint32)[shard]).any():
         return None
     return Index(high, low, shard, row, n_shards)
 

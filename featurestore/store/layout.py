@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from featurestore import limits
 from featurestore.keys import KEY_BYTES
 from featurestore.store.codec import Array, CodecError, get_codec
 
@@ -18,6 +20,9 @@ NAME_DIGITS = 32
 
 STRUCTURE = ("offsets", "keys", "checksums", "token_offsets", "tokens")
 """Datasets every shard has beside ``values``; int8 adds ``scales`` and ``norms``."""
+
+CONDITIONS = ("condition_offsets", "conditions")
+"""Datasets of a shard in which some sentence has a condition: both, or neither."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +91,26 @@ def check_extents(
     values = extents.get("values")
     if values is None or len(values.shape) not in (2, 3):
         return "no values of two or three dimensions"
+    if n_sentences < 1 or not 1 <= values.shape[-1] <= limits.MAX_DIM:
+        return f"{n_sentences:,} sentences of vectors of {values.shape[-1]:,} values"
+    if len(values.shape) == 3 and not 1 <= values.shape[1] <= limits.MAX_LAYERS:
+        return f"{values.shape[1]:,} layers"
+    # As many bytes as the manifest says, in one dimension; the reader compares the offsets with that.
+    texts = {name: (extents[name].n_bytes,) if name in extents else (0,) for name in ("tokens", "conditions")}
     expected: dict[str, tuple[str, tuple[int, ...]]] = {
         "offsets": ("<u8", (n_sentences + 1,)),
         "keys": ("|u1", (n_sentences, KEY_BYTES)),
         "checksums": ("<u8", (n_sentences,)),
         "token_offsets": ("<u8", (n_tokens + 1,)),
-        "tokens": ("|u1", extents["tokens"].shape if "tokens" in extents else (0,)),
+        "tokens": ("|u1", texts["tokens"]),
         "values": (get_codec(codec).value_dtype.str, (n_tokens, *values.shape[1:])),
     }
     if codec == "int8":
         expected["scales"] = ("<f4", (n_tokens, *values.shape[1:-1]))
         expected["norms"] = ("<f4", values.shape[1:])
+    if any(name in extents for name in CONDITIONS):
+        expected["condition_offsets"] = ("<u8", (n_sentences + 1,))
+        expected["conditions"] = ("|u1", texts["conditions"])
     if set(extents) != set(expected):
         return f"datasets {sorted(extents)}, expected {sorted(expected)}"
     for name, (dtype, shape) in expected.items():
@@ -107,7 +121,19 @@ def check_extents(
             return f"/{name} lies outside the file"
         if name != "values" and extent.offset + extent.n_bytes > values.offset:
             return f"/{name} lies behind the values"
-    if len(extents["tokens"].shape) != 1 or values.offset + values.n_bytes != n_bytes:
+    ordered = sorted(
+        (extent.offset, extent.offset + extent.n_bytes, name) for name, extent in extents.items()
+    )
+    for (_, end, name), (start, _, other) in itertools.pairwise(ordered):
+        if start < end:
+            return f"/{name} and /{other} overlap"
+    if values.offset > limits.MAX_HEAD_BYTES:
+        return f"a head of {values.offset:,} bytes, over the bound of {limits.MAX_HEAD_BYTES:,}"
+    if values.offset % ALIGNMENT:
+        return f"the values begin at byte {values.offset:,}, not at a multiple of {ALIGNMENT}"
+    if "conditions" in extents and not extents["conditions"].n_bytes:
+        return "/conditions is empty: a shard without conditions has no such dataset"
+    if values.offset + values.n_bytes != n_bytes:
         return "the values do not end the file"
     return ""
 

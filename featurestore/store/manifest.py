@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -15,14 +16,25 @@ from pathlib import Path
 from typing import Any
 
 from featurestore import limits
-from featurestore.errors import DamagedStoreError, FormatVersionError, NotAStoreError, UsageError
+from featurestore.errors import (
+    DamagedStoreError,
+    FormatVersionError,
+    NotAStoreError,
+    StoreLimitError,
+    UsageError,
+)
 from featurestore.recipe import Recipe, canonical_json
 from featurestore.store.codec import CODECS, CodecError
 from featurestore.store.filesystem import LOCAL, FileSystem, open_for_reading, temporary_name
 from featurestore.store.layout import FORMAT_VERSION, Extent, ShardEntry
+from featurestore.store.strict_json import parse_json
 
 MANIFESTS, SHARDS, INDEX, TMP = "manifests", "shards", "index", "tmp"
-_FILE_NAME = re.compile(r"(\d{8,})\.json")
+DAMAGED = "damaged"
+"""Directory of a store to which repair moves what is damaged; nothing reads or removes it."""
+
+_FILE_NAME = re.compile(r"([0-9]{8}|[1-9][0-9]{8,15})\.json")
+_MOST_EXTENTS = 16
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -120,6 +132,21 @@ class Manifest:
         return json.dumps(body, indent=1, ensure_ascii=True).encode() + b"\n"
 
 
+def require_own_directories(store: Path) -> None:
+    """Raise if one of a store's directories is a link: reading, and worse sweeping, would happen elsewhere.
+
+    Raises
+    ------
+    DamagedStoreError
+    """
+    for name in (MANIFESTS, SHARDS, INDEX, TMP, DAMAGED):
+        if (store / name).is_symlink():
+            raise DamagedStoreError(
+                f"{store / name} is a symbolic link, expected a directory of the store's own: a store never "
+                "leads outside itself. If the link is yours, link to the whole store instead"
+            )
+
+
 def list_numbers(store: Path) -> list[int]:
     """Return the numbers of a store's manifests, ascending.
 
@@ -127,7 +154,10 @@ def list_numbers(store: Path) -> list[int]:
     ------
     NotAStoreError
         If the path does not exist, or is not a store.
+    DamagedStoreError
+        See :func:`require_own_directories`.
     """
+    require_own_directories(store)
     directory = store / MANIFESTS
     if not directory.is_dir():
         if not store.exists():
@@ -161,11 +191,14 @@ def read_manifest(store: Path, number: int | None = None) -> Manifest:
     path = manifest_path(store, number)
     try:
         with open(open_for_reading(path), "rb") as file:
-            raw = file.read(limits.MAX_MANIFEST_BYTES + 1)
+            n_bytes = os.fstat(file.fileno()).st_size
+            if n_bytes > limits.MAX_MANIFEST_BYTES:
+                raise DamagedStoreError(
+                    f"manifest {path} has {n_bytes:,} bytes, over the bound of {limits.MAX_MANIFEST_BYTES:,}"
+                )
+            raw = file.read(limits.MAX_MANIFEST_BYTES)
     except OSError as error:
         raise DamagedStoreError(f"manifest {path} cannot be read: {error.strerror or error}") from error
-    if len(raw) > limits.MAX_MANIFEST_BYTES:
-        raise DamagedStoreError(f"manifest {path} has over {limits.MAX_MANIFEST_BYTES:,} bytes")
     return parse_manifest(raw, path, number)
 
 
@@ -174,14 +207,15 @@ def parse_manifest(raw: bytes, path: Path, number: int) -> Manifest:
 
     def damaged(what: str) -> DamagedStoreError:
         return DamagedStoreError(
-            f"manifest {path} is damaged: {what}. Earlier manifests in the same directory may be sound: "
-            "`Store.open(path, snapshot=N)` or `--snapshot N` reads one"
+            f"manifest {path} is damaged: {what}. `featurestore repair` goes on from the last sound "
+            "manifest; until then `Store.open(path, snapshot=N)` or `--snapshot N` reads an earlier one"
         )
 
     try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise damaged(f"not JSON ({error})") from error
+        # As we write them, values take ten bytes on average. Brackets alone would take a hundred in memory.
+        body = parse_json(raw, most_values=1024 + len(raw) // 4)
+    except ValueError as error:
+        raise damaged(f"not JSON as expected ({error})") from error
     if not isinstance(body, dict) or body.get("format") != "featurestore":
         raise damaged("not a featurestore manifest")
     version = body.get("format_version")
@@ -198,7 +232,7 @@ def parse_manifest(raw: bytes, path: Path, number: int) -> Manifest:
     if stated != found:
         raise damaged(f"checksum {found[:16]}..., expected {str(stated)[:16]}...")
     try:
-        if version != FORMAT_VERSION:
+        if type(version) is not int or version != FORMAT_VERSION:
             raise ValueError(f"format version {version!r}, expected {FORMAT_VERSION}")
         manifest = _from_json(body)
         if manifest.recipe.fingerprint != body["fingerprint"]:
@@ -217,9 +251,24 @@ def publish(store: Path, manifest: Manifest, filesystem: FileSystem = LOCAL) -> 
     -------
     bool
         False if another writer took the number first; read the latest and try again.
+
+    Raises
+    ------
+    StoreLimitError
+        If no reader would take it.
+    DamagedStoreError
+        See :func:`require_own_directories`.
     """
+    require_own_directories(store)
+    raw = manifest.to_json()
+    if len(manifest.shards) > limits.MAX_SHARDS or len(raw) > limits.MAX_MANIFEST_BYTES:
+        raise StoreLimitError(
+            f"the manifest of {store} would list {len(manifest.shards):,} shards in {len(raw):,} bytes, over "
+            f"the bounds of {limits.MAX_SHARDS:,} and {limits.MAX_MANIFEST_BYTES:,}: make another store, of "
+            "larger shards"
+        )
     temporary = store / TMP / temporary_name(".json")
-    with filesystem.temporary_file(temporary, [manifest.to_json()]):
+    with filesystem.temporary_file(temporary, [raw]):
         return filesystem.link_new(temporary, manifest_path(store, manifest.number))
 
 
@@ -254,15 +303,28 @@ def _from_json(body: Mapping[str, Any]) -> Manifest:
         raise ValueError("the list of shards is not a list or too long")
     if body["codec"] not in CODECS:
         raise ValueError(f"unknown codec {body['codec']!r}")
+    if not isinstance(body["recipe"], dict) or not isinstance(body["encoder"], str):
+        raise ValueError("the recipe is no object, or the encoder no string")
+    entries = tuple(_shard_from_json(shard) for shard in shards)
+    if len({entry.name for entry in entries}) != len(entries):
+        raise ValueError("it lists a shard twice")
+    dim, n_layers = (
+        _count(body["dim"], limits.MAX_DIM, least=1),
+        _count(body["n_layers"], limits.MAX_LAYERS, least=1),
+    )
+    shape = (dim,) if n_layers == 1 else (n_layers, dim)
+    for entry in entries:
+        if "values" in entry.extents and entry.extents["values"].shape[1:] != shape:
+            raise ValueError(f"shard {entry.name} is said to hold vectors of another shape than {shape}")
     return Manifest(
         number=_count(body["number"], least=1),
         recipe=Recipe(body["recipe"]),
-        encoder=str(body["encoder"]),
-        dim=_count(body["dim"], limits.MAX_DIM, least=1),
-        n_layers=_count(body["n_layers"], limits.MAX_LAYERS, least=1),
+        encoder=body["encoder"],
+        dim=dim,
+        n_layers=n_layers,
         codec=body["codec"],
         shard_bytes=_count(body["shard_bytes"], least=1),
-        shards=tuple(_shard_from_json(shard) for shard in shards),
+        shards=entries,
         commit=Commit(**_typed(body["commit"], Commit())),
     )
 
@@ -273,6 +335,8 @@ def _shard_from_json(body: Mapping[str, Any]) -> ShardEntry:
             raise ValueError(f"{name} is not 64 hexadecimal digits")
     if body["codec"] not in CODECS:
         raise ValueError(f"unknown codec {body['codec']!r}")
+    if len(body["extents"]) > _MOST_EXTENTS or any(len(extent) > 5 for extent in body["extents"].values()):
+        raise ValueError("too many extents, or one of too many dimensions")
     extents = {}
     for name, (offset, dtype, *shape) in body["extents"].items():
         if dtype not in ("<u8", "|u1", "<f2", "<f4", "|i1"):
@@ -297,10 +361,11 @@ def _count(value: Any, bound: int = 1 << 48, least: int = 0) -> int:
 
 
 def _typed(body: Mapping[str, Any], example: Commit | CodecError) -> Mapping[str, Any]:
-    """Return the fields of a record after checking that each has the type of an example's."""
-    for name, value in body.items():
+    """Return the known fields of a record after checking that each has the type of an example's."""
+    known = {name: value for name, value in body.items() if name in vars(example)}
+    for name, value in known.items():
         expected = type(getattr(example, name))
         allowed = (int, float) if expected is float else expected
         if not isinstance(value, allowed) or isinstance(value, bool):
             raise ValueError(f"{name} is {value!r}, expected {expected.__name__}")
-    return body
+    return known

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import mmap
 import os
-from collections.abc import Sequence
+import resource
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import DamagedStoreError
-from featurestore.keys import Sentence
+from featurestore import limits
+from featurestore.errors import DamagedStoreError, StoreError
+from featurestore.keys import Sentence, sentence_with
 from featurestore.store.codec import Array, Floats, get_codec
 from featurestore.store.filesystem import open_for_reading
 from featurestore.store.layout import Extent, ShardEntry, check_extents, checksum
 
 Access = Literal["mmap", "pread"]
 Check = Literal["first", "always", "never"]
+Opened = TypeVar("Opened")
 
 
 class ShardReader:
@@ -36,8 +40,11 @@ class ShardReader:
     entry : ShardEntry
         As the manifest lists it.
     access : {"mmap", "pread"}
-        Memory map, or positioned reads for file systems on which a file may change under its reader
-        (a mapped file that someone truncates kills the process).
+        Memory map, or positioned reads for file systems on which a file may change under its reader, or a
+        disk that may fail. The kernel ends a process (SIGBUS) that touches a mapped page which was cut away
+        or cannot be read. :meth:`stored` and first readings look at the file's size before they touch it,
+        so that a cut shard is an error there too; what was checked before, and a cut at that very moment,
+        only positioned reads survive.
     check : {"first", "always", "never"}
 
     Attributes
@@ -64,12 +71,13 @@ class ShardReader:
             raise DamagedStoreError(f"the manifest's entry for shard {path} contradicts itself: {problem}")
         self._values_extent = entry.extents["values"]
         self._descriptor: int | None = self._open()
+        self._map: mmap.mmap | None = None
         self.values: Array | None = None
         self._head: memoryview | bytes
         if access == "mmap":
-            # A plain ndarray over the map: np.memmap's subclass costs half the speed. The map outlives its
-            # descriptor, so thousands of shards need no thousands of descriptors.
-            mapped = memoryview(mmap.mmap(self._descriptor, entry.n_bytes, access=mmap.ACCESS_READ))
+            # A plain ndarray over the map: np.memmap's subclass costs half the speed.
+            self._map = self._mapped(self._descriptor)
+            mapped = memoryview(self._map)
             os.close(self._descriptor)
             self._descriptor = None
             self._head = mapped[: self._values_extent.offset]
@@ -79,21 +87,21 @@ class ShardReader:
         if hashlib.sha256(self._head).hexdigest() != entry.head_sha256:
             raise DamagedStoreError(
                 f"shard {path} is damaged: its structure (keys, offsets, tokens) is not what was committed. "
-                "Run `featurestore verify` on the store; restore the file from a copy, or delete the store "
-                "and extract again"
+                "Restore the file from a copy, or run `featurestore repair` on the store and extract again"
             )
         self.offsets: NDArray[np.uint64] = self._structure("offsets")
         self.bounds: list[int] = self.offsets.tolist()
         self.keys: NDArray[np.uint8] = self._structure("keys").view(np.uint8)
         self._checksums: NDArray[np.uint64] = self._structure("checksums")
         self._token_offsets: NDArray[np.uint64] = self._structure("token_offsets")
+        self._condition_offsets: NDArray[np.uint64] | None = None
         # The hash says that this is what its writer meant; whether it makes sense is another question.
-        for name, offsets, end in (
-            ("offsets", self.offsets, entry.n_tokens),
-            ("token_offsets", self._token_offsets, entry.extents["tokens"].n_bytes),
-        ):
-            if offsets[0] != 0 or offsets[-1] != end or (offsets[1:] <= offsets[:-1]).any():
-                raise DamagedStoreError(f"shard {path} is damaged: /{name} does not ascend from 0 to {end:,}")
+        self._require_ascending("offsets", entry.n_tokens, limits.MAX_SENTENCE_TOKENS)
+        self._require_ascending("token_offsets", entry.extents["tokens"].n_bytes, limits.MAX_TOKEN_BYTES)
+        if "conditions" in entry.extents:
+            self._condition_offsets = self._structure("condition_offsets")
+            end = entry.extents["conditions"].n_bytes
+            self._require_ascending("condition_offsets", end, limits.MAX_CONDITION_BYTES, least=0)
         self.scales: Array | None = self._structure("scales") if "scales" in entry.extents else None
         self.norms: Array | None = self._structure("norms") if "norms" in entry.extents else None
         self._believed = bytearray(entry.n_sentences)
@@ -126,20 +134,29 @@ class ShardReader:
         key: bytes = self.keys[row].tobytes()
         return key
 
+    def condition(self, row: int) -> bytes:
+        """Return the condition of a sentence, empty if it has none."""
+        if self._condition_offsets is None:
+            return b""
+        start = self.entry.extents["conditions"].offset
+        first, last = int(self._condition_offsets[row]), int(self._condition_offsets[row + 1])
+        return bytes(self._head[start + first : start + last])
+
     def tokens(self, row: int) -> Sentence:
-        """Return the tokens of a sentence."""
+        """Return the tokens of a sentence, with its condition if it has one."""
         edges = self._token_offsets[self.bounds[row] : self.bounds[row + 1] + 1].tolist()
         start = self.entry.extents["tokens"].offset
         text = bytes(self._head[start + edges[0] : start + edges[-1]])
         try:
-            return tuple(
+            tokens = [
                 text[a - edges[0] : b - edges[0]].decode("utf-8", "surrogatepass")
                 for a, b in itertools.pairwise(edges)
-            )
+            ]
         except UnicodeDecodeError as error:
             raise DamagedStoreError(
                 f"shard {self.path} is damaged: a token of sentence {row} is not UTF-8 ({error})"
             ) from error
+        return sentence_with(tokens, self.condition(row))
 
     def same_tokens(self, row: int, tokens: Sequence[bytes]) -> bool:
         """Return whether a sentence's tokens are these, given as UTF-8 bytes."""
@@ -163,6 +180,7 @@ class ShardReader:
         DamagedStoreError
             If the bytes are not those that were committed.
         """
+        self._require_uncut()
         values, scales = self._rows(row)
         if self.check == "always" or (self.check == "first" and not self._believed[row]):
             self._require_sound(row, values, scales)
@@ -188,6 +206,7 @@ class ShardReader:
 
     def is_sound(self, row: int) -> bool:
         """Return whether a sentence's bytes have the checksum that was committed."""
+        self._require_uncut()
         return checksum(*self._rows(row)) == int(self._checksums[row])
 
     def _require_sound(self, row: int, values: Array, scales: Array | None) -> None:
@@ -207,12 +226,18 @@ class ShardReader:
 
     def _open(self) -> int:
         try:
-            descriptor = open_for_reading(self.path)
+            descriptor = _with_descriptors(lambda: open_for_reading(self.path))
         except FileNotFoundError as error:
             raise DamagedStoreError(
-                f"shard {self.path} is missing ({self.entry.n_sentences:,} sentences): restore it from a copy"
+                f"shard {self.path} is missing ({self.entry.n_sentences:,} sentences): restore it from a "
+                "copy, or run `featurestore repair` on the store and extract again"
             ) from error
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise StoreError(
+                    f"shard {self.path} cannot be opened: {error.strerror}. A store needs one for each of "
+                    "its shards: allow more (ulimit -n)"
+                ) from error
             raise DamagedStoreError(f"shard {self.path} cannot be opened: {error.strerror}") from error
         size = os.fstat(descriptor).st_size
         if size != self.entry.n_bytes:
@@ -223,9 +248,45 @@ class ShardReader:
             )
         return descriptor
 
+    def _mapped(self, descriptor: int) -> mmap.mmap:
+        try:
+            return _with_descriptors(
+                lambda: mmap.mmap(descriptor, self.entry.n_bytes, access=mmap.ACCESS_READ)
+            )
+        except (OSError, ValueError, OverflowError) as error:
+            raise StoreError(
+                f"shard {self.path} ({self.entry.n_bytes:,} bytes) cannot be mapped into memory ({error}): "
+                'open the store with access="pread"'
+            ) from error
+
+    def _require_uncut(self) -> None:
+        """Raise if the mapped file has become shorter: touching what is gone would end the process."""
+        if self._map is not None and (size := self._map.size()) < self.entry.n_bytes:
+            raise DamagedStoreError(
+                f"shard {self.path} has {size:,} bytes now, {self.entry.n_bytes:,} when it was opened: it "
+                "was cut. Restore it from a copy; where files change under their readers, open stores with "
+                'access="pread"'
+            )
+
     def _array(self, buffer: memoryview | bytes, extent: Extent) -> Array:
         count = int(np.prod(extent.shape, dtype=np.int64))
         return np.frombuffer(buffer, extent.dtype, count, extent.offset).reshape(extent.shape)
+
+    def _require_ascending(self, name: str, end: int, most: int, *, least: int = 1) -> None:
+        """Raise unless a dataset of offsets goes from 0 to ``end`` in steps of ``least`` to ``most``."""
+        offsets = self._structure(name)
+        # Unsigned: a step back is a huge one.
+        steps = np.diff(offsets)
+        if (
+            offsets[0] != 0
+            or offsets[-1] != end
+            or steps.min(initial=most) < least
+            or steps.max(initial=least) > most
+        ):
+            raise DamagedStoreError(
+                f"shard {self.path} is damaged: /{name} does not ascend from 0 to {end:,} in steps of "
+                f"{least} to {most:,}"
+            )
 
     def _structure(self, name: str) -> NDArray[np.uint64]:
         array: NDArray[np.uint64] = self._array(self._head, self.entry.extents[name])  # type: ignore[assignment]
@@ -234,7 +295,13 @@ class ShardReader:
     def _read(self, offset: int, n_bytes: int) -> bytes:
         pieces = []
         while n_bytes > 0 and self._descriptor is not None:
-            piece = os.pread(self._descriptor, min(n_bytes, 64 << 20), offset)
+            try:
+                piece = os.pread(self._descriptor, min(n_bytes, 64 << 20), offset)
+            except OSError as error:
+                raise DamagedStoreError(
+                    f"shard {self.path} cannot be read at byte {offset:,}: {error.strerror}. Restore it from "
+                    "a copy, on a disk that works"
+                ) from error
             if not piece:
                 raise DamagedStoreError(
                     f"shard {self.path} ends before byte {offset + n_bytes:,}: it was cut"
@@ -248,3 +315,20 @@ class ShardReader:
         row_bytes = extent.n_bytes // max(1, extent.shape[0])
         raw = self._read(extent.offset + start * row_bytes, (stop - start) * row_bytes)
         return np.frombuffer(raw, extent.dtype).reshape(stop - start, *extent.shape[1:])
+
+
+def _with_descriptors(open_file: Callable[[], Opened]) -> Opened:
+    """Open something, allowing the process more open files if it has as many as it may.
+
+    Every shard in use holds one descriptor, mapped or not, and a large store has more shards than the usual
+    1,024.
+    """
+    try:
+        return open_file()
+    except OSError as error:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = soft + limits.MAX_SHARDS if hard == resource.RLIM_INFINITY else hard
+        if error.errno != errno.EMFILE or wanted <= soft:
+            raise
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, soft + limits.MAX_SHARDS), hard))
+        return open_file()

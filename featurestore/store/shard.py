@@ -1,8 +1,8 @@
 """Shards: the immutable HDF5 file that holds a batch of sentences; how one is filled and sealed.
 
 A draft knows its sentences from the start, so vectors may arrive in any order. Sealed, a shard file is two
-parts laid end to end: the *head* (HDF5's structure, keys, offsets, tokens) and the values. FORMAT.md has the
-specification.
+parts laid end to end: the *head* (HDF5's structure, keys, offsets, tokens, conditions) and the values.
+FORMAT.md has the specification.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from featurestore import keys, limits
 from featurestore.errors import StoreError, StoreLimitError, VectorError
-from featurestore.keys import KEY_BYTES, Sentence
+from featurestore.keys import Sentence
 from featurestore.store.codec import Array, Codec, CodecError, Floats, measure_error
+from featurestore.store.index import keys_array
 from featurestore.store.layout import ShardEntry, checksums
+from featurestore.store.reader import ShardReader
 from featurestore.store.structure import lay_out
 
 _MEASURE_EVERY = 16
@@ -62,10 +64,9 @@ class ShardDraft:
                 f"a shard of {len(self.sentences):,} sentences exceeds {limits.MAX_SHARD_SENTENCES:,}: "
                 "choose smaller shards"
             )
-        self._token_bytes = [keys.token_bytes(sentence) for sentence in self.sentences]
-        self.keys = [keys.key_of_bytes(tokens) for tokens in self._token_bytes]
+        self.keys = list(map(keys.sentence_key, self.sentences))
         self.offsets = np.zeros(len(self.sentences) + 1, "<u8")
-        np.cumsum([len(tokens) for tokens in self._token_bytes], out=self.offsets[1:])
+        np.cumsum([len(sentence) for sentence in self.sentences], out=self.offsets[1:])
         self.n_tokens = int(self.offsets[-1])
         shape = (self.n_tokens, dim) if n_layers == 1 else (self.n_tokens, n_layers, dim)
         self._staged: Array = np.empty(shape, codec.staging_dtype)
@@ -132,34 +133,8 @@ class ShardDraft:
             position = int(np.argmin(self._filled))
             raise StoreError(f"no vectors yet for {_excerpt(self.sentences[position])}")
         datasets = self.codec.seal(self._staged)
-        values = datasets.pop("values")
-        lengths = [len(token) for tokens in self._token_bytes for token in tokens]
-        token_offsets = np.zeros(self.n_tokens + 1, "<u8")
-        np.cumsum(lengths, out=token_offsets[1:])
-        datasets.update(
-            offsets=self.offsets,
-            keys=np.frombuffer(b"".join(self.keys), np.uint8).reshape(-1, KEY_BYTES),
-            checksums=checksums(self.offsets, values, datasets.get("scales")),
-            token_offsets=token_offsets,
-            tokens=np.frombuffer(b"".join(t for tokens in self._token_bytes for t in tokens), np.uint8),
-        )
-        head, extents = lay_out(datasets, values, self.codec.name, fingerprint)
-        if len(head) + values.nbytes > limits.MAX_SHARD_BYTES:
-            raise StoreLimitError(f"a shard of {len(head) + values.nbytes:,} bytes exceeds the bound")
-        whole = hashlib.sha256(head)
-        head_digest = whole.copy().hexdigest()
-        whole.update(values.reshape(-1).view(np.uint8).data)
-        entry = ShardEntry(
-            sha256=whole.hexdigest(),
-            head_sha256=head_digest,
-            n_bytes=len(head) + values.nbytes,
-            n_sentences=len(self.sentences),
-            n_tokens=self.n_tokens,
-            codec=self.codec.name,
-            error=self._measured(values, datasets),
-            extents=extents,
-        )
-        return SealedShard(entry, head, values)
+        error = self._measured(datasets["values"], datasets)
+        return assemble(self.sentences, self.codec.name, datasets, fingerprint, error)
 
     def _measured(self, values: Array, datasets: Mapping[str, Array]) -> CodecError:
         if not self._sampled:
@@ -173,6 +148,86 @@ class ShardDraft:
             decoded, values[rows], None if scales is None else scales[rows], datasets.get("norms")
         )
         return measure_error(original, decoded)
+
+
+def assemble(
+    sentences: Sequence[Sentence],
+    codec: str,
+    stored: Mapping[str, Array],
+    fingerprint: str,
+    error: CodecError,
+) -> SealedShard:
+    """Return the complete shard file of sentences whose vectors are already as they lie on disk.
+
+    Parameters
+    ----------
+    sentences : sequence of Sentence
+    codec : str
+    stored : mapping of str to array
+        ``values`` and, where the codec has them, ``scales`` and ``norms``.
+    fingerprint : str
+        Of the recipe.
+    error : CodecError
+        For the manifest.
+
+    Raises
+    ------
+    StoreLimitError
+        If the file would exceed the bound.
+    """
+    token_bytes = [keys.token_bytes(sentence) for sentence in sentences]
+    conditions = [keys.condition_of(sentence) for sentence in sentences]
+    offsets = np.zeros(len(sentences) + 1, "<u8")
+    np.cumsum([len(tokens) for tokens in token_bytes], out=offsets[1:])
+    token_offsets, tokens = _end_to_end([token for tokens in token_bytes for token in tokens])
+    datasets = dict(stored)
+    values = datasets.pop("values")
+    datasets.update(
+        offsets=offsets,
+        keys=keys_array(map(keys.key_of_bytes, token_bytes, conditions)),
+        checksums=checksums(offsets, values, datasets.get("scales")),
+        token_offsets=token_offsets,
+        tokens=tokens,
+    )
+    if any(conditions):
+        datasets["condition_offsets"], datasets["conditions"] = _end_to_end(conditions)
+    head, extents = lay_out(datasets, values, codec, fingerprint)
+    n_bytes = len(head) + values.nbytes
+    if n_bytes > limits.MAX_SHARD_BYTES:
+        raise StoreLimitError(f"a shard of {n_bytes:,} bytes exceeds the bound")
+    whole = hashlib.sha256(head)
+    head_digest = whole.copy().hexdigest()
+    whole.update(values.reshape(-1).view(np.uint8).data)
+    entry = ShardEntry(
+        sha256=whole.hexdigest(),
+        head_sha256=head_digest,
+        n_bytes=n_bytes,
+        n_sentences=len(sentences),
+        n_tokens=int(offsets[-1]),
+        codec=codec,
+        error=error,
+        extents=extents,
+    )
+    return SealedShard(entry, head, values)
+
+
+def part_of(reader: ShardReader, rows: Sequence[int], fingerprint: str) -> SealedShard:
+    """Return a shard of some sentences of another, their bytes as they are: nothing is decoded.
+
+    What the codec lost is known of the whole shard only, so the part keeps its figures.
+
+    Raises
+    ------
+    DamagedStoreError
+        If the bytes of one of the sentences are not those that were committed.
+    """
+    rows_stored = [reader.stored(row) for row in rows]
+    stored = {"values": np.concatenate([values for values, _ in rows_stored])}
+    if reader.scales is not None and reader.norms is not None:
+        stored["scales"] = np.concatenate([scales for _, scales in rows_stored if scales is not None])
+        stored["norms"] = reader.norms
+    sentences = [reader.tokens(row) for row in rows]
+    return assemble(sentences, reader.entry.codec, stored, fingerprint, reader.entry.error)
 
 
 def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: Codec) -> None:
@@ -193,6 +248,13 @@ def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: 
     if not np.isfinite(value):
         raise VectorError(f"the encoder returned NaN or infinity for {where}; try --precision float32")
     raise VectorError(f"codec {codec.name} cannot hold {value:.6g} in {where}: use --codec float32 or int8")
+
+
+def _end_to_end(pieces: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+    """Return where each of n pieces begins and the last ends, (n + 1,) uint64, and all their bytes."""
+    offsets = np.zeros(len(pieces) + 1, "<u8")
+    np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
+    return offsets, np.frombuffer(b"".join(pieces), np.uint8)
 
 
 def _excerpt(sentence: Sentence) -> str:

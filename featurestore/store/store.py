@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
@@ -16,9 +17,12 @@ from featurestore.errors import DamagedStoreError, MissingSentencesError, StoreL
 from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
 from featurestore.store.codec import DEFAULT_CODEC, CodecError, Floats, get_codec
+from featurestore.store.dependence import how_to_add, missing_note
 from featurestore.store.filesystem import LOCAL, FileSystem
 from featurestore.store.index import Index, Locations, keys_array, load_index
+from featurestore.store.locks import LOCK, Hold, hold
 from featurestore.store.manifest import (
+    DAMAGED,
     INDEX,
     MANIFESTS,
     SHARDS,
@@ -26,6 +30,7 @@ from featurestore.store.manifest import (
     Commit,
     Manifest,
     list_numbers,
+    manifest_path,
     publish,
     read_manifest,
 )
@@ -36,12 +41,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_TRIES = 100
+"""How often to look for the latest manifest again because gc removed the one that was."""
+
 
 class Store:
     """A snapshot of a store, for reading; :meth:`write` adds to it.
 
     Open one with :meth:`open`, make one with :meth:`create`. It can be pickled and used after ``fork``:
-    nothing but memory maps is held open, and another process opens its own.
+    beside memory maps it holds nothing open but its manifest, which keeps ``featurestore gc`` from removing
+    the snapshot, and another process opens its own.
 
     Parameters
     ----------
@@ -73,6 +82,7 @@ class Store:
         self._access, self._check = access, check
         self._readers: list[ShardReader | None] = [None] * len(manifest.shards)
         self._index: Index | None = None
+        self._hold: Hold | None = None
 
     @classmethod
     def open(
@@ -96,7 +106,17 @@ class Store:
             If the manifest is not what was committed.
         """
         path = Path(path)
-        return cls(path, read_manifest(path, snapshot), access=access, check=check, filesystem=filesystem)
+        for attempt in itertools.count(1):
+            try:
+                manifest = read_manifest(path, snapshot)
+            except DamagedStoreError as error:
+                if not (isinstance(error.__cause__, FileNotFoundError) and attempt < _TRIES):
+                    raise
+                continue  # gc removed it after it was listed: there is a later one
+            store = cls(path, manifest, access=access, check=check, filesystem=filesystem)
+            if store._held() or snapshot is not None or attempt == _TRIES:
+                break
+        return store
 
     @classmethod
     def create(
@@ -154,7 +174,9 @@ class Store:
         )  # fmt: skip
         if not publish(path, manifest, filesystem):
             raise UsageError(f"there is already a store at {path}: open it, or choose another directory")
-        return cls(path, manifest, filesystem=filesystem)
+        store = cls(path, manifest, filesystem=filesystem)
+        store._held()
+        return store
 
     @staticmethod
     def exists(path: str | Path) -> bool:
@@ -171,7 +193,7 @@ class Store:
         UsageError
         """
         path = Path(path)
-        ours = (MANIFESTS, SHARDS, INDEX, TMP)
+        ours = (MANIFESTS, SHARDS, INDEX, TMP, DAMAGED, LOCK)
         if path.exists() and (not path.is_dir() or any(p.name not in ours for p in path.iterdir())):
             raise UsageError(
                 f"cannot make a store at {path}: something else is there; choose a new directory"
@@ -185,7 +207,16 @@ class Store:
 
     def __getstate__(self) -> dict[str, Any]:
         # Maps and arrays stay behind: the other process opens its own.
-        return {**self.__dict__, "_readers": [None] * len(self._readers), "_index": None}
+        return {**self.__dict__, "_readers": [None] * len(self._readers), "_index": None, "_hold": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._held()
+
+    def _held(self) -> bool:
+        """Keep gc from removing this snapshot while it is open; return False if it is gone already."""
+        self._hold = hold(manifest_path(self.path, self.snapshot))
+        return self._hold is not None and self._hold.exists
 
     @property
     def snapshot(self) -> int:
@@ -247,6 +278,7 @@ class Store:
                 self.path / INDEX,
                 [shard.name for shard in self.manifest.shards],
                 lambda number: self.reader(number).keys,
+                sizes=[shard.n_sentences for shard in self.manifest.shards],
                 filesystem=self.filesystem,
             )
         return self._index
@@ -299,6 +331,12 @@ class Store:
     def get(self, tokens: Sequence[str]) -> Floats:
         """Return the vectors of a sentence.
 
+        Parameters
+        ----------
+        tokens : sequence of str
+            With a condition (:class:`~featurestore.keys.ConditionedSentence`) it is another sentence than
+            without.
+
         Returns
         -------
         (n_tokens, dim) or (n_tokens, n_layers, dim) float32
@@ -314,7 +352,8 @@ class Store:
 
     def get_many(self, sentences: Iterable[Sequence[str]]) -> list[Floats]:
         """Return the vectors of several sentences, in their order; as :meth:`get`."""
-        wanted = [tuple(tokens) if not isinstance(tokens, str) else tokens for tokens in sentences]
+        # A tuple stays as it is, for it may have a condition.
+        wanted = [tokens if isinstance(tokens, (str, tuple)) else tuple(tokens) for tokens in sentences]
         keys = [sentence_key(tokens) for tokens in wanted]
         locations = self.locate(keys)
         if not locations.found.all():
@@ -322,7 +361,7 @@ class Store:
             shown = "".join(f"\n  {' '.join(wanted[i][:12])}" for i in missing[:3])
             raise MissingSentencesError(
                 f"{len(missing):,} of {len(wanted):,} sentences are not in {self.path}; the first:{shown}\n"
-                f"Add them: featurestore extract CORPUS --store {self.path}"
+                f"{how_to_add(self.recipe, self.path)}{missing_note(self.recipe)}"
             )
         return [
             self.reader_of(shard, row, key).read(row)
@@ -338,14 +377,14 @@ class Store:
         return self.reader_of(int(locations.shard[0]), row, key).read(row)
 
     def sentences(self) -> Iterator[tuple[int, int, Sentence]]:
-        """Iterate over (shard, row, tokens) in stored order, without reading vectors."""
+        """Iterate over (shard, row, sentence) in stored order, without reading vectors."""
         for shard in range(len(self.manifest.shards)):
             reader = self.reader(shard)
             for row in range(len(reader)):
                 yield shard, row, reader.tokens(row)
 
     def __iter__(self) -> Iterator[tuple[Sentence, Floats]]:
-        """Iterate over (tokens, vectors) in stored order."""
+        """Iterate over (sentence, vectors) in stored order."""
         for shard, row, tokens in self.sentences():
             yield tokens, self.reader(shard).read(row)
 

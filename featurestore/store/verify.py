@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from featurestore.errors import DamagedStoreError, FeaturestoreError
 from featurestore.keys import sentence_key
@@ -46,7 +49,12 @@ class Finding:
 
 
 def verify(
-    store: Store, *, quick: bool = False, progress: Callable[[int], object] | None = None
+    store: Store,
+    *,
+    quick: bool = False,
+    sample: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int], object] | None = None,
 ) -> Iterator[Finding]:
     """Check a store and yield what is wrong; nothing if it is sound.
 
@@ -55,6 +63,10 @@ def verify(
     store : Store
     quick : bool
         Check that every shard is there, has its size and a sound structure, without reading the vectors.
+    sample : int, optional
+        Check so, and the vectors of this many sentences drawn at random.
+    seed : int
+        Of the draw.
     progress : callable, optional
         Called with the bytes of each shard checked.
     """
@@ -62,65 +74,108 @@ def verify(
         read_manifest(store.path, store.snapshot)
     except FeaturestoreError as error:
         yield Finding("", str(error))
+    drawn = None if sample is None else draw_sentences(store, sample, seed)
     for number, entry in enumerate(store.manifest.shards):
-        yield from _verify_shard(store, number, entry, quick)
+        rows = None if drawn is None else drawn.get(number, [])
+        yield from verify_shard(
+            store.path / SHARDS / entry.name, entry, store.fingerprint, quick=quick, rows=rows
+        )
         if progress is not None:
             progress(entry.n_bytes)
 
 
-def _verify_shard(store: Store, number: int, entry: ShardEntry, quick: bool) -> Iterator[Finding]:
-    path = store.path / SHARDS / entry.name
+def draw_sentences(store: Store, n: int, seed: int) -> dict[int, list[int]]:
+    """Return sentences drawn at random without repetition: the rows of each shard, ascending."""
+    ends = np.cumsum([entry.n_sentences for entry in store.manifest.shards], dtype=np.int64)
+    total = int(ends[-1]) if len(ends) else 0
+    chosen = np.sort(np.random.default_rng(seed).choice(total, min(n, total), replace=False))
+    drawn: dict[int, list[int]] = {}
+    for number, shard in zip(chosen.tolist(), np.searchsorted(ends, chosen, side="right"), strict=True):
+        entry = store.manifest.shards[shard]
+        drawn.setdefault(int(shard), []).append(number - int(ends[shard]) + entry.n_sentences)
+    return drawn
+
+
+def verify_shard(
+    path: Path, entry: ShardEntry, fingerprint: str, *, quick: bool = False, rows: Iterable[int] | None = None
+) -> Iterator[Finding]:
+    """Check one shard and yield what is wrong.
+
+    Parameters
+    ----------
+    path : Path
+    entry : ShardEntry
+        As the manifest lists it.
+    fingerprint : str
+        Of the store's recipe.
+    quick : bool
+        Leave the vectors out.
+    rows : iterable of int, optional
+        Check the vectors of these sentences alone.
+    """
     try:
         reader = ShardReader(path, entry, access="pread", check="never")
     except DamagedStoreError as error:
         yield Finding(entry.name, str(error))
         return
     try:
-        fingerprint, codec, extents = inspect(path)
+        found_fingerprint, codec, extents = inspect(path)
     except FeaturestoreError as error:
         yield Finding(entry.name, str(error))
         return
-    if fingerprint != store.fingerprint:
+    if found_fingerprint != fingerprint:
         yield Finding(
-            entry.name, f"holds vectors of recipe {fingerprint[:16]}..., not {store.fingerprint[:16]}..."
+            entry.name, f"holds vectors of recipe {found_fingerprint[:16]}..., not {fingerprint[:16]}..."
         )
     if codec != entry.codec or dict(extents) != dict(entry.extents):
         yield Finding(entry.name, "HDF5 finds its datasets elsewhere than the manifest says")
     if quick:
         return
-    found = file_sha256(path)
-    if found == entry.sha256:
-        # Equal to the byte: only what was wrong before it was hashed could be wrong now.
-        yield from _verify_keys(reader, entry)
+    if rows is not None:
+        yield from _verify_sentences(reader, entry, rows)
         return
+    found = file_sha256(path)
     damaged = False
-    for row in range(len(reader)):
+    for finding in _verify_sentences(reader, entry, range(len(reader))):
+        damaged = True
+        yield finding
+    if not damaged and found != entry.sha256:
+        yield Finding(entry.name, f"the file has hash {found[:16]}..., expected {entry.sha256[:16]}...")
+
+
+def _verify_sentences(reader: ShardReader, entry: ShardEntry, rows: Iterable[int]) -> Iterator[Finding]:
+    for row in rows:
         if not reader.is_sound(row):
-            damaged = True
-            tokens = reader.tokens(row)
             yield Finding(
                 entry.name,
                 "its vectors are not what was committed (checksum differs)",
                 sentence=row,
                 key=reader.key(row).hex(),
-                text=" ".join(tokens[:8]),
+                text=_text(reader, row),
             )
-    if not damaged:
-        yield Finding(entry.name, f"the file has hash {found[:16]}..., expected {entry.sha256[:16]}...")
+        yield from _verify_keys(reader, entry, [row])
 
 
-def _verify_keys(reader: ShardReader, entry: ShardEntry) -> Iterator[Finding]:
-    for row in range(len(reader)):
+def _verify_keys(reader: ShardReader, entry: ShardEntry, rows: Iterable[int]) -> Iterator[Finding]:
+    for row in rows:
         try:
             tokens = reader.tokens(row)
         except DamagedStoreError as error:
             yield Finding(entry.name, str(error), sentence=row, key=reader.key(row).hex())
             continue
         if sentence_key(tokens) != reader.key(row):
+            keyed = "tokens and condition" if reader.condition(row) else "tokens"
             yield Finding(
                 entry.name,
-                "the key is not that of the tokens",
+                f"the key is not that of the {keyed}",
                 sentence=row,
                 key=reader.key(row).hex(),
                 text=" ".join(tokens[:8]),
             )
+
+
+def _text(reader: ShardReader, row: int) -> str:
+    try:
+        return " ".join(reader.tokens(row)[:8])
+    except DamagedStoreError:
+        return ""

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from featurestore.errors import DamagedStoreError, StoreWriteError, VectorError
 from featurestore.keys import Sentence, require_sentence, sentence_key
 from featurestore.store.codec import get_codec
-from featurestore.store.filesystem import file_sha256, temporary_name
+from featurestore.store.filesystem import Buffer, file_sha256, temporary_name
 from featurestore.store.index import KeySet, keys_array
+from featurestore.store.layout import ShardEntry
+from featurestore.store.locks import committing
 from featurestore.store.manifest import (
+    MANIFESTS,
     SHARDS,
     TMP,
     Manifest,
@@ -55,6 +58,7 @@ class WriteSession:
         for directory in (SHARDS, TMP):
             self._filesystem.make_directory(store.path / directory)
         self._filesystem.remove_abandoned(store.path / TMP)
+        self._make_sure_of_commits()
 
     def __enter__(self) -> WriteSession:
         return self
@@ -88,6 +92,7 @@ class WriteSession:
         Parameters
         ----------
         tokens : sequence of str
+            A condition (:class:`~featurestore.keys.ConditionedSentence`) is stored with them.
         vectors : (n_tokens, dim) or (n_tokens, n_layers, dim) float
 
         Returns
@@ -156,24 +161,47 @@ class WriteSession:
             If the disk is full or failing. Nothing is half-written, and earlier commits stand.
         """
         sealed: SealedShard | None = None
-        while True:
-            self._catch_up()
-            known = self.stored(keys_array(draft.keys))
-            if known.any():
-                draft, sealed = draft.subset(np.flatnonzero(~known).tolist()), None
-            if not draft.sentences:
-                return 0
-            if sealed is None:
-                sealed = draft.seal(self.store.fingerprint)
-                self._place(sealed)
-            commit = replace(commit_note(), **note)
-            manifest = following(self.manifest, (sealed.entry,), commit, self._codec.name)
-            if publish(self.store.path, manifest, self._filesystem):
-                break
+        with committing(self.store.path):
+            while True:
+                self.catch_up()
+                known = self.stored(keys_array(draft.keys))
+                if known.any():
+                    draft, sealed = draft.subset(np.flatnonzero(~known).tolist()), None
+                if not draft.sentences:
+                    return 0
+                if sealed is None:
+                    sealed = draft.seal(self.store.fingerprint)
+                    self.place(sealed.entry, [sealed.head, sealed.values])
+                if self.commit_placed([sealed.entry], keys_array(draft.keys), self._codec.name, **note):
+                    return len(draft.sentences)
+
+    def commit_placed(
+        self, entries: Sequence[ShardEntry], keys: NDArray[np.uint8], codec: str, **note: Any
+    ) -> bool:
+        """Make a snapshot of the last one and shards that are in their place.
+
+        Parameters
+        ----------
+        entries : sequence of ShardEntry
+        keys : (n, 16) uint8
+            Of their sentences.
+        codec : str
+            For shards to come.
+        **note
+            As for :meth:`commit`.
+
+        Returns
+        -------
+        bool
+            False if another writer came first: :meth:`catch_up`, leave out what it brought, and try again.
+        """
+        manifest = following(self.manifest, tuple(entries), replace(commit_note(), **note), codec)
+        if not publish(self.store.path, manifest, self._filesystem):
             logger.info("another writer took snapshot %d; following it", manifest.number)
+            return False
         self.manifest = manifest
-        self._since_opening.add(keys_array(draft.keys))
-        return len(draft.sentences)
+        self._since_opening.add(keys)
+        return True
 
     def close(self) -> None:
         """Bring the index up to date for the next reader."""
@@ -183,11 +211,12 @@ class WriteSession:
             self._since_opening = KeySet()
         _ = self.store.index
 
-    def _catch_up(self) -> None:
+    def catch_up(self) -> None:
         """Take in what others committed since this session last looked."""
         if list_numbers(self.store.path)[-1] == self.manifest.number:
             return
         latest = read_manifest(self.store.path)
+        self._make_sure_of_commits()
         latest.recipe.require_equal(
             self.store.recipe,
             where=f"store {self.store.path}",
@@ -200,15 +229,23 @@ class WriteSession:
                 self._since_opening.add(view.reader(number).keys)
         self.manifest = latest
 
-    def _place(self, sealed: SealedShard) -> None:
-        """Put a shard's file under its name: complete, synced, never over a sound one."""
+    def _make_sure_of_commits(self) -> None:
+        """Wait until the manifests that were found are on the disk.
+
+        Their writer may have been killed before it came to that, or be about to; and what this session finds
+        stored it never stores again.
+        """
+        self._filesystem.sync_directory(self.store.path / MANIFESTS)
+
+    def place(self, entry: ShardEntry, parts: Sequence[Buffer]) -> None:
+        """Put a shard's file under its name: complete, synced, never over a sound one.
+
+        Hold :func:`~featurestore.store.locks.committing` from before this until a manifest names the shard.
+        """
         temporary = self.store.path / TMP / temporary_name(".h5")
-        target = self.store.path / SHARDS / sealed.entry.name
-        with self._filesystem.temporary_file(temporary, [sealed.head, sealed.values]):
+        target = self.store.path / SHARDS / entry.name
+        with self._filesystem.temporary_file(temporary, parts):
             # The name is the hash, so a file of that name is this shard, or was damaged since.
-            if (
-                not self._filesystem.link_new(temporary, target)
-                and file_sha256(target) != sealed.entry.sha256
-            ):
+            if not self._filesystem.link_new(temporary, target) and file_sha256(target) != entry.sha256:
                 logger.warning("replacing the damaged file %s", target)
                 self._filesystem.replace(temporary, target)

@@ -20,12 +20,12 @@ from featurestore.extraction.api import EncoderChoice
 from featurestore.extraction.progress import Progress
 
 PLAN_KEYS = {
-    "corpora", "n_sentences", "n_tokens", "n_distinct", "n_cached", "n_new", "n_new_tokens", "longest",
-    "longest_place", "n_bytes", "free_bytes", "seconds", "seconds_basis", "fits",
+    "corpora", "n_sentences", "n_tokens", "n_distinct", "n_conditioned", "n_cached", "n_new", "n_new_tokens",
+    "longest", "longest_place", "n_bytes", "free_bytes", "seconds", "seconds_basis", "fits",
 }  # fmt: skip
 REPORT_KEYS = {
     "n_sentences", "n_distinct", "n_cached", "n_encoded", "n_encoded_tokens", "n_shards", "n_bytes",
-    "refused", "seconds", "token_budget", "too_large", "tokens_per_second",
+    "missing_surroundings", "refused", "seconds", "token_budget", "too_large", "tokens_per_second",
 }  # fmt: skip
 EXTRACT_KEYS = {
     "status", "store", "snapshot", "fingerprint", "encoder", "untrained", "plan", "report", "n_sentences",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from featurestore.encoders.base import encoder_recipe
-from featurestore.keys import sentence_key
+from featurestore.keys import ConditionedSentence, Sentence, condition_of, sentence_key
 from featurestore.recipe import Recipe
 from featurestore.store.index import Index, _to_bytes
 from featurestore.store.store import Store
@@ -420,6 +420,99 @@ def test_why_with_an_encoder_that_is_none_exits_with_2(run, elmo_store, options)
     code, out, err = run("why", elmo_store.path, "the cat sat", *options)
     assert (code, out) == (2, "")
     assert options[1] in err
+
+
+# -- sentences whose vectors depend on more than the tokens
+
+CONTEXT = Recipe({"kind": "test", "version": 1, "depends_on": {"context": 8}})
+LEFT, RIGHT, ALONE = (
+    ConditionedSentence(tokens, condition)
+    for tokens, condition in (
+        (("the", "cat", "sat"), b'{"left":["Look","!"]}'),
+        (("the", "cat", "sat"), b"\x1b[31m\xff" + b"x" * 500),
+        (("only", "here"), b'{"right":["now"]}'),
+    )
+)
+PLAIN = ("nothing", "special")
+
+
+@pytest.fixture(scope="module")
+def in_context(tmp_path_factory) -> Store:
+    """Two sentences of the same tokens, one of its own, and one without a condition."""
+    return make_store(
+        tmp_path_factory.mktemp("inspect") / "context.fs", [LEFT, RIGHT, ALONE, PLAIN], recipe=CONTEXT
+    )
+
+
+def test_ls_shows_what_sentences_depend_on(run, in_context):
+    lines = run("ls", in_context.path)[1].splitlines()
+    assert lines[0].endswith(' the cat sat  with {"left":["Look","!"]}')
+    assert lines[1].split("  with ")[1].startswith("\\x1b[31m\ufffdxxx")
+    assert lines[1].endswith("xxx ...")
+    assert len(lines[1]) < 200
+    assert lines[3].endswith(" nothing special")
+    listed = [json.loads(line) for line in run("ls", in_context.path, "--json")[1].splitlines()]
+    assert [entry["condition"] for entry in listed] == [
+        '{"left":["Look","!"]}', "\x1b[31m\ufffd" + "x" * 500, '{"right":["now"]}', None
+    ]  # fmt: skip
+    assert listed[0]["tokens"] == listed[1]["tokens"] == ["the", "cat", "sat"]
+
+
+@pytest.mark.parametrize("tokens", [LEFT, RIGHT, ALONE, PLAIN], ids=repr)
+def test_show_by_key_shows_the_condition(run, in_context, tokens: Sentence):
+    key = sentence_key(tokens).hex()
+    found = json.loads(run("show", in_context.path, "--key", key, "--json")[1])
+    assert (found["key"], found["tokens"]) == (key, list(tokens))
+    expected = condition_of(tokens).decode("utf-8", "replace") or None
+    assert found["condition"] == expected
+    code, out, _ = run("show", in_context.path, "--key", key)
+    assert code == 0
+    assert ("\ncondition  " in out) == (expected is not None)
+    assert "\x1b" not in out
+
+
+def test_show_by_text_finds_the_only_sentence_of_these_tokens(run, in_context):
+    found = json.loads(run("show", in_context.path, "only here", "--json")[1])
+    assert found["key"] == sentence_key(ALONE).hex()
+    assert json.loads(run("show", in_context.path, "nothing special", "--json")[1])["condition"] is None
+
+
+def test_show_by_text_asks_which_of_several_surroundings(run, in_context):
+    code, out, err = run("show", in_context.path, "the cat sat")
+    assert (code, out) == (2, "")
+    assert "in 2 surroundings: name one by --key" in err
+    assert f'{sentence_key(LEFT).hex()}  {{"left":["Look","!"]}}' in err
+    assert sentence_key(RIGHT).hex() in err
+
+
+def test_why_tells_of_other_surroundings(run, in_context):
+    code, out, _ = run("why", in_context.path, "the cat sat")
+    assert code == 1
+    assert "not cached without surroundings; with surroundings the store has it 2 times" in out
+    assert sentence_key(LEFT).hex() in out
+    found = json.loads(run("why", in_context.path, "the cat sat", "--json")[1])
+    assert (found["cached"], found["nearest"]) == (False, [])
+    assert [entry["key"] for entry in found["with_conditions"]] == [
+        sentence_key(tokens).hex() for tokens in (LEFT, RIGHT)
+    ]
+    assert found["with_conditions"][0]["condition"] == '{"left":["Look","!"]}'
+    assert run("why", in_context.path, "nothing special")[0] == 0
+    assert "like it  only here  with " in run("why", in_context.path, "Only here")[1]
+
+
+def test_conditions_are_not_looked_for_where_vectors_depend_on_tokens_alone(run, store):
+    assert json.loads(run("why", store.path, "Cat", "--json")[1])["with_conditions"] == []
+    assert json.loads(run("show", store.path, "the cat sat", "--json")[1])["condition"] is None
+    assert {json.loads(line)["condition"] for line in run("ls", store.path, "--json")[1].splitlines()} == {
+        None
+    }
+
+
+def test_many_surroundings_are_not_all_listed(run, tmp_path):
+    many = [ConditionedSentence(("a",), f"{number}".encode()) for number in range(30)]
+    _, _, err = run("show", make_store(tmp_path / "s.fs", many, recipe=CONTEXT).path, "a")
+    assert "in 30 surroundings" in err
+    assert len(err.splitlines()) == 1 + 10 + 1
 
 
 # -- every command

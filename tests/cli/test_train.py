@@ -275,7 +275,7 @@ def test_the_defaults_shown_are_those_of_the_library():
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     for command in train.commands.values():
         shown = {p.name: p.default for p in command.params if p.name in defaults and p.name != "model"}
-        assert len(shown) == 11
+        assert len(shown) == 12
         assert {name: defaults[name] for name in shown} == {**shown, "dropout": None, "anneal_patience": None}
     for command in (evaluate, predict):
         assert {p.name: p.default for p in command.params}["token_budget"] == TOKEN_BUDGET

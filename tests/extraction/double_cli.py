@@ -13,6 +13,7 @@ from doubles import DoubleEncoder
 from featurestore.cli.main import main
 from featurestore.encoders.base import EncoderOutline
 from featurestore.extraction import api
+from featurestore.recipe import Recipe
 
 
 def load_encoder(spec: str, **_: object) -> DoubleEncoder:
@@ -27,7 +28,11 @@ def outline_encoder(spec: str, **_: object) -> EncoderOutline:
     return EncoderOutline(dim=8, n_layers=1)
 
 
-api.load_encoder, api.outline_encoder = load_encoder, outline_encoder
+def encoder_recipe(spec: str, **_: object) -> Recipe:
+    return DoubleEncoder().recipe
+
+
+api.load_encoder, api.outline_encoder, api.encoder_recipe = load_encoder, outline_encoder, encoder_recipe
 
 if __name__ == "__main__":
     main(sys.argv[1:])

@@ -11,17 +11,22 @@ import numpy as np
 
 from featurestore.errors import EncoderOutOfMemory
 from featurestore.extraction.progress import Progress
+from featurestore.keys import condition_of
 from featurestore.recipe import Recipe
 
 
-def vector_of(token: str, position: int, dim: int = 8) -> np.ndarray:
-    """A vector that only the token and its place in the sentence decide."""
-    digest = sha256(f"{position} {token}".encode()).digest()[:dim]
+def vector_of(token: str, position: int, condition: bytes = b"", dim: int = 8) -> np.ndarray:
+    """A vector that only the token, its place in the sentence and the sentence's condition decide."""
+    digest = sha256(f"{position} {token}".encode() + condition).digest()[:dim]
     return np.frombuffer(digest, np.uint8).astype(np.float32) / 8 - 16
 
 
 def vectors_of(sentence: Sequence[str]) -> np.ndarray:
-    return np.stack([vector_of(token, i) for i, token in enumerate(sentence)])
+    return np.stack([vector_of(token, i, condition_of(sentence)) for i, token in enumerate(sentence)])
+
+
+CONTEXT_RECIPE = Recipe({"kind": "double", "version": 1, "depends_on": {"context": 2}})
+"""Of an encoder that looks at what surrounds a sentence; the double always does."""
 
 
 @dataclass
@@ -37,7 +42,7 @@ class _Pending:
         for sentence, array in zip(self.sentences, vectors, strict=True):
             if self.encoder.nan_in in sentence:
                 array[sentence.index(self.encoder.nan_in)] = np.nan
-        return vectors
+        return vectors[1:] if self.encoder.returns_fewer else vectors
 
 
 @dataclass
@@ -52,6 +57,7 @@ class DoubleEncoder:
     seconds : that each batch takes
     before_batch : called with the number of the batch
     batches : tokens of every batch asked for
+    returns_fewer : return one array less than there are sentences
     """
 
     memory_tokens: float = float("inf")
@@ -67,6 +73,7 @@ class DoubleEncoder:
     recipe: Recipe = field(default_factory=lambda: Recipe({"kind": "double", "version": 1}))
     batches: list[int] = field(default_factory=list)
     in_flight: int = 0
+    returns_fewer: bool = False
 
     def submit(self, sentences: Sequence[tuple[str, ...]]) -> _Pending:
         n_tokens = sum(map(len, sentences))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from featurestore.encoders.base import DEFAULT_ENCODER
 from featurestore.encoders.elmo import catalog
 from featurestore.encoders.elmo.encoder import BATCH_INVARIANCE
 from featurestore.errors import CorpusChangedError, EncoderError, RecipeMismatchError, UsageError
+from featurestore.extraction import api
 from featurestore.extraction import plan as planning
-from featurestore.extraction.api import EncoderChoice
+from featurestore.extraction.api import EncoderChoice, Job, as_corpora
 from featurestore.extraction.progress import BarProgress
 from featurestore.store.verify import verify
 
@@ -274,8 +276,55 @@ class TestNoEncoderNamed:
     def test_a_store_that_names_none_is_a_usage_error(self, tmp_path):
         recipe = Recipe({"kind": "test", "version": 1})
         Store.create(tmp_path / "store", recipe=recipe, dim=8)
-        with pytest.raises(UsageError, match="does not name its encoder"):
+        with pytest.raises(UsageError, match=r"does not name its encoder .*pass that object, or name one"):
             extract([("a",)], None, tmp_path / "store", progress=False)
+
+    def test_one_made_by_an_object_without_a_specification_is_extended_by_the_object(self, tmp_path):
+        extract([("a",)], DoubleEncoder(spec=""), tmp_path / "store", progress=False)
+        with pytest.raises(UsageError, match="does not name its encoder"):
+            extract([("b",)], None, tmp_path / "store", progress=False)
+        extract([("b",)], DoubleEncoder(spec=""), tmp_path / "store", progress=False)
+        assert len(Store.open(tmp_path / "store")) == 2
+
+
+def test_a_store_that_was_filled_before_is_planned_without_asking_its_encoder(
+    monkeypatch, tmp_path, tiny_elmo
+):
+    sentences = draw_sentences(10)
+    extract(sentences[:5], tiny_elmo, tmp_path / "store", progress=False)
+    expected = Job(as_corpora(sentences), tmp_path / "store").plan(tiny_elmo)
+    monkeypatch.setattr(api, "outline_encoder", lambda *_, **__: pytest.fail("the encoder was asked"))
+    own = EncoderChoice.for_store(tmp_path / "store", None, None, None)
+    plan = Job(as_corpora(sentences), tmp_path / "store").plan(own)
+    assert replace(plan, free_bytes=0) == replace(expected, free_bytes=0)
+    assert (plan.n_cached, plan.n_new) == (5, 5)
+
+
+def test_choices_of_the_store_are_not_asked_of_an_encoder_of_another_kind(tmp_path):
+    recipe = Recipe({"kind": "elmo", "version": 1, "layers": [0, 2], "initial_state": "warm"})
+    Store.create(tmp_path / "store", recipe=recipe, dim=8, encoder="elmo:x")
+    other = EncoderChoice.for_store(tmp_path / "store", "flair:glove", None, None)
+    assert other == EncoderChoice("flair:glove", "average", "auto", "auto")
+    same = EncoderChoice.for_store(tmp_path / "store", "elmo:y", None, None)
+    assert same == EncoderChoice("elmo:y", "0,2", "auto", "warm")
+
+
+@pytest.mark.parametrize(
+    ("fields", "choices"),
+    [
+        ({}, ("average", "auto", "auto")),
+        ({"layers": "average", "precision": "float16"}, ("average", "float16", "auto")),
+        ({"layers": [0, 2], "initial_state": "warm"}, ("0,2", "auto", "warm")),
+        ({"layers": {"lm": [1]}, "precision": 32, "initial_state": None}, ("average", "auto", "auto")),
+    ],
+    ids=["none", "text", "list", "other things of these names"],
+)
+def test_what_a_recipe_of_any_kind_says_is_asked_of_its_encoder(tmp_path, fields, choices):
+    recipe = Recipe({"kind": "other", "version": 1, **fields})
+    Store.create(tmp_path / "store", recipe=recipe, dim=8, encoder="other:x")
+    choice = EncoderChoice.for_store(tmp_path / "store", None, None, None)
+    assert (choice.layers, choice.precision, choice.initial_state) == choices
+    assert choice.spec == "other:x"
 
 
 @pytest.mark.parametrize("options", [{"token_budget": 0}, {"shard_bytes": 0}, {"shard_bytes": -5}])

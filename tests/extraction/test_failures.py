@@ -47,6 +47,13 @@ def test_out_of_memory_halves_the_budget_and_goes_on(tmp_path, device, fails_lat
     assert f"going on with {report.token_budget}" in recorder.notices[-1]
 
 
+def test_an_encoder_that_returns_too_few_arrays_is_named(tmp_path):
+    encoder = DoubleEncoder(returns_fewer=True)
+    with pytest.raises(EncoderError, match="'double:' returned 1 arrays for 2 sentences"):
+        extract([("a",), ("b", "c")], encoder, tmp_path / "store", progress=False)
+    assert len(Store.open(tmp_path / "store")) == 0
+
+
 def test_the_budget_found_is_kept_for_later_shards(tmp_path):
     encoder = DoubleEncoder(memory_tokens=20, token_budget=40)
     extract(draw_sentences(60), encoder, tmp_path / "store", shard_bytes=SHARD_BYTES, progress=False)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.keys import Sentence, sentence_key
+from featurestore.keys import ConditionedSentence, Sentence, sentence_key
 from featurestore.recipe import Recipe
 from featurestore.store.store import Store
 
@@ -29,6 +31,15 @@ ODD_SENTENCES: list[Sentence] = [
 ]
 
 
+CONDITIONED_SENTENCES: list[Sentence] = [
+    ConditionedSentence(("the", "cat"), b'{"left":["Look","!"]}'),
+    ConditionedSentence(("the", "cat"), b'{"left":["Look","."]}'),
+    ConditionedSentence(("the", "cat"), b"\0"),
+    ConditionedSentence(("s1", "the"), bytes(range(256)) * 20),
+    ConditionedSentence(("\ud800", "x\udfff"), b"\xff not text"),
+]
+
+
 def sentence(number: int) -> Sentence:
     """Return the sentence of a number: one to five tokens, all sentences different."""
     return (f"s{number}", *("the", "cat", "sat", ".")[: number % 5])
@@ -39,7 +50,7 @@ def sentences(n: int, start: int = 0) -> list[Sentence]:
 
 
 def vectors_of(tokens: Sentence, *, dim: int = DIM, n_layers: int = 1) -> NDArray[np.float32]:
-    """Return the vectors of a sentence: Gaussian, and a function of its tokens alone."""
+    """Return the vectors of a sentence: Gaussian, and a function of its tokens and condition alone."""
     random = np.random.default_rng(int.from_bytes(sentence_key(tokens), "little"))
     shape = (len(tokens), dim) if n_layers == 1 else (len(tokens), n_layers, dim)
     return random.normal(size=shape).astype(np.float32)
@@ -87,3 +98,16 @@ def value_offset(store: Store, shard: int, row: int) -> int:
     reader = store.reader(shard)
     extent = reader.entry.extents["values"]
     return extent.offset + reader.bounds[row] * (extent.n_bytes // extent.shape[0])
+
+
+def forge_head(store: Store, dataset: str, at: int, raw: bytes) -> Store:
+    """Overwrite bytes of a dataset of the first shard, and open it by a manifest whose hashes fit."""
+    path, entry = shard_path(store, 0), store.manifest.shards[0]
+    content = bytearray(path.read_bytes())
+    start = entry.extents[dataset].offset + at
+    content[start : start + len(raw)] = raw
+    head = hashlib.sha256(content[: entry.extents["values"].offset]).hexdigest()
+    whole = hashlib.sha256(content).hexdigest()
+    path.with_name(f"{whole[:32]}.h5").write_bytes(content)
+    forged = replace(entry, sha256=whole, head_sha256=head)
+    return Store(store.path, replace(store.manifest, shards=(forged,)))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from storekit import (
     create,
     fill,
     flip_bit,
+    forge_head,
     sentence,
     sentences,
     shard_path,
@@ -274,23 +273,11 @@ def test_index_that_points_elsewhere_never_yields_a_wrong_vector(store, forge):
             np.testing.assert_array_equal(opened.get(tokens), vectors_of(tokens))
         except DamagedStoreError:
             n_refused += 1
-    assert n_refused > N // 2 or forge == "shards outside"
+    # What points outside a shard is noticed when the index is read, and the index built again.
+    assert n_refused > N // 2 if forge in ("rows", "shards") else n_refused == 0
 
 
 # -- what only a stranger would write: hashes that fit, contents that do not make sense
-
-
-def forge_head(store: Store, dataset: str, at: int, raw: bytes) -> Store:
-    """Overwrite bytes of a dataset of the first shard, and open it by a manifest whose hashes fit."""
-    path, entry = shard_path(store, 0), store.manifest.shards[0]
-    content = bytearray(path.read_bytes())
-    start = entry.extents[dataset].offset + at
-    content[start : start + len(raw)] = raw
-    head = hashlib.sha256(content[: entry.extents["values"].offset]).hexdigest()
-    whole = hashlib.sha256(content).hexdigest()
-    path.with_name(f"{whole[:32]}.h5").write_bytes(content)
-    forged = replace(entry, sha256=whole, head_sha256=head)
-    return Store(store.path, replace(store.manifest, shards=(forged,)))
 
 
 @pytest.mark.parametrize("value", [0, 2**63, 2**64 - 1, 10**6])

@@ -137,7 +137,7 @@ def shard_with(store: Store, **changes) -> list[dict]:
         {"shards": [{}]},
         {"commit": None},
         {"commit": {"n_read": "many"}},
-        {"commit": {"surprise": 1}},
+        {"commit": []},
     ],
     ids=str,
 )

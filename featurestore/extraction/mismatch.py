@@ -1,0 +1,31 @@
+"""An encoder and a store that exists: both must have the same recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from featurestore.encoders.remedies import remedy_for
+from featurestore.recipe import Recipe
+
+
+def require_recipe(stored: Recipe, wanted: Recipe, store: Path) -> None:
+    """Raise unless an encoder has the recipe of a store.
+
+    Parameters
+    ----------
+    stored, wanted : Recipe
+        The store's and the encoder's.
+    store : Path
+
+    Raises
+    ------
+    RecipeMismatchError
+        Naming every field that differs, and what to do.
+    """
+    if stored["kind"] == "flair":  # which is not loaded because a store names it
+        remedy = "Name the encoder that filled the store, or another --store."
+    else:
+        remedy = (
+            "Use the store's own recipe (leave --encoder, --layers and --precision out), or another --store."
+        )
+    stored.require_equal(wanted, where=f"store {store}", remedy=remedy_for(stored, wanted, remedy))

@@ -1,0 +1,43 @@
+"""What to tell who looks for a sentence in vain: how to add it, and what decides its vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from featurestore.recipe import Recipe
+
+DEPENDS_ON = "depends_on"
+"""The field of a recipe: an object whose entries that are neither false nor 0 name what decides."""
+
+
+def depends_on(recipe: Recipe) -> tuple[str, ...]:
+    """Return the names of what decides a vector beside the tokens, sorted; empty where nothing does."""
+    stated = recipe.get(DEPENDS_ON)
+    if not isinstance(stated, Mapping):
+        return ()
+    return tuple(sorted(name for name, value in stated.items() if value))
+
+
+def missing_note(recipe: Recipe) -> str:
+    """Return what to add to a message about missing sentences: a line, or nothing for a plain recipe."""
+    names = depends_on(recipe)
+    if not names:
+        return ""
+    return (
+        f"\nThe vectors of this store depend on more than the tokens ({', '.join(names)}): a sentence "
+        "extracted with surroundings is found only by asking with the same ones (CachedEmbeddings, or "
+        "examples read from the same Flair corpus)"
+    )
+
+
+def how_to_add(recipe: Recipe, store: Path, corpora: str = "CORPUS") -> str:
+    """Return the command that adds sentences to a store; a line, or two where it must name the encoder."""
+    command = f"Add them: featurestore extract {corpora} --store {store}"
+    if recipe["kind"] != "flair":
+        return command
+    # Not by the store's own word for it, which a stranger may have written for people to paste.
+    return (
+        f"{command} --encoder flair:...\n"
+        "(the encoder that filled it, named by yourself: loading one of Flair's can run code in its files)"
+    )

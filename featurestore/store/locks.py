@@ -1,0 +1,129 @@
+"""Locks: how those who read, write and clean up a store keep out of each other's way.
+
+A reader holds the manifest it opened, shared, so that its snapshot is not removed under it. A writer holds
+``STORE/lock``, shared, from before it places a shard until its manifest names it; whoever removes or moves
+files of the store holds it alone. All are ``flock``: they end with the process, however it ends, are
+inherited by ``fork``, and wait for nobody while a store is read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from featurestore.errors import StoreWriteError
+from featurestore.store.filesystem import open_for_reading
+
+logger = logging.getLogger(__name__)
+
+LOCK = "lock"
+"""Name of the lock file in a store: empty, made by the first writer, never removed."""
+
+_TRIES, _PAUSE = 40, 0.005
+"""How often, and after how many seconds, a reader asks again for a manifest that someone holds alone: a
+writer that is just publishing it, or gc that is just removing it. Both are done in milliseconds."""
+
+_OPEN_FOR_LOCKING = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Nothing is ever written, but network file systems lock exclusively only what is open for writing."""
+
+
+class Hold:
+    """A file held against removal for as long as this object lives, here and in forked processes."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @property
+    def exists(self) -> bool:
+        """Whether the file still has its name."""
+        return os.fstat(self._descriptor).st_nlink > 0
+
+    def __del__(self) -> None:
+        # Closed, never unlocked: unlocking would also end what a forked process holds.
+        os.close(self._descriptor)
+
+
+def hold(path: Path) -> Hold | None:
+    """Hold a file against removal, without ever waiting long.
+
+    Returns
+    -------
+    Hold or None
+        None if the file cannot be opened. Where the file system has no locks, the file is open and nothing
+        more: then only its age protects it.
+    """
+    try:
+        descriptor = open_for_reading(path)
+    except OSError:
+        return None
+    held = Hold(descriptor)
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return held
+        except BlockingIOError:
+            if not held.exists:
+                return held
+            time.sleep(_PAUSE)
+        except OSError as error:
+            logger.debug("%s cannot be locked: %s", path, error)
+            return held
+    return held
+
+
+@contextmanager
+def unused(path: Path) -> Iterator[bool]:
+    """Say whether nobody holds a file; if so, nobody can while the context lasts."""
+    try:
+        descriptor = os.open(path, _OPEN_FOR_LOCKING)
+    except OSError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        except OSError:
+            alone = False
+        yield alone
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def committing(store: Path) -> Iterator[None]:
+    """Keep others from removing files of a store that the next manifest may name; many may at once."""
+    with _locked(store, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def cleaning(store: Path) -> Iterator[None]:
+    """Be alone with a store's files: wait until no commit is under way, and let none begin."""
+    with _locked(store, fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
+def _locked(store: Path, operation: int) -> Iterator[None]:
+    path = store / LOCK
+    try:
+        descriptor = os.open(path, _OPEN_FOR_LOCKING | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise StoreWriteError(f"cannot open the lock file {path}: {error.strerror or error}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, operation)
+        except OSError as error:
+            raise StoreWriteError(
+                f"cannot lock {path}: {error.strerror or error}. A store needs a file system with flock"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
