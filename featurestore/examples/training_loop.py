@@ -13,15 +13,17 @@ import torch
 from torch import nn
 
 from featurestore import FeatureDataset, Store, feature_loader, open_corpus
+from featurestore.examples.common import ExampleCommand
 
 
-@click.command()
+@click.command(cls=ExampleCommand)
 @click.option("--store", required=True)
 @click.option("--train", required=True)
 @click.option("--dev", required=True)
 @click.option("--label", default="upos", show_default=True)
 @click.option("--epochs", default=10, show_default=True)
 def main(store: str, train: str, dev: str, label: str, epochs: int) -> None:
+    """Train a tagger that looks at each vector alone."""
     torch.manual_seed(0)
     opened = Store.open(store)
     training = FeatureDataset(opened, open_corpus(train, label=label))
@@ -31,8 +33,9 @@ def main(store: str, train: str, dev: str, label: str, epochs: int) -> None:
 
     model = nn.Sequential(nn.LayerNorm(training.dim), nn.Linear(training.dim, len(training.label_names)))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    loader = feature_loader(training, token_budget=1024, seed=0)  # each pass shuffles anew
     for epoch in range(1, epochs + 1):
-        for batch in feature_loader(training, token_budget=1024, seed=0):
+        for batch in loader:
             loss = nn.functional.cross_entropy(model(batch.features)[batch.mask], batch.labels[batch.mask])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch

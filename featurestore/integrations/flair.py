@@ -1,4 +1,4 @@
-"""Flair and featurestore: stored vectors and ELMo as Flair embeddings, and the models trained on them."""
+"""Flair and featurestore: stored vectors and ELMo as Flair embeddings, models trained on them, corpora."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ except ModuleNotFoundError as error:
         "featurestore.integrations.flair needs Flair: pip install 'featurestore[flair]'", name="flair"
     ) from error
 
+from featurestore.integrations.flair_context import set_context
+from featurestore.integrations.flair_corpora import from_flair
 from featurestore.integrations.flair_embeddings import (
     CachedEmbeddings,
     ElmoEmbeddings,
@@ -25,7 +27,9 @@ __all__ = [
     "LiveEmbeddings",
     "VectorEmbeddings",
     "bind",
+    "from_flair",
     "load",
+    "set_context",
     "to_cached",
     "to_live",
 ]

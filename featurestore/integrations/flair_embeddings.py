@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,14 @@ import flair
 from flair.embeddings.base import TokenEmbeddings, register_embeddings
 from torch import Tensor
 
-from featurestore.encoders.base import Encoder, EncoderOutline, encoder_recipe, load_encoder, outline_encoder
+from featurestore.encoders.base import (
+    Encoder,
+    encoder_recipe,
+    load_encoder,
+    outline_encoder,
+    recipe_choices,
+)
+from featurestore.encoders.flair.conditions import Dependence, conditioned
 from featurestore.errors import EncoderError, RecipeMismatchError, UsageError
 from featurestore.integrations.live import LiveVectors
 from featurestore.integrations.stored import OnMissing, StoredVectors
@@ -22,10 +29,17 @@ from featurestore.store.store import Store
 class VectorEmbeddings(TokenEmbeddings):  # type: ignore[misc]
     """A Flair embedding over a source of vectors: what ours have in common.
 
-    Vectors depend on the token texts alone. They are the encoder's in evaluation mode and are not
-    fine-tuned. Train with ``embeddings_storage_mode="none"``: Flair's default, ``"cpu"``, keeps every vector
-    in memory as float32. What Flair saves of it are the source's plain parameters (path or specification,
-    recipe), never vectors, an open file or a model.
+    Vectors depend on the token texts, and on what else the recipe names in its field ``depends_on``: the
+    sentences before and after, the language, the spaces. A sentence's neighbours are those that it is linked
+    to when it is embedded; one that is linked to none stands alone, whatever else is in the batch, and
+    nothing is linked here. Flair's ``predict`` has by then linked the sentences of the list that it was
+    given, as if it were running text, unless they had a context: see
+    :func:`~featurestore.integrations.flair_context.set_context`.
+
+    They are the encoder's vectors in evaluation mode and are not fine-tuned. Train with
+    ``embeddings_storage_mode="none"``: Flair's default, ``"cpu"``, keeps every vector in memory as float32.
+    What Flair saves of it are the source's plain parameters (path or specification, recipe), never vectors,
+    an open file or a model.
 
     Parameters
     ----------
@@ -48,6 +62,7 @@ class VectorEmbeddings(TokenEmbeddings):  # type: ignore[misc]
         super().__init__()
         # Not a torch module, so an encoder inside is neither saved, nor trained, nor moved.
         self.source = source
+        self._depends = Dependence.of(source.recipe)
 
     @property
     def embedding_length(self) -> int:
@@ -81,7 +96,11 @@ class VectorEmbeddings(TokenEmbeddings):  # type: ignore[misc]
             self.source.flush()
 
     def _add_embeddings_internal(self, sentences: list[Any]) -> list[Any]:
-        texts = [[token.text for token in sentence.tokens] for sentence in sentences]
+        texts: list[Sequence[str]]
+        if self._depends:
+            texts = [conditioned(sentence, self._depends) for sentence in sentences]
+        else:
+            texts = [[token.text for token in sentence.tokens] for sentence in sentences]
         matrix: Tensor = self.source.vectors(texts, device=self.encoder_device or str(flair.device))
         matrix = matrix.to(flair.device)
         name = self.name
@@ -129,7 +148,8 @@ class CachedEmbeddings(VectorEmbeddings):
         many processes may do at the same time; or give them zeros.
     fallback : Encoder or str, optional
         What ``compute`` encodes with, of the store's recipe; a specification is loaded when the first
-        sentence is missing. By default the encoder that the store names.
+        sentence is missing. By default the encoder that the store names, unless it is one of Flair's, whose
+        files may hold code.
     name : str, optional
         By default made from the recipe and the layers, so that embeddings of different vectors have different
         names.
@@ -143,6 +163,8 @@ class CachedEmbeddings(VectorEmbeddings):
         If there is no store at the path.
     RecipeMismatchError
         If the fallback has another recipe than the store.
+    UsageError
+        If an argument makes no sense, or a fallback is needed and none is named.
     """
 
     def __init__(
@@ -286,14 +308,16 @@ def _elmo_spec(model: str, options_file: str | Path | None, weight_file: str | P
 
 def _require_spec(spec: str, recipe: Recipe) -> None:
     """Raise RecipeMismatchError if it is known without loading that a specification gives another recipe."""
-    layers = recipe.get("layers", "average")
+    if spec.startswith("flair:"):
+        # Its recipe is known when it is loaded, which is when something is missing.
+        if recipe["kind"] != "flair":
+            raise RecipeMismatchError(
+                f"the store holds vectors of kind {recipe['kind']!r}, not of a Flair embedding: give the "
+                f"encoder that filled it as fallback, not {spec}"
+            )
+        return
     try:
-        named = encoder_recipe(
-            spec,
-            layers=layers if isinstance(layers, str) else ",".join(map(str, layers)),
-            precision=recipe.get("precision", "float32"),
-            initial_state=recipe.get("initial_state", "auto"),
-        )
+        named = encoder_recipe(spec, **recipe_choices(recipe))
     except EncoderError:
         return  # its files are not here yet: compared when it is loaded
     recipe.require_equal(
@@ -316,15 +340,11 @@ def _stored_layers(store: Store, spec: str, mode: str, precision: str, initial_s
             f"store {store.path} holds vectors of kind {recipe['kind']!r}, not of an ELMo: "
             "read it with CachedEmbeddings"
         )
-    outline: EncoderOutline = outline_encoder(spec, layers="all")
-    everything = list(range(outline.n_layers))
+    everything = list(range(outline_encoder(spec, layers="all").n_layers))
+    stated = {"precision": precision, "initial_state": initial_state}
+    asked = {name: value for name, value in stated.items() if value != "auto"}
     try:
-        wanted = encoder_recipe(
-            spec,
-            layers=kept if isinstance(kept, str) else ",".join(map(str, kept)),
-            precision=recipe["precision"] if precision == "auto" else precision,
-            initial_state=recipe["initial_state"] if initial_state == "auto" else initial_state,
-        )
+        wanted = encoder_recipe(spec, **{**recipe_choices(recipe), **asked})
     except EncoderError as error:
         if store.encoder.partition("#")[0] != spec.partition("#")[0]:
             raise RecipeMismatchError(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import flair.models
 import flair.nn
 from flair.embeddings import StackedEmbeddings
+from flair.embeddings.base import TokenEmbeddings
 
-from featurestore.encoders.base import Encoder
-from featurestore.errors import ModelError, RecipeMismatchError, UsageError
+from featurestore.encoders.base import Encoder, require_no_code
+from featurestore.encoders.flair.conditions import Dependence
+from featurestore.encoders.flair.encoder import FlairEncoder
+from featurestore.encoders.remedies import remedy_for
+from featurestore.errors import FeaturestoreError, ModelError, RecipeMismatchError, UsageError
 from featurestore.integrations.flair_embeddings import (
     CachedEmbeddings,
     ElmoEmbeddings,
@@ -68,7 +72,8 @@ def to_live(model: Any, encoder: Encoder | str | None = None) -> Any:
         A Flair model, or any module with embeddings inside.
     encoder : Encoder or str, optional
         Of the recipe of the embeddings to change; a specification takes layers, precision and initial state
-        from it. By default what the store names. Embeddings of other recipes stay as they are.
+        from it. By default what the store names, unless it is one of Flair's, whose files may hold code.
+        Embeddings of other recipes stay as they are.
 
     Returns
     -------
@@ -78,7 +83,7 @@ def to_live(model: Any, encoder: Encoder | str | None = None) -> Any:
     Raises
     ------
     UsageError
-        If the model has no embedding of ours.
+        If the model has no embedding of ours, or an encoder is needed and none is named.
     RecipeMismatchError
         If the encoder gives other vectors than any of its embeddings was trained on.
     """
@@ -112,12 +117,16 @@ def to_cached(
 ) -> Any:
     """Let a model read a store instead of running an encoder: the way back from :func:`to_live`.
 
+    Flair's own embeddings are replaced too, where the store holds the vectors that they give now: a model
+    that was trained with a transformer goes on without it, under the same names, and is saved without it.
+
     Parameters
     ----------
     model : torch.nn.Module
+        A Flair model, or any module with token embeddings inside.
     store : Store, str or Path
     on_missing, fallback
-        As for :class:`CachedEmbeddings`.
+        As for :class:`CachedEmbeddings`; an embedding of Flair's that is replaced is its own fallback.
 
     Returns
     -------
@@ -127,32 +136,44 @@ def to_cached(
     Raises
     ------
     UsageError
-        If the model has no embedding of ours.
+        If the model has no token embedding whose vectors could be stored.
     RecipeMismatchError
-        If none of its embeddings has the store's recipe, naming the fields that differ.
+        If none of its embeddings has the store's recipe, naming the fields in which the nearest differs.
     """
     opened = store if isinstance(store, Store) else Store.open(store)
-    ours = _embeddings(model)
-    if not ours:
-        raise UsageError(f"the {type(model).__name__} has no embeddings of featurestore: nothing to change")
-    fitting = [e for e in ours if e.recipe == opened.recipe]
-    if not fitting:
-        opened.recipe.require_equal(
-            ours[0].recipe,
-            where=f"store {opened.path}",
-            remedy="The model was trained on vectors of the recipe asked for: use a store of that recipe.",
+    candidates: list[tuple[TokenEmbeddings, Recipe, Encoder | None]] = [
+        (embedding, embedding.recipe, None) for embedding in _embeddings(model)
+    ]
+    refused: list[str] = []
+    if not any(recipe == opened.recipe for _, recipe, _ in candidates):
+        for embedding in _flairs_own(model):
+            try:
+                # Whatever it was in training: from now on it stays as it is, if it is what the store holds.
+                own = FlairEncoder(embedding, allow_trainable=True, dependence=Dependence.of(opened.recipe))
+            except FeaturestoreError as error:
+                refused.append(f"\n  {embedding.name}: {error}")
+            else:
+                candidates.append((embedding, own.recipe, own))
+    if not candidates:
+        raise UsageError(
+            f"the {type(model).__name__} has no embeddings whose vectors could be in a store: nothing to "
+            f"change{''.join(refused)}"
         )
-    return _replaced(
-        model,
-        {
-            e: _changed(
-                e,
-                StoredVectors.of(opened, e.source.choice.text, on_missing=on_missing, fallback=fallback),
-                CachedEmbeddings,
-            )
-            for e in fitting
-        },
-    )
+    replacements = {}
+    for embedding, recipe, encoder in candidates:
+        if recipe != opened.recipe:
+            continue
+        layers = embedding.source.choice.text if encoder is None else "all"
+        computing = (fallback or encoder) if on_missing == "compute" else fallback
+        source = StoredVectors.of(opened, layers, on_missing=on_missing, fallback=computing)
+        replacements[embedding] = _changed(embedding, source, CachedEmbeddings)
+    if not replacements:
+        nearest = min((recipe for _, recipe, _ in candidates), key=lambda r: len(opened.recipe.diff(r)))
+        remedy = "The model was trained on vectors of the recipe asked for: use a store of that recipe."
+        opened.recipe.require_equal(
+            nearest, where=f"store {opened.path}", remedy=remedy_for(opened.recipe, nearest, remedy)
+        )
+    return _replaced(model, replacements)
 
 
 def load(path: str | Path, *, trusted: bool = False) -> Any:
@@ -221,37 +242,60 @@ def _embeddings(model: Any) -> list[VectorEmbeddings]:
     return [module for module in model.modules() if isinstance(module, VectorEmbeddings)]
 
 
+def _flairs_own(module: Any) -> list[TokenEmbeddings]:
+    """Return Flair's token embeddings anywhere in a module, each once: a stack, then its members.
+
+    What another embedding has inside is its own affair.
+    """
+    if isinstance(module, VectorEmbeddings):
+        return []
+    found = [module] if isinstance(module, TokenEmbeddings) else []
+    if not found or isinstance(module, StackedEmbeddings):
+        found += [embedding for child in module.children() for embedding in _flairs_own(child)]
+    return list(dict.fromkeys(found))
+
+
 def _encoder_for(embedding: VectorEmbeddings, encoder: Encoder | str | None) -> Encoder:
     """Return the encoder to run, which has the embedding's recipe."""
     if encoder is not None and not isinstance(encoder, str):
         require_recipe(embedding.recipe, encoder)
         return encoder
     source = embedding.source
-    spec = encoder or (source.spec if isinstance(source, LiveVectors) else source.open().encoder)
+    if encoder:
+        spec = encoder
+    elif isinstance(source, LiveVectors):
+        spec = source.spec
+    else:
+        store = source.open()
+        spec = store.encoder
+        require_no_code(spec, store.path)
     return load_encoder_of(embedding.recipe, spec, device=str(flair.device))
 
 
 def _changed(
-    embedding: VectorEmbeddings, source: StoredVectors | LiveVectors, kind: type[VectorEmbeddings]
+    embedding: TokenEmbeddings, source: StoredVectors | LiveVectors, kind: type[VectorEmbeddings]
 ) -> VectorEmbeddings:
     """Return an embedding of the same name over another source."""
-    if isinstance(embedding.source, StoredVectors):
-        embedding.source.flush()
     # An ElmoEmbeddings is one over either source.
     made = (type(embedding) if isinstance(embedding, ElmoEmbeddings) else kind).over(embedding.name, source)
-    made.encoder_device = embedding.encoder_device
+    if isinstance(embedding, VectorEmbeddings):
+        if isinstance(embedding.source, StoredVectors):
+            embedding.source.flush()
+        made.encoder_device = embedding.encoder_device
     return made.train(embedding.training)  # type: ignore[no-any-return]
 
 
-def _replaced(model: Any, replacements: dict[VectorEmbeddings, VectorEmbeddings]) -> Any:
+def _replaced(model: Any, replacements: Mapping[Any, VectorEmbeddings]) -> Any:
     """Put embeddings in the place of others wherever a module refers to them."""
-    new: Callable[[Any], Any] = lambda value: replacements.get(value, value)  # noqa: E731
+
+    def new(value: Any) -> Any:
+        return replacements.get(value, value) if isinstance(value, TokenEmbeddings) else value
+
     for module in list(model.modules()):
         for name, child in module._modules.items():
-            if isinstance(child, VectorEmbeddings):
-                module._modules[name] = new(child)
+            module._modules[name] = new(child)
         # StackedEmbeddings keeps its members in a plain list as well.
         for value in vars(module).values():
             if isinstance(value, list):
-                value[:] = [new(item) if isinstance(item, VectorEmbeddings) else item for item in value]
-    return new(model) if isinstance(model, VectorEmbeddings) else model
+                value[:] = [new(item) for item in value]
+    return new(model)

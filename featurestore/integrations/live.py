@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featurestore.encoders.base import Encoder, load_encoder
+from featurestore.encoders.base import Encoder, load_encoder, recipe_choices, require_encoder
+from featurestore.encoders.remedies import remedy_for
 from featurestore.errors import EncoderOutOfMemory, UsageError
 from featurestore.integrations.layers import LayerChoice
 from featurestore.keys import Sentence, require_sentence
@@ -39,6 +40,7 @@ class LiveVectors:
     @classmethod
     def of(cls, encoder: Encoder, layers: str) -> LiveVectors:
         """Return the vectors of a loaded encoder."""
+        require_encoder(encoder)
         choice = LayerChoice.of(layers, encoder.recipe, dim=encoder.dim, n_layers=encoder.n_layers)
         return cls(encoder, encoder.spec, encoder.recipe, choice)
 
@@ -100,25 +102,24 @@ def load_encoder_of(recipe: Recipe, spec: str, *, device: str = "auto") -> Encod
     """
     if not spec:
         raise UsageError("no encoder is named: give one, as an object or by its specification")
-    layers = recipe.get("layers", "average")
-    encoder = load_encoder(
-        spec,
-        layers=layers if isinstance(layers, str) else ",".join(map(str, layers)),
-        precision=recipe.get("precision", "auto"),
-        device=device,
-        initial_state=recipe.get("initial_state", "auto"),
-    )
+    encoder = load_encoder(spec, device=device, **recipe_choices(recipe))
     require_recipe(recipe, encoder)
     return encoder
 
 
 def require_recipe(recipe: Recipe, encoder: Encoder) -> None:
-    """Raise RecipeMismatchError unless an encoder has a recipe."""
+    """Raise RecipeMismatchError unless an encoder has a recipe, and UsageError if it is no encoder."""
+    require_encoder(encoder)
+    named = encoder.spec or "the encoder"
     recipe.require_equal(
         encoder.recipe,
         where="the store or model",
-        remedy=f"{encoder.spec} gives other vectors: load it with the layers, precision and initial state "
-        "above, or name the encoder that filled the store.",
+        remedy=remedy_for(
+            recipe,
+            encoder.recipe,
+            f"{named} gives other vectors: load it with the layers, precision and initial state above, or "
+            "name the encoder that filled the store.",
+        ),
     )
 
 

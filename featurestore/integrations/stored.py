@@ -16,12 +16,13 @@ from torch import Tensor
 
 from featurestore.dataset.buffers import BufferPool
 from featurestore.dataset.gather import Gatherer
-from featurestore.encoders.base import Encoder
+from featurestore.encoders.base import Encoder, require_no_code
 from featurestore.errors import MissingSentencesError, NotAStoreError, SentenceError, UsageError
 from featurestore.integrations.layers import LayerChoice
 from featurestore.integrations.read_through import ReadThrough
-from featurestore.keys import Sentence, sentence_key
+from featurestore.keys import Sentence, require_sentence, sentence_key
 from featurestore.recipe import Recipe
+from featurestore.store.dependence import depends_on, how_to_add
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ class StoredVectors:
     choice : LayerChoice
     on_missing : {"error", "compute", "zeros"}
     fallback : Encoder or str, optional
-        What computes with ``compute``; by default the encoder that the store names.
+        What computes with ``compute``; by default the encoder that the store names, unless it is one of
+        Flair's, whose files may hold code.
 
     Attributes
     ----------
@@ -160,6 +162,7 @@ class StoredVectors:
         Parameters
         ----------
         sentences : sequence of token sequences
+            Each with its condition, where vectors depend on more than the tokens.
         device : str
             Where to load the encoder if one is needed.
 
@@ -233,10 +236,13 @@ class StoredVectors:
         )
 
     def _keys(self, sentences: Sequence[Sequence[str]]) -> list[bytes]:
-        """Return the key of each sentence; training asks for the same ones in every epoch."""
+        """Return the key of each sentence; training asks for the same ones in every epoch.
+
+        A sentence with a condition is its own dictionary key, as it is and as it compares: with it.
+        """
         known, found = self._known_keys, []
         for at, sentence in enumerate(sentences):
-            tokens = tuple(sentence)
+            tokens = sentence if isinstance(sentence, tuple) else tuple(sentence)
             key = known.get(tokens)
             if key is None:
                 try:
@@ -295,11 +301,8 @@ class StoredVectors:
         found_out = f"{len(missing):,} of {len(wanted):,} sentences of a batch are not in {self.path}"
         if self.on_missing == "error":
             raise MissingSentencesError(
-                f"{found_out}; the first:{shown}\n"
-                f"Add them: featurestore extract CORPUS --store {self.path}\n"
-                "The tokens must be those of training: Flair's Sentence('text') tokenises and drops "
-                "zero-width characters, Sentence([tokens]) does not. Or compute them when they are needed, "
-                "or give them zeros: on_missing='compute' or 'zeros'"
+                f"{found_out}; the first:{shown}\n{self._how_to_add()} "
+                "Or compute them when they are needed, or give them zeros: on_missing='compute' or 'zeros'"
             )
         if first:
             done = "computed and added" if self.on_missing == "compute" else "given zeros"
@@ -309,7 +312,27 @@ class StoredVectors:
         if self.on_missing == "zeros" or self._read_through is None:
             return {}
         return self._read_through.vectors(
-            self.path, [wanted[i] for i in missing], [tuple(sentences[i]) for i in missing], device=device
+            self.path,
+            [wanted[i] for i in missing],
+            [require_sentence(sentences[i]) for i in missing],
+            device=device,
+        )
+
+    def _how_to_add(self) -> str:
+        others = depends_on(self.recipe)
+        if others:
+            return (
+                f"Their vectors depend on more than the tokens ({', '.join(others)}), and all of it must "
+                "be as it was when they were extracted. Add them: "
+                "extract(from_flair(corpus, encoder_or_dependence=encoder), encoder, STORE)\n"
+                "If they were added: predict, and with it the evaluation in training, links sentences "
+                "without a context to others of the batch; set_context(corpus) before extraction and "
+                "training says what their context is."
+            )
+        return (
+            f"{how_to_add(self.recipe, self.path)}\n"
+            "The tokens must be those of training: Flair's Sentence('text') tokenises and drops "
+            "zero-width characters, Sentence([tokens]) does not."
         )
 
 
@@ -319,4 +342,5 @@ def _named_encoder(store: Store) -> str:
             f"the store {store.path} does not name its encoder: give one with fallback=, or use "
             "on_missing='error'"
         )
+    require_no_code(store.encoder, store.path)
     return store.encoder

@@ -50,3 +50,25 @@ def layered_store(tmp_path_factory, layered, tagged, judged):
     examples = [example for part in (*tagged, *judged) for example in part]
     extract(examples, layered, path, codec="float32", progress=False)
     return Store.open(path)
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory):
+    """A folder with a two-layer BERT of 16 dimensions, random weights and one word piece per letter."""
+    transformers = pytest.importorskip(
+        "transformers", reason="needs Flair: pip install 'featurestore[flair]'"
+    )
+    import torch
+
+    folder = tmp_path_factory.mktemp("bert")
+    letters = [chr(code) for code in range(33, 127)]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    transformers.BertTokenizerFast(str(folder / "vocab.txt"), do_lower_case=False).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(pieces), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=512,
+    )  # fmt: skip
+    transformers.BertModel(config).save_pretrained(folder)
+    return folder

@@ -28,6 +28,7 @@ from flair.models import LanguageModel  # noqa: E402
 from flair.training_utils import store_embeddings  # noqa: E402
 
 from featurestore import Store, extract, load_encoder  # noqa: E402
+from featurestore.encoders.flair.encoder import FlairEncoder  # noqa: E402
 from featurestore.errors import (  # noqa: E402
     MissingSentencesError,
     RecipeMismatchError,
@@ -36,7 +37,7 @@ from featurestore.errors import (  # noqa: E402
     UsageError,
 )
 from featurestore.integrations import flair_embeddings, stored  # noqa: E402
-from featurestore.integrations.flair import CachedEmbeddings, ElmoEmbeddings, LiveEmbeddings  # noqa: E402
+from featurestore.integrations.flair import CachedEmbeddings, ElmoEmbeddings, LiveEmbeddings, from_flair  # noqa: E402
 
 TINY_ELMO = Path(__file__).resolve().parents[1] / "golden" / "elmo-tiny"
 OPTIONS, WEIGHTS = TINY_ELMO / "options.json", TINY_ELMO / "weights.hdf5"
@@ -80,6 +81,18 @@ def words(tagged):
         for token in example.tokens:
             dictionary.add_item(token)
     return lambda: OneHotEmbeddings(dictionary, embedding_length=5)
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory):
+    """The file of a character model with random weights."""
+    torch.manual_seed(0)
+    dictionary = Dictionary()
+    for letter in "abcdefghijklmnopqrstuvwxyz .":
+        dictionary.add_item(letter)
+    path = str(tmp_path_factory.mktemp("letters") / "lm.pt")
+    LanguageModel(dictionary, True, hidden_size=6, nlayers=1, embedding_size=4).save(path)
+    return path
 
 
 class TestElmo:
@@ -267,6 +280,24 @@ class TestKeys:
         extract([["\ud800", "x"]], tiny_elmo, tmp_path / "s", progress=False)
         CachedEmbeddings(tmp_path / "s").embed(Sentence(["\ud800", "x"], language_code="de"))
 
+    def test_spaces_decide_where_the_recipe_says_so(self, tmp_path, letters):
+        plain = FlairEmbeddings(letters, tokenized_lm=False)
+        encoder = FlairEncoder(plain)
+        # Segtok splits off the full stop and remembers that there was no space.
+        texts = ["Yes it is.", "Yes it is ."]
+        corpus = from_flair([Sentence(text) for text in texts], encoder_or_dependence=encoder)
+        extract(corpus, encoder, tmp_path / "s", codec="float32", progress=False)
+        assert len(Store.open(tmp_path / "s")) == 2
+        cached = CachedEmbeddings(tmp_path / "s")
+        found = []
+        for text in texts:
+            pair = [Sentence(text), Sentence(text)]
+            cached.embed(pair[0])
+            plain.embed(pair[1])
+            close(on_tokens(pair[:1]), on_tokens(pair[1:]))
+            found.append(on_tokens(pair[:1]))
+        assert not torch.equal(*found)
+
     def test_empty_sentences_and_tokens(self, full_store, some):
         empty = Sentence(["x"])
         empty.tokens.clear()
@@ -299,14 +330,16 @@ class TestNames:
             vectors = embedded(stack, some)
             assert vectors.shape[1] == stack.embedding_length == 128
 
-    def test_beside_other_embeddings_in_the_order_given(self, full_store, some, expected, words, tmp_path):
-        letters = Dictionary()
-        for letter in "abcdefghijklmnopqrstuvwxyz ":
-            letters.add_item(letter)
-        LanguageModel(letters, True, hidden_size=6, nlayers=1, embedding_size=4).save(tmp_path / "lm.pt")
+    def test_one_store_twice(self, full_store, some, expected):
+        stack = StackedEmbeddings([CachedEmbeddings(full_store), CachedEmbeddings(full_store)])
+        vectors = embedded(stack, some)
+        assert vectors.shape[1] == stack.embedding_length == 64
+        close(vectors, torch.cat([expected, expected], 1))
+
+    def test_beside_other_embeddings_in_the_order_given(self, full_store, some, expected, words, letters):
         stack = StackedEmbeddings(
             [
-                FlairEmbeddings(str(tmp_path / "lm.pt")),
+                FlairEmbeddings(letters),
                 CachedEmbeddings(full_store),
                 words(),
                 WordEmbeddings(None, vocab={"the": 0, "a": 1}, embedding_length=3, name="words"),

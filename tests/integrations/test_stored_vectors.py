@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from featurestore import Store, extract, load_encoder
+from featurestore import Example, Store, extract, load_encoder
 from featurestore.errors import (
     EncoderOutOfMemory,
     MissingSentencesError,
@@ -29,6 +29,7 @@ from featurestore.integrations import read_through
 from featurestore.integrations.layers import LayerChoice
 from featurestore.integrations.live import LiveVectors
 from featurestore.integrations.stored import StoredVectors
+from featurestore.keys import ConditionedSentence, condition_of
 from featurestore.recipe import Recipe
 
 SENTENCES = [["a", "b", "c"], ["d"], ["e", "f"]]
@@ -218,6 +219,14 @@ class TestReadThrough:
             source_of(made, "compute")
         same(source_of(made, "compute", fallback=tiny_elmo).vectors(NEW), encoded(tiny_elmo, NEW))
 
+    @pytest.mark.parametrize("field", ["layers", "precision", "initial_state"])
+    def test_a_recipe_of_nonsense_is_another_recipe(self, tmp_path, tiny_elmo, field):
+        """As a store from elsewhere may have it."""
+        recipe = Recipe({**tiny_elmo.recipe.to_dict(), field: 5})
+        made = Store.create(tmp_path / "odd", recipe=recipe, dim=tiny_elmo.dim, encoder=tiny_elmo.spec)
+        with pytest.raises(RecipeMismatchError, match=f"{field}: 5"):
+            source_of(made, "compute").vectors(NEW)
+
     def test_a_batch_too_large_for_memory_is_halved(self, store, tiny_elmo):
         source = source_of(store, "compute", fallback=Counting(tiny_elmo, most=1))
         same(source.vectors(NEW * 2 + [["m"]]), encoded(tiny_elmo, NEW * 2 + [["m"]]))
@@ -254,6 +263,52 @@ class TestReadThrough:
         extract(SENTENCES, layered, store.path, progress=False)
         with pytest.raises(RecipeMismatchError, match="replaced"):
             source.flush()
+
+
+class TestConditions:
+    """Sentences whose vectors depend on more than the tokens."""
+
+    TOKENS = ("a", "b")
+    ONE, TWO = ConditionedSentence(TOKENS, b"one"), ConditionedSentence(TOKENS, b"two")
+
+    @pytest.fixture
+    def around(self, tiny_elmo):
+        return Conditional(tiny_elmo)
+
+    @pytest.fixture
+    def conditioned(self, tmp_path, around):
+        extract(
+            [Example(self.ONE), Example(self.TOKENS)], around, tmp_path / "s", codec="float32", progress=False
+        )
+        return Store.open(tmp_path / "s")
+
+    def test_each_has_its_own_vectors_however_often_asked(self, conditioned, around):
+        source = source_of(conditioned)
+        for wanted in ([self.ONE, self.TOKENS], [list(self.TOKENS), self.ONE, self.ONE]):
+            same(source.vectors(wanted), encoded_as_given(around, wanted))
+        assert not torch.equal(source.vectors([self.ONE]), source.vectors([self.TOKENS]))
+
+    def test_a_condition_that_is_not_there_is_missing(self, conditioned):
+        with pytest.raises(MissingSentencesError) as caught:
+            source_of(conditioned).vectors([self.ONE, self.TWO])
+        message = str(caught.value)
+        assert "1 of 2 sentences" in message
+        assert "depend on more than the tokens (context)" in message
+        assert "from_flair(corpus, encoder_or_dependence=encoder)" in message
+        assert "set_context(corpus)" in message
+
+    def test_read_through_keeps_it(self, conditioned, around):
+        source = source_of(conditioned, "compute", fallback=around)
+        wanted = [self.TWO, self.ONE, self.TOKENS]
+        same(source.vectors(wanted), encoded_as_given(around, wanted))
+        source.flush()
+        opened = Store.open(conditioned.path)
+        same(source_of(opened).vectors(wanted), encoded_as_given(around, wanted))
+        assert (self.TWO in opened, ConditionedSentence(self.TOKENS, b"three") in opened) == (True, False)
+
+    def test_live_vectors_keep_it(self, around):
+        wanted = [self.TWO, self.TOKENS, self.ONE]
+        same(LiveVectors.of(around, "all").vectors(wanted), encoded_as_given(around, wanted))
 
 
 class TestMoving:
@@ -344,6 +399,34 @@ class Counting:
         if self._nan:
             arrays[-1][0, 0] = np.nan
         return arrays
+
+
+class Conditional:
+    """The tiny ELMo, whose vectors are moved by the sum of the condition's bytes."""
+
+    spec = ""
+
+    def __init__(self, encoder):
+        self._encoder = encoder
+        self.recipe = Recipe({**encoder.recipe, "kind": "test", "depends_on": {"context": 1}})
+        for name in ("dim", "n_layers", "device", "token_budget"):
+            setattr(self, name, getattr(encoder, name))
+
+    def encode(self, sentences):
+        plain = self._encoder.encode([tuple(sentence) for sentence in sentences])
+        return [array + sum(condition_of(s)) for s, array in zip(sentences, plain, strict=True)]
+
+    def submit(self, sentences):
+        return Done(self.encode(sentences))
+
+
+class Done:
+    def __init__(self, arrays):
+        self.result = lambda: arrays
+
+
+def encoded_as_given(encoder, sentences):
+    return torch.from_numpy(np.concatenate(encoder.encode(sentences)))
 
 
 def test_without_flair_the_error_says_what_to_install(monkeypatch):
