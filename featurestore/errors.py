@@ -22,6 +22,7 @@
     │   ├── MissingSentencesError     sentences asked for are not in the store
     │   └── DamagedStoreError      3  bytes on disk are not the bytes that were committed
     ├── RecipeMismatchError        4  the vectors come from another recipe than the one asked for
+    ├── DriftError                 4  by the same recipe, an encoder gives other vectors than it gave
     ├── AlignmentError                labels and stored tokens disagree
     └── ModelError                    a trained head cannot be loaded, trained or used
 
@@ -135,6 +136,12 @@ class DamagedStoreError(StoreError):
 
 class RecipeMismatchError(FeaturestoreError):
     """The vectors come from another recipe than the one asked for."""
+
+    exit_code = 4
+
+
+class DriftError(FeaturestoreError):
+    """By the same recipe, an encoder gives other vectors than when its store was made."""
 
     exit_code = 4
 

@@ -22,6 +22,10 @@ DEFAULT_SHARD_BYTES = 128 << 20
 MAX_SHARDS = 1 << 16
 """Eight TiB in shards of the usual size. Every commit writes the list of all of them."""
 
+MAX_CANARIES = 64
+MAX_CANARY_BYTES = 32 << 20
+"""Sentences and file size of a store's canaries: they are read whole before each append."""
+
 MAX_MANIFEST_BYTES = 1 << 27
 MAX_RECIPE_BYTES = 1 << 20
 MAX_RECIPE_DEPTH = 32

@@ -36,7 +36,7 @@ def info(store: Path, snapshot: int | None, as_json: bool) -> None:
     codecs: dict[str, int] = {}
     for shard in manifest.shards:
         codecs[shard.codec] = codecs.get(shard.codec, 0) + 1
-    untrained = bool(opened.recipe.get("untrained"))
+    untrained, canaries = bool(opened.recipe.get("untrained")), manifest.canaries
     if as_json:
         render.echo_json(
             {
@@ -53,6 +53,12 @@ def info(store: Path, snapshot: int | None, as_json: bool) -> None:
                 "n_layers": opened.n_layers,
                 "codec": manifest.codec,
                 "codecs": codecs,
+                "canaries": canaries
+                and {
+                    "n_sentences": canaries.shard.n_sentences,
+                    "tolerance": canaries.tolerance,
+                    "made_with": canaries.made_with,
+                },
                 "codec_error": {"relative_l2": error.relative_l2, **vars(error)},
                 "n_sentences": len(opened),
                 "n_tokens": opened.n_tokens,
@@ -94,6 +100,11 @@ def info(store: Path, snapshot: int | None, as_json: bool) -> None:
                 f"relative L2 {error.relative_l2:.2g}, 1 - cosine {error.cosine_distance:.2g}, "
                 f"largest {error.max_abs:.2g} (measured on {error.n_tokens:,} tokens)",
             )
+        )
+    if canaries is not None:
+        n = render.count(canaries.shard.n_sentences, "sentence")
+        rows.append(
+            ("canaries", f"{n} within {canaries.tolerance:g} of {render.printable(canaries.made_with)}")
         )
     rows.append(("commit", f"{opened.snapshot} of {numbers[-1]}, {commit.time}, {commit.software}{speed}"))
     click.echo(render.facts(rows))

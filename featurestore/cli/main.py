@@ -43,7 +43,7 @@ Exit codes:
   1    a problem was found (the message says which)
   2    the command was used wrongly, or the path is not a store
   3    the store is damaged
-  4    the store holds vectors of another recipe
+  4    the store holds vectors of another recipe, or this encoder gives others by the same one
   130  interrupted (Ctrl-C), 143 terminated; what was done is committed"""
 
 

@@ -21,6 +21,7 @@ _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _KINDS = {
     "manifest": ("old snapshot", ""),
     "shard": ("shard", " that no snapshot lists"),
+    "canaries": ("canary file", " that no snapshot names"),
     "index": ("index file", " of no use"),
     "temporary": ("temporary file", " of dead writers"),
 }
@@ -187,6 +188,8 @@ def _show_repair(done: Repair, lost: dict[str, int], dry_run: bool, list_: Path 
         return
     if done.moved:
         click.echo(f"set aside {render.count(len(done.moved), 'file')} in {done.path / 'damaged'}")
+    if done.canaries:
+        click.echo("without its canaries the store takes those of the next extraction")
     if done.adopted:
         shards = render.count(len(done.adopted), "sound shard")
         n = render.count(sum(entry.n_sentences for entry in done.adopted), "sentence")

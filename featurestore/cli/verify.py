@@ -135,8 +135,9 @@ def _recheck_text(again: Recheck) -> str:
         for found in again.differing
     ]
     encoded = render.count(again.n_sentences, "sentence")
+    canaries = " and the store's canaries" if again.n_canaries else ""
     lines.append(
-        f"encoded again: {encoded}, {len(again.differing)} beyond the tolerance; "
+        f"encoded again: {encoded}{canaries}, {len(again.differing)} beyond the tolerance; "
         f"relative L2 {again.mean:.3g} on average, {again.largest:.3g} at most"
     )
     if again.differing:

@@ -85,6 +85,8 @@ def extract(
     ------
     RecipeMismatchError
         If the store holds vectors of another recipe.
+    DriftError
+        If by the same recipe the encoder gives other vectors than when the store was made.
     CorpusError, EncoderError, StoreError
         See :mod:`featurestore.errors`. What was committed stays.
     """

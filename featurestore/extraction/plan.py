@@ -17,6 +17,7 @@ from featurestore.corpora.example import Example
 from featurestore.encoders.base import EncoderOutline
 from featurestore.errors import StoreWriteError
 from featurestore.extraction.progress import Progress
+from featurestore.store.canaries import canary_bytes
 from featurestore.store.codec import get_codec
 from featurestore.store.filesystem import free_bytes
 from featurestore.store.index import KeySet, keys_array
@@ -67,7 +68,7 @@ class Plan:
     longest, longest_place : int, str
         Tokens of the longest sentence to be encoded, and where it stands.
     n_bytes : int
-        To be written.
+        To be written, the canaries of a store that has none included.
     free_bytes : int
         Free on the store's disk.
     seconds : float or None
@@ -182,6 +183,8 @@ def make_plan(
     n_bytes = tally.n_new_tokens * (per_token + 8) + tally.n_token_bytes + tally.n_new * _SENTENCE_BYTES
     if tally.n_condition_bytes:
         n_bytes += tally.n_condition_bytes + tally.n_new * _CONDITION_OFFSET_BYTES
+    if tally.n_new and (store is None or store.manifest.canaries is None):
+        n_bytes += canary_bytes(outline.dim, outline.n_layers)
     return Plan(
         corpora=tuple(tally.corpora),
         n_sentences=tally.n_sentences,

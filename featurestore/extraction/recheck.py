@@ -6,17 +6,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featurestore.encoders.base import Encoder
 from featurestore.extraction.batching import batches_by_length
 from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
+from featurestore.store.canaries import read_canaries, relative_l2, tolerance_of
 from featurestore.store.store import Store
 from featurestore.store.verify import draw_sentences
-
-PRECISION_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
-"""Relative L2 that another batch, processor or library may make, by what the recipe says it computed in."""
 
 CODEC_TOLERANCE = {"float32": 0.0, "float16": 1e-3, "int8": 5e-2}
 """Relative L2 that a codec may lose of one sentence."""
@@ -53,6 +50,8 @@ class Recheck:
         Encoded again.
     mean, largest : float
         Relative L2 of the sentences.
+    n_canaries : int
+        Encoded again too, by themselves; not counted above.
     differing : list of Difference
         Those beyond the tolerance, the worst first.
     """
@@ -61,6 +60,7 @@ class Recheck:
     n_tokens: int = 0
     mean: float = 0.0
     largest: float = 0.0
+    n_canaries: int = 0
     differing: list[Difference] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Recheck:
 def encode_again(
     store: Store, encoder: Encoder, n: int, *, seed: int = 0, tolerance: float | None = None
 ) -> Recheck:
-    """Encode sentences of a store drawn at random, and compare with what is stored.
+    """Encode a store's canaries and sentences drawn at random, and compare with what is stored.
 
     Parameters
     ----------
@@ -84,7 +84,8 @@ def encode_again(
         Of the draw.
     tolerance : float, optional
         Relative L2 by which a sentence may differ; by default what the recipe's precision
-        (:data:`PRECISION_TOLERANCE`) and the shard's codec (:data:`CODEC_TOLERANCE`) explain.
+        (:func:`~featurestore.store.canaries.tolerance_of`) and the shard's codec (:data:`CODEC_TOLERANCE`)
+        explain.
 
     Raises
     ------
@@ -107,30 +108,42 @@ def encode_again(
         for i, vectors in zip(batch, encoder.encode([sentences[i] for i in batch]), strict=True):
             reader = store.reader(places[i][0])
             allowed = _explained(store.recipe, reader.entry.codec) if tolerance is None else tolerance
-            error = _relative_l2(vectors, reader.read(places[i][1]))
+            error = relative_l2(vectors, reader.read(places[i][1]))
             found.append(Difference(sentence_key(sentences[i]).hex(), sentences[i], error, allowed))
     errors = [difference.relative_l2 for difference in found]
+    canaries = _canaries_again(store, encoder, tolerance)
     return Recheck(
         n_sentences=len(found),
         n_tokens=sum(map(len, sentences)),
         mean=float(np.mean(errors)) if errors else 0.0,
         largest=max(errors, default=0.0),
+        n_canaries=len(canaries),
         # Not "greater": vectors that are not numbers differ too.
         differing=sorted(
-            (difference for difference in found if not difference.relative_l2 <= difference.tolerance),
+            (
+                difference
+                for difference in found + canaries
+                if not difference.relative_l2 <= difference.tolerance
+            ),
             key=lambda difference: -difference.relative_l2,
         ),
     )
 
 
+def _canaries_again(store: Store, encoder: Encoder, tolerance: float | None) -> list[Difference]:
+    stored = read_canaries(store)
+    if stored is None:
+        return []
+    return [
+        Difference(
+            sentence_key(tokens).hex(),
+            tokens,
+            relative_l2(encoder.encode([tokens])[0], vectors),
+            stored.tolerance if tolerance is None else tolerance,
+        )
+        for tokens, vectors in zip(stored.sentences, stored.vectors, strict=True)
+    ]
+
+
 def _explained(recipe: Recipe, codec: str) -> float:
-    precision = recipe.get("precision", "float32")
-    return PRECISION_TOLERANCE.get(str(precision), PRECISION_TOLERANCE["float32"]) + CODEC_TOLERANCE[codec]
-
-
-def _relative_l2(now: NDArray[np.floating], stored: NDArray[np.float32]) -> float:
-    if now.shape != stored.shape:
-        return float("inf")
-    norm = float(np.linalg.norm(now.astype(np.float64)))
-    difference = float(np.linalg.norm(now.astype(np.float64) - stored))
-    return difference / norm if norm else difference
+    return tolerance_of(recipe) + CODEC_TOLERANCE[codec]

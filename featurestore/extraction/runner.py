@@ -29,6 +29,7 @@ from featurestore.extraction.plan import Plan, new_examples
 from featurestore.extraction.progress import Progress
 from featurestore.extraction.report import Report
 from featurestore.keys import condition_of
+from featurestore.store.canaries import make_canaries, require_canaries
 from featurestore.store.codec import DEFAULT_CODEC
 from featurestore.store.dependence import depends_on
 from featurestore.store.shard import ShardDraft
@@ -64,6 +65,8 @@ class Extraction:
     ------
     RecipeMismatchError
         If the store holds vectors of another recipe.
+    DriftError
+        If by the same recipe the encoder gives other vectors than when the store was made.
     UsageError
         From :meth:`run`, if a sentence has a condition but the encoder's vectors depend on tokens alone.
     """
@@ -92,7 +95,6 @@ class Extraction:
         )
         self._codec = codec
         self.store = self._opened_or_made(path, codec or DEFAULT_CODEC, shard_bytes)
-        require_recipe(self.store.recipe, encoder.recipe, path)
 
     def run(self) -> Report:
         """Encode and commit until nothing is left; see :func:`featurestore.extract` for errors."""
@@ -144,22 +146,26 @@ class Extraction:
                 raise error(f"{len(left_out)} {does} {problem}:{listed}\nAll others are committed. {remedy}")
 
     def _opened_or_made(self, path: Path, codec: str, shard_bytes: int | None) -> Store:
-        if Store.exists(path):
-            return Store.open(path)
-        try:
-            return Store.create(
-                path,
-                recipe=self.encoder.recipe,
-                dim=self.encoder.dim,
-                n_layers=self.encoder.n_layers,
-                encoder=self.encoder.spec,
-                codec=codec,
-                shard_bytes=limits.DEFAULT_SHARD_BYTES if shard_bytes is None else shard_bytes,
-            )
-        except UsageError:
-            if not Store.exists(path):
-                raise
-            return Store.open(path)  # another extraction made it just now
+        """Return the store, after making sure that this encoder may add to it."""
+        encoder, encodes = self.encoder, self.plan.n_new > 0
+        if not Store.exists(path):
+            try:
+                return Store.create(
+                    path,
+                    recipe=encoder.recipe,
+                    dim=encoder.dim,
+                    n_layers=encoder.n_layers,
+                    encoder=encoder.spec,
+                    codec=codec,
+                    shard_bytes=limits.DEFAULT_SHARD_BYTES if shard_bytes is None else shard_bytes,
+                    canaries=make_canaries(encoder) if encodes else None,
+                )
+            except UsageError:
+                if not Store.exists(path):
+                    raise  # else another extraction made it just now
+        store = Store.open(path)
+        require_recipe(store.recipe, encoder.recipe, path)
+        return require_canaries(store, encoder) if encodes else store
 
     def _windows(self, session: WriteSession) -> Iterator[list[Example]]:
         """Yield the sentences of one shard after the other, in corpus order."""

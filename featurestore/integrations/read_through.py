@@ -20,6 +20,7 @@ from featurestore.errors import FeaturestoreError, StoreWriteError, VectorError
 from featurestore.integrations.live import encode_all, load_encoder_of, require_recipe
 from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
+from featurestore.store.canaries import require_canaries
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class ReadThrough:
             require_recipe(recipe, encoder)
             self._encoder, self.spec = encoder, encoder.spec
         self._recipe = recipe
+        self._checked: Path | None = None
         self._start()
 
     def _start(self) -> None:
@@ -67,7 +69,7 @@ class ReadThrough:
 
     def __getstate__(self) -> dict[str, Any]:
         # The other process has its own model, and nothing of ours to commit.
-        state = {**self.__dict__, "_encoder": None}
+        state = {**self.__dict__, "_encoder": None, "_checked": None}
         del state["_buffer"]
         return state
 
@@ -98,12 +100,18 @@ class ReadThrough:
         Returns
         -------
         dict of bytes to (n_tokens, dim) or (n_tokens, n_layers, dim) float32
+
+        Raises
+        ------
+        DriftError
+            If by the same recipe the encoder gives other vectors than when the store was made.
         """
         waiting = self._buffer.of_this_process()
         new = {k: s for k, s in zip(keys, sentences, strict=True) if k not in waiting}
         if new:
             if self._encoder is None:
                 self._encoder = load_encoder_of(self._recipe, self.spec, device=device)
+            self._require_canaries(path, self._encoder)
             arrays = encode_all(self._encoder, list(new.values()))
             for sentence, array in zip(new.values(), arrays, strict=True):
                 if not np.isfinite(array).all():
@@ -119,6 +127,16 @@ class ReadThrough:
         if self._buffer.is_due:
             self._buffer.commit_or_warn()
         return found
+
+    def _require_canaries(self, path: Path, encoder: Encoder) -> None:
+        """Raise DriftError unless the encoder gives a store's canaries again; asked once for each store."""
+        if self._checked == path:
+            return
+        try:
+            require_canaries(Store.open(path), encoder)
+        except StoreWriteError as error:
+            self._buffer.give_up(path, error)
+        self._checked = path
 
     def flush(self) -> None:
         """Commit what is waiting.
@@ -198,8 +216,12 @@ class Buffer:
         try:
             self.commit()
         except StoreWriteError as error:
-            self._writable = False
-            logger.warning("computed vectors are served but no longer stored in %s: %s", self._path, error)
+            self.give_up(self._path, error)
+
+    def give_up(self, path: Path | None, error: StoreWriteError) -> None:
+        """Store nothing from now on, and say so."""
+        self._writable = False
+        logger.warning("computed vectors are served but no longer stored in %s: %s", path, error)
 
     def commit_at_end(self) -> None:
         """Commit when the process ends or the buffer is dropped: never raises."""

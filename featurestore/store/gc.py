@@ -22,6 +22,7 @@ from featurestore.store.filesystem import LOCAL, FileSystem
 from featurestore.store.index import stale_files
 from featurestore.store.locks import cleaning, unused
 from featurestore.store.manifest import (
+    CANARIES,
     INDEX,
     MANIFESTS,
     SHARDS,
@@ -47,7 +48,7 @@ class Leftover:
 
     Attributes
     ----------
-    kind : {"manifest", "shard", "index", "temporary"}
+    kind : {"manifest", "shard", "canaries", "index", "temporary"}
     name : str
         Below the store's directory.
     n_bytes : int
@@ -131,21 +132,22 @@ def collect(
         collection = Collection()
         _collect_manifests(path, keep_last, before, dry_run, collection, filesystem)
         latest = _read_kept(path, collection.kept[-1])
-        candidates = unlisted_shards(path, [latest])
+        candidates = [*unlisted_shards(path, [latest]), *unlisted_shards(path, [latest], CANARIES)]
         for number in reversed(collection.kept[:-1]):
             if not candidates:
                 break  # nothing is left that an older snapshot could need
             candidates = _without(candidates, _read_kept(path, number))
-        _remove_files(path, "shard", candidates, before, dry_run, collection, filesystem)
+        for kind, directory in (("shard", SHARDS), ("canaries", CANARIES)):
+            files = [file for file in candidates if file.parent.name == directory]
+            _remove_files(path, kind, files, before, dry_run, collection, filesystem)
         _remove_files(path, "index", stale_indexes(path, latest), None, dry_run, collection, filesystem)
         _remove_abandoned(path, dry_run, collection, filesystem)
     return collection
 
 
-def unlisted_shards(path: Path, manifests: Iterable[Manifest]) -> list[Path]:
-    """Return the shard files that none of these manifests list, sorted by name."""
-    directory = path / SHARDS
-    found = sorted(directory.iterdir()) if directory.is_dir() else []
+def unlisted_shards(path: Path, manifests: Iterable[Manifest], directory: str = SHARDS) -> list[Path]:
+    """Return the shard files of a directory that none of these manifests list, sorted by name."""
+    found = sorted((path / directory).iterdir()) if (path / directory).is_dir() else []
     shards = [file for file in found if SHARD_NAME.fullmatch(file.name) and not _is_directory(file)]
     for manifest in manifests:
         shards = _without(shards, manifest)
@@ -153,8 +155,11 @@ def unlisted_shards(path: Path, manifests: Iterable[Manifest]) -> list[Path]:
 
 
 def needless_shards(path: Path) -> list[Path]:
-    """Return the shard files that no snapshot lists; none where a damaged manifest leaves that open."""
-    shards = unlisted_shards(path, [])
+    """Return the shard files that no snapshot lists; none where a damaged manifest leaves that open.
+
+    Canaries are such files too.
+    """
+    shards = [*unlisted_shards(path, []), *unlisted_shards(path, [], CANARIES)]
     for number in reversed(list_numbers(path)):
         if not shards:
             break
@@ -258,6 +263,8 @@ def _read_kept(path: Path, number: int) -> Manifest:
 
 def _without(shards: Iterable[Path], manifest: Manifest) -> list[Path]:
     listed = {shard.name for shard in manifest.shards}
+    if manifest.canaries is not None:
+        listed.add(manifest.canaries.name)
     return [file for file in shards if file.name not in listed]
 
 

@@ -84,6 +84,30 @@ class ShardEntry:
         return f"{self.sha256[:NAME_DIGITS]}.h5"
 
 
+@dataclass(frozen=True)
+class CanaryEntry:
+    """A store's canaries as the manifest names them: see :mod:`featurestore.store.canaries`.
+
+    Attributes
+    ----------
+    shard : ShardEntry
+        Their file in ``canaries/``, a shard of codec float32.
+    tolerance : float
+        Relative L2 by which a sentence may differ when it is encoded again.
+    made_with : str
+        Software and device that encoded them; for people.
+    """
+
+    shard: ShardEntry
+    tolerance: float
+    made_with: str = ""
+
+    @property
+    def name(self) -> str:
+        """File name in ``canaries/``."""
+        return self.shard.name
+
+
 def check_extents(
     extents: Mapping[str, Extent], n_sentences: int, n_tokens: int, n_bytes: int, codec: str
 ) -> str:

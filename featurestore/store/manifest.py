@@ -26,15 +26,16 @@ from featurestore.errors import (
 from featurestore.recipe import Recipe, canonical_json
 from featurestore.store.codec import CODECS, CodecError
 from featurestore.store.filesystem import LOCAL, FileSystem, open_for_reading, temporary_name
-from featurestore.store.layout import FORMAT_VERSION, Extent, ShardEntry
+from featurestore.store.layout import FORMAT_VERSION, CanaryEntry, Extent, ShardEntry
 from featurestore.store.strict_json import parse_json
 
-MANIFESTS, SHARDS, INDEX, TMP = "manifests", "shards", "index", "tmp"
+MANIFESTS, SHARDS, CANARIES, INDEX, TMP = "manifests", "shards", "canaries", "index", "tmp"
 DAMAGED = "damaged"
 """Directory of a store to which repair moves what is damaged; nothing reads or removes it."""
 
 _FILE_NAME = re.compile(r"([0-9]{8}|[1-9][0-9]{8,15})\.json")
 _MOST_EXTENTS = 16
+_MOST_TEXT = 1000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -84,6 +85,8 @@ class Manifest:
     shard_bytes : int
         Payload at which a shard is full.
     shards : tuple of ShardEntry
+    canaries : CanaryEntry or None
+        What an encoder must give again before it may add to the store.
     commit : Commit
     """
 
@@ -95,6 +98,7 @@ class Manifest:
     codec: str
     shard_bytes: int
     shards: tuple[ShardEntry, ...] = ()
+    canaries: CanaryEntry | None = None
     commit: Commit = field(default_factory=Commit)
 
     @property
@@ -128,6 +132,8 @@ class Manifest:
             "shards": [_shard_to_json(shard) for shard in self.shards],
             "commit": asdict(self.commit),
         }
+        if self.canaries is not None:
+            body["canaries"] = _canaries_to_json(self.canaries)
         body["checksum"] = hashlib.sha256(canonical_json(body)).hexdigest()
         return json.dumps(body, indent=1, ensure_ascii=True).encode() + b"\n"
 
@@ -139,7 +145,7 @@ def require_own_directories(store: Path) -> None:
     ------
     DamagedStoreError
     """
-    for name in (MANIFESTS, SHARDS, INDEX, TMP, DAMAGED):
+    for name in (MANIFESTS, SHARDS, CANARIES, INDEX, TMP, DAMAGED):
         if (store / name).is_symlink():
             raise DamagedStoreError(
                 f"{store / name} is a symbolic link, expected a directory of the store's own: a store never "
@@ -297,6 +303,14 @@ def _shard_to_json(shard: ShardEntry) -> dict[str, Any]:
     }
 
 
+def _canaries_to_json(canaries: CanaryEntry) -> dict[str, Any]:
+    return {
+        **_shard_to_json(canaries.shard),
+        "tolerance": canaries.tolerance,
+        "made_with": canaries.made_with,
+    }
+
+
 def _from_json(body: Mapping[str, Any]) -> Manifest:
     shards = body["shards"]
     if not isinstance(shards, list) or len(shards) > limits.MAX_SHARDS:
@@ -313,7 +327,8 @@ def _from_json(body: Mapping[str, Any]) -> Manifest:
         _count(body["n_layers"], limits.MAX_LAYERS, least=1),
     )
     shape = (dim,) if n_layers == 1 else (n_layers, dim)
-    for entry in entries:
+    canaries = None if body.get("canaries") is None else _canaries_from_json(body["canaries"])
+    for entry in entries if canaries is None else (*entries, canaries.shard):
         if "values" in entry.extents and entry.extents["values"].shape[1:] != shape:
             raise ValueError(f"shard {entry.name} is said to hold vectors of another shape than {shape}")
     return Manifest(
@@ -325,6 +340,7 @@ def _from_json(body: Mapping[str, Any]) -> Manifest:
         codec=body["codec"],
         shard_bytes=_count(body["shard_bytes"], least=1),
         shards=entries,
+        canaries=canaries,
         commit=Commit(**_typed(body["commit"], Commit())),
     )
 
@@ -352,6 +368,19 @@ def _shard_from_json(body: Mapping[str, Any]) -> ShardEntry:
         error=CodecError(**_typed(body["error"], CodecError())),
         extents=extents,
     )
+
+
+def _canaries_from_json(body: Mapping[str, Any]) -> CanaryEntry:
+    shard, tolerance, made_with = _shard_from_json(body), body["tolerance"], body["made_with"]
+    if shard.codec != "float32":
+        raise ValueError(f"canaries of codec {shard.codec!r}, expected float32")
+    _count(shard.n_sentences, limits.MAX_CANARIES, least=1)
+    _count(shard.n_bytes, limits.MAX_CANARY_BYTES)
+    if not isinstance(tolerance, float) or not 0 < tolerance < 1:
+        raise ValueError(f"the canaries may differ by {tolerance!r}, expected a number between 0 and 1")
+    if not isinstance(made_with, str) or len(made_with) > _MOST_TEXT:
+        raise ValueError("what the canaries were made with is no text, or a long one")
+    return CanaryEntry(shard, tolerance, made_with)
 
 
 def _count(value: Any, bound: int = 1 << 48, least: int = 0) -> int:

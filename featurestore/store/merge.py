@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from featurestore.errors import DamagedStoreError, StoreError, UsageError
+from featurestore.store.canaries import read_canaries, require_same_canaries
 from featurestore.store.filesystem import LOCAL, FileSystem, file_sha256, open_for_reading
 from featurestore.store.index import KeySet
 from featurestore.store.locks import committing
 from featurestore.store.manifest import SHARDS
 from featurestore.store.reader import ShardReader
-from featurestore.store.shard import part_of
+from featurestore.store.shard import part_of, place
 from featurestore.store.store import Store
 from featurestore.store.writer import WriteSession
 
@@ -75,6 +76,8 @@ def merge(
     ------
     RecipeMismatchError
         If the recipes differ, naming the fields; nothing is merged then.
+    DriftError
+        If their canaries show that by one recipe they hold vectors that differ.
     UsageError
         If a source is the store to merge into.
     DamagedStoreError
@@ -117,6 +120,9 @@ def _opened_or_made(stores: Sequence[Store], into: Path, filesystem: FileSystem)
                 f"{store.path} holds vectors of {store.n_layers} x {store.dim}, {first.path} of "
                 f"{first.n_layers} x {first.dim}: they cannot be merged"
             )
+    for store in stores:
+        if store is not first:
+            require_same_canaries(first, store)
     if target is not None:
         return target
     last = first.manifest
@@ -128,6 +134,7 @@ def _opened_or_made(stores: Sequence[Store], into: Path, filesystem: FileSystem)
         encoder=first.encoder,
         codec=last.codec,
         shard_bytes=last.shard_bytes,
+        canaries=read_canaries(first),
         filesystem=filesystem,
     )
 
@@ -149,7 +156,7 @@ def _merge_shards(
             continue
         if known.any():
             sealed = part_of(reader, rows.tolist(), store.fingerprint)
-            session.place(sealed.entry, [sealed.head, sealed.values])
+            place(session.store.path, sealed.entry, [sealed.head, sealed.values], filesystem)
             entry = sealed.entry
             done.n_part += 1
         else:
@@ -192,4 +199,4 @@ def _place_whole(reader: ShardReader, session: WriteSession, filesystem: FileSys
             whole = mmap.mmap(descriptor, entry.n_bytes, access=mmap.ACCESS_READ)
         finally:
             os.close(descriptor)
-        session.place(entry, [memoryview(whole)])
+        place(session.store.path, entry, [memoryview(whole)], filesystem)

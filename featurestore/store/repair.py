@@ -38,7 +38,7 @@ from featurestore.store.manifest import (
 )
 from featurestore.store.recover import HeadReader, entry_of_file
 from featurestore.store.store import Store, commit_note
-from featurestore.store.verify import verify_shard
+from featurestore.store.verify import verify_canaries, verify_shard
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,8 @@ class Repair:
     stray : list of DamagedFile
         Damaged shards that it did not use.
     manifests : list of DamagedFile
+    canaries : list of DamagedFile
+        The store's own, where they are: the next extraction makes new ones.
     adopted : list of ShardEntry
         Sound shards that no sound manifest listed, taken in.
     index_rebuilt : bool
@@ -92,6 +94,7 @@ class Repair:
     shards: list[DamagedFile] = field(default_factory=list)
     stray: list[DamagedFile] = field(default_factory=list)
     manifests: list[DamagedFile] = field(default_factory=list)
+    canaries: list[DamagedFile] = field(default_factory=list)
     adopted: list[ShardEntry] = field(default_factory=list)
     index_rebuilt: bool = False
     moved: dict[str, str] = field(default_factory=dict)
@@ -99,7 +102,7 @@ class Repair:
     @property
     def damaged(self) -> list[DamagedFile]:
         """All that is damaged or missing."""
-        return [*self.shards, *self.stray, *self.manifests]
+        return [*self.shards, *self.stray, *self.manifests, *self.canaries]
 
     @property
     def sound(self) -> bool:
@@ -221,6 +224,9 @@ def _examine(path: Path, sound: set[str], progress: Callable[[int], object] | No
             kept.append(entry)
         if progress is not None:
             progress(entry.n_bytes)
+    for finding in itertools.islice(verify_canaries(path, base), 1):
+        missing = not os.path.lexists(path / finding.shard)
+        found.canaries.append(DamagedFile(finding.shard, finding.problem, missing=missing))
     listed = {entry.name: entry for manifest in manifests.values() for entry in manifest.shards}
     unlisted = []
     for file in unlisted_shards(path, [base]):
@@ -235,13 +241,13 @@ def _examine(path: Path, sound: set[str], progress: Callable[[int], object] | No
     # and taken in where that brings no sentence a second time.
     at_stake = base.number != numbers[-1]
     found.adopted = _worth_adopting(path, kept, unlisted, at_stake)
-    if found.shards or found.adopted or at_stake:
-        last = base.commit
+    if found.shards or found.canaries or found.adopted or at_stake:
         found.result = replace(
             base,
             number=numbers[-1] + 1,
             shards=(*kept, *found.adopted),
-            commit=replace(commit_note(), device=last.device, tokens_per_second=last.tokens_per_second),
+            canaries=None if found.canaries else base.canaries,
+            commit=commit_note(base.commit),
         )
     return found
 

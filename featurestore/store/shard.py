@@ -8,8 +8,10 @@ FORMAT.md has the specification.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +20,14 @@ from featurestore import keys, limits
 from featurestore.errors import StoreError, StoreLimitError, VectorError
 from featurestore.keys import Sentence
 from featurestore.store.codec import Array, Codec, CodecError, Floats, measure_error
+from featurestore.store.filesystem import Buffer, FileSystem, file_sha256, temporary_name
 from featurestore.store.index import keys_array
 from featurestore.store.layout import ShardEntry, checksums
+from featurestore.store.manifest import SHARDS, TMP
 from featurestore.store.reader import ShardReader
 from featurestore.store.structure import lay_out
+
+logger = logging.getLogger(__name__)
 
 _MEASURE_EVERY = 16
 """Tokens between two whose codec error is measured."""
@@ -228,6 +234,31 @@ def part_of(reader: ShardReader, rows: Sequence[int], fingerprint: str) -> Seale
         stored["norms"] = reader.norms
     sentences = [reader.tokens(row) for row in rows]
     return assemble(sentences, reader.entry.codec, stored, fingerprint, reader.entry.error)
+
+
+def place(
+    store: Path,
+    entry: ShardEntry,
+    parts: Sequence[Buffer],
+    filesystem: FileSystem,
+    *,
+    directory: str = SHARDS,
+) -> None:
+    """Put a shard's file under its name in a directory of a store: complete, synced, never over a sound one.
+
+    Hold :func:`~featurestore.store.locks.committing` from before this until a manifest names the shard.
+
+    Raises
+    ------
+    StoreWriteError
+        If the disk is full or failing.
+    """
+    temporary, target = store / TMP / temporary_name(".h5"), store / directory / entry.name
+    with filesystem.temporary_file(temporary, parts):
+        # The name is the hash, so a file of that name is this shard, or was damaged since.
+        if not filesystem.link_new(temporary, target) and file_sha256(target) != entry.sha256:
+            logger.warning("replacing the damaged file %s", target)
+            filesystem.replace(temporary, target)
 
 
 def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: Codec) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -22,6 +23,7 @@ from featurestore.store.filesystem import LOCAL, FileSystem
 from featurestore.store.index import Index, Locations, keys_array, load_index
 from featurestore.store.locks import LOCK, Hold, hold
 from featurestore.store.manifest import (
+    CANARIES,
     DAMAGED,
     INDEX,
     MANIFESTS,
@@ -37,6 +39,7 @@ from featurestore.store.manifest import (
 from featurestore.store.reader import Access, Check, ShardReader
 
 if TYPE_CHECKING:
+    from featurestore.store.canaries import Canaries
     from featurestore.store.writer import WriteSession
 
 logger = logging.getLogger(__name__)
@@ -129,6 +132,7 @@ class Store:
         encoder: str = "",
         codec: str = DEFAULT_CODEC,
         shard_bytes: int = limits.DEFAULT_SHARD_BYTES,
+        canaries: Canaries | None = None,
         filesystem: FileSystem = LOCAL,
     ) -> Store:
         """Make an empty store.
@@ -146,6 +150,8 @@ class Store:
         codec : {"float16", "float32", "int8"}
         shard_bytes : int
             Bytes of vectors at which a shard is full.
+        canaries : Canaries, optional
+            What an encoder must give again before it may add to the store.
 
         Raises
         ------
@@ -171,6 +177,7 @@ class Store:
         manifest = Manifest(
             number=1, recipe=recipe, encoder=encoder, dim=dim, n_layers=n_layers, codec=codec,
             shard_bytes=shard_bytes, commit=commit_note(),
+            canaries=canaries.put(path, recipe, filesystem) if canaries is not None else None,
         )  # fmt: skip
         if not publish(path, manifest, filesystem):
             raise UsageError(f"there is already a store at {path}: open it, or choose another directory")
@@ -193,7 +200,7 @@ class Store:
         UsageError
         """
         path = Path(path)
-        ours = (MANIFESTS, SHARDS, INDEX, TMP, DAMAGED, LOCK)
+        ours = (MANIFESTS, SHARDS, CANARIES, INDEX, TMP, DAMAGED, LOCK)
         if path.exists() and (not path.is_dir() or any(p.name not in ours for p in path.iterdir())):
             raise UsageError(
                 f"cannot make a store at {path}: something else is there; choose a new directory"
@@ -423,9 +430,12 @@ class Store:
         return reader
 
 
-def commit_note() -> Commit:
-    """Return who is committing, now."""
+def commit_note(last: Commit | None = None) -> Commit:
+    """Return who is committing, now; of a commit that encodes nothing, what the last one knew of speed."""
     from featurestore import __version__
 
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return Commit(now, f"featurestore {__version__}")
+    note = Commit(now, f"featurestore {__version__}")
+    if last is None:
+        return note
+    return replace(note, device=last.device, tokens_per_second=last.tokens_per_second)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from featurestore.errors import DamagedStoreError, FeaturestoreError
 from featurestore.keys import sentence_key
 from featurestore.store.filesystem import file_sha256
 from featurestore.store.layout import ShardEntry
-from featurestore.store.manifest import SHARDS, read_manifest
+from featurestore.store.manifest import CANARIES, SHARDS, Manifest, read_manifest
 from featurestore.store.reader import ShardReader
 from featurestore.store.store import Store
 from featurestore.store.structure import inspect
@@ -25,7 +25,7 @@ class Finding:
     Attributes
     ----------
     shard : str
-        File name, empty for the manifest.
+        File name, empty for the manifest; ``canaries/`` and the file name for the canaries.
     sentence : int or None
         Number in the shard.
     key : str
@@ -74,6 +74,7 @@ def verify(
         read_manifest(store.path, store.snapshot)
     except FeaturestoreError as error:
         yield Finding("", str(error))
+    yield from verify_canaries(store.path, store.manifest)
     drawn = None if sample is None else draw_sentences(store, sample, seed)
     for number, entry in enumerate(store.manifest.shards):
         rows = None if drawn is None else drawn.get(number, [])
@@ -82,6 +83,15 @@ def verify(
         )
         if progress is not None:
             progress(entry.n_bytes)
+
+
+def verify_canaries(path: Path, manifest: Manifest) -> Iterator[Finding]:
+    """Check a store's canaries, if it has any, and yield what is wrong."""
+    if manifest.canaries is None:
+        return
+    file = path / CANARIES / manifest.canaries.name
+    for finding in verify_shard(file, manifest.canaries.shard, manifest.recipe.fingerprint):
+        yield replace(finding, shard=f"{CANARIES}/{finding.shard}")
 
 
 def draw_sentences(store: Store, n: int, seed: int) -> dict[int, list[int]]:

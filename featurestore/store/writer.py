@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from featurestore.errors import DamagedStoreError, StoreWriteError, VectorError
 from featurestore.keys import Sentence, require_sentence, sentence_key
 from featurestore.store.codec import get_codec
-from featurestore.store.filesystem import Buffer, file_sha256, temporary_name
 from featurestore.store.index import KeySet, keys_array
 from featurestore.store.layout import ShardEntry
 from featurestore.store.locks import committing
@@ -28,7 +27,7 @@ from featurestore.store.manifest import (
     publish,
     read_manifest,
 )
-from featurestore.store.shard import SealedShard, ShardDraft, stage
+from featurestore.store.shard import SealedShard, ShardDraft, place, stage
 from featurestore.store.store import Store, commit_note
 
 logger = logging.getLogger(__name__)
@@ -171,7 +170,7 @@ class WriteSession:
                     return 0
                 if sealed is None:
                     sealed = draft.seal(self.store.fingerprint)
-                    self.place(sealed.entry, [sealed.head, sealed.values])
+                    place(self.store.path, sealed.entry, [sealed.head, sealed.values], self._filesystem)
                 if self.commit_placed([sealed.entry], keys_array(draft.keys), self._codec.name, **note):
                     return len(draft.sentences)
 
@@ -236,16 +235,3 @@ class WriteSession:
         stored it never stores again.
         """
         self._filesystem.sync_directory(self.store.path / MANIFESTS)
-
-    def place(self, entry: ShardEntry, parts: Sequence[Buffer]) -> None:
-        """Put a shard's file under its name: complete, synced, never over a sound one.
-
-        Hold :func:`~featurestore.store.locks.committing` from before this until a manifest names the shard.
-        """
-        temporary = self.store.path / TMP / temporary_name(".h5")
-        target = self.store.path / SHARDS / entry.name
-        with self._filesystem.temporary_file(temporary, parts):
-            # The name is the hash, so a file of that name is this shard, or was damaged since.
-            if not self._filesystem.link_new(temporary, target) and file_sha256(target) != entry.sha256:
-                logger.warning("replacing the damaged file %s", target)
-                self._filesystem.replace(temporary, target)

@@ -18,6 +18,7 @@ from featurestore.errors import EncoderOutOfMemory
 from featurestore.extraction import plan as planning
 from featurestore.extraction.api import EncoderChoice
 from featurestore.extraction.progress import Progress
+from featurestore.store.canaries import SENTENCES as CANARIES
 
 PLAN_KEYS = {
     "corpora", "n_sentences", "n_tokens", "n_distinct", "n_conditioned", "n_cached", "n_new", "n_new_tokens",
@@ -245,6 +246,8 @@ def test_ctrl_c_as_json_is_one_object_that_says_so(monkeypatch, capsys, corpus, 
     submit, batches = ElmoEncoder.submit, []
 
     def interrupted(self, sentences):
+        if sentences[0] in CANARIES:
+            return submit(self, sentences)
         batches.append(sentences)
         if len(batches) == 2:
             raise KeyboardInterrupt

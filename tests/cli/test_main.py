@@ -84,6 +84,7 @@ def test_exit_codes_of_errors_are_the_documented_ones():
         "NotAStoreError": 2,
         "DamagedStoreError": 3,
         "RecipeMismatchError": 4,
+        "DriftError": 4,
     }
 
 

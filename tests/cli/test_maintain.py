@@ -247,7 +247,7 @@ def test_verify_of_a_sample_reads_so_many_sentences(run, store):
 def test_verify_encodes_again_with_the_named_encoder(run, store):
     code, out, _ = run("verify", store, "--encode", 25)
     assert code == 0
-    assert "encoded again: 25 sentences, 0 beyond the tolerance" in out
+    assert "encoded again: 25 sentences and the store's canaries, 0 beyond the tolerance" in out
     code, out, _ = run("verify", store, "--encode", 25, "--tolerance", 1e-6)
     assert code == 3
     assert "differs: " in out

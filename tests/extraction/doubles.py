@@ -58,6 +58,7 @@ class DoubleEncoder:
     before_batch : called with the number of the batch
     batches : tokens of every batch asked for
     returns_fewer : return one array less than there are sentences
+    drift : added to the vectors of canaries
     """
 
     memory_tokens: float = float("inf")
@@ -74,6 +75,7 @@ class DoubleEncoder:
     batches: list[int] = field(default_factory=list)
     in_flight: int = 0
     returns_fewer: bool = False
+    drift: float = 0.0
 
     def submit(self, sentences: Sequence[tuple[str, ...]]) -> _Pending:
         n_tokens = sum(map(len, sentences))
@@ -86,7 +88,8 @@ class DoubleEncoder:
         return _Pending(self, list(sentences))
 
     def encode(self, sentences: Sequence[tuple[str, ...]]) -> list[np.ndarray]:
-        return self.submit(sentences).result()
+        """At once and past what is counted: nobody but a canary comes this way."""
+        return [vectors_of(sentence) + self.drift for sentence in sentences]
 
 
 class Recorder(Progress):

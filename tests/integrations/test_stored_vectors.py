@@ -31,6 +31,7 @@ from featurestore.integrations.live import LiveVectors
 from featurestore.integrations.stored import StoredVectors
 from featurestore.keys import ConditionedSentence, condition_of
 from featurestore.recipe import Recipe
+from featurestore.store.canaries import SENTENCES as CANARIES
 
 SENTENCES = [["a", "b", "c"], ["d"], ["e", "f"]]
 NEW = [["g", "h"], ["i", "j", "k"]]
@@ -392,6 +393,8 @@ class Counting:
             setattr(self, name, getattr(encoder, name))
 
     def encode(self, sentences):
+        if sentences[0] in CANARIES:
+            return self._encoder.encode(sentences)
         if len(sentences) > self._most:
             raise EncoderOutOfMemory("the device is full")
         self.sentences += sentences

@@ -1,0 +1,284 @@
+"""Canaries: a few sentences whose vectors a store keeps, to notice when its encoder begins to give others.
+
+A recipe names all that a user decides. What a library, a driver or a processor makes of the arithmetic it
+cannot name, so the same recipe may give other vectors elsewhere or next year. Whoever is about to add what an
+encoder gives has it encode the canaries first (:func:`require_canaries`): vectors that are not those stored,
+within a tolerance, are refused. On disk they are one more shard, of float32 whatever the store's codec, that
+nothing serves.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore import limits
+from featurestore.errors import DriftError, EncoderError, SentenceError
+from featurestore.keys import Sentence
+from featurestore.recipe import Recipe
+from featurestore.store.codec import Floats, get_codec
+from featurestore.store.filesystem import FileSystem
+from featurestore.store.layout import ALIGNMENT, CanaryEntry
+from featurestore.store.locks import committing
+from featurestore.store.manifest import CANARIES, TMP, publish
+from featurestore.store.reader import ShardReader
+from featurestore.store.shard import ShardDraft, place
+from featurestore.store.store import Store, commit_note
+
+logger = logging.getLogger(__name__)
+
+_RARE = "Ångström ﬁ naïve Ωμέγα 漢字 ١٢٣ x² 😀 Rinderkennzeichnungsüberwachungsaufgabenübertragung"
+_LONG = (
+    "A miner who took two small yellow birds along into the dark went on working as long as he heard them , "
+    "for he knew that they would fall silent before he could have noticed anything ."
+)
+SENTENCES: tuple[Sentence, ...] = (
+    ("Canaries", "sing", "."), tuple(_RARE.split()), tuple(_LONG.split()),
+)  # fmt: skip
+"""Of new stores; an old one has its own. A short one, one of rare characters and a word longer than ELMo
+looks at, a long one."""
+
+PRECISION_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+"""Relative L2, per sentence and layer, that another batch, processor or library may make, by what the recipe
+says was computed in. Ten times the bound on what another batch makes in float32, twice in sixteen bits, where
+rounding to the format outweighs all else."""
+
+
+class Encodes(Protocol):
+    """What is asked of an encoder here; see :class:`featurestore.encoders.base.Encoder`."""
+
+    spec: str
+    recipe: Recipe
+    dim: int
+    n_layers: int
+    device: str
+
+    def encode(self, sentences: Sequence[Sentence]) -> list[NDArray[np.floating]]:
+        """Return an array per sentence."""
+
+
+@dataclass(frozen=True)
+class Canaries:
+    """Sentences, and the vectors that an encoder gave them.
+
+    Attributes
+    ----------
+    sentences : tuple of Sentence
+    vectors : tuple of (n_tokens, dim) or (n_tokens, n_layers, dim) float32
+    tolerance : float
+        Relative L2 by which one of them may differ when it is encoded again.
+    made_with : str
+    """
+
+    sentences: tuple[Sentence, ...]
+    vectors: tuple[Floats, ...]
+    tolerance: float
+    made_with: str = ""
+
+    def put(self, store: Path, recipe: Recipe, filesystem: FileSystem) -> CanaryEntry:
+        """Write them into a store's directory and return what its manifest should say of them."""
+        shape = self.vectors[0].shape
+        n_layers = shape[1] if len(shape) == 3 else 1
+        draft = ShardDraft(self.sentences, dim=shape[-1], n_layers=n_layers, codec=get_codec("float32"))
+        for position, vectors in enumerate(self.vectors):
+            draft.put(position, vectors)
+        sealed = draft.seal(recipe.fingerprint)
+        for directory in (CANARIES, TMP):
+            filesystem.make_directory(store / directory)
+        place(store, sealed.entry, [sealed.head, sealed.values], filesystem, directory=CANARIES)
+        return CanaryEntry(sealed.entry, self.tolerance, self.made_with)
+
+    def require(self, again: Sequence[NDArray[np.floating]], what: str, where: str, remedy: str) -> None:
+        """Raise DriftError unless other vectors of the same sentences are these, within the tolerance.
+
+        Parameters
+        ----------
+        again : sequence of arrays
+        what, where : str
+            What gave the others, and what keeps these.
+        remedy : str
+        """
+        errors = [relative_l2(now, stored) for now, stored in zip(again, self.vectors, strict=True)]
+        # Not "greater": vectors that are not numbers differ too.
+        if all(error <= self.tolerance for error in errors):
+            return
+        worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
+        raise DriftError(
+            f"{what} gives other vectors than {where} holds, by the same recipe: the canary sentence "
+            f"{' '.join(self.sentences[worst][:6])!r} differs by a relative L2 of {errors[worst]:.3g}, "
+            f"expected at most {self.tolerance:.3g}. Nothing was written.\n{remedy}"
+        )
+
+
+def canary_bytes(dim: int, n_layers: int) -> int:
+    """Return about as many bytes as the canaries of a new store take."""
+    return sum(map(len, SENTENCES)) * dim * n_layers * 4 + 2 * ALIGNMENT
+
+
+def make_canaries(encoder: Encodes) -> Canaries | None:
+    """Have an encoder encode the sentences; without those it cannot encode, None if there is none it can."""
+    kept: dict[Sentence, Floats] = {}
+    room = limits.MAX_CANARY_BYTES - 2 * ALIGNMENT
+    for tokens in SENTENCES:
+        try:
+            vectors = _encoded(encoder, tokens).astype(np.float32)
+        except (EncoderError, SentenceError) as error:
+            logger.info("%s cannot encode the canary %r: %s", encoder.spec, tokens, error)
+            continue
+        if np.isfinite(vectors).all() and vectors.nbytes <= room:
+            kept[tokens] = vectors
+            room -= vectors.nbytes
+    if not kept:
+        logger.warning("%s encodes none of the canary sentences: drift will not be noticed", encoder.spec)
+        return None
+    return Canaries(tuple(kept), tuple(kept.values()), tolerance_of(encoder.recipe), _made_with(encoder))
+
+
+def read_canaries(store: Store) -> Canaries | None:
+    """Return a store's canaries, None if it has none.
+
+    Raises
+    ------
+    DamagedStoreError
+        If they are not what was committed.
+    """
+    entry = store.manifest.canaries
+    if entry is None:
+        return None
+    reader = ShardReader(store.path / CANARIES / entry.name, entry.shard, access="pread", check="always")
+    rows = range(len(reader))
+    return Canaries(
+        tuple(map(reader.tokens, rows)), tuple(map(reader.read, rows)), entry.tolerance, entry.made_with
+    )
+
+
+def require_canaries(store: Store, encoder: Encodes) -> Store:
+    """Make sure that an encoder still gives the vectors it gave, before any of them are added to its store.
+
+    A store that has no canaries gets this encoder's, which says nothing of what was stored before.
+
+    Parameters
+    ----------
+    store : Store
+    encoder : Encodes
+        Of the store's recipe.
+
+    Returns
+    -------
+    Store
+        The same, or its next snapshot, in which the canaries are.
+
+    Raises
+    ------
+    DriftError
+        With what was expected and found. Nothing was written.
+    DamagedStoreError
+        If the canaries are not what was committed.
+    EncoderError
+        If the encoder cannot encode what it could.
+    StoreWriteError
+        If they are missing, and the disk is full or read-only.
+    """
+    made = make_canaries(encoder) if store.manifest.canaries is None else None
+    if made is not None:
+        store = _with_canaries(store, made)
+    stored = read_canaries(store)
+    if stored is not None:
+        known = dict(zip(made.sentences, made.vectors, strict=True)) if made is not None else {}
+        stored.require(
+            [known[t] if t in known else _encoded(encoder, t) for t in stored.sentences],
+            encoder.spec or "the encoder",
+            f"store {store.path}",
+            f"It was made with {stored.made_with or 'what it does not say'}; this is {_made_with(encoder)}. "
+            "A library, driver, processor or setting computes differently here: go back to what made the "
+            "store, or extract into a new one. `featurestore verify --encode 20` compares the vectors stored "
+            "with what the encoder gives here",
+        )
+    return store
+
+
+def require_same_canaries(one: Store, other: Store) -> None:
+    """Raise DriftError if the vectors of two stores of one recipe, where both have canaries, differ."""
+    ours, theirs = read_canaries(one), read_canaries(other)
+    if ours is None or theirs is None:
+        return
+    known = dict(zip(theirs.sentences, theirs.vectors, strict=True))
+    shared = [i for i, tokens in enumerate(ours.sentences) if tokens in known]
+    if shared:
+        replace(
+            ours,
+            sentences=tuple(ours.sentences[i] for i in shared),
+            vectors=tuple(ours.vectors[i] for i in shared),
+        ).require(
+            [known[ours.sentences[i]] for i in shared],
+            f"what filled store {other.path} ({theirs.made_with})",
+            f"store {one.path} ({ours.made_with})",
+            "Their vectors are not of one kind: keep the stores apart, or extract one of them again",
+        )
+
+
+def tolerance_of(recipe: Recipe) -> float:
+    """Return the tolerance for vectors of a recipe; that of float32 where it does not say its precision."""
+    return PRECISION_TOLERANCE.get(str(recipe.get("precision")), PRECISION_TOLERANCE["float32"])
+
+
+def relative_l2(now: NDArray[np.floating], stored: NDArray[np.floating]) -> float:
+    """Return the norm of the difference over the norm of what there is now, of the layer where it is largest.
+
+    Parameters
+    ----------
+    now, stored : (n_tokens, dim) or (n_tokens, n_layers, dim) float
+        Infinitely different if their shapes are.
+    """
+    if now.shape != stored.shape:
+        return float("inf")
+    a, b = now.astype(np.float64), stored.astype(np.float64)
+    difference, norm = (np.sqrt(np.sum(x * x, axis=(0, -1))) for x in (a - b, a))
+    ratio = np.divide(difference, norm, out=np.where(difference == 0, 0.0, np.inf), where=norm > 0)
+    return float(np.max(ratio))
+
+
+def _with_canaries(store: Store, canaries: Canaries) -> Store:
+    """Make canaries the store's, unless another process was faster; return the store that has some."""
+    with committing(store.path):
+        latest, entry = store.refreshed(), None
+        while latest.manifest.canaries is None:
+            if entry is None:
+                entry = canaries.put(store.path, store.recipe, store.filesystem)
+            last = latest.manifest
+            following = replace(last, number=last.number + 1, canaries=entry, commit=commit_note(last.commit))
+            if publish(store.path, following, store.filesystem) and len(latest):
+                logger.warning(
+                    "store %s had no canaries and has some now: what was stored before was not compared with "
+                    "what the encoder gives here; `featurestore verify %s --encode 20` does",
+                    store.path,
+                    store.path,
+                )
+            latest = latest.refreshed()
+    return latest
+
+
+def _encoded(encoder: Encodes, tokens: Sentence) -> NDArray[np.floating]:
+    """Return the vectors of a sentence alone: what else is in a batch would move the last bits."""
+    arrays = encoder.encode([tokens])
+    if len(arrays) != 1:
+        raise EncoderError(f"{encoder.spec} returned {len(arrays)} arrays for one sentence")
+    return arrays[0]
+
+
+def _made_with(encoder: Encodes) -> str:
+    packages = ("torch", "flair", "transformers") if encoder.recipe["kind"] == "flair" else ("torch",)
+    versions = []
+    for package in packages:
+        try:
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            versions.append(f"{package} of unknown version")
+    return ", ".join((*versions, f"on {encoder.device}"))
