@@ -23,7 +23,7 @@ MAX_SHARDS = 1 << 16
 """Eight TiB in shards of the usual size. Every commit writes the list of all of them."""
 
 MAX_CANARIES = 64
-MAX_CANARY_BYTES = 32 << 20
+MAX_CANARY_BYTES = 16 << 20
 """Sentences and file size of a store's canaries: they are read whole before each append."""
 
 MAX_MANIFEST_BYTES = 1 << 27

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storekit import CONDITIONED_SENTENCES, create, fill, sentences
+from storekit import CONDITIONED_SENTENCES, KitEncoder, create, fill, sentences
 
 from featurestore.recipe import canonical_json
+from featurestore.store.canaries import make_canaries
 from featurestore.store.store import Store
 
-OPEN, READ, CONTENT, VERIFY, HARMLESS = "opened", "read", "searched", "verified", "never"
+OPEN, READ, CONTENT, APPEND, VERIFY, HARMLESS = "opened", "read", "searched", "added to", "verified", "never"
 """When an attack is refused; what does not refuse it serves exactly what was committed.
 
 CONTENT: the sentence concerned is not found or refused, the others are served.
@@ -24,9 +25,10 @@ CONTENT: the sentence concerned is not found or refused, the others are served.
 
 _READING = ("mmap", "pread")
 _REFUSING = {
-    OPEN: ("info", *_READING, "verify", "quick", "write"),
+    OPEN: ("info", *_READING, "verify", "quick", "append", "write"),
     READ: (*_READING, "verify", "quick"),
     CONTENT: (*_READING, "verify"),
+    APPEND: ("verify", "quick", "append"),
     VERIFY: ("verify",),
     HARMLESS: (),
 }
@@ -34,8 +36,9 @@ _SERVING = {
     OPEN: (),
     READ: ("info",),
     CONTENT: ("info", "quick"),
+    APPEND: ("info", *_READING),
     VERIFY: ("info", *_READING),
-    HARMLESS: ("info", *_READING, "verify", "quick", "write"),
+    HARMLESS: ("info", *_READING, "verify", "quick", "append", "write"),
 }
 
 
@@ -61,8 +64,9 @@ class Attack:
 
 
 def make_store(path: Path, *, codec: str = "float32") -> Store:
-    """Make the store that is harmed: one shard, conditions included."""
-    return fill(create(path, codec=codec, shard_bytes=1 << 20), [*sentences(9), *CONDITIONED_SENTENCES])
+    """Make the store that is harmed: canaries, and one shard, conditions included."""
+    made = create(path, codec=codec, shard_bytes=1 << 20, canaries=make_canaries(KitEncoder()))
+    return fill(made, [*sentences(9), *CONDITIONED_SENTENCES])
 
 
 def copy_store(sound: Path, path: Path) -> Path:

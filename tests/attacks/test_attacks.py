@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hostile import HARMLESS, Attack, copy_store, make_store, require_refused
+from hostile_canaries import CANARY_ATTACKS
 from hostile_manifests import DIRECTORY_ATTACKS, HEAD_ATTACKS, INDEX_ATTACKS, MANIFEST_ATTACKS
 from hostile_shards import SHARD_ATTACKS
 
@@ -15,6 +16,7 @@ FAMILIES = {
     "manifest": MANIFEST_ATTACKS,
     "directory": DIRECTORY_ATTACKS,
     "index": INDEX_ATTACKS,
+    "canaries": CANARY_ATTACKS,
 }
 ATTACKS = {
     f"{family}: {name}": attack for family, attacks in FAMILIES.items() for name, attack in attacks.items()

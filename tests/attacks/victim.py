@@ -169,6 +169,11 @@ def _stages() -> dict[str, Callable[[Path], None]]:
         for _ in store:
             pass
 
+    def append(path: Path) -> None:
+        store = Store.open(path)
+        if store.n_layers * store.dim < 1 << 20:
+            require_canaries(store, KitEncoder(store.dim, store.n_layers))
+
     def write(path: Path) -> None:
         with Store.open(path).write() as session:
             shape = session.store.vector_shape(1)
@@ -187,7 +192,9 @@ def _stages() -> dict[str, Callable[[Path], None]]:
     # Once for nothing, so that no import, cache or lazily made table counts as an attack's doing.
     import tempfile
 
-    from storekit import create, fill, sentences
+    from storekit import KitEncoder, create, fill, sentences
+
+    from featurestore.store.canaries import require_canaries
 
     with tempfile.TemporaryDirectory() as folder:
         warm = fill(create(Path(folder) / "warm"), sentences(3))
@@ -196,6 +203,7 @@ def _stages() -> dict[str, Callable[[Path], None]]:
         list(verify(warm))
         command("info", str(warm.path))
         check(warm.path)
+        append(warm.path)
         write(warm.path)
         sweep(warm.path)
         mend(warm.path)
@@ -207,6 +215,7 @@ def _stages() -> dict[str, Callable[[Path], None]]:
         "pread": lambda path: read(path, "pread"),
         "verify": check,
         "quick": lambda path: command("verify", "--quick", str(path)),
+        "append": append,
         "write": write,
         "gc": sweep,
         "repair": mend,

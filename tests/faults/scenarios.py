@@ -16,6 +16,7 @@ import numpy as np
 from faulty import InterruptedFileSystem
 from storekit import (
     CONDITIONED_SENTENCES,
+    KitEncoder,
     create,
     fill,
     flip_bit,
@@ -26,6 +27,7 @@ from storekit import (
 )
 
 from featurestore.keys import Sentence
+from featurestore.store.canaries import make_canaries, require_canaries
 from featurestore.store.filesystem import LOCAL, FileSystem
 from featurestore.store.gc import collect
 from featurestore.store.merge import merge
@@ -88,14 +90,23 @@ def _add(store: Store, wanted: Iterable[Sentence], acknowledge: Acknowledge) -> 
 
 def _act_create(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
     path = folder / "new" / "store.fs"
-    store = (
-        Store.open(path, filesystem=filesystem) if Store.exists(path) else create(path, filesystem=filesystem)
-    )
+    if Store.exists(path):
+        store = Store.open(path, filesystem=filesystem)
+    else:
+        store = create(path, filesystem=filesystem, canaries=make_canaries(KitEncoder()))
     _add(store, sentences(N_BEFORE), acknowledge)
 
 
 def _act_append(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
     _add(Store.open(folder / "store.fs", filesystem=filesystem), sentences(N_AFTER), acknowledge)
+
+
+def _act_canaries(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
+    """Give canaries to a store that has none, or have them sing."""
+    encoder = KitEncoder()
+    store = require_canaries(Store.open(folder / "store.fs", filesystem=filesystem), encoder)
+    assert store.manifest.canaries is not None
+    assert encoder.n_encoded == store.manifest.canaries.shard.n_sentences
 
 
 def _act_commit(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
@@ -148,13 +159,15 @@ def _prepare_damaged(folder: Path) -> None:
 
 
 def _prepare_garbage(folder: Path) -> None:
-    """Several snapshots, a shard that none lists, a stale index, a file of a dead writer."""
+    """Several snapshots, a shard and canaries that none lists, a stale index, a file of a dead writer."""
     store = create(folder / "store.fs")
     for n in (3, 6, 9, N_AFTER):
         store = fill(store.refreshed(), sentences(n))
     other = fill(create(folder / "other.fs"), sentences(3, start=20))
     shutil.copy(shard_path(other), store.path / "shards")
     shutil.rmtree(other.path)
+    (store.path / "canaries").mkdir()
+    (store.path / "canaries" / f"{0:032x}.h5").write_bytes(b"of a store that was made by somebody else")
     (store.path / "index" / f"{0:016x}.idx").write_bytes(b"stale")
     (store.path / "tmp" / "dead.h5").write_bytes(b"half a shard")
 
@@ -175,7 +188,8 @@ def _act_merge(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -
 
 
 def _prepare_damage(folder: Path) -> None:
-    store = create(folder / "store.fs")
+    store = create(folder / "store.fs", canaries=make_canaries(KitEncoder()))
+    flip_bit(next((store.path / "canaries").iterdir()), 4096)
     _add(store, sentences(N_AFTER), lambda _: None)
     flip_bit(shard_path(store.refreshed(), 1), value_offset(store.refreshed(), 1, 1))
 
@@ -188,6 +202,7 @@ def _act_repair(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) 
 SCENARIOS = [
     Scenario("create", lambda folder: None, _act_create, [], sentences(N_BEFORE), "new/store.fs"),
     Scenario("append", prepare_store, _act_append, sentences(N_BEFORE), sentences(N_AFTER)),
+    Scenario("canaries", prepare_store, _act_canaries, sentences(N_BEFORE), sentences(N_BEFORE)),
     Scenario("commit", prepare_store, _act_commit, sentences(N_BEFORE), EVERY_SENTENCE),
     Scenario(
         "conflict", prepare_store, _conflict(sentences(4, start=6)), sentences(N_BEFORE), EVERY_SENTENCE

@@ -16,6 +16,7 @@ import torch
 
 from featurestore import Example, Store, extract, load_encoder
 from featurestore.errors import (
+    DriftError,
     EncoderOutOfMemory,
     MissingSentencesError,
     NotAStoreError,
@@ -32,6 +33,7 @@ from featurestore.integrations.stored import StoredVectors
 from featurestore.keys import ConditionedSentence, condition_of
 from featurestore.recipe import Recipe
 from featurestore.store.canaries import SENTENCES as CANARIES
+from featurestore.store.canaries import read_canaries
 
 SENTENCES = [["a", "b", "c"], ["d"], ["e", "f"]]
 NEW = [["g", "h"], ["i", "j", "k"]]
@@ -257,6 +259,40 @@ class TestReadThrough:
         with pytest.raises(StoreWriteError):
             other.flush()
 
+    def test_an_encoder_that_gives_other_vectors_by_now_serves_and_stores_none(self, store, tiny_elmo):
+        drifted = Counting(tiny_elmo, drift=1.001)
+        source = source_of(store, "compute", fallback=drifted)
+        same(source.vectors(SENTENCES), encoded(tiny_elmo, SENTENCES))
+        for _ in range(2):
+            with pytest.raises(DriftError, match=r"relative L2 of 0\.000999, expected at most 0\.0001"):
+                source.vectors(NEW)
+        source.flush()
+        assert drifted.sentences == []
+        assert Store.open(store.path).snapshot == store.snapshot
+
+    def test_a_store_without_canaries_gets_them_with_its_first_vectors(self, tmp_path, tiny_elmo):
+        made = Store.create(tmp_path / "s", recipe=tiny_elmo.recipe, dim=32)
+        source = source_of(made, "compute", fallback=tiny_elmo)
+        source.vectors(NEW)
+        source.flush()
+        assert read_canaries(Store.open(made.path)).sentences == CANARIES
+        with pytest.raises(DriftError):
+            source_of(made, "compute", fallback=Counting(tiny_elmo, drift=1.1)).vectors(SENTENCES)
+
+    def test_canaries_that_cannot_be_written_cost_no_training(self, tmp_path, tiny_elmo, monkeypatch, caplog):
+        made = Store.create(tmp_path / "s", recipe=tiny_elmo.recipe, dim=32)
+
+        def full(*_args, **_options):
+            raise StoreWriteError("the disk is full")
+
+        monkeypatch.setattr(read_through, "require_canaries", full)
+        source = source_of(made, "compute", fallback=tiny_elmo)
+        for _ in range(2):
+            same(source.vectors(NEW), encoded(tiny_elmo, NEW))
+        source.flush()
+        assert sum("no longer stored" in r.getMessage() for r in caplog.records) == 1
+        assert len(Store.open(made.path)) == 0
+
     def test_a_store_replaced_meanwhile_gets_nothing(self, store, tiny_elmo, layered):
         source = source_of(store, "compute", fallback=tiny_elmo)
         source.vectors(NEW)
@@ -386,15 +422,15 @@ if fate == "killed":
 class Counting:
     """An encoder that keeps what it was asked for, and can fail."""
 
-    def __init__(self, encoder, *, most=1_000, nan=False):
-        self._encoder, self._most, self._nan = encoder, most, nan
+    def __init__(self, encoder, *, most=1_000, nan=False, drift=1.0):
+        self._encoder, self._most, self._nan, self._drift = encoder, most, nan, drift
         self.sentences = []
         for name in ("spec", "recipe", "dim", "n_layers", "device", "token_budget"):
             setattr(self, name, getattr(encoder, name))
 
     def encode(self, sentences):
         if sentences[0] in CANARIES:
-            return self._encoder.encode(sentences)
+            return [array * self._drift for array in self._encoder.encode(sentences)]
         if len(sentences) > self._most:
             raise EncoderOutOfMemory("the device is full")
         self.sentences += sentences

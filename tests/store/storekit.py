@@ -56,6 +56,21 @@ def vectors_of(tokens: Sentence, *, dim: int = DIM, n_layers: int = 1) -> NDArra
     return random.normal(size=shape).astype(np.float32)
 
 
+class KitEncoder:
+    """An encoder that gives the vectors of :func:`vectors_of`, ``drift`` times as long as they should be."""
+
+    spec, recipe, device = "test:", RECIPE, "cpu"
+
+    def __init__(self, dim: int = DIM, n_layers: int = 1, drift: float = 1.0) -> None:
+        self.dim, self.n_layers, self.drift = dim, n_layers, drift
+        self.n_encoded = 0
+
+    def encode(self, sentences: Iterable[Sentence]) -> list[NDArray[np.float32]]:
+        listed = list(sentences)
+        self.n_encoded += len(listed)
+        return [self.drift * vectors_of(tokens, dim=self.dim, n_layers=self.n_layers) for tokens in listed]
+
+
 def create(path: Path, **options: Any) -> Store:
     """Make an empty store; small, exact, several sentences a shard unless the options say otherwise."""
     return Store.create(

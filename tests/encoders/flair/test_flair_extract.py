@@ -18,6 +18,7 @@ from featurestore.encoders.flair import FlairEncoder
 from featurestore.encoders.flair.encoder import BATCH_INVARIANCE
 from featurestore.errors import UsageError
 from featurestore.keys import ConditionedSentence
+from featurestore.store.canaries import SENTENCES, read_canaries
 
 CORPUS = Path(__file__).parents[3] / "data" / "tagging" / "dev.conllu"
 N_SENTENCES = 25
@@ -53,6 +54,24 @@ def test_the_command_fills_a_store_with_the_encoders_vectors(corpus, bert, tmp_p
     capsys.readouterr()
     assert run("extract", corpus, "--store", tmp_path / "store") == 0
     assert "nothing to encode" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("query", ["", "?use_context=true"])
+def test_the_store_grows_only_by_an_encoder_that_gives_its_canaries(corpus, bert, tmp_path, capsys, query):
+    arguments = ["--store", tmp_path / "store", "--encoder", f"flair:{bert}{query}"]
+    assert run("extract", corpus, *arguments) == 0
+    kept = read_canaries(Store.open(tmp_path / "store"))
+    assert kept.sentences == SENTENCES
+    assert "transformers" in kept.made_with
+    more = tmp_path / "more.txt"
+    more.write_text("one more sentence\n")
+    with pytest.MonkeyPatch.context() as patch:
+        encode = FlairEncoder.encode
+        patch.setattr(FlairEncoder, "encode", lambda self, s: [a * 1.001 for a in encode(self, s)])
+        assert run("extract", more, *arguments) == 4
+    assert "expected at most 0.0001" in capsys.readouterr().err
+    assert run("extract", more, *arguments) == 0
+    assert ("one", "more", "sentence") in Store.open(tmp_path / "store")
 
 
 def test_another_embedding_is_refused_naming_what_differs(corpus, bert, tmp_path, capsys):
