@@ -1,4 +1,4 @@
-"""Flipped bits and mutated shards, a few hundred; ``long.py`` has the long form."""
+"""Flipped bits and mutated shards, a few hundred; ``bin/crashtest`` has the long form."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ def test_a_flipped_bit_is_named_or_without_effect(tmp_path, codec):
     assert counts["named: shards"] > N_FLIPS // 10
     assert counts["no effect: shards"] == 0
     assert counts["named: index"] == 0
+    assert counts["named: canaries"] > N_FLIPS // 10
+    assert counts["no effect: canaries"] == 0
 
 
 @pytest.mark.parametrize("codec", ["float32", "float16", "int8"])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from workers import START_METHODS, run_epochs
 
 from featurestore import BucketBatchSampler, Example, FeatureDataset, Store, feature_loader, open_corpus
 from featurestore.errors import UsageError
@@ -142,15 +143,12 @@ def test_the_loader_packs_on_request(dataset):
         assert torch.equal(one.packed().labels, other.labels)
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
-def test_workers_give_the_same_batches_to_the_bit(dataset, start):
-    here = list(feature_loader(dataset, token_budget=60, seed=2))
-    there = list(
-        feature_loader(dataset, token_budget=60, seed=2, num_workers=2, multiprocessing_context=start)
-    )
-    for one, other in zip(here, there, strict=True):
-        for name in ("features", "lengths", "mask", "labels", "indices"):
-            assert torch.equal(getattr(one, name), getattr(other, name))
+@pytest.mark.parametrize("method", START_METHODS)
+def test_workers_give_the_same_batches_to_the_bit_in_no_more_memory(dataset, method):
+    found = run_epochs(dataset, method, n_epochs=5)
+    assert found.different == []
+    assert found.n_batches > 5
+    assert found.growth < 0.05
 
 
 def test_workers_read_missing_sentences_as_zeros_too(store, examples):

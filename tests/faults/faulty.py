@@ -87,6 +87,19 @@ class InterruptedFileSystem(FileSystem):
         return self.inner.operate(operation, call, *arguments)
 
 
+class WithoutLinks(FileSystem):
+    """A disk on which a file has one name."""
+
+    def __init__(self, code: int) -> None:
+        self.code, self.n_renames = code, 0
+
+    def operate(self, operation: Operation, call: Callable[..., Any], *arguments: object) -> Any:
+        if operation.kind == "link":
+            raising(self.code)(operation)
+        self.n_renames += operation.kind == "rename"
+        return super().operate(operation, call, *arguments)
+
+
 def kill(_: Operation) -> None:
     """End this process as the kernel does, without a chance to clean up."""
     os.kill(os.getpid(), signal.SIGKILL)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from diskfaults import DISK_FAULTS, fail_everywhere
-from faulty import FaultyFileSystem, ignore, raising
+from faulty import FaultyFileSystem, WithoutLinks, ignore, raising
 from kills import in_child
 from scenarios import SCENARIOS, Scenario, check
 from storekit import assert_holds, create, fill, sentences, vectors_of
@@ -145,19 +145,6 @@ def test_real_limit_on_the_size_of_a_file(tmp_path):
 
 
 # -- disks that lack something
-
-
-class WithoutLinks(FileSystem):
-    """A disk on which a file has one name."""
-
-    def __init__(self, code: int) -> None:
-        self.code, self.n_renames = code, 0
-
-    def operate(self, operation, call, *arguments):
-        if operation.kind == "link":
-            raising(self.code)(operation)
-        self.n_renames += operation.kind == "rename"
-        return super().operate(operation, call, *arguments)
 
 
 @pytest.fixture
