@@ -82,6 +82,40 @@ def condition_of(tokens: Sequence[str]) -> bytes:
     return tokens.condition if isinstance(tokens, ConditionedSentence) else b""
 
 
+class _EncodedTokens(dict[str, bytes]):
+    """UTF-8 bytes of the tokens met lately, checked: most tokens of a text are few different ones."""
+
+    def __missing__(self, token: str) -> bytes:
+        raw = self._encoded(token)
+        if len(self) >= _MOST_REMEMBERED:
+            self.clear()
+        if len(raw) <= _LONGEST_REMEMBERED:
+            self[token] = raw
+        return raw
+
+    @staticmethod
+    def _encoded(token: str) -> bytes:
+        if not isinstance(token, str) or not token:
+            raise SentenceError("not a token")
+        raw = token.encode("utf-8", "surrogatepass")
+        if len(raw) > limits.MAX_TOKEN_BYTES:
+            raise SentenceError("a token too long")
+        return raw
+
+
+class _Prefixed(_EncodedTokens):
+    """The same with the number of bytes before them, as keys are made of."""
+
+    @staticmethod
+    def _encoded(token: str) -> bytes:
+        raw = _EncodedTokens._encoded(token)
+        return len(raw).to_bytes(4, "little") + raw
+
+
+_MOST_REMEMBERED, _LONGEST_REMEMBERED = 1 << 15, 64
+_encoded, _prefixed = _EncodedTokens(), _Prefixed()
+
+
 def token_bytes(tokens: Sequence[str]) -> list[bytes]:
     """Return the tokens' UTF-8 bytes, checking that they form a sentence.
 
@@ -91,6 +125,10 @@ def token_bytes(tokens: Sequence[str]) -> list[bytes]:
         For a bare string, no tokens, an empty token, something that is not a string, or a size over
         :mod:`featurestore.limits`.
     """
+    return _looked_up(_encoded, tokens)
+
+
+def _looked_up(table: _EncodedTokens, tokens: Sequence[str]) -> list[bytes]:
     if isinstance(tokens, (str, bytes)):
         raise SentenceError(
             f"a sentence is a list of tokens, not one {type(tokens).__name__} ({tokens[:40]!r}): "
@@ -103,32 +141,54 @@ def token_bytes(tokens: Sequence[str]) -> list[bytes]:
             f"a sentence of {len(tokens):,} tokens exceeds the bound of {limits.MAX_SENTENCE_TOKENS:,}: "
             f"split it (starts with {list(tokens[:5])!r})"
         )
-    encoded = []
+    try:
+        return list(map(table.__getitem__, tokens))
+    except (SentenceError, TypeError):
+        raise _explained(tokens) from None
+
+
+def _explained(tokens: Sequence[str]) -> SentenceError:
+    """Return the error of the first token that is none."""
     for position, token in enumerate(tokens):
         if not isinstance(token, str):
-            raise SentenceError(f"token {position} is a {type(token).__name__} ({token!r}), expected str")
+            return SentenceError(f"token {position} is a {type(token).__name__} ({token!r}), expected str")
         if not token:
-            raise SentenceError(
+            return SentenceError(
                 f"token {position} of {len(tokens)} is empty (sentence starts with {list(tokens[:5])!r}): "
                 "drop it together with its label"
             )
-        raw = token.encode("utf-8", "surrogatepass")
-        if len(raw) > limits.MAX_TOKEN_BYTES:
-            raise SentenceError(
-                f"token {position} has {len(raw):,} bytes, over the bound of {limits.MAX_TOKEN_BYTES:,}"
+        n_bytes = len(token.encode("utf-8", "surrogatepass"))
+        if n_bytes > limits.MAX_TOKEN_BYTES:
+            return SentenceError(
+                f"token {position} has {n_bytes:,} bytes, over the bound of {limits.MAX_TOKEN_BYTES:,}"
             )
-        encoded.append(raw)
-    return encoded
+    return SentenceError(f"{tokens!r} is not a sequence of tokens")
 
 
-def key_of_bytes(tokens: Iterable[bytes], condition: bytes = b"") -> bytes:
-    """Return the key of tokens already given as UTF-8 bytes (see :func:`token_bytes`).
+def sentence_message(tokens: Sequence[str]) -> bytes:
+    """Return what is hashed: each token's UTF-8 bytes after their number, which takes four bytes.
+
+    Raises
+    ------
+    SentenceError
+        See :func:`token_bytes`.
+    """
+    return b"".join(_looked_up(_prefixed, tokens))
+
+
+def key_of_message(message: bytes, condition: bytes = b"") -> bytes:
+    """Return the key of what :func:`sentence_message` returned.
 
     A condition makes it a keyed BLAKE2b, the key being the condition's own 32-byte digest.
     """
-    message = b"".join([part for token in tokens for part in (len(token).to_bytes(4, "little"), token)])
     secret = hashlib.blake2b(condition, digest_size=32).digest() if condition else b""
     return hashlib.blake2b(message, digest_size=KEY_BYTES, key=secret).digest()
+
+
+def key_of_bytes(tokens: Iterable[bytes], condition: bytes = b"") -> bytes:
+    """Return the key of tokens already given as UTF-8 bytes (see :func:`token_bytes`)."""
+    message = b"".join([part for token in tokens for part in (len(token).to_bytes(4, "little"), token)])
+    return key_of_message(message, condition)
 
 
 def sentence_key(tokens: Sequence[str]) -> bytes:
@@ -149,7 +209,7 @@ def sentence_key(tokens: Sequence[str]) -> bytes:
     SentenceError
         See :func:`token_bytes`.
     """
-    return key_of_bytes(token_bytes(tokens), condition_of(tokens))
+    return key_of_message(sentence_message(tokens), condition_of(tokens))
 
 
 def require_sentence(tokens: Sequence[str]) -> Sentence:

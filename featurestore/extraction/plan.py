@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featurestore import keys
 from featurestore.corpora.corpus import Corpus
@@ -20,8 +21,10 @@ from featurestore.extraction.progress import Progress
 from featurestore.store.canaries import canary_bytes
 from featurestore.store.codec import get_codec
 from featurestore.store.filesystem import free_bytes
-from featurestore.store.index import KeySet, keys_array
+from featurestore.store.index import keys_array
+from featurestore.store.keyset import KeySet
 from featurestore.store.layout import ALIGNMENT
+from featurestore.store.manifest import TMP
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -149,7 +152,7 @@ def make_plan(
 ) -> Plan:
     """Read the corpora once and say what extracting them would do, but not how long it takes.
 
-    Memory: 16 bytes for each distinct sentence.
+    Memory: two bytes for each distinct sentence, once they are many, and 16 on the store's disk.
 
     Parameters
     ----------
@@ -169,7 +172,7 @@ def make_plan(
     path = Path(path)
     store = Store.open(path) if Store.exists(path) else None
     progress = progress or Progress()
-    seen, tally = KeySet(), _Tally()
+    seen, tally = KeySet(path / TMP), _Tally()
     for corpus in corpora:
         before = tally.n_sentences, tally.n_tokens
         iterator = iter(corpus)
@@ -203,27 +206,32 @@ def make_plan(
 
 
 def _count(chunk: list[Example], store: Store | None, seen: KeySet, tally: _Tally) -> None:
-    raw = [keys.token_bytes(example.tokens) for example in chunk]
+    messages = [keys.sentence_message(example.tokens) for example in chunk]
     conditions = [keys.condition_of(example.tokens) for example in chunk]
-    chunk_keys = keys_array(map(keys.key_of_bytes, raw, conditions))
+    chunk_keys = keys_array(map(keys.key_of_message, messages, conditions))
     new = seen.add(chunk_keys)
     cached = store.locate(chunk_keys).found if store is not None else np.zeros(len(chunk), bool)
     tally.n_sentences += len(chunk)
-    tally.n_tokens += sum(map(len, raw))
+    tally.n_tokens += sum(len(example.tokens) for example in chunk)
     tally.n_distinct += int(new.sum())
     tally.n_conditioned += sum(map(bool, conditions))
     tally.n_cached += int((new & cached).sum())
     for i in np.flatnonzero(new & ~cached):
+        n_tokens = len(chunk[i].tokens)
         tally.n_new += 1
-        tally.n_new_tokens += len(raw[i])
-        tally.n_token_bytes += sum(map(len, raw[i]))
+        tally.n_new_tokens += n_tokens
+        tally.n_token_bytes += len(messages[i]) - 4 * n_tokens
         tally.n_condition_bytes += len(conditions[i])
-        if len(raw[i]) > tally.longest:
-            tally.longest, tally.longest_place = len(raw[i]), chunk[i].place
+        if n_tokens > tally.longest:
+            tally.longest, tally.longest_place = n_tokens, chunk[i].place
 
 
-def new_examples(corpora: Iterable[Corpus], is_stored: Any) -> Iterator[Example]:
+def new_examples(
+    corpora: Iterable[Corpus], is_stored: Callable[[NDArray[np.uint8]], NDArray[np.bool_]]
+) -> Iterator[Example]:
     """Yield each distinct example that is not stored yet, in corpus order.
+
+    What was yielded is expected to be stored soon: only the keys of what is not yet stay in memory.
 
     Parameters
     ----------
@@ -231,12 +239,20 @@ def new_examples(corpora: Iterable[Corpus], is_stored: Any) -> Iterator[Example]
     is_stored : callable
         (n, 16) uint8 keys to (n,) bool.
     """
-    seen = KeySet()
+    yielded: set[bytes] = set()
+    most_yielded = _STEP
     for corpus in corpora:
         iterator = iter(corpus)
         while chunk := list(islice(iterator, _STEP)):
-            chunk_keys = keys_array(keys.sentence_key(example.tokens) for example in chunk)
-            wanted = seen.add(chunk_keys) & ~is_stored(chunk_keys)
-            for i in np.flatnonzero(wanted):
-                yield chunk[i]
+            chunk_keys = [keys.sentence_key(example.tokens) for example in chunk]
+            stored = is_stored(keys_array(chunk_keys))
+            for example, key, known in zip(chunk, chunk_keys, stored.tolist(), strict=True):
+                if not known and key not in yielded:
+                    yielded.add(key)
+                    yield example
+            if len(yielded) > most_yielded:
+                asked = list(yielded)
+                stored = is_stored(keys_array(asked))
+                yielded = {key for key, known in zip(asked, stored.tolist(), strict=True) if not known}
+                most_yielded = 2 * len(yielded) + _STEP
         corpus.check_unchanged()

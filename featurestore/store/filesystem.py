@@ -16,11 +16,12 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import IO, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,27 +103,37 @@ class FileSystem:
             self.sync_directory(directory.parent)
 
     @contextmanager
-    def temporary_file(self, path: Path, parts: Sequence[Buffer]) -> Iterator[None]:
+    def temporary_file(
+        self, path: Path, parts: Iterable[Buffer], n_bytes: int | None = None
+    ) -> Iterator[None]:
         """Hold a new, synced file of parts laid end to end; remove it when the context ends.
 
         Give it its final name inside the context (:meth:`link_new`, :meth:`replace`): until the context
         ends the file is locked, so that :meth:`remove_abandoned` can tell a living writer's file from a dead
         one's. Whatever goes wrong, no file is left behind.
 
+        Parameters
+        ----------
+        path : Path
+        parts : iterable of buffers
+        n_bytes : int, optional
+            Of all parts: with it they are taken one after the other, and need not be in memory together.
+
         Raises
         ------
         StoreWriteError
             Disk full, read-only, or failing.
         """
-        views = [_bytes_view(part) for part in parts]
-        n_bytes = sum(view.nbytes for view in views)
+        if n_bytes is None:
+            views = [_bytes_view(part) for part in parts]
+            parts, n_bytes = views, sum(view.nbytes for view in views)
         with _explained(path, n_bytes):
             descriptor = self._create_locked(path)
         try:
             with _explained(path, n_bytes):
                 self._reserve(path, descriptor, n_bytes)
-                for view in views:
-                    self.write_all(path, descriptor, view)
+                for part in parts:
+                    self.write_all(path, descriptor, _bytes_view(part))
                 self.sync_file(path, descriptor)
             yield
         finally:
@@ -131,6 +142,26 @@ class FileSystem:
             # must neither hide what went wrong before nor make an error of a commit that stands.
             with contextlib.suppress(StoreWriteError):
                 self.remove(path)
+
+    def scratch_file(self, directory: Path) -> IO[bytes]:
+        """Return a file without a name on the disk of a directory, or where temporary files lie.
+
+        It goes with the object, or with the process however that ends.
+        """
+        path = directory.absolute()
+        while not path.exists():
+            path = path.parent
+        with contextlib.suppress(OSError):
+            return tempfile.TemporaryFile(dir=path, buffering=0)
+        # Planning for a store that this user may only read.
+        with _explained(path):
+            return tempfile.TemporaryFile(buffering=0)
+
+    def append(self, file: IO[bytes], directory: Path, part: Buffer) -> None:
+        """Write at the end of a scratch file of a directory."""
+        view = _bytes_view(part)
+        with _explained(directory / "(scratch)", view.nbytes):
+            self.write_all(directory / "(scratch)", file.fileno(), view)
 
     def write_all(self, path: Path, descriptor: int, view: memoryview) -> None:
         """Write a whole buffer; one call may write less than asked."""

@@ -12,6 +12,7 @@ numbers, shard (u4), row (u4).
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import mmap
 import os
@@ -26,13 +27,23 @@ from numpy.typing import NDArray
 
 from featurestore.errors import StoreWriteError
 from featurestore.keys import KEY_BYTES
-from featurestore.store.filesystem import LOCAL, FileSystem, open_for_reading, write_atomic
+from featurestore.store.filesystem import (
+    LOCAL,
+    FileSystem,
+    open_for_reading,
+    temporary_name,
+    write_atomic,
+)
+from featurestore.store.indexing import COLUMNS, IndexColumns
 
 logger = logging.getLogger(__name__)
 
 _MAGIC = b"FSINDEX1"
 _HEADER = struct.Struct("<8sQQ32sQ")
 _BYTES_PER_KEY = 24
+
+MOST_IN_MEMORY = 1 << 20
+"""Keys up to which an index is built in memory."""
 
 Words = NDArray[np.uint64]
 Numbers = NDArray[np.uint32]
@@ -164,6 +175,7 @@ def load_index(
     sizes: Sequence[int] | None = None,
     filesystem: FileSystem = LOCAL,
     save: bool = True,
+    most_in_memory: int = MOST_IN_MEMORY,
 ) -> Index:
     """Return the index over a list of shards: from disk, extended from disk, or rebuilt.
 
@@ -179,6 +191,9 @@ def load_index(
         Sentences of each shard: an index that holds more, or points behind them, is not believed.
     save : bool
         Write a new index for the next reader; a directory that cannot be written is fine.
+    most_in_memory : int
+        Keys of an index that is built in memory, at 100 bytes each; with more (by ``sizes``) it is merged to
+        its file in bounded memory, if that can be written.
     """
     best: Index | None = None
     superseded = []
@@ -193,20 +208,46 @@ def load_index(
             best = index
     best = best or empty_index()
     logger.info("indexing %d of %d shards", len(shard_names) - best.n_shards, len(shard_names))
-    best = best.extended([read_keys(number) for number in range(best.n_shards, len(shard_names))])
+    path = directory / f"{_names_hash(shard_names)[:8].hex()}.idx"
+    whole: Index | None = None
     if save:
         try:
-            write_atomic(
-                directory / f"{_names_hash(shard_names)[:8].hex()}.idx",
-                _to_bytes(best, shard_names),
-                filesystem,
-            )
-            for path in superseded:
-                filesystem.remove(path)
+            if sizes is not None and sum(sizes) > most_in_memory:
+                _write_merged(path, best, shard_names, read_keys, filesystem)
+                whole = _read(path, shard_names, sizes)
+            else:
+                whole = _extended(best, shard_names, read_keys)
+                write_atomic(path, _to_bytes(whole, shard_names), filesystem)
+            for old in superseded:
+                filesystem.remove(old)
             filesystem.remove_abandoned(directory, ".*.tmp")
         except StoreWriteError as error:
             logger.debug("the index is kept in memory only: %s", error)
-    return best
+    return whole or _extended(best, shard_names, read_keys)
+
+
+def _extended(
+    index: Index, shard_names: Sequence[str], read_keys: Callable[[int], NDArray[np.uint8]]
+) -> Index:
+    return index.extended([read_keys(number) for number in range(index.n_shards, len(shard_names))])
+
+
+def _write_merged(
+    path: Path,
+    index: Index,
+    shard_names: Sequence[str],
+    read_keys: Callable[[int], NDArray[np.uint8]],
+    filesystem: FileSystem,
+) -> None:
+    """Write the index over all shards without holding it in memory."""
+    filesystem.make_directory(path.parent)
+    arrays = index.high, index.low, index.shard, index.row
+    columns = IndexColumns(arrays, index.n_shards, len(shard_names), read_keys, path.parent, filesystem)
+    header = _header(columns.n_keys, shard_names, columns.digest())
+    n_bytes = _HEADER.size + columns.n_keys * _BYTES_PER_KEY
+    temporary = path.parent / f".{path.name}.{temporary_name('.tmp')}"
+    with filesystem.temporary_file(temporary, itertools.chain([header], columns.parts()), n_bytes):
+        filesystem.replace(temporary, path)
 
 
 def stale_files(directory: Path, shard_names: Sequence[str], sizes: Sequence[int]) -> list[Path]:
@@ -226,19 +267,15 @@ def _names_hash(shard_names: Sequence[str]) -> bytes:
 
 
 def _to_bytes(index: Index, shard_names: Sequence[str]) -> bytes:
+    arrays = index.high, index.low, index.shard, index.row
     body = b"".join(
-        np.ascontiguousarray(array, dtype).tobytes()
-        for array, dtype in (
-            (index.high, "<u8"),
-            (index.low, "<u8"),
-            (index.shard, "<u4"),
-            (index.row, "<u4"),
-        )
+        np.ascontiguousarray(array, dtype).tobytes() for array, dtype in zip(arrays, COLUMNS, strict=True)
     )
-    header = _HEADER.pack(
-        _MAGIC, len(index.high), index.n_shards, _names_hash(shard_names), xxhash.xxh3_64_intdigest(body)
-    )
-    return header + body
+    return _header(len(index.high), shard_names, xxhash.xxh3_64_intdigest(body)) + body
+
+
+def _header(n_keys: int, shard_names: Sequence[str], digest: int) -> bytes:
+    return _HEADER.pack(_MAGIC, n_keys, len(shard_names), _names_hash(shard_names), digest)
 
 
 def _read(path: Path, shard_names: Sequence[str], sizes: Sequence[int] | None) -> Index | None:
@@ -275,44 +312,3 @@ def _read(path: Path, shard_names: Sequence[str], sizes: Sequence[int] | None) -
     if sizes is not None and n_keys and (row >= np.asarray(sizes, np.uint32)[shard]).any():
         return None
     return Index(high, low, shard, row, n_shards)
-
-
-class KeySet:
-    """A growing set of keys at 16 bytes each, for telling which sentences a run has seen.
-
-    Sorted runs of doubling size are merged as they grow, so membership stays a handful of binary searches.
-    """
-
-    def __init__(self) -> None:
-        self._runs: list[tuple[Words, Words]] = []
-
-    def __len__(self) -> int:
-        return sum(len(high) for high, _ in self._runs)
-
-    def contains(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Return which (n, 16) uint8 keys are in the set; (n,) bool."""
-        wanted = key_words(keys)
-        seen = np.zeros(len(wanted[0]), bool)
-        for high, low in self._runs:
-            seen |= find(high, low, *wanted) >= 0
-        return seen
-
-    def add(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Add (n, 16) uint8 keys; return which were new, the first of equal ones only; (n,) bool."""
-        high, low = key_words(keys)
-        new = ~self.contains(keys)
-        order = np.lexsort((np.arange(len(high)), low, high))
-        repeated = (high[order][1:] == high[order][:-1]) & (low[order][1:] == low[order][:-1])
-        new[order[1:][repeated]] = False
-        order = order[new[order]]
-        runs = list(self._runs)
-        if len(order):
-            runs.append((high[order], low[order]))
-        while len(runs) > 1 and len(runs[-2][0]) < 2 * len(runs[-1][0]):
-            (high_a, low_a), (high_b, low_b) = runs.pop(), runs.pop()
-            high, low = np.concatenate([high_a, high_b]), np.concatenate([low_a, low_b])
-            order = np.lexsort((low, high))
-            runs.append((high[order], low[order]))
-        # Replaced as a whole: another thread may be looking for keys.
-        self._runs = runs
-        return new

@@ -18,9 +18,9 @@ import numpy as np
 from featurestore.errors import DamagedStoreError, StoreError, UsageError
 from featurestore.store.canaries import read_canaries, require_same_canaries
 from featurestore.store.filesystem import LOCAL, FileSystem, file_sha256, open_for_reading
-from featurestore.store.index import KeySet
+from featurestore.store.keyset import KeySet
 from featurestore.store.locks import committing
-from featurestore.store.manifest import SHARDS
+from featurestore.store.manifest import SHARDS, TMP
 from featurestore.store.reader import ShardReader
 from featurestore.store.shard import part_of, place
 from featurestore.store.store import Store
@@ -145,7 +145,7 @@ def _merge_shards(
     """Place shards of a source and commit them; return False if another writer committed first."""
     session.catch_up()
     done, entries = Merged(), []
-    added, new_keys = KeySet(), []
+    added, new_keys = KeySet(session.store.path / TMP), []
     for number in numbers:
         reader = store.reader(number)
         known = session.stored(reader.keys) | added.contains(reader.keys)

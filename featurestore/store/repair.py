@@ -22,7 +22,8 @@ from featurestore.errors import DamagedStoreError, StoreWriteError
 from featurestore.keys import Sentence
 from featurestore.store.filesystem import LOCAL, FileSystem
 from featurestore.store.gc import unlisted_shards
-from featurestore.store.index import KeySet, empty_index, load_index
+from featurestore.store.index import empty_index, load_index
+from featurestore.store.keyset import KeySet
 from featurestore.store.layout import ShardEntry
 from featurestore.store.locks import cleaning
 from featurestore.store.manifest import (
@@ -30,6 +31,7 @@ from featurestore.store.manifest import (
     INDEX,
     MANIFESTS,
     SHARDS,
+    TMP,
     Manifest,
     list_numbers,
     manifest_path,
@@ -283,7 +285,7 @@ def _worth_adopting(
 
 
 def _keys_of(path: Path, entries: Iterable[ShardEntry]) -> KeySet:
-    keys = KeySet()
+    keys = KeySet(path / TMP)
     for entry in entries:
         keys.add(_head_keys(path, entry))
     return keys

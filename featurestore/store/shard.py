@@ -140,7 +140,7 @@ class ShardDraft:
             raise StoreError(f"no vectors yet for {_excerpt(self.sentences[position])}")
         datasets = self.codec.seal(self._staged)
         error = self._measured(datasets["values"], datasets)
-        return assemble(self.sentences, self.codec.name, datasets, fingerprint, error)
+        return assemble(self.sentences, self.keys, self.codec.name, datasets, fingerprint, error)
 
     def _measured(self, values: Array, datasets: Mapping[str, Array]) -> CodecError:
         if not self._sampled:
@@ -158,6 +158,7 @@ class ShardDraft:
 
 def assemble(
     sentences: Sequence[Sentence],
+    sentence_keys: Sequence[bytes],
     codec: str,
     stored: Mapping[str, Array],
     fingerprint: str,
@@ -168,6 +169,8 @@ def assemble(
     Parameters
     ----------
     sentences : sequence of Sentence
+    sentence_keys : sequence of bytes
+        Theirs.
     codec : str
     stored : mapping of str to array
         ``values`` and, where the codec has them, ``scales`` and ``norms``.
@@ -190,7 +193,7 @@ def assemble(
     values = datasets.pop("values")
     datasets.update(
         offsets=offsets,
-        keys=keys_array(map(keys.key_of_bytes, token_bytes, conditions)),
+        keys=keys_array(sentence_keys),
         checksums=checksums(offsets, values, datasets.get("scales")),
         token_offsets=token_offsets,
         tokens=tokens,
@@ -233,7 +236,8 @@ def part_of(reader: ShardReader, rows: Sequence[int], fingerprint: str) -> Seale
         stored["scales"] = np.concatenate([scales for _, scales in rows_stored if scales is not None])
         stored["norms"] = reader.norms
     sentences = [reader.tokens(row) for row in rows]
-    return assemble(sentences, reader.entry.codec, stored, fingerprint, reader.entry.error)
+    sentence_keys = list(map(keys.sentence_key, sentences))
+    return assemble(sentences, sentence_keys, reader.entry.codec, stored, fingerprint, reader.entry.error)
 
 
 def place(
@@ -271,6 +275,10 @@ def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: 
     """
     with np.errstate(over="ignore"):
         out[...] = vectors
+    # Not out of bounds, and so not NaN: faster than asking every value whether it is finite.
+    most = np.finfo(out.dtype).max
+    if vectors.min() >= -most and vectors.max() <= most:
+        return
     if np.isfinite(out).all():
         return
     place = tuple(np.argwhere(~np.isfinite(out))[0])

@@ -284,7 +284,7 @@ class Store:
             self._index = load_index(
                 self.path / INDEX,
                 [shard.name for shard in self.manifest.shards],
-                lambda number: self.reader(number).keys,
+                self.keys_of,
                 sizes=[shard.n_sentences for shard in self.manifest.shards],
                 filesystem=self.filesystem,
             )
@@ -312,6 +312,19 @@ class Store:
                 )
             self._readers[shard] = reader
         return reader
+
+    def keys_of(self, shard: int) -> NDArray[np.uint8]:
+        """Return the keys of a shard's sentences, (n, 16) uint8, without keeping the shard open.
+
+        Raises
+        ------
+        DamagedStoreError
+            If it is missing or not what was committed.
+        """
+        opened = self._readers[shard]
+        keys = self.reader(shard).keys
+        self._readers[shard] = opened
+        return keys
 
     def locate(self, keys: Iterable[bytes] | NDArray[np.uint8]) -> Locations:
         """Find sentences by key.

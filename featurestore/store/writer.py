@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from featurestore.errors import DamagedStoreError, StoreWriteError, VectorError
 from featurestore.keys import Sentence, require_sentence, sentence_key
 from featurestore.store.codec import get_codec
-from featurestore.store.index import KeySet, keys_array
+from featurestore.store.index import keys_array
+from featurestore.store.keyset import KeySet
 from featurestore.store.layout import ShardEntry
 from featurestore.store.locks import committing
 from featurestore.store.manifest import (
@@ -51,7 +52,7 @@ class WriteSession:
         self.manifest: Manifest = store.manifest
         self._codec = get_codec(codec or store.manifest.codec)
         self._filesystem = store.filesystem
-        self._since_opening = KeySet()
+        self._since_opening = self._no_keys()
         self._pending: dict[bytes, tuple[Sentence, NDArray[np.floating]]] = {}
         self._pending_bytes = 0
         for directory in (SHARDS, TMP):
@@ -207,8 +208,11 @@ class WriteSession:
         if self.manifest.number != self.store.manifest.number:
             self.store = self.store.refreshed()
             self.manifest = self.store.manifest
-            self._since_opening = KeySet()
+            self._since_opening = self._no_keys()
         _ = self.store.index
+
+    def _no_keys(self) -> KeySet:
+        return KeySet(self.store.path / TMP, filesystem=self._filesystem)
 
     def catch_up(self) -> None:
         """Take in what others committed since this session last looked."""
@@ -225,7 +229,7 @@ class WriteSession:
         view = Store(self.store.path, latest, filesystem=self._filesystem)
         for number, shard in enumerate(latest.shards):
             if shard.name not in known:
-                self._since_opening.add(view.reader(number).keys)
+                self._since_opening.add(view.keys_of(number))
         self.manifest = latest
 
     def _make_sure_of_commits(self) -> None:

@@ -1,4 +1,4 @@
-"""The index and the key set against a dictionary and a set, keys with equal beginnings included."""
+"""The index against a dictionary, keys with equal beginnings included."""
 
 from __future__ import annotations
 
@@ -9,27 +9,13 @@ from hypothesis import strategies as st
 from storekit import create, fill, sentences
 
 from featurestore.keys import sentence_key
-from featurestore.store.index import KeySet, empty_index, keys_array, load_index
+from featurestore.store.index import empty_index, keys_array, load_index
 from featurestore.store.store import Store
 
 # Few different halves, so that many keys share their first or last eight bytes.
 HALVES = st.sampled_from([bytes(8), b"\xff" * 8, b"\0" * 7 + b"\1", b"\x80" + bytes(7), b"abcdefgh"])
 KEYS = st.builds(lambda high, low: high + low, HALVES, HALVES) | st.binary(min_size=16, max_size=16)
 KEY_LISTS = st.lists(KEYS, max_size=12)
-
-
-@given(st.lists(KEY_LISTS, max_size=6), KEY_LISTS)
-def test_key_set_is_a_set(additions, asked):
-    keys, model = KeySet(), set()
-    for added in additions:
-        expected_new = []
-        for key in added:
-            expected_new.append(key not in model)
-            model.add(key)
-        assert keys.add(keys_array(added)).tolist() == expected_new
-        assert len(keys) == len(model)
-    wanted = [*asked, *model]
-    assert keys.contains(keys_array(wanted)).tolist() == [key in model for key in wanted]
 
 
 @given(st.lists(st.lists(KEYS, unique=True, max_size=8), max_size=5), KEY_LISTS)
@@ -85,6 +71,47 @@ def test_saved_index_is_loaded_without_reading_shards(tmp_path_factory, keys):
     loaded = load_index(directory, ["a"], fail)
     np.testing.assert_array_equal(loaded.high, built.high)
     np.testing.assert_array_equal(loaded.row, built.row)
+
+
+@given(st.lists(st.lists(KEYS, unique=True, min_size=1, max_size=8), min_size=1, max_size=5), st.data())
+def test_index_merged_on_disk_has_the_bytes_of_one_built_in_memory(tmp_path_factory, shards, data):
+    arrays = [keys_array(keys) for keys in shards]
+    names, sizes = [str(number) for number in range(len(arrays))], list(map(len, arrays))
+    cut = data.draw(st.integers(0, len(arrays)))
+    written = []
+    for most_in_memory in (1000, 0):
+        directory = tmp_path_factory.mktemp("index")
+        for n in (cut, len(arrays)):
+            load_index(
+                directory, names[:n], arrays.__getitem__, sizes=sizes[:n], most_in_memory=most_in_memory
+            )
+        (path,) = directory.iterdir()
+        written.append(path.read_bytes())
+    assert written[0] == written[1]
+
+
+def test_large_index_is_merged_of_several_parts(tmp_path):
+    random = np.random.default_rng(0)
+    shards = [random.integers(0, 256, (150_000, 16), np.uint8) for _ in range(8)]
+    shards[7][:1000] = shards[2][:1000]  # found twice: the first place stays
+    names, sizes = list("abcdefgh"), [150_000] * 8
+    load_index(tmp_path, names[:3], shards.__getitem__, sizes=sizes[:3])
+    index = load_index(tmp_path, names, shards.__getitem__, sizes=sizes)
+    assert isinstance(index.high.base, memoryview), "it lies in the file"
+    assert len(index.high) == 8 * 150_000 - 1000
+    for number in (0, 2, 5):
+        found = index.locate(shards[number])
+        assert (found.shard == number).all()
+        assert (found.row == np.arange(150_000)).all()
+    assert (index.locate(shards[7][:1000]).shard == 2).all()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".idx"]
+
+
+def test_large_index_is_kept_in_memory_where_none_can_be_written(tmp_path):
+    (tmp_path / "index").write_text("a file in its place")
+    keys = keys_array([bytes([number]) * 16 for number in range(9)])
+    index = load_index(tmp_path / "index", ["a"], lambda number: keys, sizes=[9], most_in_memory=0)
+    assert index.locate(keys).row.tolist() == list(range(9))
 
 
 def test_only_new_shards_are_read_to_extend_an_index(tmp_path):
