@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from featurestore import limits
 from featurestore.errors import SentenceError
@@ -94,7 +95,7 @@ class _EncodedTokens(dict[str, bytes]):
         return raw
 
     @staticmethod
-    def _encoded(token: str) -> bytes:
+    def _encoded(token: Any) -> bytes:
         if not isinstance(token, str) or not token:
             raise SentenceError("not a token")
         raw = token.encode("utf-8", "surrogatepass")
@@ -107,7 +108,7 @@ class _Prefixed(_EncodedTokens):
     """The same with the number of bytes before them, as keys are made of."""
 
     @staticmethod
-    def _encoded(token: str) -> bytes:
+    def _encoded(token: Any) -> bytes:
         raw = _EncodedTokens._encoded(token)
         return len(raw).to_bytes(4, "little") + raw
 

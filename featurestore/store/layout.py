@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -12,6 +15,7 @@ from numpy.typing import NDArray
 
 from featurestore import limits
 from featurestore.keys import KEY_BYTES
+from featurestore.recipe import canonical_json
 from featurestore.store.codec import Array, CodecError, get_codec
 
 FORMAT_VERSION = 1
@@ -82,6 +86,25 @@ class ShardEntry:
     def name(self) -> str:
         """File name in ``shards/``: hexadecimal digits of our own, so never a path."""
         return f"{self.sha256[:NAME_DIGITS]}.h5"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry as a manifest states it."""
+        return {
+            "sha256": self.sha256,
+            "head_sha256": self.head_sha256,
+            "n_bytes": self.n_bytes,
+            "n_sentences": self.n_sentences,
+            "n_tokens": self.n_tokens,
+            "codec": self.codec,
+            "error": asdict(self.error),
+            "extents": {name: [e.offset, e.dtype, *e.shape] for name, e in sorted(self.extents.items())},
+        }
+
+    @cached_property
+    def texts(self) -> tuple[bytes, bytes]:
+        """The entry as canonical JSON, and as a manifest shows it; made once, for every commit writes all."""
+        body = self.to_dict()
+        return canonical_json(body), "\n  ".join(json.dumps(body, indent=1).split("\n")).encode()
 
 
 @dataclass(frozen=True)

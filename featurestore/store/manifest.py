@@ -129,13 +129,22 @@ class Manifest:
             "n_layers": self.n_layers,
             "codec": self.codec,
             "shard_bytes": self.shard_bytes,
-            "shards": [_shard_to_json(shard) for shard in self.shards],
+            "shards": [],
             "commit": asdict(self.commit),
         }
         if self.canaries is not None:
             body["canaries"] = _canaries_to_json(self.canaries)
-        body["checksum"] = hashlib.sha256(canonical_json(body)).hexdigest()
-        return json.dumps(body, indent=1, ensure_ascii=True).encode() + b"\n"
+        # Every commit writes all shards: their text is made once. No string holds a line end, and no other
+        # object is indented so, so each list below is found in one place only.
+        texts = [shard.texts for shard in self.shards]
+        canonical = canonical_json(body).removesuffix(b'"shards":[]}')
+        digest = hashlib.sha256(canonical + b'"shards":[')
+        digest.update(b",".join(canonical for canonical, _ in texts))
+        digest.update(b"]}")
+        body["checksum"] = digest.hexdigest()
+        start, end = json.dumps(body, indent=1, ensure_ascii=True).encode().split(b'\n "shards": []')
+        listed = b"[\n  " + b",\n  ".join(indented for _, indented in texts) + b"\n ]" if texts else b"[]"
+        return start + b'\n "shards": ' + listed + end + b"\n"
 
 
 def require_own_directories(store: Path) -> None:
@@ -291,22 +300,9 @@ def following(manifest: Manifest, shards: tuple[ShardEntry, ...], commit: Commit
     )
 
 
-def _shard_to_json(shard: ShardEntry) -> dict[str, Any]:
-    return {
-        "sha256": shard.sha256,
-        "head_sha256": shard.head_sha256,
-        "n_bytes": shard.n_bytes,
-        "n_sentences": shard.n_sentences,
-        "n_tokens": shard.n_tokens,
-        "codec": shard.codec,
-        "error": asdict(shard.error),
-        "extents": {name: [e.offset, e.dtype, *e.shape] for name, e in sorted(shard.extents.items())},
-    }
-
-
 def _canaries_to_json(canaries: CanaryEntry) -> dict[str, Any]:
     return {
-        **_shard_to_json(canaries.shard),
+        **canaries.shard.to_dict(),
         "tolerance": canaries.tolerance,
         "made_with": canaries.made_with,
     }

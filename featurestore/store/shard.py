@@ -276,7 +276,7 @@ def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: 
     with np.errstate(over="ignore"):
         out[...] = vectors
     # Not out of bounds, and so not NaN: faster than asking every value whether it is finite.
-    most = np.finfo(out.dtype).max
+    most = np.finfo(codec.staging_dtype.name).max
     if vectors.min() >= -most and vectors.max() <= most:
         return
     if np.isfinite(out).all():

@@ -11,7 +11,7 @@ import pytest
 from storekit import create, fill, sentences
 
 from featurestore.errors import DamagedStoreError, FormatVersionError, NotAStoreError, UsageError
-from featurestore.recipe import canonical_json
+from featurestore.recipe import Recipe, canonical_json
 from featurestore.store.manifest import list_numbers, manifest_path, parse_manifest, read_manifest
 from featurestore.store.store import Store
 
@@ -37,6 +37,20 @@ def parse(store: Store, raw: bytes):
 def test_manifest_reads_back_as_it_was_committed(store):
     assert read_manifest(store.path) == store.manifest
     assert parse(store, forged(store)) == store.manifest
+
+
+@pytest.mark.parametrize("n_shards", [0, 1, 3])
+def test_a_manifest_has_the_bytes_of_plain_json(tmp_path, n_shards):
+    # A recipe and an encoder may hold what looks like the list of shards.
+    odd = Recipe({"kind": "test", "version": 1, "shards": [], "x": '\n "shards": []', "y": {"shards": []}})
+    store = create(tmp_path / "odd.fs", recipe=odd, encoder='"shards":[]}\n "shards": []')
+    for number in range(n_shards):
+        store = fill(store, sentences(2, start=2 * number))
+    raw = store.manifest.to_json()
+    body = json.loads(raw)
+    assert json.dumps(body, indent=1).encode() + b"\n" == raw
+    assert parse(store, raw) == store.manifest
+    assert len(body["shards"]) == n_shards
 
 
 def test_manifests_are_numbered_from_one_without_gaps(store):
