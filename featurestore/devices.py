@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from featurestore.errors import EncoderOutOfMemory, UsageError
 
@@ -37,6 +39,15 @@ def choose_device(name: str) -> torch.device:
             "Use --device cpu, or install a CUDA build of torch"
         )
     return torch.device("cuda", index)
+
+
+def on_device(array: NDArray[Any], device: torch.device) -> Tensor:
+    """Return an array as a tensor on a device, without waiting for what the device is doing."""
+    tensor = torch.from_numpy(array)
+    if device.type != "cuda":
+        return tensor
+    # From ordinary memory a copy would wait until the work queued before it is done.
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def training_precision(name: str, device: torch.device) -> str:

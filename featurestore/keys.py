@@ -148,7 +148,7 @@ def _looked_up(table: _EncodedTokens, tokens: Sequence[str]) -> list[bytes]:
         raise _explained(tokens) from None
 
 
-def _explained(tokens: Sequence[str]) -> SentenceError:
+def _explained(tokens: Sequence[Any]) -> SentenceError:
     """Return the error of the first token that is none."""
     for position, token in enumerate(tokens):
         if not isinstance(token, str):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from featurestore.devices import on_device
 from featurestore.encoders.elmo.characters import N_CHARACTER_IDS, character_ids
 from featurestore.encoders.elmo.numerics import Numerics
 from featurestore.encoders.elmo.options import ElmoOptions
@@ -95,8 +96,8 @@ class CharacterNetwork:
             for start in range(0, len(members), block_size):
                 block = members[start : start + block_size]
                 full = np.resize(ids[block, :width], (block_size, width))
-                computed = self._vectors(torch.from_numpy(full).to(self._device))[: len(block)]
-                vectors[torch.from_numpy(block).to(self._device)] = computed
+                computed = self._vectors(on_device(full, self._device))[: len(block)]
+                vectors[on_device(block, self._device)] = computed
         return vectors
 
     def _widths(self, n_positions: NDArray[np.integer]) -> NDArray[np.int64]:

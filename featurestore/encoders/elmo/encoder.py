@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featurestore.devices import choose_device, out_of_memory_as_ours
+from featurestore.devices import choose_device, on_device, out_of_memory_as_ours
 from featurestore.encoders.elmo.catalog import UntrainedSource, choose_initial_state, parse_source
 from featurestore.encoders.elmo.files import find_files
 from featurestore.encoders.elmo.identity import PRECISIONS, elmo_recipe, untrained_identity
@@ -81,6 +81,9 @@ class ElmoEncoder:
                 device=device,
                 initial_state=_as_tensors(warm_state) if warm_state else None,
             )
+        self._copies: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.spec = spec
         self.recipe = elmo_recipe(
             options,
@@ -122,8 +125,8 @@ class ElmoEncoder:
         ):
             packing = Packing.of(lengths)
             vectors = self._choose(sentences, packing)
-            order = torch.from_numpy(packing.positions).to(self._device)
-            return PendingElmoVectors(vectors[order], lengths)
+            order = on_device(packing.positions, self._device)
+            return PendingElmoVectors(vectors[order], lengths, self._copies)
 
     def encode(self, sentences: Sequence[Sentence]) -> list[NDArray[np.floating]]:
         """Return one ``(n_tokens, dim)`` or ``(n_tokens, n_layers, dim)`` float32 array per sentence."""
@@ -156,19 +159,25 @@ class PendingElmoVectors:
         (n_tokens, ...) float32, sentence by sentence as given; None for a batch without sentences.
     lengths : list of int
         Tokens of each sentence.
+    copies : torch.cuda.Stream, optional
+        The stream that brings vectors from a GPU.
     """
 
-    def __init__(self, vectors: Tensor | None, lengths: list[int]) -> None:
+    def __init__(
+        self, vectors: Tensor | None, lengths: list[int], copies: torch.cuda.Stream | None = None
+    ) -> None:
         self._lengths = lengths
         self._copied: torch.cuda.Event | None = None
         host = vectors
-        if vectors is not None and vectors.device.type == "cuda":
-            pinned = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
-            pinned.copy_(vectors, non_blocking=True)
-            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._copied.record(torch.cuda.current_stream(vectors.device))
-            # The source's memory is reused only by work queued after the copy, on the same stream.
-            host = pinned
+        if vectors is not None and copies is not None:
+            # On a stream of its own, so that the next batch is computed meanwhile.
+            copies.wait_stream(torch.cuda.current_stream(vectors.device))
+            host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
+            with torch.cuda.stream(copies):
+                host.copy_(vectors, non_blocking=True)
+                self._copied = copies.record_event()
+            # Its memory is free for others when the copy is done, not when this tensor goes.
+            vectors.record_stream(copies)
         self._host = host
 
     def result(self) -> list[NDArray[np.floating]]:

@@ -54,6 +54,14 @@ class LstmDirection:
         Whether it walks from the last token to the first.
     numerics : Numerics
     device : torch.device
+
+    Attributes
+    ----------
+    weight : Tensor, shape (2 * projection_dim, 4 * lstm_dim)
+        Of ``[input; recurrent]``; columns are the gates i (input), j (candidate), f (forget), o (output).
+    bias : Tensor, shape (4 * lstm_dim,)
+        The forget gate's 1 is in it.
+    projection : Tensor, shape (lstm_dim, projection_dim)
     """
 
     def __init__(
@@ -75,13 +83,12 @@ class LstmDirection:
             return numerics.round(torch.from_numpy(np.ascontiguousarray(array)).to(device))
 
         scope = f"RNN_{int(backward)}/RNN/MultiRNNCell/Cell{layer}/LSTMCell"
-        # Columns of the file's weight are the gates i (input), j (candidate), f (forget), o (output).
-        self._weight = operand(weights[f"{scope}/W_0"].T).t()
+        self.weight = operand(weights[f"{scope}/W_0"].T).t()
         # Added in float32, as AllenNLP does, so that even float64 agrees with it to the last digits.
         bias = weights[f"{scope}/B"].astype(np.promote_types(weights[f"{scope}/B"].dtype, np.float32))
         bias[2 * self._cell_dim : 3 * self._cell_dim] += FORGET_BIAS
-        self._bias = operand(bias)
-        self._projection = operand(weights[f"{scope}/W_P_0"].T).t()
+        self.bias = operand(bias)
+        self.projection = operand(weights[f"{scope}/W_P_0"].T).t()
 
     def run(self, inputs: Tensor, packing: Packing, start: LstmState) -> tuple[Tensor, LstmState]:
         """Run over a batch.
@@ -123,14 +130,14 @@ class LstmDirection:
 
     def _step(self, operand: Tensor, memory: Tensor, product: Tensor) -> None:
         """Advance rows by one token, in place; ``product`` is room for the gates."""
-        torch.addmm(self._bias, operand, self._weight, out=product)
+        torch.addmm(self.bias, operand, self.weight, out=product)
         gates = product.to(self._numerics.state)
         write, candidate, forget, expose = gates.chunk(4, 1)
         memory.mul_(forget.sigmoid_()).addcmul_(write.sigmoid_(), candidate.tanh_())
         if self._cell_clip is not None:
             memory.clamp_(-self._cell_clip, self._cell_clip)
         cell_output = self._numerics.round(torch.tanh(memory).mul_(expose.sigmoid_()))
-        projected = torch.mm(cell_output, self._projection)
+        projected = torch.mm(cell_output, self.projection)
         if self._proj_clip is not None:
             projected.clamp_(-self._proj_clip, self._proj_clip)
         operand[:, self._proj_dim :] = self._numerics.round(projected)

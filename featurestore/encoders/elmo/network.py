@@ -11,12 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from featurestore.devices import on_device
 from featurestore.encoders.elmo.characternet import CharacterNetwork, TypeTable
 from featurestore.encoders.elmo.characters import BEGIN_SENTENCE, END_SENTENCE
+from featurestore.encoders.elmo.gates import choose_gates
 from featurestore.encoders.elmo.lstm import LstmDirection, LstmState
 from featurestore.encoders.elmo.numerics import Numerics
 from featurestore.encoders.elmo.options import ElmoOptions
 from featurestore.encoders.elmo.packing import Packing
+from featurestore.encoders.elmo.sides import LayerSideBySide
 
 _DIRECTIONS = (0, 1)
 _MARKER_READ_FIRST = (BEGIN_SENTENCE, END_SENTENCE)
@@ -119,6 +122,14 @@ class BiLM:
     device : torch.device or str
     initial_state : InitialState, optional
         Zeros by default.
+    side_by_side : bool, optional
+        Run both directions of a layer at once, which other numbers of rows round differently; by default on
+        a GPU.
+
+    Attributes
+    ----------
+    gates : Gates
+        What computes the pointwise half of a step, where directions run side by side.
     """
 
     def __init__(
@@ -129,6 +140,7 @@ class BiLM:
         precision: str = "float32",
         device: torch.device | str = "cpu",
         initial_state: InitialState | None = None,
+        side_by_side: bool | None = None,
     ) -> None:
         self.options = options
         self.device = torch.device(device)
@@ -148,6 +160,11 @@ class BiLM:
             ]
             for layer in range(options.n_layers)
         ]
+        self._pairs: list[LayerSideBySide] = []
+        if side_by_side or (side_by_side is None and self.device.type == "cuda"):
+            clips = {"cell_clip": options.cell_clip, "proj_clip": options.proj_clip}
+            self._pairs = [LayerSideBySide(pair, self.numerics, **clips) for pair in self._layers]
+        self.gates = choose_gates(self.numerics.operands, options.lstm_dim, options.cell_clip, self.device)
         self._initial = InitialState.zeros(options) if initial_state is None else initial_state
         self._after_marker: list[list[LstmState]] | None = None
 
@@ -176,6 +193,8 @@ class BiLM:
         """
         start = self._states_after_marker() if n_layers > 1 else []
         vectors = self._token_vectors(sentences, packing)
+        if self._pairs:
+            return self._layers_side_by_side(vectors, packing, start[: n_layers - 1])
         outputs = [torch.cat([vectors, vectors], 1)]
         halves = [vectors, vectors]
         for layer in range(n_layers - 1):
@@ -184,6 +203,20 @@ class BiLM:
                     layer, direction, halves[direction], packing, start[layer][direction]
                 )
             outputs.append(torch.cat(halves, 1))
+        return outputs
+
+    def _layers_side_by_side(
+        self, vectors: Tensor, packing: Packing, start: list[list[LstmState]]
+    ) -> list[Tensor]:
+        reversal = on_device(packing.reversal(), self.device)
+        outputs = [torch.cat([vectors, vectors], 1)]
+        halves = torch.stack([vectors, vectors[reversal]])
+        for layer, states in enumerate(start):
+            inputs = halves
+            halves = self._pairs[layer].run(inputs, packing, states, self.gates)
+            if self.options.use_skip_connections and layer > 0:
+                halves = self.numerics.round(halves + inputs)
+            outputs.append(torch.cat([halves[0], halves[1, reversal]], 1))
         return outputs
 
     def layers_carrying(
@@ -229,7 +262,7 @@ class BiLM:
         table, rows = self.types.lookup(tokens)
         packed_rows = np.empty_like(rows)
         packed_rows[packing.positions] = rows
-        return table[torch.from_numpy(packed_rows).to(self.device)]
+        return table[on_device(packed_rows, self.device)]
 
     def _states_after_marker(self) -> list[list[LstmState]]:
         if self._after_marker is None:

@@ -82,15 +82,25 @@ class Numerics:
 def full_float32_products() -> Iterator[None]:
     """Multiply float32 as float32 inside, whatever the program chose for its own work (TF32, bfloat16).
 
+    Sums of sixteen-bit products stay in float32 too, where a GPU might add parts of them up in their format.
     The settings are global in torch, so another thread computing at the same time is slowed down, not harmed.
     """
     backends: Any = torch.backends  # these settings are made at run time and unknown to type checkers
-    settings = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
-    before = [setting.fp32_precision for setting in settings]
+    matmul = backends.cuda.matmul
+    wanted = [
+        *(
+            (setting, "fp32_precision", "ieee")
+            for setting in (matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
+        ),
+        (matmul, "allow_fp16_reduced_precision_reduction", False),
+        (matmul, "allow_bf16_reduced_precision_reduction", False),
+        (matmul, "allow_fp16_accumulation", False),
+    ]
+    before = [getattr(setting, name) for setting, name, _ in wanted]
     try:
-        for setting in settings:
-            setting.fp32_precision = "ieee"
+        for setting, name, value in wanted:
+            setattr(setting, name, value)
         yield
     finally:
-        for setting, value in zip(settings, before, strict=True):
-            setting.fp32_precision = value
+        for (setting, name, _), value in zip(wanted, before, strict=True):
+            setattr(setting, name, value)

@@ -47,6 +47,18 @@ class Packing:
         positions = offsets[step] + np.repeat(rank, sizes)
         return cls(ranking, counts.tolist(), offsets.tolist(), positions)
 
+    def reversal(self) -> NDArray[np.int64]:
+        """Return for each packed position that of the same sentence's token as counted from the end.
+
+        It undoes itself, and the tokens taken in this order are packed too.
+        """
+        counts = np.asarray(self.counts)
+        lengths = np.searchsorted(-counts, -np.arange(self.n_rows))
+        rank = np.arange(self.n_tokens) - np.repeat(self.offsets, counts)
+        step = np.repeat(np.arange(len(counts)), counts)
+        reversed_positions: NDArray[np.int64] = np.asarray(self.offsets)[lengths[rank] - 1 - step] + rank
+        return reversed_positions
+
     @property
     def n_rows(self) -> int:
         """Number of sentences."""
