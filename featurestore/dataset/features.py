@@ -177,23 +177,11 @@ class FeatureDataset(Dataset[FeatureItem]):
         n_tokens = self.lengths[at]
         longest = int(n_tokens.max(initial=0))
         shape = self.store.vector_shape(longest)
-        rows = self._buffers.empty((len(at) * longest, *shape[1:]), self.dtype)
-        places = zip(n_tokens.tolist(), self._shard[at].tolist(), self._row[at].tolist(), strict=True)
-        start = 0
-        for n, shard, row in places:
-            end = start + n
-            if shard < 0:
-                rows[start:end].zero_()
-            else:
-                self._gatherer.decode_into(rows[start:end], shard, row)
-            start += longest
-            if end < start:
-                rows[end:start].zero_()
+        features = self._buffers.empty((len(at), *shape), self.dtype)
+        self._gatherer.fill(features, n_tokens.tolist(), self._shard[at].tolist(), self._row[at].tolist())
         lengths = torch.from_numpy(n_tokens)
         mask = length_mask(lengths, longest)
-        return FeatureBatch(
-            rows.view(len(at), *shape), lengths, mask, self._labels(at, mask), torch.from_numpy(at)
-        )
+        return FeatureBatch(features, lengths, mask, self._labels(at, mask), torch.from_numpy(at))
 
     def tokens(self, index: int) -> Sentence:
         """Return the tokens of an example, with their condition if it has one."""

@@ -2,46 +2,62 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import threading
 import warnings
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from featurestore.dataset.buffers import aligned
 from featurestore.store.codec import Array
 from featurestore.store.reader import ShardReader
 from featurestore.store.store import Store
 
+_CHUNK_BYTES = 512 << 10
+"""Decoded bytes made in one go: so few that the stored rows wait in the processor's second-level cache."""
 
-@dataclass
-class _OpenShard:
-    """A shard's arrays as tensors over the memory map; ``values`` is None when bytes are read by pread."""
 
-    reader: ShardReader
-    values: Tensor | None
-    scales: Tensor | None
-    norms: Tensor | None
+class Windows(Protocol):
+    """Rows of shards that are in memory already."""
+
+    def rows(self, shard: int, start: int, stop: int) -> Array | None:
+        """Return these rows of a shard's values, or None if they are not here."""
 
 
 class Gatherer:
     """Decodes sentences of a store into tensors.
 
-    torch's casts are several times faster than NumPy's, and one copy decodes into the batch. It can be
-    pickled; the other process opens its own maps.
+    A call of torch costs as much as the bytes of a short sentence. So a batch is decoded a few sentences at a
+    time: their rows are laid end to end as they are stored, and one operation decodes them into the batch
+    while they are still in the cache. It can be pickled; the other process opens its own maps.
 
     Parameters
     ----------
     store : Store
+    windows : Windows, optional
+        Asked for rows before the shards are.
     """
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self._shards: dict[int, _OpenShard] = {}
+    def __init__(self, store: Store, windows: Windows | None = None) -> None:
+        self.store, self._windows = store, windows
+        self._scratch = _Scratch()
+        # By shard; and in the end, where -1 finds it, what a sentence that is not stored has: no rows.
+        n_shards = len(store.manifest.shards)
+        self._readers: list[ShardReader | None] = [None] * n_shards
+        self._values: list[Any] = [*[None] * n_shards, np.empty(store.vector_shape(0), np.int8)]
+        self._bounds: list[Sequence[int]] = [*[()] * n_shards, (0,)]
+        self._believed: list[Sequence[int]] = [*[b""] * n_shards, b"\1"]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_shards": {}}
+        return {"store": self.store}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["store"])  # type: ignore[misc]
 
     def decode_into(self, out: Tensor, shard: int, row: int) -> None:
         """Decode a sentence into a float tensor of shape (n_tokens, dim) or (n_tokens, n_layers, dim).
@@ -51,30 +67,175 @@ class Gatherer:
         DamagedStoreError
             If the stored bytes are not those that were committed.
         """
-        opened = self._shards.get(shard) or self._open(shard)
-        reader = opened.reader
-        start, stop = reader.bounds[row], reader.bounds[row + 1]
-        if opened.values is None:
-            array, scale_array = reader.stored(row)
-            values, scales = as_tensor(array), None if scale_array is None else as_tensor(scale_array)
-        else:
-            reader.believe(row)
-            values = opened.values[start:stop]
-            scales = None if opened.scales is None else opened.scales[start:stop]
-        out.copy_(values)
-        if scales is not None and opened.norms is not None:
-            out.mul_(scales.unsqueeze(-1)).mul_(opened.norms)
+        self._decode_one(out, self.stored([len(out)], [shard], [row])[0], shard, row)
 
-    def _open(self, shard: int) -> _OpenShard:
+    def fill(self, out: Tensor, lengths: Sequence[int], shards: Sequence[int], rows: Sequence[int]) -> None:
+        """Decode sentences into a padded batch.
+
+        Parameters
+        ----------
+        out : (batch, longest, dim) or (batch, longest, n_layers, dim) float
+            Contiguous, on the CPU. Its padding becomes zeros.
+        lengths, shards, rows : sequences of int
+            Of each sentence; shard and row are -1 for one of zeros.
+
+        Raises
+        ------
+        DamagedStoreError
+            If stored bytes are not those that were committed.
+        """
+        if not out.numel():
+            return
+        pieces = self.stored(lengths, shards, rows)
+        step = _CHUNK_BYTES // (out[0].numel() * out.dtype.itemsize)
+        dtypes = {piece.dtype for piece in pieces if len(piece)}
+        if step > 1 and len(dtypes) == 1:
+            self._fill_in_chunks(out, pieces, dtypes.pop(), step, shards, rows)
+            return
+        # Long sentences, shards of several codecs, or none that is stored.
+        for target, piece, shard, row in zip(out, pieces, shards, rows, strict=True):
+            target[len(piece) :].zero_()
+            if len(piece):
+                self._decode_one(target[: len(piece)], piece, shard, row)
+
+    def stored(self, lengths: Sequence[int], shards: Sequence[int], rows: Sequence[int]) -> list[Array]:
+        """Return the rows of sentences as they are stored, checked; none for a shard of -1."""
+        for shard in set(shards):
+            if shard >= 0 and self._readers[shard] is None:
+                self._open(shard)
+        values, bounds, believed = self._values, self._bounds, self._believed
+        places = list(zip(shards, rows, lengths, strict=True))
+        if self._windows is not None or any(values[shard] is None for shard in set(shards)):
+            return [self._read(*place) for place in places]
+        if not all([believed[shard][row] for shard, row, _ in places]):
+            for shard, row, _ in places:
+                reader = self._readers[shard] if shard >= 0 else None
+                if reader is not None and not reader.believed[row]:
+                    reader.believe(row)
+        return [values[s][(start := bounds[s][r]) : start + n] for s, r, n in places]
+
+    def _read(self, shard: int, row: int, n_tokens: int) -> Array:
+        """Return a sentence's rows from the windows, or as the store is accessed."""
+        reader = self._readers[shard] if shard >= 0 else None
+        if reader is None:
+            nothing: Array = self._values[shard]
+            return nothing
+        if self._windows is not None:
+            start = reader.bounds[row]
+            rows = self._windows.rows(shard, start, start + n_tokens)
+            if rows is not None:
+                reader.examine(row, rows)
+                return rows
+        return reader.stored(row)[0]
+
+    def _open(self, shard: int) -> None:
         reader = self.store.reader(shard)
-        opened = _OpenShard(
-            reader,
-            None if reader.values is None else as_tensor(reader.values),
-            None if reader.scales is None else as_tensor(reader.scales),
-            None if reader.norms is None else as_tensor(reader.norms),
-        )
-        self._shards[shard] = opened
-        return opened
+        self._values[shard], self._bounds[shard] = reader.values, reader.bounds
+        self._believed[shard] = reader.believed
+        self._readers[shard] = reader
+
+    def _fill_in_chunks(
+        self, out: Tensor, pieces: list[Array], dtype: np.dtype[Any], step: int,
+        shards: Sequence[int], rows: Sequence[int],
+    ) -> None:  # fmt: skip
+        """Decode sentences, all stored as ``dtype``, into a padded batch, ``step`` of them at a time."""
+        longest, shape = out.shape[1], tuple(out.shape[2:])
+        lengths = [len(piece) for piece in pieces]
+        per_sentence = 1
+        if min(lengths) < longest:
+            zeros = self._scratch.zeros((longest, *shape), dtype)
+            pieces = [part for piece, n in zip(pieces, lengths, strict=True) for part in (piece, zeros[n:])]
+            per_sentence = 2
+        if _torch_dtype(dtype) == out.dtype:
+            np.concatenate(pieces, out=out.flatten(0, 1).numpy())
+            return
+        staged = self._scratch.empty((step * longest, *shape), dtype)
+        values = torch.from_numpy(staged).view(step, longest, *shape)
+        if dtype == np.int8:
+            scales, norms = self._scales(lengths, longest, shards, rows), self._norms(shards)
+        for first in range(0, len(out), step):
+            target = out[first : first + step]
+            size = len(target)
+            part = pieces[per_sentence * first : per_sentence * (first + size)]
+            np.concatenate(part, out=staged[: size * longest])
+            if dtype == np.int8:
+                decode_int8(target, values[:size], scales[first : first + size], norms[first : first + size])
+            else:
+                target.copy_(values[:size])
+
+    def _scales(
+        self, lengths: Sequence[int], longest: int, shards: Sequence[int], rows: Sequence[int]
+    ) -> Tensor:
+        """Return the scales of a batch of int8 sentences, zeros in the padding; (batch, longest, ...)."""
+        shape = self.store.vector_shape(0)[1:-1]
+        scales = np.zeros((len(lengths), longest, *shape), np.float32)
+        for target, n, shard, row in zip(scales, lengths, shards, rows, strict=True):
+            if n:
+                target[:n] = self._scales_of(shard, row, n)
+        return torch.from_numpy(scales)
+
+    def _scales_of(self, shard: int, row: int, n_tokens: int) -> Array:
+        scales, start = self.store.reader(shard).scales, self._bounds[shard][row]
+        return scales[start : start + n_tokens]  # type: ignore[index]
+
+    def _norms(self, shards: Sequence[int]) -> Tensor:
+        """Return the norms of a batch of int8 sentences, (batch, 1, ..., dim)."""
+        norms = {shard: self.store.reader(shard).norms for shard in set(shards) if shard >= 0}
+        norms[-1] = next(iter(norms.values()))  # for zeros, whatever they are
+        return torch.from_numpy(np.stack([norms[shard] for shard in shards])).unsqueeze(1)  # type: ignore[arg-type]
+
+    def _decode_one(self, out: Tensor, values: Array, shard: int, row: int) -> None:
+        """Decode a sentence into a tensor of its own shape."""
+        reader = self.store.reader(shard)
+        if reader.norms is None:
+            out.copy_(as_tensor(values))
+        else:
+            scales = as_tensor(self._scales_of(shard, row, len(values)))
+            decode_int8(out, as_tensor(values), scales, as_tensor(reader.norms))
+
+
+def decode_int8(out: Tensor, values: Tensor, scales: Tensor, norms: Tensor) -> None:
+    """Decode int8 values into a float tensor of their shape.
+
+    Parameters
+    ----------
+    out, values : (..., n_tokens, dim) or (..., n_tokens, n_layers, dim)
+    scales : (..., n_tokens) or (..., n_tokens, n_layers) float32
+    norms : float32 of a shape that broadcasts to theirs
+    """
+    # Half precision would lose the product of a large norm and a small scale on the way.
+    exact = out if out.dtype == torch.float32 else torch.empty_like(out, dtype=torch.float32)
+    exact.copy_(values).mul_(scales.unsqueeze(-1)).mul_(norms)
+    if exact is not out:
+        out.copy_(exact)
+
+
+class _Scratch(threading.local):
+    """Memory that a thread uses again for every chunk."""
+
+    def __init__(self) -> None:
+        self._room = aligned(0)
+        self._zeros = aligned(0)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return an uninitialised array; what was returned before is overwritten."""
+        n_bytes = math.prod(shape) * dtype.itemsize
+        if len(self._room) < n_bytes:
+            self._room = aligned(n_bytes)
+        return self._room[:n_bytes].view(dtype).reshape(shape)
+
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return an array of zeros, which nobody may write to."""
+        n_bytes = math.prod(shape) * dtype.itemsize
+        if len(self._zeros) < n_bytes:
+            self._zeros = aligned(n_bytes)
+            self._zeros[:] = 0
+        return self._zeros[:n_bytes].view(dtype).reshape(shape)
+
+
+@functools.cache
+def _torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, dtype)).dtype
 
 
 def as_tensor(array: Array) -> Tensor:

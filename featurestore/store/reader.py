@@ -54,6 +54,8 @@ class ShardReader:
         codec has none. They are not checked: call :meth:`believe` first, or use :meth:`stored`.
     offsets : (n_sentences + 1,) uint64
     keys : (n_sentences, 16) uint8
+    believed : (n_sentences,) bytearray
+        1 where :meth:`believe` has nothing more to do.
 
     Raises
     ------
@@ -104,7 +106,7 @@ class ShardReader:
             self._require_ascending("condition_offsets", end, limits.MAX_CONDITION_BYTES, least=0)
         self.scales: Array | None = self._structure("scales") if "scales" in entry.extents else None
         self.norms: Array | None = self._structure("norms") if "norms" in entry.extents else None
-        self._believed = bytearray(entry.n_sentences)
+        self.believed = bytearray([check == "never"]) * entry.n_sentences
 
     def believe(self, row: int) -> None:
         """Make sure, once or always as ``check`` says, that a sentence's bytes are those committed.
@@ -114,8 +116,15 @@ class ShardReader:
         DamagedStoreError
             If they are not.
         """
-        if self.check == "always" or (self.check == "first" and not self._believed[row]):
+        if not self.believed[row]:
             self.stored(row)
+
+    def examine(self, row: int, values: Array) -> None:
+        """Do as :meth:`believe` with a sentence's rows that the caller has read from the file himself."""
+        if not self.believed[row]:
+            start, stop = self.bounds[row], self.bounds[row + 1]
+            self._require_sound(row, values, None if self.scales is None else self.scales[start:stop])
+            self.believed[row] = self.check == "first"
 
     def __del__(self) -> None:
         descriptor = getattr(self, "_descriptor", None)
@@ -182,9 +191,9 @@ class ShardReader:
         """
         self._require_uncut()
         values, scales = self._rows(row)
-        if self.check == "always" or (self.check == "first" and not self._believed[row]):
+        if not self.believed[row]:
             self._require_sound(row, values, scales)
-            self._believed[row] = 1
+            self.believed[row] = self.check == "first"
         return values, scales
 
     def read_into(self, out: Floats, row: int) -> None:

@@ -1,0 +1,99 @@
+"""Batches against the store itself: every codec, layers, types, lengths, and ways of reading."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from featurestore import FeatureDataset, Recipe, Store
+from featurestore.dataset import gather
+from featurestore.keys import sentence_key
+
+RECIPE = Recipe({"kind": "test", "version": 1})
+CODECS = ["float32", "float16", "int8"]
+
+
+def sentences(n: int, longest: int, seed: int) -> list[tuple[str, ...]]:
+    lengths = np.random.default_rng(seed).integers(1, longest + 1, n)
+    return [tuple(f"{seed}.{i}.{j}" for j in range(length)) for i, length in enumerate(lengths)]
+
+
+def vectors(tokens: tuple[str, ...], *shape: int) -> np.ndarray:
+    random = np.random.default_rng(list(sentence_key(tokens)))
+    return random.standard_normal((len(tokens), *shape)).astype(np.float32)
+
+
+def make_store(path, codecs, *, n_layers=1, dim=24, longest=12, n=60) -> tuple[Store, list[tuple[str, ...]]]:
+    """Return a store of several shards, a group of sentences in each codec."""
+    store = Store.create(path, recipe=RECIPE, dim=dim, n_layers=n_layers, codec=codecs[0], shard_bytes=9_000)
+    everything = []
+    for number, codec in enumerate(codecs):
+        with Store.open(path).write(codec=codec) as session:
+            for tokens in sentences(n, longest, number):
+                session.add(tokens, vectors(tokens, *store.vector_shape(0)[1:]))
+                everything.append(tokens)
+    return Store.open(path), everything
+
+
+def expected(store: Store, tokens: tuple[str, ...], dtype: torch.dtype) -> torch.Tensor:
+    return torch.from_numpy(store.get(tokens)).to(dtype)
+
+
+def assert_right(dataset: FeatureDataset, store: Store, corpus, indices) -> None:
+    batch = dataset.gather(indices)
+    assert batch.features.shape[1] == max(len(corpus[i]) for i in indices)
+    for row, i in zip(batch.features, indices, strict=True):
+        n = len(corpus[i])
+        if corpus[i] in store:
+            assert torch.equal(row[:n], expected(store, corpus[i], dataset.dtype))
+            n_stored = n
+        else:
+            n_stored = 0
+        assert not row[n_stored:].any()
+
+
+@pytest.mark.parametrize("access", ["mmap", "pread"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("n_layers", [1, 3])
+@pytest.mark.parametrize("codecs", [["float32"], ["float16"], ["int8"], CODECS], ids="-".join)
+def test_batches_are_what_the_store_holds(tmp_path, codecs, n_layers, dtype, access):
+    _, corpus = make_store(tmp_path / "s.fs", codecs, n_layers=n_layers)
+    store = Store.open(tmp_path / "s.fs", access=access)
+    assert len(store.manifest.shards) > len(codecs)
+    corpus = [*corpus, ("not", "stored"), ("neither",)]
+    dataset = FeatureDataset(store, corpus, on_missing="zeros", dtype=dtype)
+    random = np.random.default_rng(0)
+    for size in (1, 2, 7, len(corpus)):
+        assert_right(dataset, store, corpus, random.permutation(len(corpus))[:size].tolist())
+    assert_right(dataset, store, corpus, [len(corpus) - 1, len(corpus) - 2])
+    assert_right(dataset, store, corpus, [len(corpus) - 2, 0, 0, 1])
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 1000, 5000, 1 << 30])
+@pytest.mark.parametrize("codec", CODECS)
+def test_batches_do_not_depend_on_how_they_are_cut(tmp_path, codec, chunk_bytes, monkeypatch):
+    monkeypatch.setattr(gather, "_CHUNK_BYTES", chunk_bytes)
+    store, corpus = make_store(tmp_path / "s.fs", [codec])
+    assert_right(FeatureDataset(store, corpus), store, corpus, list(range(len(corpus))))
+
+
+def test_int8_in_half_precision_is_rounded_once(tmp_path):
+    store = Store.create(tmp_path / "s.fs", recipe=RECIPE, dim=4, codec="int8")
+    tokens, huge = ("a", "b"), np.full((2, 4), 3e-6, np.float32)
+    huge[:, 0] = 6e4  # a large norm beside small ones: products on the way would overflow or vanish
+    with store.write() as session:
+        session.add(tokens, huge)
+    store = Store.open(store.path)
+    batch = FeatureDataset(store, [tokens], dtype=torch.float16).gather([0])
+    assert torch.equal(batch.features[0], expected(store, tokens, torch.float16))
+
+
+def test_a_pickled_gatherer_reads_the_same(tmp_path):
+    store, corpus = make_store(tmp_path / "s.fs", ["float16"])
+    dataset = FeatureDataset(store, corpus)
+    dataset.gather([0, 1])
+    again = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(again.gather([3, 5]).features, dataset.gather([3, 5]).features)
