@@ -29,7 +29,7 @@ ARROWS: dict[str, set[str] | None] = {
     "devices": {"errors"},
     "encoders": {"devices"} | LEAVES | {"__init__"},
     "extraction": {"corpora", "encoders", "store", *LEAVES},
-    "dataset": {"corpora", "store", *LEAVES},
+    "dataset": {"devices", "corpora", "store", *LEAVES},
     "models": {"devices", "dataset", "store", "corpora", "tensorfile", "__init__", *LEAVES},
     "pretraining": {"devices", "encoders", "corpora", "store", "tensorfile", "__init__", *LEAVES},
     "integrations": {"dataset", "store", "encoders", "corpora", *LEAVES},

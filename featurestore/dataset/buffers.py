@@ -22,6 +22,8 @@ _MOST_BUFFERS = 4
 _SMALLEST = 1 << 16
 """Bytes below which the C library is fast enough."""
 
+_CPU = torch.device("cpu")
+
 _ALIGNMENT = 64
 """Bytes of a cache line: vector instructions that straddle two take half as long again."""
 
@@ -48,8 +50,8 @@ class BufferPool:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__()  # type: ignore[misc]
 
-    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Return an uninitialised tensor, as ``torch.empty`` does.
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device = _CPU) -> Tensor:
+        """Return an uninitialised tensor, as ``torch.empty`` does; a GPU's memory torch keeps itself.
 
         Its memory is its own for as long as the tensor, a view of it, or anything autograd saved exists.
         """
@@ -57,8 +59,8 @@ class BufferPool:
         for size in shape:
             count *= size
         n_bytes = count * dtype.itemsize
-        if n_bytes < _SMALLEST or not _COUNTS_ARE_EXACT:
-            return torch.empty(shape, dtype=dtype)
+        if n_bytes < _SMALLEST or not _COUNTS_ARE_EXACT or device.type != "cpu":
+            return torch.empty(shape, dtype=dtype, device=device)
         with self._lock:
             buffer = self._idle(n_bytes)
             if buffer is None:

@@ -7,7 +7,7 @@ import logging
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, len
 from featurestore.dataset.buffers import BufferPool
 from featurestore.dataset.gather import Gatherer
 from featurestore.dataset.labels import PADDING_LABEL, LabelSet
+from featurestore.dataset.resident import Resident
+from featurestore.devices import choose_device
 from featurestore.errors import AlignmentError, LabelError, MissingSentencesError, UsageError
 from featurestore.keys import Sentence
 from featurestore.recipe import Recipe
@@ -57,6 +59,10 @@ class FeatureDataset(Dataset[FeatureItem]):
         What to do with sentences that are not in the store.
     dtype : torch.dtype
         Of the features.
+    resident : str or torch.device, optional
+        ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: read all vectors now, every checksum compared, and hold them
+        there as they are stored (float16 or int8); batches are gathered there and lie there. What that takes
+        is logged before, and is :attr:`resident_bytes`. A pickled dataset leaves them behind, and reads.
 
     Attributes
     ----------
@@ -78,6 +84,8 @@ class FeatureDataset(Dataset[FeatureItem]):
     LabelError
         If labels are missing from some examples, of mixed kinds, as many as the tokens they are not, or
         not in ``labels``.
+    UsageError
+        If the vectors do not fit where they shall be resident, saying what they need and what is free.
     """
 
     def __init__(
@@ -89,6 +97,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         unseen_labels: UnseenLabels = "error",
         on_missing: OnMissing = "error",
         dtype: torch.dtype = torch.float32,
+        resident: str | torch.device | None = None,
     ) -> None:
         _require_policy(on_missing)
         self.store = store if isinstance(store, Store) else Store.open(store)
@@ -134,6 +143,23 @@ class FeatureDataset(Dataset[FeatureItem]):
                 self.labels = LabelSet(self.label_names)
             else:
                 self.labels = labels
+        self._resident: Resident | None = None
+        if resident is not None:
+            device = choose_device(str(resident))
+            self._resident = Resident(self.store, self._shard, self._row, self.lengths, device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_resident": None}
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches lie."""
+        return torch.device("cpu") if self._resident is None else self._resident.device
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of vectors held on :attr:`device`; 0 if they are read when they are asked for."""
+        return 0 if self._resident is None else self._resident.n_bytes
 
     @property
     def recipe(self) -> Recipe:
@@ -155,6 +181,10 @@ class FeatureDataset(Dataset[FeatureItem]):
 
     def __getitem__(self, index: int) -> FeatureItem:
         index = self._position(index)
+        if self._resident is not None:
+            batch = self.gather([index])
+            label = None if batch.labels is None else batch.labels[0]
+            return FeatureItem(batch.features[0], label, index)
         n_tokens = int(self.lengths[index])
         features = torch.zeros(self.store.vector_shape(n_tokens), dtype=self.dtype)
         if self._shard[index] >= 0:
@@ -177,11 +207,18 @@ class FeatureDataset(Dataset[FeatureItem]):
         n_tokens = self.lengths[at]
         longest = int(n_tokens.max(initial=0))
         shape = self.store.vector_shape(longest)
-        features = self._buffers.empty((len(at), *shape), self.dtype)
-        self._gatherer.fill(features, n_tokens.tolist(), self._shard[at].tolist(), self._row[at].tolist())
         lengths = torch.from_numpy(n_tokens)
         mask = length_mask(lengths, longest)
-        return FeatureBatch(features, lengths, mask, self._labels(at, mask), torch.from_numpy(at))
+        batch = FeatureBatch(mask, lengths, mask, self._labels(at, mask), torch.from_numpy(at))
+        if self._resident is not None:
+            batch = batch.to(self.device)
+            batch.features = self._buffers.empty((len(at), *shape), self.dtype, self.device)
+            self._resident.gather(batch.indices, batch.mask, batch.features)
+        else:
+            batch.features = self._buffers.empty((len(at), *shape), self.dtype)
+            places = n_tokens.tolist(), self._shard[at].tolist(), self._row[at].tolist()
+            self._gatherer.fill(batch.features, *places)
+        return batch
 
     def tokens(self, index: int) -> Sentence:
         """Return the tokens of an example, with their condition if it has one."""

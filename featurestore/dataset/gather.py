@@ -18,7 +18,7 @@ from featurestore.store.codec import Array
 from featurestore.store.reader import ShardReader
 from featurestore.store.store import Store
 
-_CHUNK_BYTES = 512 << 10
+CHUNK_BYTES = 512 << 10
 """Decoded bytes made in one go: so few that the stored rows wait in the processor's second-level cache."""
 
 
@@ -87,7 +87,7 @@ class Gatherer:
         if not out.numel():
             return
         pieces = self.stored(lengths, shards, rows)
-        step = _CHUNK_BYTES // (out[0].numel() * out.dtype.itemsize)
+        step = CHUNK_BYTES // (out[0].numel() * out.dtype.itemsize)
         dtypes = {piece.dtype for piece in pieces if len(piece)}
         if step > 1 and len(dtypes) == 1:
             self._fill_in_chunks(out, pieces, dtypes.pop(), step, shards, rows)
@@ -107,11 +107,9 @@ class Gatherer:
         places = list(zip(shards, rows, lengths, strict=True))
         if self._windows is not None or any(values[shard] is None for shard in set(shards)):
             return [self._read(*place) for place in places]
-        if not all([believed[shard][row] for shard, row, _ in places]):
-            for shard, row, _ in places:
-                reader = self._readers[shard] if shard >= 0 else None
-                if reader is not None and not reader.believed[row]:
-                    reader.believe(row)
+        for shard, row, _ in places:
+            if not believed[shard][row]:
+                self.store.reader(shard).believe(row)
         return [values[s][(start := bounds[s][r]) : start + n] for s, r, n in places]
 
     def _read(self, shard: int, row: int, n_tokens: int) -> Array:
@@ -146,7 +144,7 @@ class Gatherer:
             zeros = self._scratch.zeros((longest, *shape), dtype)
             pieces = [part for piece, n in zip(pieces, lengths, strict=True) for part in (piece, zeros[n:])]
             per_sentence = 2
-        if _torch_dtype(dtype) == out.dtype:
+        if torch_dtype(dtype) == out.dtype:
             np.concatenate(pieces, out=out.flatten(0, 1).numpy())
             return
         staged = self._scratch.empty((step * longest, *shape), dtype)
@@ -180,9 +178,9 @@ class Gatherer:
 
     def _norms(self, shards: Sequence[int]) -> Tensor:
         """Return the norms of a batch of int8 sentences, (batch, 1, ..., dim)."""
-        norms = {shard: self.store.reader(shard).norms for shard in set(shards) if shard >= 0}
+        norms: dict[int, Any] = {s: self.store.reader(s).norms for s in set(shards) if s >= 0}
         norms[-1] = next(iter(norms.values()))  # for zeros, whatever they are
-        return torch.from_numpy(np.stack([norms[shard] for shard in shards])).unsqueeze(1)  # type: ignore[arg-type]
+        return torch.from_numpy(np.stack([norms[shard] for shard in shards])).unsqueeze(1)
 
     def _decode_one(self, out: Tensor, values: Array, shard: int, row: int) -> None:
         """Decode a sentence into a tensor of its own shape."""
@@ -234,7 +232,8 @@ class _Scratch(threading.local):
 
 
 @functools.cache
-def _torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    """Return torch's name of a NumPy type."""
     return torch.from_numpy(np.empty(0, dtype)).dtype
 
 

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from featurestore.dataset.batch import FeatureItem, collate, collate_packed
 from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.sampler import BucketBatchSampler
+from featurestore.errors import UsageError
 
 
 def feature_loader(
@@ -49,6 +50,11 @@ def feature_loader(
     torch.utils.data.DataLoader
         Of :class:`~featurestore.dataset.batch.FeatureBatch`.
     """
+    if num_workers and dataset.resident_bytes:
+        raise UsageError(
+            f"num_workers={num_workers}: the vectors are resident on {dataset.device}, which worker processes "
+            "have no use for: leave num_workers out"
+        )
     sampler = BucketBatchSampler(
         dataset.lengths,
         token_budget=token_budget,
