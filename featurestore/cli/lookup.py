@@ -121,7 +121,7 @@ def find_key(store: Store, digits: str) -> tuple[int, int]:
         raise UsageError(f"--key wants 4 to 32 hexadecimal digits, found {digits!r}")
     found = [
         (shard, row)
-        for shard, row in store.index.with_prefix(digits)
+        for shard, row in store.with_prefix(digits)
         if store.reader(shard).key(row).hex().startswith(digits)
     ]
     if not found:

@@ -52,8 +52,8 @@ def feature_loader(
     """
     if num_workers and dataset.resident_bytes:
         raise UsageError(
-            f"num_workers={num_workers}: the vectors are resident on {dataset.device}, which worker processes "
-            "have no use for: leave num_workers out"
+            f"num_workers={num_workers}: the vectors are resident on {dataset.device}, for which worker "
+            "processes have no use: leave num_workers out"
         )
     sampler = BucketBatchSampler(
         dataset.lengths,

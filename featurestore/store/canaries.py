@@ -27,10 +27,10 @@ from featurestore.store.codec import Floats, get_codec
 from featurestore.store.filesystem import FileSystem
 from featurestore.store.layout import ALIGNMENT, CanaryEntry
 from featurestore.store.locks import committing
-from featurestore.store.manifest import CANARIES, TMP, publish
+from featurestore.store.manifest import CANARIES, TMP, commit_note, publish
 from featurestore.store.reader import ShardReader
 from featurestore.store.shard import ShardDraft, place
-from featurestore.store.store import Store, commit_note
+from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +47,9 @@ looks at, a long one."""
 
 PRECISION_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 """Relative L2, per sentence and layer, that another batch, processor or library may make, by what the recipe
-says was computed in. Between code for processors without AVX and with AVX-512, float32 differs by 1e-6, float16
-by 7e-4, bfloat16 by 5e-3 (tests/bench/processors.py). The rest is left for GPUs, where nobody has measured yet:
-a product computed in a lower precision than the recipe says differs by more."""
+says was computed in. Between code for processors without AVX and with AVX-512, float32 differs by 1e-6,
+float16 by 7e-4, bfloat16 by 5e-3 (tests/bench/processors.py). The rest is left for GPUs, where nobody has
+measured yet: a product computed in a lower precision than the recipe says differs by more."""
 
 
 class Encodes(Protocol):

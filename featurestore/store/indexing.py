@@ -6,48 +6,28 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
-from featurestore.keys import KEY_BYTES
+from featurestore.store.buckets import RECORD_WORDS, bits_for, bucket_table
 from featurestore.store.filesystem import FileSystem
-from featurestore.store.runs import Run, ScratchFile, StoredRun, Words, merge, sort_rows
-
-COLUMNS = ("<u8", "<u8", "<u4", "<u4")
-"""Types of an index's columns: first and last word of the key, shard, row."""
+from featurestore.store.keyarrays import Words, key_words
+from featurestore.store.runs import MemoryRun, Run, ScratchFile, StoredRun, merge, sort_rows
 
 _AT_ONCE = 1 << 19
 """Keys sorted or merged at once, some 50 MB."""
 
+_BUCKETS_AT_ONCE = 1 << 16
+
 _COPIED_AT_ONCE = 8 << 20
 
 
-class _ColumnsRun:
-    """An index as a run of rows (first word, last word, shard and row in one)."""
-
-    def __init__(self, high: Words, low: Words, shard: NDArray[np.uint32], row: NDArray[np.uint32]) -> None:
-        self._high, self._low, self._shard, self._row = high, low, shard, row
-
-    def __len__(self) -> int:
-        return len(self._high)
-
-    def rows(self, start: int, stop: int) -> Words:
-        """Return rows, copied."""
-        part = slice(start, stop)
-        return _rows(self._high[part], self._low[part], self._shard[part], self._row[part])
-
-    def position(self, word: np.uint64) -> int:
-        """Return how many rows have a smaller first word."""
-        return int(np.searchsorted(self._high, word))
-
-
-class IndexColumns:
-    """The columns of an index, each in a scratch file.
+class MergedIndex:
+    """The table and records of an index, each in a scratch file.
 
     Parameters
     ----------
-    index : tuple of (n,) arrays
-        Of the shards before: first and last words of their keys ascending, shard, row. May be mapped.
+    records : (n, 3) uint64
+        Of the shards before; may be mapped.
     n_before, n_shards : int
         Shards which that covers, and which this is to cover.
     read_keys : callable
@@ -59,48 +39,61 @@ class IndexColumns:
     ----------
     n_keys : int
         Different ones: of equal keys the first place stays.
+    bits, largest : int
+        As in :class:`featurestore.store.index.Index`.
     """
 
     def __init__(
         self,
-        index: tuple[Words, Words, NDArray[np.uint32], NDArray[np.uint32]],
+        records: Words,
         n_before: int,
         n_shards: int,
         read_keys: Callable[[int], NDArray[np.uint8]],
         directory: Path,
         filesystem: FileSystem,
     ) -> None:
-        self.n_keys = 0
-        self._files = [ScratchFile(directory, filesystem) for _ in COLUMNS]
-        runs: list[Run] = [_ColumnsRun(*index)]
-        shards = (_shard_rows(number, read_keys(number)) for number in range(n_before, n_shards))
+        runs: list[Run] = [MemoryRun(records)]
+        shards = (_shard_records(number, read_keys(number)) for number in range(n_before, n_shards))
         for rows in _sorted_parts(shards):
             runs.append(StoredRun(iter([rows]), directory, filesystem))
-        for rows in merge(runs, _AT_ONCE):
-            fresh = np.ones(len(rows), bool)
-            fresh[1:] = (rows[1:, :2] != rows[:-1, :2]).any(1)
-            high, low, place = rows[fresh].T
-            columns = high, low, place >> np.uint64(32), place & np.uint64(0xFFFFFFFF)
-            for file, column, dtype in zip(self._files, columns, COLUMNS, strict=True):
-                file.append(column.astype(dtype))
-            self.n_keys += len(high)
+        self._records = StoredRun(map(_distinct, merge(runs, _AT_ONCE)), directory, filesystem)
+        self.n_keys = len(self._records)
+        self.bits = bits_for(self.n_keys)
+        self.largest = 0
+        self._table = ScratchFile(directory, filesystem)
+        for start in range(0, 1 << self.bits, _BUCKETS_AT_ONCE):
+            buckets = np.arange(start, min(start + _BUCKETS_AT_ONCE, 1 << self.bits))
+            position = self._position(start)
+            stop = self._position(start + len(buckets))
+            block = bucket_table(buckets, self._records.rows(position, stop), position, self.bits)
+            sizes = np.diff(block[:, 0].astype(np.int64), append=stop)
+            self.largest = max(self.largest, int(sizes.max()))
+            self._table.append(block.astype("<u8"))
+        self._table.append(np.array([self.n_keys, 0], "<u8"))
 
     def parts(self) -> Iterator[bytes]:
-        """Yield the columns' bytes end to end, in pieces."""
-        for file in self._files:
-            for start in range(0, file.n_bytes, _COPIED_AT_ONCE):
-                yield file.read(start, min(_COPIED_AT_ONCE, file.n_bytes - start))
+        """Yield the bytes of table and records end to end, in pieces."""
+        for start in range(0, self._table.n_bytes, _COPIED_AT_ONCE):
+            yield self._table.read(start, min(_COPIED_AT_ONCE, self._table.n_bytes - start))
+        for start in range(0, self.n_keys, _AT_ONCE):
+            rows = self._records.rows(start, min(start + _AT_ONCE, self.n_keys))
+            yield rows.astype("<u8", copy=False).tobytes()
 
-    def digest(self) -> int:
-        """Return the XXH3-64 of the columns' bytes."""
-        digest = xxhash.xxh3_64()
-        for piece in self.parts():
-            digest.update(piece)
-        return digest.intdigest()
+    def _position(self, bucket: int) -> int:
+        """Return where the records of a bucket begin."""
+        if bucket == 1 << self.bits:
+            return self.n_keys
+        return self._records.position(np.uint64(bucket << (64 - self.bits))) if bucket else 0
+
+
+def _distinct(rows: Words) -> Words:
+    fresh = np.ones(len(rows), bool)
+    fresh[1:] = (rows[1:, :2] != rows[:-1, :2]).any(1)
+    return rows[fresh]
 
 
 def _sorted_parts(shards: Iterable[Words]) -> Iterator[Words]:
-    """Yield the rows of all shards in sorted parts."""
+    """Yield the records of all shards in sorted parts."""
     parts: list[Words] = []
     for rows in shards:
         parts.append(rows)
@@ -111,11 +104,8 @@ def _sorted_parts(shards: Iterable[Words]) -> Iterator[Words]:
         yield sort_rows(np.concatenate(parts))
 
 
-def _shard_rows(number: int, keys: NDArray[np.uint8]) -> Words:
-    high, low = np.ascontiguousarray(keys).reshape(-1, KEY_BYTES).view(">u8").astype(np.uint64).T
-    return _rows(high, low, np.full(len(high), number), np.arange(len(high)))
-
-
-def _rows(high: Words, low: Words, shard: NDArray[np.integer], row: NDArray[np.integer]) -> Words:
-    place = (shard.astype(np.uint64) << np.uint64(32)) | row.astype(np.uint64)
-    return np.stack([high, low, place], 1)
+def _shard_records(number: int, keys: NDArray[np.uint8]) -> Words:
+    records = np.empty((len(keys), RECORD_WORDS), np.uint64)
+    records[:, 0], records[:, 1] = key_words(keys)
+    records[:, 2] = np.arange(len(keys), dtype=np.uint64) | (np.uint64(number) << np.uint64(32))
+    return records

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.keys import KEY_BYTES
 from featurestore.store.filesystem import LOCAL, FileSystem
-from featurestore.store.index import find, key_words, keys_array
-from featurestore.store.runs import MemoryRun, Run, StoredRun, Words, merge, sort_rows
+from featurestore.store.keyarrays import Words, find, key_words, keys_array, split_keys
+from featurestore.store.runs import MemoryRun, Run, StoredRun, merge, sort_rows
 
 _MOST_IN_MEMORY = 1 << 18
 """Keys kept as Python objects, some 25 MB."""
@@ -106,9 +105,3 @@ class _FilteredRun:
         for shift in (0, 6, 12, 18):
             bits |= np.uint64(1) << ((low >> np.uint64(shift)) & np.uint64(63))
         return places, bits
-
-
-def split_keys(keys: NDArray[np.uint8]) -> list[bytes]:
-    """Return (n, 16) keys one by one."""
-    raw = keys.tobytes()
-    return [raw[start : start + KEY_BYTES] for start in range(0, len(raw), KEY_BYTES)]

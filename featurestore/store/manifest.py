@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from featurestore.errors import (
     UsageError,
 )
 from featurestore.recipe import Recipe, canonical_json
-from featurestore.store.codec import CODECS, CodecError
+from featurestore.store.codec import CODECS, CodecError, get_codec
 from featurestore.store.filesystem import LOCAL, FileSystem, open_for_reading, temporary_name
 from featurestore.store.layout import FORMAT_VERSION, CanaryEntry, Extent, ShardEntry
 from featurestore.store.strict_json import parse_json
@@ -65,6 +66,35 @@ class Commit:
     n_read: int = 0
     n_distinct: int = 0
     n_cached: int = 0
+
+
+def require_bounds(*, dim: int, n_layers: int, codec: str, shard_bytes: int) -> None:
+    """Raise unless a store may be made of these.
+
+    Raises
+    ------
+    StoreLimitError, UsageError
+    """
+    get_codec(codec)
+    if not (0 < dim <= limits.MAX_DIM and 0 < n_layers <= limits.MAX_LAYERS):
+        raise StoreLimitError(
+            f"vectors of {n_layers} x {dim} exceed the bounds {limits.MAX_LAYERS} x {limits.MAX_DIM}"
+        )
+    if not 0 < shard_bytes <= limits.MAX_SHARD_BYTES:
+        raise UsageError(
+            f"a shard size of {shard_bytes:,} bytes is not between 1 and {limits.MAX_SHARD_BYTES:,}"
+        )
+
+
+def commit_note(last: Commit | None = None) -> Commit:
+    """Return who is committing, now; of a commit that encodes nothing, what the last one knew of speed."""
+    from featurestore import __version__
+
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    note = Commit(now, f"featurestore {__version__}")
+    if last is None:
+        return note
+    return replace(note, device=last.device, tokens_per_second=last.tokens_per_second)
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,14 @@ from featurestore.store.manifest import (
     SHARDS,
     TMP,
     Manifest,
+    commit_note,
     list_numbers,
     manifest_path,
     publish,
     read_manifest,
 )
 from featurestore.store.recover import HeadReader, entry_of_file
-from featurestore.store.store import Store, commit_note
+from featurestore.store.store import Store
 from featurestore.store.verify import verify_canaries, verify_shard
 
 logger = logging.getLogger(__name__)
@@ -326,6 +327,5 @@ def _index_state(path: Path, manifest: Manifest) -> tuple[bool, bool]:
     )
     fresh = empty_index().extended(keys)
     return not asked_for, all(
-        np.array_equal(getattr(loaded, name), getattr(fresh, name))
-        for name in ("high", "low", "shard", "row")
+        np.array_equal(getattr(loaded, name), getattr(fresh, name)) for name in ("table", "records")
     )

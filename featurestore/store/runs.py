@@ -6,6 +6,7 @@ that is how runs are merged a range at a time, in memory bounded by the range.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import os
 import weakref
@@ -18,8 +19,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import StoreError
 from featurestore.store.filesystem import LOCAL, FileSystem
-
-Words = NDArray[np.uint64]
+from featurestore.store.keyarrays import Words
 
 _BLOCK = 128
 """Rows between two whose first word stays in memory."""
@@ -100,7 +100,8 @@ class MemoryRun:
 
     def position(self, word: np.uint64) -> int:
         """Return how many rows have a smaller first word."""
-        return int(np.searchsorted(self._rows[:, 0], word))
+        # NumPy would copy the column first.
+        return bisect.bisect_left(self._rows[:, 0], word)
 
 
 class StoredRun:

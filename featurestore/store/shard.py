@@ -21,7 +21,7 @@ from featurestore.errors import StoreError, StoreLimitError, VectorError
 from featurestore.keys import Sentence
 from featurestore.store.codec import Array, Codec, CodecError, Floats, measure_error
 from featurestore.store.filesystem import Buffer, FileSystem, file_sha256, temporary_name
-from featurestore.store.index import keys_array
+from featurestore.store.keyarrays import keys_array
 from featurestore.store.layout import ShardEntry, checksums
 from featurestore.store.manifest import SHARDS, TMP
 from featurestore.store.reader import ShardReader

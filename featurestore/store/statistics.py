@@ -122,7 +122,7 @@ def gather_statistics(store: Store, *, sample: int = 2000) -> Statistics:
     return Statistics(
         n_sentences=len(lengths),
         n_tokens=int(lengths.sum()),
-        n_repeated=len(lengths) - len(store.index.high),
+        n_repeated=len(lengths) - len(store.index),
         lengths=Distribution.of(lengths, _length_edges(int(lengths.max()))),
         norms=Distribution.of(all_norms),
         n_norms=len(all_norms),

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import limits
-from featurestore.errors import DamagedStoreError, MissingSentencesError, StoreLimitError, UsageError
+from featurestore.errors import DamagedStoreError, MissingSentencesError, UsageError
 from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
-from featurestore.store.codec import DEFAULT_CODEC, CodecError, Floats, get_codec
+from featurestore.store.codec import DEFAULT_CODEC, CodecError, Floats
 from featurestore.store.dependence import how_to_add, missing_note
 from featurestore.store.filesystem import LOCAL, FileSystem
-from featurestore.store.index import Index, Locations, keys_array, load_index
+from featurestore.store.index import DamagedIndexError, Index, Locations, load_index
+from featurestore.store.keyarrays import keys_array
 from featurestore.store.locks import LOCK, Hold, hold
 from featurestore.store.manifest import (
     CANARIES,
@@ -29,12 +28,13 @@ from featurestore.store.manifest import (
     MANIFESTS,
     SHARDS,
     TMP,
-    Commit,
     Manifest,
+    commit_note,
     list_numbers,
     manifest_path,
     publish,
     read_manifest,
+    require_bounds,
 )
 from featurestore.store.reader import Access, Check, ShardReader
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from featurestore.store.writer import WriteSession
 
 logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 _TRIES = 100
 """How often to look for the latest manifest again because gc removed the one that was."""
@@ -75,12 +76,9 @@ class Store:
         check: Check = "first",
         filesystem: FileSystem = LOCAL,
     ) -> None:
-        for option, value, allowed in (
-            ("access", access, get_args(Access)),
-            ("check", check, get_args(Check)),
-        ):
-            if value not in allowed:
-                raise UsageError(f"unknown {option} {value!r}: expected one of {', '.join(allowed)}")
+        for option, value, choices in (("access", access, Access), ("check", check, Check)):
+            if value not in get_args(choices):
+                raise UsageError(f"unknown {option} {value!r}: expected {', '.join(get_args(choices))}")
         self.path, self.manifest, self.filesystem = path, manifest, filesystem
         self._access, self._check = access, check
         self._readers: list[ShardReader | None] = [None] * len(manifest.shards)
@@ -161,15 +159,7 @@ class Store:
             If the disk is full or read-only.
         """
         path = Path(path)
-        get_codec(codec)
-        if not (0 < dim <= limits.MAX_DIM and 0 < n_layers <= limits.MAX_LAYERS):
-            raise StoreLimitError(
-                f"vectors of {n_layers} x {dim} exceed the bounds {limits.MAX_LAYERS} x {limits.MAX_DIM}"
-            )
-        if not 0 < shard_bytes <= limits.MAX_SHARD_BYTES:
-            raise UsageError(
-                f"a shard size of {shard_bytes:,} bytes is not between 1 and {limits.MAX_SHARD_BYTES:,}"
-            )
+        require_bounds(dim=dim, n_layers=n_layers, codec=codec, shard_bytes=shard_bytes)
         cls.require_creatable(path)
         for name in (MANIFESTS, SHARDS, INDEX, TMP):
             filesystem.make_directory(path / name)
@@ -279,16 +269,28 @@ class Store:
 
     @property
     def index(self) -> Index:
-        """Sorted keys of all sentences; read, extended or rebuilt when first used."""
+        """Keys of all sentences; mapped, extended or rebuilt when first used.
+
+        Ask it through :meth:`locate` and :meth:`with_prefix`, which build it again where it is damaged.
+        """
         if self._index is None:
-            self._index = load_index(
-                self.path / INDEX,
-                [shard.name for shard in self.manifest.shards],
-                self.keys_of,
-                sizes=[shard.n_sentences for shard in self.manifest.shards],
-                filesystem=self.filesystem,
-            )
+            self._index = self._load_index()
         return self._index
+
+    def _load_index(self, *, believe: bool = True) -> Index:
+        shards = self.manifest.shards
+        names, sizes = [shard.name for shard in shards], [shard.n_sentences for shard in shards]
+        return load_index(
+            self.path / INDEX, names, self.keys_of, sizes=sizes, filesystem=self.filesystem, believe=believe
+        )
+
+    def _ask_index(self, question: Callable[[Index], Answer]) -> Answer:
+        try:
+            return question(self.index)
+        except DamagedIndexError as damage:
+            logger.warning("%s (%s); building it again", damage, self.path / INDEX)
+            self._index = self._load_index(believe=False)
+            return question(self._index)
 
     def reader(self, shard: int) -> ShardReader:
         """Return the open shard of a number in the manifest.
@@ -301,9 +303,8 @@ class Store:
         reader = self._readers[shard]
         if reader is None:
             entry = self.manifest.shards[shard]
-            reader = ShardReader(
-                self.path / SHARDS / entry.name, entry, access=self._access, check=self._check
-            )
+            path = self.path / SHARDS / entry.name
+            reader = ShardReader(path, entry, access=self._access, check=self._check)
             shape = reader.entry.extents["values"].shape[1:]
             if shape != self.vector_shape(0)[1:]:
                 raise DamagedStoreError(
@@ -333,7 +334,12 @@ class Store:
         ----------
         keys : iterable of bytes, or (n, 16) uint8
         """
-        return self.index.locate(keys if isinstance(keys, np.ndarray) else keys_array(keys))
+        wanted = keys if isinstance(keys, np.ndarray) else keys_array(keys)
+        return self._ask_index(lambda index: index.locate(wanted))
+
+    def with_prefix(self, digits: str) -> list[tuple[int, int]]:
+        """Return (shard, row) of the keys that begin with these hexadecimal digits, of which 16 count."""
+        return self._ask_index(lambda index: index.with_prefix(digits))
 
     def lengths(self, locations: Locations) -> NDArray[np.int64]:
         """Return the number of tokens of each located sentence, 0 where it is missing; (n,) int64."""
@@ -441,14 +447,3 @@ class Store:
                 "derived and will be rebuilt)"
             )
         return reader
-
-
-def commit_note(last: Commit | None = None) -> Commit:
-    """Return who is committing, now; of a commit that encodes nothing, what the last one knew of speed."""
-    from featurestore import __version__
-
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    note = Commit(now, f"featurestore {__version__}")
-    if last is None:
-        return note
-    return replace(note, device=last.device, tokens_per_second=last.tokens_per_second)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from featurestore.errors import DamagedStoreError, StoreWriteError, VectorError
 from featurestore.keys import Sentence, require_sentence, sentence_key
 from featurestore.store.codec import get_codec
-from featurestore.store.index import keys_array
+from featurestore.store.keyarrays import keys_array
 from featurestore.store.keyset import KeySet
 from featurestore.store.layout import ShardEntry
 from featurestore.store.locks import committing
@@ -23,13 +23,14 @@ from featurestore.store.manifest import (
     SHARDS,
     TMP,
     Manifest,
+    commit_note,
     following,
     list_numbers,
     publish,
     read_manifest,
 )
 from featurestore.store.shard import SealedShard, ShardDraft, place, stage
-from featurestore.store.store import Store, commit_note
+from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
 

@@ -370,13 +370,13 @@ def sparse_index(store: Path) -> None:
 
 
 def rows(change: Callable[[Any], Any]) -> Callable[[Index], Index]:
-    return lambda index: Index(index.high, index.low, index.shard, change(index.row), index.n_shards)
+    return lambda index: Index.of(index.high, index.low, index.shard, change(index.row), index.n_shards)
 
 
 INDEX_ATTACKS = {
     "rows outside their shard": Attack(index_of(rows(lambda row: row + np.uint32(1 << 31))), HARMLESS),
     "shards outside the store": Attack(
-        index_of(lambda i: Index(i.high, i.low, i.shard + np.uint32(7), i.row, i.n_shards)), HARMLESS
+        index_of(lambda i: Index.of(i.high, i.low, i.shard + np.uint32(7), i.row, i.n_shards)), HARMLESS
     ),
     "index of 400 gigabytes": Attack(sparse_index, HARMLESS),
     "index a link": Attack(link(INDEX), HARMLESS),

@@ -531,7 +531,7 @@ def test_path_that_is_no_store_exits_with_2(run, tmp_path, command):
 def test_show_never_shows_another_sentence_where_the_index_is_wrong(tmp_path, run):
     store = make_store(tmp_path / "store.fs")
     index = store.index
-    forged = Index(index.high, index.low, index.shard, np.roll(index.row, 1), index.n_shards)
+    forged = Index.of(index.high, index.low, index.shard, np.roll(index.row, 1), index.n_shards)
     (path,) = (store.path / "index").glob("*.idx")
     path.write_bytes(_to_bytes(forged, [shard.name for shard in store.manifest.shards]))
     code, out, err = run("show", store.path, "the cat sat")

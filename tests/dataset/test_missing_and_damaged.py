@@ -132,7 +132,7 @@ def test_damaged_vectors_stop_the_loader(tmp_path, example_store, examples, acce
 def test_an_index_that_points_elsewhere_never_gives_another_sentence(example_store, examples, tmp_path, rows):
     store = Store.open(shutil.copytree(example_store, tmp_path / "forged"))
     index, names = store.index, [shard.name for shard in store.manifest.shards]
-    forged = Index(index.high, index.low, index.shard, rows(np.array(index.row)), index.n_shards)
+    forged = Index.of(index.high, index.low, index.shard, rows(np.array(index.row)), index.n_shards)
     (path,) = (store.path / "index").glob("*.idx")
     path.write_bytes(_to_bytes(forged, names))
     # What points outside the shards is rebuilt; what points to another sentence is noticed there.

@@ -265,7 +265,7 @@ def test_index_that_points_elsewhere_never_yields_a_wrong_vector(store, forge):
     else:
         shard += 10**6
     names = [entry.name for entry in store.manifest.shards]
-    path.write_bytes(_to_bytes(Index(index.high, index.low, shard, row, index.n_shards), names))
+    path.write_bytes(_to_bytes(Index.of(index.high, index.low, shard, row, index.n_shards), names))
     opened = Store.open(store.path)
     n_refused = 0
     for tokens in sentences(N):

@@ -15,7 +15,7 @@ from test_index import KEY_LISTS, KEYS
 
 from featurestore.errors import StoreWriteError
 from featurestore.store.filesystem import FileSystem
-from featurestore.store.index import keys_array
+from featurestore.store.keyarrays import keys_array
 from featurestore.store.keyset import KeySet
 
 

@@ -311,7 +311,7 @@ def test_index_is_built_again(store, forge):
     index = store.index
     (path,) = (store.path / "index").glob("*.idx")
     if forge == "rows":
-        forged = Index(index.high, index.low, index.shard, np.zeros_like(index.row), index.n_shards)
+        forged = Index.of(index.high, index.low, index.shard, np.zeros_like(index.row), index.n_shards)
         path.write_bytes(_to_bytes(forged, [shard.name for shard in store.manifest.shards]))
     elif forge == "missing":
         path.unlink()
