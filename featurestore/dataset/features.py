@@ -22,10 +22,12 @@ from featurestore.dataset.buffers import BufferPool
 from featurestore.dataset.gather import Gatherer
 from featurestore.dataset.labels import PADDING_LABEL, LabelSet
 from featurestore.dataset.resident import Resident
+from featurestore.dataset.windows import Windows
 from featurestore.devices import choose_device
 from featurestore.errors import AlignmentError, LabelError, MissingSentencesError, UsageError
 from featurestore.keys import Sentence
 from featurestore.recipe import Recipe
+from featurestore.store.codec import get_codec
 from featurestore.store.dependence import how_to_add, missing_note
 from featurestore.store.store import Store
 
@@ -195,8 +197,27 @@ class FeatureDataset(Dataset[FeatureItem]):
         """Return a whole batch at once, unread; a DataLoader calls this where it is there."""
         return ItemBatch(self, indices)
 
-    def gather(self, indices: Sequence[int]) -> FeatureBatch:
+    def windows(self, memory: int) -> Windows:
+        """Cut the examples into windows, to be read with so many bytes of memory."""
+        return Windows(self.store, self._shard, self._row, self.lengths, memory)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes that the vectors of all examples have on disk."""
+        shards, here = np.unique(self._shard, return_inverse=True)
+        tokens = np.bincount(here, self.lengths)
+        codecs = [self.store.manifest.shards[s].codec if s >= 0 else None for s in shards.tolist()]
+        each = [get_codec(c).bytes_per_token(self.n_layers, self.dim) if c else 0 for c in codecs]
+        return int(tokens @ np.array(each, np.float64)) if len(each) else 0
+
+    def gather(self, indices: Sequence[int], gatherer: Gatherer | None = None) -> FeatureBatch:
         """Read a padded batch: what :func:`collate` does with a whole batch.
+
+        Parameters
+        ----------
+        indices : sequence of int
+        gatherer : Gatherer, optional
+            That reads; by default the dataset's own.
 
         Raises
         ------
@@ -217,7 +238,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         else:
             batch.features = self._buffers.empty((len(at), *shape), self.dtype)
             places = n_tokens.tolist(), self._shard[at].tolist(), self._row[at].tolist()
-            self._gatherer.fill(batch.features, *places)
+            (gatherer or self._gatherer).fill(batch.features, *places)
         return batch
 
     def tokens(self, index: int) -> Sentence:

@@ -22,7 +22,7 @@ CHUNK_BYTES = 512 << 10
 """Decoded bytes made in one go: so few that the stored rows wait in the processor's second-level cache."""
 
 
-class Windows(Protocol):
+class RowsInMemory(Protocol):
     """Rows of shards that are in memory already."""
 
     def rows(self, shard: int, start: int, stop: int) -> Array | None:
@@ -39,11 +39,11 @@ class Gatherer:
     Parameters
     ----------
     store : Store
-    windows : Windows, optional
+    windows : RowsInMemory, optional
         Asked for rows before the shards are.
     """
 
-    def __init__(self, store: Store, windows: Windows | None = None) -> None:
+    def __init__(self, store: Store, windows: RowsInMemory | None = None) -> None:
         self.store, self._windows = store, windows
         self._scratch = _Scratch()
         # By shard; and in the end, where -1 finds it, what a sentence that is not stored has: no rows.

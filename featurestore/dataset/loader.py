@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 from torch.utils.data import DataLoader
 
-from featurestore.dataset.batch import FeatureItem, collate, collate_packed
+from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, collate, collate_packed
 from featurestore.dataset.features import FeatureDataset
+from featurestore.dataset.gather import Gatherer
+from featurestore.dataset.memory import available_bytes
 from featurestore.dataset.sampler import BucketBatchSampler
+from featurestore.dataset.windows import WindowBatchSampler, WindowReader
 from featurestore.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+_MEMORY_FOR_WINDOWS = 512 << 20
+_LEAST_MEMORY = 1 << 20
 
 
 def feature_loader(
@@ -21,6 +31,7 @@ def feature_loader(
     seed: int = 0,
     drop_last: bool = False,
     packed: bool = False,
+    window: int | Literal["auto"] | None = "auto",
     num_workers: int = 0,
     **options: Any,
 ) -> DataLoader[FeatureItem]:
@@ -39,34 +50,95 @@ def feature_loader(
         As in :class:`~featurestore.dataset.sampler.BucketBatchSampler`.
     packed : bool
         Features as a ``PackedSequence``.
+    window : int, "auto" or None
+        For vectors that do not fit into memory: read the shards in large windows and shuffle within several
+        at a time (:mod:`featurestore.dataset.windows`), with so many bytes for the windows. ``"auto"`` does
+        that, with 512 MiB, if the vectors need more than is free, ``None`` never. The more memory, the
+        better the shuffle.
     num_workers : int
-        0 is fastest: reading is a copy from mapped memory, and worker processes would have to send whole
-        batches back. Useful only if your own transforms are slow.
+        0 is fastest: reading is a copy from mapped memory, and worker processes have to send whole batches
+        back. Useful only if your own ``collate_fn`` or transforms are slow.
     **options
-        For :class:`torch.utils.data.DataLoader`.
+        For :class:`torch.utils.data.DataLoader`; a ``collate_fn`` of your own gets a sequence of
+        :class:`~featurestore.dataset.batch.FeatureItem`.
 
     Returns
     -------
     torch.utils.data.DataLoader
         Of :class:`~featurestore.dataset.batch.FeatureBatch`.
+
+    Raises
+    ------
+    UsageError
+        If sizes hold nothing, if resident vectors meet ``num_workers``, or bytes of ``window`` resident
+        vectors, ``num_workers`` or a ``collate_fn``.
     """
+    own_collate = options.pop("collate_fn", None)
+    memory = _memory_for_windows(dataset, window, num_workers, own_collate is not None)
     if num_workers and dataset.resident_bytes:
         raise UsageError(
             f"num_workers={num_workers}: the vectors are resident on {dataset.device}, for which worker "
             "processes have no use: leave num_workers out"
         )
-    sampler = BucketBatchSampler(
-        dataset.lengths,
-        token_budget=token_budget,
-        max_sentences=max_sentences,
-        shuffle=shuffle,
-        seed=seed,
-        drop_last=drop_last,
-    )
+    if num_workers and own_collate is None:
+        logger.warning(
+            "num_workers=%d: worker processes send each batch back, which takes longer than reading it here; "
+            "num_workers=0 is faster unless a collate_fn of your own is slow",
+            num_workers,
+        )
+    sampling: dict[str, Any] = {
+        "token_budget": token_budget,
+        "max_sentences": max_sentences,
+        "shuffle": shuffle,
+        "seed": seed,
+        "drop_last": drop_last,
+    }
+    collating: Callable[[Sequence[FeatureItem]], Any] = own_collate or (collate_packed if packed else collate)
+    sampler = BucketBatchSampler(dataset.lengths, **sampling)
+    if memory is not None:
+        windows = dataset.windows(memory)
+        reader = WindowReader(windows)
+        sampler = WindowBatchSampler(dataset.lengths, windows, on_pool=reader.enter, **sampling)
+        collating = _WindowedCollate(Gatherer(dataset.store, reader), packed)
     return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        collate_fn=collate_packed if packed else collate,
-        num_workers=num_workers,
-        **options,
+        dataset, batch_sampler=sampler, collate_fn=collating, num_workers=num_workers, **options
     )
+
+
+class _WindowedCollate:
+    """Collates batches from the windows that are in memory."""
+
+    def __init__(self, gatherer: Gatherer, packed: bool) -> None:
+        self._gatherer, self._packed = gatherer, packed
+
+    def __call__(self, items: Sequence[FeatureItem]) -> FeatureBatch:
+        if not isinstance(items, ItemBatch):
+            raise UsageError("window: this loader needs the dataset itself, not a subset or a wrapper of it")
+        batch = items.dataset.gather(items.indices, self._gatherer)
+        return batch.packed() if self._packed else batch
+
+
+def _memory_for_windows(
+    dataset: FeatureDataset, window: int | str | None, num_workers: int, own_collate: bool
+) -> int | None:
+    """Return the bytes that windows may take, None for none."""
+    reasons = {"resident": dataset.resident_bytes, "num_workers": num_workers, "collate_fn": own_collate}
+    obstacle = next((name for name, there in reasons.items() if there), None)
+    if window is None or (window == "auto" and obstacle):
+        return None
+    if window == "auto":
+        needed, free = dataset.stored_bytes, available_bytes(dataset.device)
+        if needed <= free:
+            return None
+        logger.info("%d bytes of vectors, %d bytes are free: reading in windows", needed, free)
+        return max(_LEAST_MEMORY, min(_MEMORY_FOR_WINDOWS, free // 4))
+    if not isinstance(window, int) or window < _LEAST_MEMORY:
+        raise UsageError(
+            f"window={window!r}: expected bytes of memory, at least {_LEAST_MEMORY:,}, 'auto' or None"
+        )
+    if obstacle:
+        raise UsageError(
+            f"window={window:,}: windows are read and collated in this process, a batch at a time: leave out "
+            f"window or {obstacle}"
+        )
+    return window

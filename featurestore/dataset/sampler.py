@@ -88,8 +88,13 @@ class BucketBatchSampler(Sampler[list[int]]):
         return padded / tokens - 1 if tokens else 0.0
 
     def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
-        random = np.random.default_rng((self.seed, epoch))
-        order = random.permutation(len(self.lengths)) if self.shuffle else np.arange(len(self.lengths))
+        return self._plan_pool(np.arange(len(self.lengths)), np.random.default_rng((self.seed, epoch)))
+
+    def _plan_pool(
+        self, sentences: NDArray[np.int64], random: np.random.Generator
+    ) -> list[NDArray[np.int64]]:
+        """Return the batches of some sentences, shuffled among each other."""
+        order = random.permutation(sentences) if self.shuffle else sentences
         batches: list[NDArray[np.int64]] = []
         for start in range(0, len(order), _POOL_SENTENCES):
             pool = order[start : start + _POOL_SENTENCES]

@@ -348,10 +348,10 @@ def write_atomic(path: Path, data: bytes, filesystem: FileSystem = LOCAL) -> Non
         filesystem.replace(temporary, path)
 
 
-def open_for_reading(path: Path) -> int:
+def open_for_reading(path: Path, flags: int = 0) -> int:
     """Return a descriptor of a regular file; a link, a pipe or a device in its place is an OSError."""
     # Opening a pipe would wait for its writer unless told not to.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
