@@ -20,6 +20,7 @@ import os
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -27,6 +28,7 @@ import h5py
 import numpy as np
 import torch
 from machine import machine
+from numpy.typing import NDArray
 
 from featurestore import load_encoder, open_corpus
 from featurestore.encoders.elmo.catalog import UntrainedSource
@@ -51,6 +53,36 @@ print(sum(map(len, sentences)) / (time.perf_counter() - started))
 """
 
 
+def write_model(folder: Path, shape: str) -> str:
+    """Write options and random weights in AllenNLP's format; return the specification that reads them."""
+    options = UntrainedSource(shape, 0).options()
+    write_weights(folder / "weights.hdf5", seeded_weights(options, 0))
+    (folder / "options.json").write_text(json.dumps(options.to_dict()))
+    return f"elmo:{folder / 'options.json'},{folder / 'weights.hdf5'}"
+
+
+def peer_speed(
+    peer: str, folder: Path, sentences: Sequence[Sequence[str]], batch_size: int, setting: dict[str, str]
+) -> float:
+    """Return AllenNLP's tokens per second with the model of a folder; first.hdf5 gets the first vectors."""
+    (folder / "sentences.json").write_text(json.dumps(sentences))
+    files = [str(folder / n) for n in ("options.json", "weights.hdf5", "sentences.json", "first.hdf5")]
+    done = subprocess.run(
+        [peer, "-W", "ignore", "-c", PEER, *files, str(batch_size)],
+        env={**os.environ, **setting},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    return float(done.stdout.split()[-1])
+
+
+def first_vectors(folder: Path) -> NDArray[np.float32]:
+    """Return what AllenNLP gave for the first sentence, (n_tokens, n_layers, dim)."""
+    with h5py.File(folder / "first.hdf5") as stored:
+        return stored["first"][()].transpose(1, 0, 2)
+
+
 @click.command()
 @click.argument("file", type=click.Path(exists=True))
 @click.option("--peer", required=True, help="Python 3.7 with AllenNLP 0.9.0.")
@@ -60,19 +92,15 @@ def main(file: str, peer: str, shape: str, batch_size: int) -> None:
     torch.set_num_threads(2)
     sentences = [example.tokens for example in open_corpus(file)]
     n_tokens = sum(map(len, sentences))
-    options = UntrainedSource(shape, 0).options()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_weights(folder / "weights.hdf5", seeded_weights(options, 0))
-        (folder / "options.json").write_text(json.dumps(options.to_dict()))
-        (folder / "sentences.json").write_text(json.dumps(sentences))
+        spec = write_model(folder, shape)
         print(
             f"{machine()}, 2 threads; {n_tokens:,} tokens of {Path(file).name}; ELMo {shape}, random weights"
         )
 
         rows = []
         for precision in ("float32", "bfloat16"):
-            spec = f"elmo:{folder / 'options.json'},{folder / 'weights.hdf5'}"
             encoder = load_encoder(spec, layers="all", precision=precision, device="cpu")
             if precision == "float32":
                 ours = encoder.encode(sentences[:1])[0]
@@ -83,19 +111,9 @@ def main(file: str, peer: str, shape: str, batch_size: int) -> None:
             rows.append((f"featurestore, {precision}", n_tokens / (time.perf_counter() - started)))
 
         for label, setting in (("as it comes", {}), ("MKL_DEBUG_CPU_TYPE=5", {"MKL_DEBUG_CPU_TYPE": "5"})):
-            files = [
-                str(folder / n) for n in ("options.json", "weights.hdf5", "sentences.json", "first.hdf5")
-            ]
-            done = subprocess.run(
-                [peer, "-W", "ignore", "-c", PEER, *files, str(batch_size)],
-                env={**os.environ, **setting},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                check=True,
-            )
-            rows.append((f"AllenNLP 0.9.0, batches of {batch_size}, {label}", float(done.stdout.split()[-1])))
-        with h5py.File(folder / "first.hdf5") as stored:
-            theirs = stored["first"][()].transpose(1, 0, 2)
+            speed = peer_speed(peer, folder, sentences, batch_size, setting)
+            rows.append((f"AllenNLP 0.9.0, batches of {batch_size}, {label}", speed))
+        theirs = first_vectors(folder)
     fair = rows[-1][1]
     for label, speed in rows:
         print(f"{label:55} {speed:8,.0f} tokens/s  {speed / fair:6.2f} x")

@@ -1,6 +1,8 @@
 """Seconds that commands take from start to end, the median of several runs; none of them loads torch.
 
-python tests/bench/start_up.py features/demo
+    python tests/bench/start_up.py features/demo
+
+Without a store it makes one. The ceiling is Python itself, starting and doing nothing.
 """
 
 from __future__ import annotations
@@ -9,28 +11,62 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import click
-from machine import machine
+import numpy as np
+from figures import Table
+from report import PartResult, part_options, print_part
+
+AIMS = {"--help": 0.15, "info": 0.3}
+"""Seconds that a user does not notice."""
 
 
-@click.command()
-@click.argument("store", type=click.Path(exists=True))
-@click.option("--repeats", default=9, show_default=True)
-def main(store: str, repeats: int) -> None:
+def small_store(path: Path) -> Path:
+    """Make a store of a thousand sentences."""
+    from featurestore import Recipe, Store
+
+    store = Store.create(path, recipe=Recipe({"kind": "bench", "version": 1}), dim=64)
+    with store.write() as session:
+        for number in range(1000):
+            session.add((str(number), "is", "a", "number"), np.full((4, 64), number / 1000, np.float32))
+    return path
+
+
+def seconds_of(command: list[str], repeats: int) -> float:
+    """Return the median of the seconds that a command takes."""
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+def measured(store: Path, repeats: int) -> PartResult:
+    """Measure the commands on a store."""
     command = shutil.which("featurestore", path=str(Path(sys.executable).parent))
     if command is None:
         raise click.ClickException("the featurestore command is not installed beside this Python")
-    print(machine())
-    for arguments in (["--help"], ["info", store], ["ls", store, "--limit", "1"], ["stats", store]):
-        seconds = []
-        for _ in range(repeats):
-            started = time.perf_counter()
-            subprocess.run([command, *arguments], stdout=subprocess.DEVNULL, check=True)
-            seconds.append(time.perf_counter() - started)
-        print(f"featurestore {' '.join(arguments):40} {statistics.median(seconds):6.3f} s")
+    table = Table("Start-up", ["seconds", "aim"], lower_is_better=True)
+    for arguments in (["--help"], ["info", str(store)], ["ls", str(store), "--limit", "1"], ["stats", str(store)]):
+        seconds = seconds_of([command, *arguments], repeats)
+        aim = AIMS.get(arguments[0])
+        table.add(f"featurestore {arguments[0]}", "ours", seconds, aim and f"under {aim}")
+    table.add("python -c pass", "ceiling", seconds_of([sys.executable, "-c", "pass"], repeats))
+    return PartResult(tables=[table], settings={"repeats": repeats, "store": "the one given or 1,000 sentences"})
+
+
+@click.command()
+@click.argument("store", type=click.Path(exists=True, path_type=Path), required=False)
+@click.option("--repeats", default=9, show_default=True)
+@part_options
+def main(store: Path | None, repeats: int, quick: bool, as_json: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = store or small_store(Path(folder) / "store")
+        print_part(measured(store, 1 if quick else repeats), as_json)
 
 
 if __name__ == "__main__":

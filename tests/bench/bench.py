@@ -1,0 +1,181 @@
+"""Every figure in one go: runs the benchmarks part by part, prints their tables, keeps JSON, draws the plots.
+
+    bin/bench                    everything, about 15 minutes on two cores
+    bin/bench serving encoding   some parts; the others keep the figures they had
+    bin/bench --quick            everything in a minute, to see that it runs; its figures mean little
+    bin/bench --print            what is kept, as Markdown
+
+A part is a script beside this one that prints one JSON object under --json. Figures are kept in
+runs/bench/results.json, each part's with its date, machine, versions and git revision.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from figures import Table, summary, tables_from
+from machine import ROOT, details, machine
+
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Part:
+    """A script to run under a name.
+
+    Attributes
+    ----------
+    name, script : str
+    arguments : tuple of str
+        Always given to the script, beside ``--json`` and perhaps ``--quick``.
+    peer : bool
+        Whether it takes ``--peer``, a Python that has AllenNLP.
+    """
+
+    name: str
+    script: str
+    arguments: tuple[str, ...] = ()
+    peer: bool = False
+
+    @property
+    def about(self) -> str:
+        """The first line of the script's docstring."""
+        text = ast.get_docstring(ast.parse((HERE / self.script).read_text(encoding="utf-8"))) or ""
+        return text.partition("\n")[0]
+
+    def run(self, *, quick: bool, peer: str | None) -> dict[str, Any]:
+        """Return what the script printed, or ``{"error": ...}``."""
+        command = [sys.executable, str(HERE / self.script), *self.arguments, "--json"]
+        command += ["--quick"] * quick + (["--peer", peer] if peer and self.peer else [])
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            return {"error": f"exit code {done.returncode} of {' '.join(command)}"}
+        try:
+            values: dict[str, Any] = json.loads(done.stdout)
+        except json.JSONDecodeError as error:
+            return {"error": f"no JSON ({error}) from {' '.join(command)}: {done.stdout[:200]!r}"}
+        return values
+
+
+PARTS = (
+    Part("start-up", "start_up.py"),
+    Part("serving", "serve_layouts.py"),
+    Part("encoding", "encode.py", peer=True),
+    Part("encoding-curves", "encode_curves.py"),
+    Part("extraction", "extract_sizes.py"),
+    Part("training", "train_epochs.py"),
+)
+
+
+class Results:
+    """Figures by part, kept in a file; a part that runs again replaces its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.parts: dict[str, dict[str, Any]] = {}
+        if path.exists():
+            self.parts = json.loads(path.read_text(encoding="utf-8"))["parts"]
+
+    def add(self, name: str, entry: dict[str, Any]) -> None:
+        """Keep a part's figures, at once."""
+        self.parts[name] = entry
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"format": 1, "parts": self.parts}, indent=1)
+        self.path.write_text(text + "\n", encoding="utf-8")
+
+    def tables(self) -> dict[str, list[Table]]:
+        """Return the tables by part, in the order of the parts."""
+        order = [part.name for part in PARTS if part.name in self.parts]
+        return {name: tables_from(name, self.parts[name]["result"]) for name in order}
+
+
+def on(entry: dict[str, Any]) -> str:
+    """Return one line on when, where and of what an entry's figures are, then its promises."""
+    where = entry["machine"]
+    changed = f" and {where['changed_files']} changed files" if where["changed_files"] else ""
+    lines = [
+        f"{entry['date']}, {where['cores']} x {where['processor']}, torch {where['versions']['torch']}, "
+        f"revision {where['revision'][:10]}{changed}, {entry['seconds']:.0f} s"
+        f"{', QUICK: figures mean little' if entry['quick'] else ''}"
+    ]
+    lines += [f"{name}: {state}" for name, state in entry["result"].get("promises", {}).items()]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+@click.command(help=__doc__.partition("\n")[0], epilog="PARTS are those that --list names; by default all.")
+@click.argument("names", metavar="[PARTS]...", nargs=-1)
+@click.option("--list", "list_parts", is_flag=True, help="Name the parts and end.")
+@click.option("--quick", is_flag=True, help="A minute for all of it; the figures mean little.")
+@click.option("--print", "print_only", is_flag=True, help="Print what is kept and end.")
+@click.option("--peer", help="Python 3.7 with AllenNLP 0.9.0 (see encode.py); else its recorded figures.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Default: runs/bench, or runs/bench-quick.")
+@click.option("--plots", type=click.Path(path_type=Path), help="Default: plots/ in the folder.")
+def main(
+    names: tuple[str, ...],
+    list_parts: bool,
+    quick: bool,
+    print_only: bool,
+    peer: str | None,
+    folder: Path | None,
+    plots: Path | None,
+) -> None:
+    if list_parts:
+        for part in PARTS:
+            click.echo(f"{part.name:16} {part.about}")
+        return
+    unknown = set(names) - {part.name for part in PARTS}
+    if unknown:
+        known = ", ".join(part.name for part in PARTS)
+        raise click.UsageError(f"there is no part {', '.join(sorted(unknown))}: choose from {known}")
+    folder = folder or ROOT / "runs" / ("bench-quick" if quick else "bench")
+    results = Results(folder / "results.json")
+    failed = []
+    if not print_only:
+        click.echo(machine(), err=True)
+        for part in PARTS:
+            if names and part.name not in names:
+                continue
+            click.echo(f"{part.name}: {part.about}", err=True)
+            started = time.perf_counter()
+            result = part.run(quick=quick, peer=peer)
+            if "error" in result:
+                failed.append(part.name)
+                click.echo(f"error: {part.name}: {result['error']}", err=True)
+                continue
+            results.add(
+                part.name,
+                {
+                    "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+                    "seconds": round(time.perf_counter() - started, 1),
+                    "quick": quick,
+                    "machine": details(),
+                    "result": result,
+                },
+            )
+    tables = results.tables()
+    for name, of_part in tables.items():
+        if print_only or not names or name in names:
+            for table in of_part:
+                click.echo(f"\n{table.markdown()}")
+            click.echo(f"\n{on(results.parts[name])}")
+    click.echo(f"\n{summary(tables).markdown()}")
+    if not print_only:
+        from plots import draw
+
+        drawn = draw(results.parts, plots or folder / "plots")
+        click.echo(f"\nkept: {results.path}; plots: {', '.join(map(str, drawn)) or 'none'}", err=True)
+    if failed:
+        raise click.ClickException(f"without figures: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Tokens encoded per second with ELMo `original`: our extraction beside AllenNLP 0.9.0, and the machine's limit.
+
+Ours is the whole job, from sentences in memory to committed shards; AllenNLP's is its ElmoEmbedder alone, batches
+of 64, which writes nothing. Same weights (random: speed does not depend on what they are), same text, all cores.
+The ceiling is the arithmetic that every implementation must do, at the speed of the best matrix product
+measured here: the LSTMs for every token, the character network once for every word type.
+
+    python tests/bench/encode.py --peer peer/bin/python
+
+How to make the peer: see beside_allennlp.py. Without one its figures are those of recorded.json, and the rows say
+from which day and machine. --record writes that file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from beside_allennlp import first_vectors, peer_speed, write_model
+from figures import Table
+from machine import processor
+from report import PartResult, part_options, print_part
+from texts import sentences as real_sentences
+from texts import source
+
+from featurestore import extract, load_encoder
+from featurestore.encoders.elmo.catalog import UntrainedSource
+
+RECORDED = Path(__file__).with_name("recorded.json")
+BATCH_SIZE = 64
+SETTINGS = {"as it comes": {}, "MKL_DEBUG_CPU_TYPE=5": {"MKL_DEBUG_CPU_TYPE": "5"}}
+"""Its old MKL takes a slow path on AMD processors unless told otherwise."""
+
+PRECISIONS = ("float32", "bfloat16")
+PROMISES = {
+    "checksums": "of every sentence, written beside the vectors",
+    "fsync": "each shard and manifest, before the clock stops",
+    "batch invariance": "every sentence starts in the same state; batches of one length, no padding",
+}
+
+
+def product_speed(precision: str, seconds: float) -> float:
+    """Return the best speed of matrix products of several shapes, in GFLOP/s."""
+    dtype = getattr(torch, precision)
+    best = 0.0
+    for m, k, n in ((256, 1024, 16384), (1024, 1024, 8192), (2048, 2048, 2048)):
+        left, right = torch.ones(m, k, dtype=dtype), torch.ones(k, n, dtype=dtype)
+        out = left @ right
+        until = time.perf_counter() + seconds / 3
+        while (started := time.perf_counter()) < until:
+            torch.mm(left, right, out=out)
+            best = max(best, 2 * m * k * n / (time.perf_counter() - started) / 1e9)
+    return best
+
+
+def extraction_speed(sentences: Sequence[tuple[str, ...]], spec: str, precision: str) -> float:
+    """Return the tokens per second of an extraction, the encoder loaded and warm before."""
+    encoder = load_encoder(spec, precision=precision, device="cpu")
+    encoder.encode(sorted(sentences, key=len)[:64])
+    if hasattr(encoder, "forget_types"):
+        encoder.forget_types()
+    with tempfile.TemporaryDirectory() as name:
+        report = extract(sentences, encoder, Path(name) / "store", device="cpu", progress=False)
+    return report.tokens_per_second
+
+
+def peer_rows(
+    peer: str, folder: Path, sentences: Sequence[tuple[str, ...]], ours: np.ndarray
+) -> dict[str, float]:
+    """Return AllenNLP's tokens per second by setting.
+
+    Raises
+    ------
+    click.ClickException
+        If its vectors are not ours: then there is nothing to compare.
+    """
+    speeds = {
+        label: peer_speed(peer, folder, sentences, BATCH_SIZE, setting) for label, setting in SETTINGS.items()
+    }
+    theirs = first_vectors(folder).mean(axis=1)  # layers averaged, as ours are
+    difference = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+    if difference > 1e-5:
+        raise click.ClickException(f"the first sentence's vectors differ by a relative L2 of {difference:.1e}")
+    return speeds
+
+
+def recorded() -> dict[str, Any]:
+    """Return the peer's figures of another day."""
+    values: dict[str, Any] = json.loads(RECORDED.read_text(encoding="utf-8"))
+    return values
+
+
+def measured(
+    sentences: Sequence[tuple[str, ...]], peer: str | None, peer_tokens: int, record: bool, seconds: float
+) -> PartResult:
+    """Measure everything there is a way to."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    options = UntrainedSource("original", 0).options()
+    n_tokens = sum(map(len, sentences))
+    n_types = len({token for sentence in sentences for token in sentence})
+    table = Table("Encoding", ["tokens/s"])
+    with tempfile.TemporaryDirectory() as name:
+        spec = write_model(Path(name), "original")
+        speeds = {precision: extraction_speed(sentences, spec, precision) for precision in PRECISIONS}
+        if peer:
+            ends = np.cumsum([len(sentence) for sentence in sentences])
+            part = sentences[: int(np.searchsorted(ends, peer_tokens)) + 1]
+            first = load_encoder(spec, precision="float32", device="cpu").encode(part[:1])[0]
+            theirs = peer_rows(peer, Path(name), part, first)
+            kind, day = "alternative", ""
+            if record:
+                values = {"date": date.today().isoformat(), "machine": processor(), "cores": os.cpu_count()}
+                RECORDED.write_text(json.dumps({**values, "tokens_per_second": theirs}, indent=1) + "\n")
+        else:
+            values = recorded()
+            theirs, kind = values["tokens_per_second"], "recorded"
+            day = f", recorded {values['date']} on {values['cores']} x {values['machine']}"
+    for label, speed in theirs.items():
+        table.add(f"AllenNLP 0.9.0, batches of {BATCH_SIZE}, {label}{day}", kind, speed)
+    best = max(theirs, key=lambda label: theirs[label])
+    table.base = f"AllenNLP 0.9.0, batches of {BATCH_SIZE}, {best}{day}"
+    megaflops = options.megaflops_per_position + options.megaflops_per_type * n_types / n_tokens
+    products = {precision: product_speed(precision, seconds) for precision in PRECISIONS}
+    for precision, speed in speeds.items():
+        limit = f"{precision} products, {products[precision]:,.0f} GFLOP/s"
+        table.add(f"featurestore, {precision}, to committed shards", "ours", speed, limit=limit)
+        table.add(limit, "ceiling", products[precision] * 1e3 / megaflops)
+    table.note = (
+        f"ELMo `original`, {os.cpu_count()} threads; {n_tokens:,} tokens, {n_types:,} types of {source()}, "
+        f"{megaflops:.0f} MFLOP a token"
+        + (f"; AllenNLP on the first {peer_tokens:,}." if peer else "; AllenNLP not measured in this run.")
+    )
+    return PartResult(
+        tables=[table], promises=PROMISES, settings={"n_tokens": n_tokens, "peer": peer and "measured here"}
+    )
+
+
+@click.command()
+@click.option("--tokens", default=25_000, show_default=True)
+@click.option("--peer", help="Python 3.7 with AllenNLP 0.9.0.")
+@click.option("--peer-tokens", default=6_000, show_default=True, help="It gets slower with none of them.")
+@click.option("--record", is_flag=True, help="Keep the peer's figures in recorded.json.")
+@part_options
+def main(tokens: int, peer: str | None, peer_tokens: int, record: bool, quick: bool, as_json: bool) -> None:
+    if quick:
+        result = measured(real_sentences(1_000), peer, 300, False, 0.3)
+    else:
+        result = measured(real_sentences(tokens), peer, peer_tokens, record, 6)
+    print_part(result, as_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""Tokens served per second: our store beside the layouts that vectors are commonly kept in.
+
+All hold the same float16 vectors, of sentences as long as those of UD EWT, and fill the same batches; one thread,
+warm. Three ways of reading: random batches of 32 sentences into padded float16 tensors, which is reading alone;
+the same batches as float32 through a DataLoader; and batches of like length (our batch sampler's, lent to all)
+as float32 through a DataLoader. Then what writing cost, until the disk has it all, and the bytes of a token.
+
+    python tests/bench/serve_layouts.py --tokens 200000
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from figures import Table
+from layouts import LAYOUTS, Array, Layout, Numbers, PerSentenceHDF5, missing
+from report import PartResult, part_options, print_part
+from texts import real_lengths, source
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from featurestore import BucketBatchSampler, FeatureDataset, Recipe, Store, collate, feature_loader
+
+DIM = 1024
+COLUMNS = [
+    "batches of 32, float16",
+    "DataLoader, 32, float32",
+    "DataLoader, by length, float32",
+    "written",
+    "bytes a token",
+]
+BY_LENGTH, RANDOM = COLUMNS[2], COLUMNS[0]
+NOT_INSTALLED = "not installed"
+
+
+class Batches(Dataset[Any]):
+    """A layout as a map-style dataset that gives a whole batch at a time, as padded float32."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    def __len__(self) -> int:
+        return len(self.layout.lengths)
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        lengths = torch.from_numpy(self.layout.lengths[np.asarray(indices)])
+        out = torch.empty(len(indices), int(lengths.max()), self.layout.dim)
+        self.layout.fill(out, indices)
+        return out, lengths
+
+
+class RandomBatches(list[list[int]]):
+    """A batch sampler of random batches of 32 sentences, the same in every pass."""
+
+    def __init__(self, n_sentences: int) -> None:
+        order = np.random.default_rng(1).permutation(n_sentences)
+        super().__init__(order[start : start + 32].tolist() for start in range(0, n_sentences, 32))
+
+
+def speed(passes: Callable[[], Iterable[int]], seconds: float, repeats: int) -> float:
+    """Return thousand tokens per second: the best of several stretches of at least so many seconds.
+
+    Parameters
+    ----------
+    passes : callable
+        Makes a pass over the data that yields the tokens of each batch; passes follow each other.
+    """
+    best = 0.0
+    for _ in range(repeats):
+        served, started = 0, time.perf_counter()
+        while (passed := time.perf_counter() - started) < seconds or not served:
+            for n_tokens in passes():
+                served += n_tokens
+                if (passed := time.perf_counter() - started) >= seconds:
+                    break
+        best = max(best, served / passed / 1000)
+    return best
+
+
+def of_layout(layout: Layout, vectors: Array, seconds: float, repeats: int) -> list[float]:
+    """Return what the columns show of a layout."""
+    importlib.import_module(layout.library)  # off the clock, and so is what others left to write
+    os.sync()
+    started = time.perf_counter()
+    layout.write(vectors)
+    os.sync()
+    written = len(vectors) / (time.perf_counter() - started) / 1000
+    layout.open()
+    random = RandomBatches(len(layout.lengths))
+    buffer = torch.empty(32 * int(layout.lengths.max()) * DIM, dtype=torch.float16)
+
+    def alone() -> Iterator[int]:
+        for indices in random:
+            lengths = layout.lengths[indices]
+            longest = int(lengths.max())
+            out = buffer[: len(indices) * longest * DIM].view(len(indices), longest, DIM)
+            layout.fill(out, indices)
+            yield int(lengths.sum())
+
+    def loaded(sampler: Any) -> Callable[[], Iterator[int]]:
+        loader = DataLoader(Batches(layout), batch_sampler=sampler, collate_fn=lambda batch: batch)
+        return lambda: (int(lengths.sum()) for _, lengths in loader)
+
+    require_right(layout, vectors, random[0])
+    passes = (alone, loaded(random), loaded(BucketBatchSampler(layout.lengths)))
+    speeds = [speed(each, seconds, repeats) for each in passes]
+    layout.close()
+    return [*speeds, written, size_of(layout.folder) / len(vectors)]
+
+
+def require_right(layout: Layout, vectors: Array, indices: list[int]) -> None:
+    """Raise if a batch is not what was written: a fast wrong answer is no figure."""
+    out, _ = Batches(layout).__getitems__(indices)
+    for row, index in zip(out, indices, strict=True):
+        start, stop = layout.bounds[index], layout.bounds[index + 1]
+        expected = torch.from_numpy(vectors[start:stop]).float()
+        if not torch.equal(row[: stop - start], expected) or row[stop - start :].any():
+            raise RuntimeError(f"{layout.name}: sentence {index} is not what was written")
+
+
+def of_ours(
+    folder: Path, codec: str, bounds: Numbers, vectors: Array, seconds: float, repeats: int
+) -> tuple[float, list[float]]:
+    """Return the first pass, which compares every checksum, by length; then what the columns show."""
+    recipe = Recipe({"kind": "bench", "version": 1})
+    sentences = [tuple(f"{i}_{j}" for j in range(n)) for i, n in enumerate(np.diff(bounds))]
+    os.sync()
+    started = time.perf_counter()
+    store = Store.create(folder / codec, recipe=recipe, dim=DIM, codec=codec)
+    with store.write() as session:
+        for i, sentence in enumerate(sentences):
+            session.add(sentence, vectors[bounds[i] : bounds[i + 1]])
+    os.sync()
+    written = len(vectors) / (time.perf_counter() - started) / 1000
+
+    by_length = feature_loader(FeatureDataset(store.path, sentences))
+    started = time.perf_counter()
+    first = sum(int(batch.lengths.sum()) for batch in by_length) / (time.perf_counter() - started) / 1000
+    random = RandomBatches(len(sentences))
+    half = FeatureDataset(store.path, sentences, dtype=torch.float16)
+    loader = DataLoader(FeatureDataset(store.path, sentences), batch_sampler=random, collate_fn=collate)
+
+    def alone() -> Iterator[int]:
+        return (int(half.gather(indices).lengths.sum()) for indices in random)
+
+    def loaded(batches: Iterable[Any]) -> Callable[[], Iterator[int]]:
+        return lambda: (int(batch.lengths.sum()) for batch in batches)
+
+    for whole_pass in (alone, loaded(loader)):
+        sum(whole_pass())  # their checksums are behind them, as the first pass's are
+    speeds = [speed(each, seconds, repeats) for each in (alone, loaded(loader), loaded(by_length))]
+    return first, [*speeds, written, size_of(folder / codec) / len(vectors)]
+
+
+def ceilings(vectors: Array, lengths: Numbers, seconds: float, repeats: int) -> tuple[float, float]:
+    """Return thousand tokens per second of copying the stored bytes, and of gathering the batches from RAM."""
+    target = np.empty_like(vectors)
+
+    def copied() -> Iterator[int]:
+        step = 1 << 14
+        for start in range(0, len(vectors), step):
+            part = vectors[start : start + step]
+            target[start : start + step] = part
+            yield len(part)
+
+    whole = torch.from_numpy(vectors)
+    starts = np.cumsum(lengths) - lengths
+    plans = [
+        (torch.from_numpy(np.concatenate([np.arange(starts[i], starts[i] + lengths[i]) for i in batch])), batch)
+        for batch in RandomBatches(len(lengths))
+    ]
+    out = torch.empty(max(len(rows) for rows, _ in plans), DIM, dtype=torch.float16)
+
+    def gathered() -> Iterator[int]:
+        for rows, _ in plans:
+            torch.index_select(whole, 0, rows, out=out[: len(rows)])
+            yield len(rows)
+
+    list(copied())  # touch every page of the target
+    return speed(copied, seconds, repeats), speed(gathered, seconds, repeats)
+
+
+def measured(n_tokens: int, seconds: float, repeats: int, folder: Path | None) -> PartResult:
+    """Measure every layout, one after the other, each in a folder that is removed before the next."""
+    torch.set_num_threads(1)
+    lengths = real_lengths(n_tokens)
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    random = np.random.default_rng(0)
+    vectors = np.empty((int(bounds[-1]), DIM), np.float16)
+    for start in range(0, len(vectors), 1 << 14):
+        part = vectors[start : start + (1 << 14)]
+        part[:] = random.standard_normal(part.shape, np.float32)
+
+    table = Table("Serving", COLUMNS, base=PerSentenceHDF5.name, ratio=BY_LENGTH)
+    for layout in LAYOUTS:
+        if missing(layout):
+            table.add(layout.name, "alternative", NOT_INSTALLED)
+            continue
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            values = of_layout(layout(Path(name), bounds, DIM), vectors, seconds, repeats)
+        table.add(layout.name, "alternative", *values)
+    for codec in ("float16", "int8"):
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            first, values = of_ours(Path(name), codec, bounds, vectors, seconds, repeats)
+        table.add(f"featurestore {codec}", "ours", *values)
+        table.add(f"featurestore {codec}, first pass", "ours", None, None, first)
+    copied, gathered = ceilings(vectors, lengths, seconds, repeats)
+    table.add("copying the float16 bytes in memory", "ceiling", copied, copied, copied, None, 2 * DIM)
+    table.add("gathering the batches' rows from RAM, no padding", "ceiling", gathered)
+    table.note = (
+        f"Thousand tokens/s, one thread, warm: {len(vectors):,} tokens of {DIM} values in {len(lengths):,} "
+        f"sentences as long as those of {source()}. Written: until the disk has it all. Ratios are of "
+        "batches by length."
+    )
+    return PartResult(
+        tables=[table],
+        promises={
+            "checksums": "compared for every sentence in the first pass over a store, not again after it",
+            "fsync": "each shard and manifest of ours; for all, the clock stops after sync",
+            "batch invariance": "does not apply: stored bytes are served as they are",
+        },
+        settings={"n_tokens": len(vectors), "dim": DIM, "seconds": seconds, "repeats": repeats, "threads": 1},
+    )
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@click.command()
+@click.option("--tokens", default=200_000, show_default=True)
+@click.option("--folder", type=click.Path(exists=True, path_type=Path), help="Where the files are written.")
+@part_options
+def main(tokens: int, folder: Path | None, quick: bool, as_json: bool) -> None:
+    result = measured(5_000, 0.05, 1, folder) if quick else measured(tokens, 0.8, 3, folder)
+    print_part(result, as_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""The texts that benchmarks read: the shared corpora where they are, else the repository's samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore import Example, open_corpus
+
+ROOT = Path(__file__).resolve().parents[2]
+CORPORA = ROOT.parent / "shared" / "corpora"
+
+TAGGING = {
+    split: (CORPORA / f"ud-ewt/en_ewt-ud-{split}.conllu", ROOT / f"data/tagging/{split}.conllu")
+    for split in ("train", "dev", "test")
+}
+SENTIMENT = {
+    split: (CORPORA / f"sentence-polarity/{split}.tsv", ROOT / f"data/sentiment/{split}.tsv")
+    for split in ("train", "dev", "test")
+}
+
+
+def text(places: tuple[Path, Path], label: str | None = None, *, sample: bool = False) -> list[Example]:
+    """Read a corpus from the first of its places, or the sample if that is asked for or all there is."""
+    shared, small = places
+    return list(open_corpus(small if sample or not shared.exists() else shared, label=label))
+
+
+def sentences(max_tokens: int | None = None, *, sample: bool = False) -> list[tuple[str, ...]]:
+    """Return the distinct sentences of UD EWT (train, dev, test) up to about so many tokens."""
+    found: dict[tuple[str, ...], None] = {}
+    n_tokens = 0
+    for split in ("train", "dev") if sample else ("train", "dev", "test"):
+        for example in text(TAGGING[split], sample=sample):
+            if max_tokens is not None and n_tokens >= max_tokens:
+                return list(found)
+            if example.tokens not in found:
+                found[example.tokens] = None
+                n_tokens += len(example.tokens)
+    return list(found)
+
+
+def source(*, sample: bool = False) -> str:
+    """Return what :func:`sentences` reads, for a report."""
+    return "the samples in data/" if sample or not CORPORA.exists() else "UD EWT"
+
+
+def real_lengths(least_tokens: int) -> NDArray[np.int64]:
+    """Return the lengths of distinct sentences of real text, drawn again until there are tokens enough."""
+    found = np.array([len(sentence) for sentence in sentences(least_tokens)], np.int64)
+    random = np.random.default_rng(0)
+    while found.sum() < least_tokens:
+        found = np.concatenate([found, random.choice(found, 1000)])
+    return found[: int(np.searchsorted(np.cumsum(found), least_tokens)) + 1]
