@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import resource
 import subprocess
 import sys
 import time
@@ -76,6 +78,12 @@ PARTS = (
 )
 
 
+def cpu_seconds() -> float:
+    """Return the processor time that finished child processes took."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 class Results:
     """Figures by part, kept in a file; a part that runs again replaces its own."""
 
@@ -104,7 +112,8 @@ def on(entry: dict[str, Any]) -> str:
     changed = f" and {where['changed_files']} changed files" if where["changed_files"] else ""
     lines = [
         f"{entry['date']}, {where['cores']} x {where['processor']}, torch {where['versions']['torch']}, "
-        f"revision {where['revision'][:10]}{changed}, {entry['seconds']:.0f} s"
+        f"revision {where['revision'][:10]}{changed}; {entry['seconds']:.0f} s, "
+        f"{entry['cpu_seconds']:.0f} CPU seconds, load {entry['load_before']:g} before"
         f"{', QUICK: figures mean little' if entry['quick'] else ''}"
     ]
     lines += [f"{name}: {state}" for name, state in entry["result"].get("promises", {}).items()]
@@ -145,7 +154,7 @@ def main(
             if names and part.name not in names:
                 continue
             click.echo(f"{part.name}: {part.about}", err=True)
-            started = time.perf_counter()
+            load, busy, started = os.getloadavg()[0], cpu_seconds(), time.perf_counter()
             result = part.run(quick=quick, peer=peer)
             if "error" in result:
                 failed.append(part.name)
@@ -156,6 +165,8 @@ def main(
                 {
                     "date": datetime.now().astimezone().isoformat(timespec="seconds"),
                     "seconds": round(time.perf_counter() - started, 1),
+                    "cpu_seconds": round(cpu_seconds() - busy, 1),
+                    "load_before": round(load, 1),
                     "quick": quick,
                     "machine": details(),
                     "result": result,

@@ -1,7 +1,7 @@
 """Tokens encoded per second with ELMo `original` against the batch (token budget) and the sentence length.
 
-Extraction to committed shards, all cores, vectors of word types known before. Lengths are those of sentences cut
-from running text, all of one length.
+Extraction to committed shards, all cores, vectors of word types known before. Lengths are those of
+sentences cut from running text, all of one length.
 
     python tests/bench/encode_curves.py
 """
@@ -81,7 +81,9 @@ def measured(
 
 
 @click.command()
-@click.option("--tokens", default=2_500, show_default=True, help="Of each point, or the budget if that is more.")
+@click.option(
+    "--tokens", default=2_500, show_default=True, help="Of each point, or the budget if that is more."
+)
 @click.option("--spec", default="elmo:untrained-original", show_default=True)
 @part_options
 def main(tokens: int, spec: str, quick: bool, as_json: bool) -> None:

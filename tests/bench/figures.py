@@ -1,4 +1,4 @@
-"""Tables of figures: rows of ours, of alternatives and of ceilings, with their ratios, as JSON and as Markdown."""
+"""Tables of figures: rows of ours, of alternatives, of ceilings, with ratios, as JSON and as Markdown."""
 
 from __future__ import annotations
 
@@ -72,10 +72,13 @@ class Table:
 
     def times(self, row: Row, other: Row | None) -> float | None:
         """Return how many times better a row is than another, None where either has no figure."""
-        ours, theirs = (
-            None if each is None else each.values.get(self.ratio_column) for each in (row, other)
-        )
-        if not isinstance(ours, (int, float)) or not isinstance(theirs, (int, float)) or not ours or not theirs:
+        ours, theirs = (None if each is None else each.values.get(self.ratio_column) for each in (row, other))
+        if (
+            not isinstance(ours, (int, float))
+            or not isinstance(theirs, (int, float))
+            or not ours
+            or not theirs
+        ):
             return None
         return theirs / ours if self.lower_is_better else ours / theirs
 
@@ -152,7 +155,9 @@ def aligned(head: list[str], lines: Iterable[list[str]]) -> str:
         )
         return f"| {' | '.join([first, *others])} |"
 
-    rule = "|".join("-" * (width + 2) if i == 0 else "-" * (width + 1) + ":" for i, width in enumerate(widths))
+    rule = "|".join(
+        "-" * (width + 2) if i == 0 else "-" * (width + 1) + ":" for i, width in enumerate(widths)
+    )
     return "\n".join([line(head), f"|{rule}|", *map(line, rows[1:])])
 
 
@@ -193,7 +198,9 @@ def tables_from(title: str, values: dict[str, Any]) -> list[Table]:
             columns = list(dict.fromkeys(key for line in value for key in line))
             table = Table(f"{title}: {name}", columns[1:])
             for line in value:
-                table.add(str(line.get(columns[0])), "alternative", *(_value(line.get(c)) for c in columns[1:]))
+                table.add(
+                    str(line.get(columns[0])), "alternative", *(_value(line.get(c)) for c in columns[1:])
+                )
             tables.append(table)
         else:
             single.add(name, "alternative", _value(value))

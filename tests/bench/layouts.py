@@ -1,7 +1,7 @@
-"""The layouts that vectors are commonly kept in, each written and read by its own library, as its users do well.
+"""The layouts vectors are commonly kept in, each written and read by its own library, as its users do well.
 
-Every one holds the same (n_tokens, dim) float16 vectors of the same sentences and fills the same padded batches.
-A layout whose library is not installed says so (:func:`missing`).
+Every one holds the same (n_tokens, dim) float16 vectors of the same sentences and fills the same padded
+batches. A layout whose library is not installed says so (:func:`missing`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from featurestore.dataset.gather import as_tensor
+
 Array = NDArray[np.float16]
 Numbers = NDArray[np.int64]
 
@@ -23,8 +25,8 @@ Numbers = NDArray[np.int64]
 class Layout:
     """Vectors of sentences on disk.
 
-    Subclasses write all sentences, open what they wrote, and return a sentence; those with a better way to read
-    a whole batch do that.
+    Subclasses write all sentences, open what they wrote, and return a sentence, or fill a whole batch where
+    that is the better way.
 
     Parameters
     ----------
@@ -56,7 +58,7 @@ class Layout:
 
     def fill(self, out: Tensor, indices: Sequence[int]) -> None:
         """Fill a (batch, longest, dim) tensor, zeros behind each sentence."""
-        put(out, (torch.from_numpy(self.sentence(index)) for index in indices))
+        put(out, (as_tensor(self.sentence(index)) for index in indices))
 
     def pieces(self, vectors: Array) -> list[Array]:
         return np.split(vectors, self.bounds[1:-1])
@@ -166,7 +168,7 @@ class ArrowDataset(Layout):
 
     def fill(self, out: Tensor, indices: Sequence[int]) -> None:
         values = self._rows[list(indices)]["vectors"].combine_chunks().flatten()
-        flat = torch.from_numpy(values.to_numpy(zero_copy_only=True)).view(-1, self.dim)
+        flat = as_tensor(values.to_numpy(zero_copy_only=True)).view(-1, self.dim)
         put(out, flat.split(self.lengths[np.asarray(indices)].tolist()))
 
 

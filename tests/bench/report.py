@@ -1,4 +1,4 @@
-"""What a part of the benchmark hands over: its tables, its curves, its settings, and which promises were on."""
+"""What a part of the benchmark hands over: its tables, curves, settings, and which promises were on."""
 
 from __future__ import annotations
 

@@ -51,12 +51,19 @@ def measured(store: Path, repeats: int) -> PartResult:
     if command is None:
         raise click.ClickException("the featurestore command is not installed beside this Python")
     table = Table("Start-up", ["seconds", "aim"], lower_is_better=True)
-    for arguments in (["--help"], ["info", str(store)], ["ls", str(store), "--limit", "1"], ["stats", str(store)]):
+    for arguments in (
+        ["--help"],
+        ["info", str(store)],
+        ["ls", str(store), "--limit", "1"],
+        ["stats", str(store)],
+    ):
         seconds = seconds_of([command, *arguments], repeats)
         aim = AIMS.get(arguments[0])
         table.add(f"featurestore {arguments[0]}", "ours", seconds, aim and f"under {aim}")
     table.add("python -c pass", "ceiling", seconds_of([sys.executable, "-c", "pass"], repeats))
-    return PartResult(tables=[table], settings={"repeats": repeats, "store": "the one given or 1,000 sentences"})
+    return PartResult(
+        tables=[table], settings={"repeats": repeats, "store": "the one given or 1,000 sentences"}
+    )
 
 
 @click.command()

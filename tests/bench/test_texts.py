@@ -1,0 +1,35 @@
+"""What benchmarks read: real text cut and drawn as they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import texts
+from encode_curves import of_length, up_to
+
+SENTENCES = [("a", "b", "c"), ("d",), ("e", "f")]
+
+
+def test_the_first_sentences_that_hold_enough():
+    assert up_to(SENTENCES, 3) == SENTENCES[:1]
+    assert up_to(SENTENCES, 4) == SENTENCES[:2]
+    assert up_to(SENTENCES, 99) == SENTENCES
+
+
+def test_sentences_of_one_length_are_distinct():
+    assert of_length(SENTENCES, 2, 99) == [("a", "b"), ("c", "d"), ("e", "f")]
+    assert of_length([("a", "a", "a", "a")], 2, 99) == [("a", "a")]
+
+
+def test_sentences_are_distinct_and_end_when_there_are_enough():
+    found = texts.sentences(200, sample=True)
+    assert len(set(found)) == len(found)
+    n_tokens = sum(map(len, found))
+    assert n_tokens - len(found[-1]) < 200 <= n_tokens
+
+
+def test_lengths_are_drawn_again_where_the_text_is_short(monkeypatch):
+    monkeypatch.setattr(texts, "sentences", lambda n: SENTENCES)
+    lengths = texts.real_lengths(1000)
+    assert set(lengths) == {1, 2, 3}
+    assert 1000 <= lengths.sum() <= 1003
+    assert np.array_equal(lengths, texts.real_lengths(1000))
