@@ -23,8 +23,9 @@ MAX_SHARDS = 1 << 16
 """Eight TiB in shards of the usual size. Every commit writes the list of all of them."""
 
 MAX_CANARIES = 64
+MAX_CANARY_TOKENS = 4096
 MAX_CANARY_BYTES = 16 << 20
-"""Sentences and file size of a store's canaries: they are read whole before each append."""
+"""Sentences, tokens and file size of a store's canaries: all are read and encoded before each append."""
 
 MAX_MANIFEST_BYTES = 1 << 27
 MAX_RECIPE_BYTES = 1 << 20

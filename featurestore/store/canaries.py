@@ -47,9 +47,9 @@ looks at, a long one."""
 
 PRECISION_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 """Relative L2, per sentence and layer, that another batch, processor or library may make, by what the recipe
-says was computed in. Between code for processors without AVX and with AVX-512, float32 differs by 1e-6,
-float16 by 7e-4, bfloat16 by 5e-3 (tests/bench/processors.py). The rest is left for GPUs, where nobody has
-measured yet: a product computed in a lower precision than the recipe says differs by more."""
+says was computed in. Code for processors without AVX and with AVX-512 differs by 1e-6 in float32, 7e-4 in
+float16, 5e-3 in bfloat16 (tests/bench/processors.py). The rest is room for GPUs, which nobody measured yet.
+Operands rounded to ten bits, as TF32 has it, differ by more than float32 is allowed."""
 
 
 class Encodes(Protocol):
@@ -126,7 +126,7 @@ def canary_bytes(dim: int, n_layers: int) -> int:
 def make_canaries(encoder: Encodes) -> Canaries | None:
     """Have an encoder encode the sentences; without those it cannot encode, None if there is none it can."""
     kept: dict[Sentence, Floats] = {}
-    room = limits.MAX_CANARY_BYTES - 2 * ALIGNMENT
+    room = limits.MAX_CANARY_BYTES - 2 * ALIGNMENT  # a head of less than these
     for tokens in SENTENCES:
         try:
             vectors = _encoded(encoder, tokens).astype(np.float32)

@@ -402,11 +402,12 @@ def _canaries_from_json(body: Mapping[str, Any]) -> CanaryEntry:
     if shard.codec != "float32":
         raise ValueError(f"canaries of codec {shard.codec!r}, expected float32")
     _count(shard.n_sentences, limits.MAX_CANARIES, least=1)
+    _count(shard.n_tokens, limits.MAX_CANARY_TOKENS)
     _count(shard.n_bytes, limits.MAX_CANARY_BYTES)
     if not isinstance(tolerance, float) or not 0 < tolerance < 1:
         raise ValueError(f"the canaries may differ by {tolerance!r}, expected a number between 0 and 1")
-    if not isinstance(made_with, str) or len(made_with) > _MOST_TEXT:
-        raise ValueError("what the canaries were made with is no text, or a long one")
+    if not isinstance(made_with, str) or len(made_with) > _MOST_TEXT or not made_with.isprintable():
+        raise ValueError("what the canaries were made with is no short, printable text")
     return CanaryEntry(shard, tolerance, made_with)
 
 

@@ -82,7 +82,9 @@ CANARY_ATTACKS = {
     "no drift allowed": Attack(canaries(tolerance=0.0), OPEN, "between 0 and 1"),
     "a tolerance that is no number": Attack(canaries(tolerance=True), OPEN, "between 0 and 1"),
     "a tolerance of text": Attack(canaries(tolerance="0.1"), OPEN, "between 0 and 1"),
-    "a novel": Attack(canaries(made_with="x" * 10_000), OPEN, "no text, or a long one"),
+    "a novel": Attack(canaries(made_with="x" * 10_000), OPEN, "no short, printable text"),
+    "escapes for a terminal": Attack(canaries(made_with="\x1b[2J"), OPEN, "no short, printable text"),
+    "more tokens than any encoder needs": Attack(canaries(n_tokens=4097), OPEN, "between 0 and 4096"),
     "a list of them": Attack(changed(lambda body: body.update(canaries=[1])), OPEN, "TypeError"),
     "half of what belongs to them": Attack(
         changed(lambda body: body["canaries"].pop("tolerance")), OPEN, "tolerance"

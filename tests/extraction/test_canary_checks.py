@@ -105,6 +105,15 @@ def test_whoever_comes_second_to_a_new_store_is_held_to_the_firsts(monkeypatch, 
     assert len(Store.open(tmp_path / "store")) == len(OLD)
 
 
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_operands_of_fewer_bits_than_the_recipe_says_are_drift(store, tiny_elmo, tiny_elmo_spec, precision):
+    """What a GPU does where somebody switched TF32 on: float16 has as many bits."""
+    rounding = load_encoder(tiny_elmo_spec, precision=precision, device="cpu")
+    rounding.recipe = tiny_elmo.recipe
+    with pytest.raises(DriftError, match=r"expected at most 0\.0001"):
+        extract(NEW, rounding, store, progress=False)
+
+
 def in_bfloat16(self, sentences, encode=ElmoEncoder.encode):
     """What a library gives that multiplies in bfloat16, whatever it was told."""
     return [(a.view(np.uint32) & 0xFFFF0000).view(np.float32) for a in encode(self, sentences)]
