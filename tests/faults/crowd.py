@@ -87,6 +87,7 @@ def crowd(
 
     def start(act: Callable[..., None], *arguments: object) -> BaseProcess:
         said = folder / f"{act.__name__}-{len(processes)}"
+        said.touch()  # it may be killed before it comes to say anything
         process = context.Process(target=_run, args=(said, act, store.path, *arguments))
         process.start()
         processes.append((process, said))

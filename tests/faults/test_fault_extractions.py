@@ -10,10 +10,12 @@ from extractions import kill_series, nursery
 def test_killed_at_random_moments_and_resumed_under_other_options(tmp_path):
     kills = []
     with nursery(tmp_path) as children:
-        for seed in range(2):
+        for seed in range(10):
             folder = tmp_path / str(seed)
             folder.mkdir()
             kills += kill_series(children, folder, Random(seed), n_kills=3)
+            if len(kills) >= 3:  # a run may end before its kill comes
+                break
     assert [kill.problems for kill in kills if kill.problems] == []
     assert len(kills) >= 2
     assert max(kill.shards for kill in kills) <= 1
