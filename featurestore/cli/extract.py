@@ -60,8 +60,9 @@ def extract(as_json: bool, no_progress: bool, token_budget: int | None, **argume
     """Encode corpora into a store.
 
     Every distinct sentence is encoded once, whatever corpus it stands in. Shards are committed as they fill;
-    after a kill the same command goes on where the last commit was. A CORPUS is a file (text, CoNLL,
-    CoNLL-U, CSV, TSV, JSON Lines, each also .gz) or - for standard input.
+    after a kill the same command goes on where the last commit was. An encoder that no longer gives the
+    vectors it gave, by another library or driver, is refused before anything is added (exit code 4). A CORPUS
+    is a file (text, CoNLL, CoNLL-U, CSV, TSV, JSON Lines, each also .gz) or - for standard input.
     """
     from featurestore.store.store import Store
 
