@@ -73,7 +73,7 @@ def fail_everywhere(scenario: Scenario, fault: DiskFault, folder: Path) -> Itera
         try:
             scenario.act(place, filesystem, acknowledged.extend)
         except StoreWriteError as error:
-            problems += _wrong_message(str(error), fault, place)
+            problems += _wrong_message(str(error), fault, operation.kind, place)
         else:
             # The index is derived, and a name in tmp/ is swept later: neither is worth an error.
             of_index = "index" in (scenario.name, operation.path.name, operation.path.parent.name)
@@ -84,15 +84,14 @@ def fail_everywhere(scenario: Scenario, fault: DiskFault, folder: Path) -> Itera
         )
 
 
-def _wrong_message(message: str, fault: DiskFault, folder: Path) -> list[str]:
+def _wrong_message(message: str, fault: DiskFault, kind: str, folder: Path) -> list[str]:
     problems = []
     if not re.search(fault.message, message):
         problems.append(f"the message is {message!r}, expected {fault.message!r}")
     if not re.search(rf"{re.escape(str(folder))}\S*", message):
         problems.append(f"the message names no path: {message!r}")
     # Names elsewhere are given to files that are complete, and take nothing that could be said in bytes.
-    if re.search(rf"{re.escape(str(folder))}\S*/tmp/\S+\.(h5|json)", message) and not re.search(
-        r"\([\d,]+ bytes\)", message
-    ):
+    of_new_file = re.search(rf"{re.escape(str(folder))}\S*/tmp/\S+\.(h5|json)", message)
+    if of_new_file and kind != "unlink" and not re.search(r"\([\d,]+ bytes\)", message):
         problems.append(f"the message names no bytes: {message!r}")
     return problems
