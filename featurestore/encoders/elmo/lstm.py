@@ -17,6 +17,9 @@ from featurestore.encoders.elmo.packing import Packing
 _ROWS_PER_PRODUCT = {"cpu": 256}
 """Rows of a step computed at once: 256 rows of 16,384 float32 gates are 16 MB and stay in a CPU's cache."""
 
+_ROWS_OF_GATES = {"cpu": 64}
+"""Rows whose gates are computed at once: a megabyte for each operation on one of four gates."""
+
 FORGET_BIAS = 1.0
 """Added to the forget gate's bias by TensorFlow's LSTMCell, and so not in the weights file."""
 
@@ -34,6 +37,14 @@ class LstmState(NamedTuple):
 
     hidden: Tensor
     memory: Tensor
+
+
+class _Room(NamedTuple):
+    """Memory for a step: the product, gates in the state's type, and cell outputs."""
+
+    product: Tensor
+    gates: Tensor
+    cell_outputs: Tensor
 
 
 class LstmDirection:
@@ -115,7 +126,13 @@ class LstmDirection:
         hidden.copy_(start.hidden.expand(n_rows, -1))
         memory = start.memory.to(self._numerics.state).expand(n_rows, -1).clone()
         block_size = min(n_rows, _ROWS_PER_PRODUCT.get(inputs.device.type, n_rows))
-        product = inputs.new_empty((block_size, 4 * self._cell_dim))
+        room = _Room(
+            inputs.new_empty((block_size, 4 * self._cell_dim)),
+            memory.new_empty(
+                (min(n_rows, _ROWS_OF_GATES.get(inputs.device.type, n_rows)), 4 * self._cell_dim)
+            ),
+            inputs.new_empty((block_size, self._cell_dim)),
+        )
         outputs = torch.empty_like(inputs)
 
         steps = range(len(packing.counts))
@@ -124,20 +141,27 @@ class LstmDirection:
             operand[:n_alive, :dim] = inputs[first : first + n_alive]
             for start_row in range(0, n_alive, block_size):
                 rows = slice(start_row, min(start_row + block_size, n_alive))
-                self._step(operand[rows], memory[rows], product[: rows.stop - rows.start])
+                self._step(operand[rows], memory[rows], room)
             outputs[first : first + n_alive] = hidden[:n_alive]
         return outputs, LstmState(hidden, memory)
 
-    def _step(self, operand: Tensor, memory: Tensor, product: Tensor) -> None:
-        """Advance rows by one token, in place; ``product`` is room for the gates."""
-        torch.addmm(self.bias, operand, self.weight, out=product)
-        gates = product.to(self._numerics.state)
+    def _step(self, operand: Tensor, memory: Tensor, room: _Room) -> None:
+        """Advance rows by one token, in place."""
+        n_rows = len(operand)
+        product = torch.addmm(self.bias, operand, self.weight, out=room.product[:n_rows])
+        for start in range(0, n_rows, len(room.gates)):
+            rows = slice(start, min(start + len(room.gates), n_rows))
+            self._advance(product[rows], memory[rows], room.gates, room.cell_outputs[rows])
+        projected = torch.mm(room.cell_outputs[:n_rows], self.projection)
+        if self._proj_clip is not None:
+            projected.clamp_(-self._proj_clip, self._proj_clip)
+        operand[:, self._proj_dim :] = self._numerics.round(projected)
+
+    def _advance(self, product: Tensor, memory: Tensor, room: Tensor, cell_outputs: Tensor) -> None:
+        # Into the same memory at every step: fresh memory costs as much as the conversion.
+        gates = product if product.dtype == memory.dtype else room[: len(product)].copy_(product)
         write, candidate, forget, expose = gates.chunk(4, 1)
         memory.mul_(forget.sigmoid_()).addcmul_(write.sigmoid_(), candidate.tanh_())
         if self._cell_clip is not None:
             memory.clamp_(-self._cell_clip, self._cell_clip)
-        cell_output = self._numerics.round(torch.tanh(memory).mul_(expose.sigmoid_()))
-        projected = torch.mm(cell_output, self.projection)
-        if self._proj_clip is not None:
-            projected.clamp_(-self._proj_clip, self._proj_clip)
-        operand[:, self._proj_dim :] = self._numerics.round(projected)
+        cell_outputs.copy_(self._numerics.round(torch.tanh(memory, out=forget).mul_(expose.sigmoid_())))
