@@ -155,7 +155,8 @@ def main(
     with tempfile.TemporaryDirectory(dir=work) as folder:
         for n_sentences, encoder in wanted:
             rows.append(in_a_process(Path(folder), n_sentences, encoder))
-            print(f"{n_sentences:,} sentences through {encoder} done", file=sys.stderr)
+            # At once: the largest take long.
+            print(json.dumps(rows[-1]), file=sys.stderr)
     if as_json:
         print(json.dumps({"machine": machine(), "rows": rows}, indent=2))
         return
