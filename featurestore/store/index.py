@@ -407,5 +407,8 @@ def _read(path: Path, shard_names: Sequence[str], sizes: Sequence[int] | None) -
     words = np.frombuffer(mapped, "<u8", offset=_HEADER_BYTES)
     n_table = 2 * ((1 << bits) + 1)
     table, records = words[:n_table].reshape(-1, 2), words[n_table:].reshape(-1, RECORD_WORDS)
+    if table[-1].tolist() != [n_keys, 0]:
+        logger.warning("index %s is damaged; building it again", path)
+        return None
     of_shards = None if sizes is None else np.array(sizes[:n_shards], np.uint64)
     return Index(table, records, n_shards, largest, of_shards, mapped)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,14 @@ from hypothesis import strategies as st
 from storekit import create, fill, sentences
 
 from featurestore.keys import sentence_key
-from featurestore.store.index import empty_index, load_index
+from featurestore.store.index import (
+    DamagedIndexError,
+    Index,
+    _to_bytes,
+    empty_index,
+    load_index,
+    stale_files,
+)
 from featurestore.store.keyarrays import keys_array
 from featurestore.store.store import Store
 
@@ -156,3 +165,164 @@ def test_reading_works_where_no_index_can_be_written(tmp_path):
     (path / "index").rmdir()
     (path / "index").write_text("a file in its place")
     assert sentences(6)[2] in Store.open(path)
+
+
+# -- damage: no sentence may be hidden, none invented, and the file is made whole
+
+
+@pytest.fixture
+def many_keys():
+    """Four hundred keys, in every bucket some."""
+    return np.random.default_rng(0).integers(0, 256, (400, 16), np.uint8)
+
+
+NAMES, ABSENT = ["a"], np.random.default_rng(1).integers(0, 256, (2000, 16), np.uint8)
+
+
+def saved_index(directory, keys):
+    load_index(directory, NAMES, lambda number: keys, sizes=[len(keys)])
+    (path,) = directory.iterdir()
+    return path
+
+
+def reading(directory, keys, **options):
+    return load_index(directory, NAMES, lambda number: keys, sizes=[len(keys)], **options)
+
+
+def answers(index, keys):
+    return index.locate(np.concatenate([keys, ABSENT])).row.tolist()
+
+
+def assert_noticed(directory, keys):
+    """Assert that a damaged index is rebuilt, or refuses to answer."""
+    built = []
+    index = load_index(directory, NAMES, lambda number: built.append(number) or keys, sizes=[len(keys)])
+    if built:
+        assert answers(index, keys) == [*range(len(keys)), *[-1] * len(ABSENT)]
+        return
+    with pytest.raises(DamagedIndexError):
+        answers(index, keys)
+    with pytest.raises(DamagedIndexError):
+        index.verify()
+    with pytest.raises(DamagedIndexError):
+        index.with_prefix("")
+    assert stale_files(directory, NAMES, [len(keys)]) == list(directory.iterdir())
+
+
+def test_a_flipped_bit_anywhere_is_noticed(tmp_path, many_keys):
+    keys = many_keys[:40]
+    path = saved_index(tmp_path, keys)
+    sound = path.read_bytes()
+    for offset in range(len(sound)):
+        data = bytearray(sound)
+        data[offset] ^= 1 << offset % 8
+        path.write_bytes(data)
+        assert_noticed(tmp_path, keys)
+        if offset % 100 == 0:
+            gc.collect()  # what was raised holds the maps, and each holds a descriptor
+
+
+def swapped(data, one, other, size):
+    data[one : one + size], data[other : other + size] = data[other : other + size], data[one : one + size]
+
+
+TABLE, RECORDS = 128, -400 * 24
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda data: swapped(data, len(data) + RECORDS, len(data) + RECORDS + 24, 24),
+        lambda data: swapped(data, len(data) + RECORDS, len(data) - 24, 24),
+        lambda data: swapped(data, TABLE + 16, TABLE + 32, 16),
+        lambda data: swapped(data, len(data) - 2048, len(data) - 1024, 1024),
+        lambda data: data.__setitem__(slice(-512, None), bytes(512)),
+        lambda data: data.__setitem__(slice(TABLE, TABLE + 512), bytes(512)),
+        lambda data: data.__setitem__(slice(TABLE, TABLE + 512), b"\xff" * 512),
+        lambda data: data.__delitem__(slice(-24, None)),
+        lambda data: data.extend(bytes(24)),
+        lambda data: data.__delitem__(slice(100, None)),
+        lambda data: data.__setitem__(slice(0, 8), b"FSINDEX1"),
+    ],
+    ids=["neighbours swapped", "records swapped", "buckets swapped", "sectors swapped", "records zeroed",
+         "table zeroed", "table of ones", "cut", "grown", "header cut", "an earlier format"],
+)  # fmt: skip
+def test_damage_of_every_kind_is_noticed(tmp_path, many_keys, harm):
+    path = saved_index(tmp_path, many_keys)
+    data = bytearray(path.read_bytes())
+    harm(data)
+    path.write_bytes(data)
+    assert_noticed(tmp_path, many_keys)
+
+
+def test_an_index_that_is_cut_while_it_is_open_is_noticed(tmp_path, many_keys):
+    path = saved_index(tmp_path, many_keys)
+    index = reading(tmp_path, many_keys)
+    assert answers(index, many_keys)
+    path.write_bytes(b"")
+    with pytest.raises(DamagedIndexError, match="cut"):
+        answers(index, many_keys)
+
+
+def test_a_store_makes_its_damaged_index_whole(tmp_path, caplog):
+    store = fill(create(tmp_path / "store.fs"), sentences(20))
+    (path,) = (store.path / "index").iterdir()
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-24] + bytes(24))
+    opened = Store.open(store.path)
+    assert all(tokens in opened for tokens in sentences(20))
+    assert "damaged" in caplog.text
+    assert "building it again" in caplog.text
+    assert path.read_bytes() == sound
+    path.write_bytes(sound[:-24] + bytes(24))
+    assert len(Store.open(store.path).with_prefix("")) == 20
+    assert path.read_bytes() == sound
+
+
+def test_nothing_is_built_on_a_damaged_index(tmp_path, many_keys, caplog):
+    path = saved_index(tmp_path, many_keys)
+    path.write_bytes(path.read_bytes()[:-24] + bytes(24))
+    more = keys_array([bytes(16)])
+    shards = [many_keys, more]
+    index = load_index(tmp_path, ["a", "b"], shards.__getitem__, sizes=[len(many_keys), 1])
+    assert answers(index, many_keys) == [*range(len(many_keys)), *[-1] * len(ABSENT)]
+    assert index.locate(more).shard.tolist() == [1]
+    assert [kept.stem != path.stem for kept in tmp_path.iterdir()] == [True]
+
+
+@pytest.mark.parametrize("outside", ["row", "shard"])
+def test_places_that_are_not_there_are_noticed(tmp_path, many_keys, outside):
+    path = saved_index(tmp_path, many_keys)
+    index = reading(tmp_path, many_keys)
+    places = {"shard": index.shard, "row": index.row}
+    places[outside] = places[outside] + np.uint32(len(many_keys))
+    forged = Index.of(index.high, index.low, places["shard"], places["row"], 1)
+    path.write_bytes(_to_bytes(forged, NAMES))
+    assert_noticed(tmp_path, many_keys)
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 5000])
+def test_buckets_hold_a_few_keys_each_and_every_key_is_found(tmp_path, n):
+    keys = np.random.default_rng(100 + n).integers(0, 256, (n, 16), np.uint8)
+    saved_index(tmp_path, keys)
+    index = reading(tmp_path, keys)
+    assert len(index) == n
+    assert answers(index, keys) == [*range(n), *[-1] * len(ABSENT)]
+    assert n < 8 or 4 <= n / (1 << index.bits) < 8
+    assert index.largest < 40
+    index.verify()
+
+
+def test_keys_that_all_fall_into_one_bucket_are_found(tmp_path):
+    keys = np.zeros((3000, 16), np.uint8)
+    keys[:, 8:] = np.arange(3000, dtype=">u8").view(np.uint8).reshape(-1, 8)
+    saved_index(tmp_path, keys)
+    index = reading(tmp_path, keys)
+    assert index.largest == 3000
+    assert answers(index, keys) == [*range(3000), *[-1] * len(ABSENT)]
+
+
+def test_an_index_of_zeros_and_no_keys_is_an_index(tmp_path):
+    assert empty_index().locate(ABSENT).found.sum() == 0
+    assert empty_index().locate(keys_array([])).row.tolist() == []
+    assert empty_index().with_prefix("ab") == []
