@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from featurestore.dataset.buffers import BufferPool
 from featurestore.dataset.gather import CHUNK_BYTES, decode_int8, torch_dtype
 from featurestore.dataset.memory import available_bytes
 from featurestore.errors import UsageError
@@ -57,6 +58,7 @@ class Resident:
         device: torch.device,
     ) -> None:
         self.device = device
+        self._staging = BufferPool()
         self._shape = store.vector_shape(0)[1:]
         stored = np.flatnonzero(shard >= 0)
         # Repeated sentences share their rows; in stored order they are read from end to end.
@@ -113,9 +115,11 @@ class Resident:
         step = len(out)
         if self.device.type == "cpu":
             step = max(1, CHUNK_BYTES // (out[0].numel() * out.dtype.itemsize))
+        staged = self._staging.empty((step, *out.shape[1:]), self._values.dtype, self.device)
         for first in range(0, len(out), step):
             target, part = out[first : first + step], rows[first : first + step]
-            values = self._values.index_select(0, part.reshape(-1)).view(target.shape)
+            values = staged[: len(part)]
+            torch.index_select(self._values, 0, part.reshape(-1), out=values.flatten(0, 1))
             if self._scales is None or self._norms is None:
                 target.copy_(values)
             else:

@@ -10,6 +10,7 @@ happen in a process of their own, so that its private memory (Private_Clean + Pr
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -97,6 +98,7 @@ def main(keys: int, quick: bool, as_json: bool, ask_in: Path | None) -> None:
             "file_bytes_per_key": path.stat().st_size / keys,
             "build_seconds": built - started,
             "extend_by_one_shard_seconds": extended - built,
+            "peak_bytes_per_key_building": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / keys,
             **json.loads(asked.stdout),
         }
     if as_json:
