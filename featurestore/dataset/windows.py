@@ -37,6 +37,8 @@ _WINDOWS_A_POOL = 8
 _GAP_BYTES = 256 << 10
 """A stretch that the dataset does not use ends a window if it is longer: reading over it costs more."""
 
+_DIRECT = getattr(os, "O_DIRECT", 0)
+
 _BLOCK = 4096
 """Reads past the page cache begin and end at multiples of it."""
 
@@ -140,13 +142,15 @@ class WindowBatchSampler(BucketBatchSampler):
     def __iter__(self) -> Iterator[list[int]]:
         batches, pools = self.batches(self.epoch), self.pools(self.epoch)
         self.epoch += 1
+        # The next pass most likely comes next; its first pool is read while the last one is served.
+        following = [*pools[1:], *self.pools(self.epoch)[:1]]
         pool = -1
         for batch in batches:
             window = int(self.windows.of[batch[0]])
             if pool < 0 or window not in pools[pool]:
                 pool = next(i for i in range(pool + 1, len(pools)) if window in pools[i])
                 if self.on_pool is not None:
-                    self.on_pool(pools[pool], pools[pool + 1] if pool + 1 < len(pools) else ())
+                    self.on_pool(pools[pool], following[pool])
             yield batch.tolist()
 
     def pools(self, epoch: int) -> list[list[int]]:
@@ -260,30 +264,29 @@ def _read_pool(windows: Windows, pool: Sequence[int], room: mmap.mmap | None) ->
 
 def _read_into(into: memoryview, path: Path, offset: int, n_bytes: int) -> None:
     """Fill memory from a file past the page cache, or through it where the disk has no other way."""
-    try:
-        descriptor, direct = open_for_reading(path, os.O_DIRECT), True
-    except OSError as error:
-        if error.errno != errno.EINVAL:
+    done, flags = 0, _DIRECT
+    while done < n_bytes:
+        try:
+            descriptor = open_for_reading(path, flags)
+        except OSError as error:
+            if flags and error.errno == errno.EINVAL:
+                flags = 0
+                continue
             raise DamagedStoreError(f"shard {path} cannot be opened: {error.strerror}") from error
-        descriptor, direct = open_for_reading(path), False
-    try:
-        done = 0
-        while done < n_bytes:
-            try:
+        try:
+            while done < n_bytes:
                 step = os.preadv(descriptor, [into[done:]], offset + done)
-            except OSError as error:
-                if direct and error.errno == errno.EINVAL:
-                    os.close(descriptor)
-                    descriptor, direct = open_for_reading(path), False
-                    continue
+                if not step:
+                    raise DamagedStoreError(f"shard {path} ends before byte {offset + n_bytes:,}: it was cut")
+                done += step
+            if not flags and hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(descriptor, offset, n_bytes, os.POSIX_FADV_DONTNEED)
+        except OSError as error:
+            if not (flags and error.errno == errno.EINVAL):
                 raise DamagedStoreError(
                     f"shard {path} cannot be read at byte {offset + done:,}: {error.strerror}. Restore it "
                     "from a copy, on a disk that works"
                 ) from error
-            if not step:
-                raise DamagedStoreError(f"shard {path} ends before byte {offset + n_bytes:,}: it was cut")
-            done += step
-        if not direct:
-            os.posix_fadvise(descriptor, offset, n_bytes, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)
+            flags = 0
+        finally:
+            os.close(descriptor)
