@@ -38,9 +38,9 @@ def open_index(folder: Path, n_keys: int, n_shards: int | None = None) -> Index:
     return load_index(folder, [str(i) for i in range(n_shards)], lambda i: keys_of(i, n_keys), sizes=sizes)
 
 
-def private_bytes() -> int:
+def private_bytes(kind: str = "Private") -> int:
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private"))
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(kind))
 
 
 def ask(folder: Path, n_keys: int) -> dict[str, float]:
@@ -50,7 +50,7 @@ def ask(folder: Path, n_keys: int) -> dict[str, float]:
     known = np.concatenate([keys_of(shard, n_keys) for shard in shards])
     known = known[random.permutation(len(known))]
     unknown = random.integers(0, 256, (1 << 16, 16), np.uint8)
-    before = private_bytes()
+    before, dirty_before = private_bytes(), private_bytes("Private_Dirty")
     started = time.perf_counter()
     index = open_index(folder, n_keys)
     result = {"open_seconds": time.perf_counter() - started}
@@ -71,6 +71,7 @@ def ask(folder: Path, n_keys: int) -> dict[str, float]:
             result[f"{n} keys {name}, seconds, first time"] = first
             result[f"{n} keys {name}, seconds"] = float(np.median(seconds))
     result["private_bytes_per_key_used"] = (private_bytes() - before) / n_keys
+    result["of_them_not_pages_of_the_file"] = (private_bytes("Private_Dirty") - dirty_before) / n_keys
     return result
 
 
