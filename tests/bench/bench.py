@@ -113,7 +113,7 @@ def on(entry: dict[str, Any]) -> str:
     lines = [
         f"{entry['date']}, {where['cores']} x {where['processor']}, torch {where['versions']['torch']}, "
         f"revision {where['revision'][:10]}{changed}; {entry['seconds']:.0f} s, "
-        f"{entry['cpu_seconds']:.0f} CPU seconds, load {entry['load_before']:g} before"
+        f"{entry['cpu_seconds']:.0f} CPU seconds, load before it {entry['load_before']:g}"
         f"{', QUICK: figures mean little' if entry['quick'] else ''}"
     ]
     lines += [f"{name}: {state}" for name, state in entry["result"].get("promises", {}).items()]

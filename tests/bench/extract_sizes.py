@@ -25,11 +25,11 @@ from texts import source
 
 from featurestore import extract, load_encoder
 
-SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 250_000)
+SIZES = (300, 1_000, 3_000, 10_000, 30_000, 100_000)
 ENCODERS = (
-    ("elmo:untrained-original", "float32", 30_000),
-    ("elmo:untrained-original", "bfloat16", 100_000),
-    ("elmo:demo", "float32", 250_000),
+    ("elmo:untrained-original", "float32", 10_000),
+    ("elmo:untrained-original", "bfloat16", 30_000),
+    ("elmo:demo", "float32", 100_000),
 )
 """Specification, precision, and the largest size in reasonable time."""
 
