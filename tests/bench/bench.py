@@ -1,8 +1,8 @@
 """Every figure in one go: runs the benchmarks part by part, prints their tables, keeps JSON, draws the plots.
 
-    bin/bench                    everything, about 15 minutes on two cores
+    bin/bench                    everything, about half an hour on two cores
     bin/bench serving encoding   some parts; the others keep the figures they had
-    bin/bench --quick            everything in a minute, to see that it runs; its figures mean little
+    bin/bench --quick            everything in two minutes, to see that it runs; its figures mean little
     bin/bench --print            what is kept, as Markdown
 
 A part is a script beside this one that prints one JSON object under --json. Figures are kept in
@@ -26,8 +26,10 @@ from typing import Any
 import click
 from figures import Table, summary, tables_from
 from machine import ROOT, details, machine
+from texts import CORPORA
 
 HERE = Path(__file__).resolve().parent
+UD_EWT = CORPORA / "ud-ewt"
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,27 @@ class Part:
         Always given to the script, beside ``--json`` and perhaps ``--quick``.
     peer : bool
         Whether it takes ``--peer``, a Python that has AllenNLP.
+    needs : Path, optional
+        What it cannot do without; where that is absent the part is left out.
+    gpu : bool
+        Whether it is left out where there is no CUDA GPU.
     """
 
     name: str
     script: str
     arguments: tuple[str, ...] = ()
     peer: bool = False
+    needs: Path | None = None
+    gpu: bool = False
+
+    @property
+    def obstacle(self) -> str:
+        """Why the part cannot run here; empty if it can."""
+        if self.needs is not None and not self.needs.exists():
+            return f"needs {self.needs}, which is not here"
+        if self.gpu and details()["gpu"] is None:
+            return "needs a CUDA GPU, which is not here"
+        return ""
 
     @property
     def about(self) -> str:
@@ -75,6 +92,10 @@ PARTS = (
     Part("encoding-curves", "encode_curves.py"),
     Part("extraction", "extract_sizes.py"),
     Part("training", "train_epochs.py"),
+    Part("index", "index_lookups.py"),
+    Part("memory", "memory_curve.py"),
+    Part("precision", "precision.py", ("--corpus", str(UD_EWT)), needs=UD_EWT),
+    Part("gpu", "gpu_encode.py", gpu=True),
 )
 
 
@@ -123,7 +144,7 @@ def on(entry: dict[str, Any]) -> str:
 @click.command(help=__doc__.partition("\n")[0], epilog="PARTS are those that --list names; by default all.")
 @click.argument("names", metavar="[PARTS]...", nargs=-1)
 @click.option("--list", "list_parts", is_flag=True, help="Name the parts and end.")
-@click.option("--quick", is_flag=True, help="A minute for all of it; the figures mean little.")
+@click.option("--quick", is_flag=True, help="Two minutes for all of it; the figures mean little.")
 @click.option("--print", "print_only", is_flag=True, help="Print what is kept and end.")
 @click.option("--peer", help="Python 3.7 with AllenNLP 0.9.0 (see encode.py); else its recorded figures.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Default: runs/bench, or runs/bench-quick.")
@@ -153,7 +174,9 @@ def main(
         for part in PARTS:
             if names and part.name not in names:
                 continue
-            click.echo(f"{part.name}: {part.about}", err=True)
+            click.echo(f"{part.name}: {part.obstacle or part.about}", err=True)
+            if part.obstacle:
+                continue
             load, busy, started = os.getloadavg()[0], cpu_seconds(), time.perf_counter()
             result = part.run(quick=quick, peer=peer)
             if "error" in result:

@@ -207,10 +207,12 @@ def tables_from(title: str, values: dict[str, Any]) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-def _flat(prefix: str, values: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+def _flat(prefix: str, values: dict[str, Any], *, lists: bool = False) -> Iterable[tuple[str, Any]]:
     for key, value in values.items():
+        if isinstance(value, list) and lists:
+            value = {str(number): item for number, item in enumerate(value)}
         if isinstance(value, dict):
-            yield from _flat(f"{prefix}{key} ", value)
+            yield from _flat(f"{prefix}{key} ", value, lists=lists)
         else:
             yield f"{prefix}{key}", value
 

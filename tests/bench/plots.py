@@ -58,18 +58,22 @@ def draw(parts: dict[str, dict[str, Any]], folder: Path) -> list[Path]:
 
 
 def encoding(plt: Any, parts: dict[str, Any], result: dict[str, Any]) -> Any:
-    """Throughput against the token budget and against the sentence length, with the products' limits."""
+    """Throughput against the token budget and against the sentence length."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.1), sharey=True, layout="constrained")
     for axis, name in ((left, "budget"), (right, "length")):
-        lines(axis, result["curves"][name])
+        curves = result["curves"][name]
+        lines(axis, curves)
         axis.set_xscale("log", base=2)
-        axis.xaxis.set_major_formatter(plain)
-        axis.set_ylim(bottom=0)
-    left.set_xlabel("token budget of a batch")
-    right.set_xlabel("tokens in every sentence")
-    left.set_ylabel("tokens/s")
+        axis.set_xticks(curves[0]["x"], [plain(x) for x in curves[0]["x"]])
+        axis.minorticks_off()
+    left.set_ylim(
+        0, 1.08 * max(y for curves in result["curves"].values() for each in curves for y in each["y"])
+    )
     left.yaxis.set_major_formatter(plain)
-    left.legend(loc="upper left")
+    left.set_xlabel("token budget of a batch")
+    right.set_xlabel("tokens in every sentence (the default budget)")
+    left.set_ylabel("tokens/s")
+    left.legend(loc="upper left", title=result["settings"]["encoder"].removeprefix("elmo:untrained-"))
     return figure
 
 
@@ -112,7 +116,9 @@ def extraction(plt: Any, parts: dict[str, Any], result: dict[str, Any]) -> Any:
         axis.yaxis.set_major_formatter(plain)
         axis.set_xlabel("tokens in the corpus")
     left.set_ylabel("seconds")
-    right.set_ylabel("MB on disk (1024-d float16, any encoder)")
+    left.set_ylim(bottom=0.1)
+    right.set_ylabel("MB on disk")
+    right.text(0.04, 0.93, "1024-d float16, any encoder", transform=right.transAxes)
     left.legend(loc="upper left")
     return figure
 
@@ -123,11 +129,11 @@ def lines(axis: Any, curves: list[dict[str, Any]]) -> None:
         axis.plot(curve.x, curve.y, color=colour, marker=marker, label=curve.name)
 
 
-def plain(value: float, _: int) -> str:
+def plain(value: float, _: int = 0) -> str:
     return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 
-def short(value: float, _: int) -> str:
+def short(value: float, _: int = 0) -> str:
     return f"{value / 1e6:g} M" if value >= 1e6 else f"{value / 1e3:g} k" if value >= 1e3 else f"{value:g}"
 
 

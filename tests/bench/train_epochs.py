@@ -151,7 +151,7 @@ def measured(task: Task, encoders: dict[str, Encoder], live_tokens: dict[str, in
     peer = recorded()
     fastest = max(peer["tokens_per_second"].values())
     table.add(
-        f"ELMo in the loop, AllenNLP's {fastest:,.0f} tokens/s (recorded {peer['date']}, {peer['machine']})",
+        f"ELMo in the loop, AllenNLP's {fastest:,.0f} tokens/s (recorded {peer['date']})",
         "recorded", n_tokens / fastest + cached,
     )  # fmt: skip
     for precision, seconds in lines.items():
@@ -162,7 +162,8 @@ def measured(task: Task, encoders: dict[str, Encoder], live_tokens: dict[str, in
     table.note = (
         f"{len(dataset):,} sentences, {n_tokens:,} tokens, {os.cpu_count()} threads. In the loop: "
         f"{next(iter(encoders.values())).spec}, extrapolated from "
-        f"{', '.join(f'{n:,} tokens in {precision}' for precision, n in live_tokens.items())}."
+        f"{', '.join(f'{n:,} tokens in {precision}' for precision, n in live_tokens.items())}. AllenNLP's row "
+        f"is computed from its speed on {peer['cores']} x {peer['machine']}, and the epoch from the cache."
     )
     return table
 
