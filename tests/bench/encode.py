@@ -47,7 +47,7 @@ PRECISIONS = ("float32", "bfloat16")
 PROMISES = {
     "checksums": "of every sentence, written beside the vectors",
     "fsync": "each shard and manifest, before the clock stops",
-    "batch invariance": "a vector is its sentence's alone, whatever the batch (within 1e-5, as the tests hold)",
+    "batch invariance": "a vector is its sentence's alone, within 1e-5, as the tests hold",
 }
 
 

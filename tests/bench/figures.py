@@ -195,12 +195,11 @@ def tables_from(title: str, values: dict[str, Any]) -> list[Table]:
     tables = [single]
     for name, value in _flat("", values):
         if isinstance(value, list) and value and all(isinstance(line, dict) for line in value):
-            columns = list(dict.fromkeys(key for line in value for key in line))
-            table = Table(f"{title}: {name}", columns[1:])
-            for line in value:
-                table.add(
-                    str(line.get(columns[0])), "alternative", *(_value(line.get(c)) for c in columns[1:])
-                )
+            flat = [dict(_flat("", line, lists=True)) for line in value]
+            first, *columns = dict.fromkeys(key for line in flat for key in line)
+            table = Table(f"{title}: {name}", columns)
+            for line in flat:
+                table.add(str(line.get(first)), "alternative", *(_value(line.get(c)) for c in columns))
             tables.append(table)
         else:
             single.add(name, "alternative", _value(value))

@@ -119,7 +119,7 @@ def extraction(plt: Any, parts: dict[str, Any], result: dict[str, Any]) -> Any:
     left.set_ylim(bottom=0.1)
     right.set_ylabel("MB on disk")
     right.text(0.04, 0.93, "1024-d float16, any encoder", transform=right.transAxes)
-    left.legend(loc="upper left")
+    left.legend(loc="lower right")
     return figure
 
 
