@@ -161,7 +161,7 @@ class TestTables:
     def test_other_scripts_json_becomes_tables(self):
         values = {
             "peak": {"float32": 3, "note": "flat"},
-            "sizes": [{"n": 1, "mb": 2.5}, {"n": 2, "mb": 2.75}],
+            "sizes": [{"n": 1, "mb": 2.5}, {"n": 2, "mb": 2.75, "l": [{"e": 1}, {"e": 3}]}],
         }
         single, listed = tables_from("memory", values)
         assert [row.name for row in single.rows] == ["peak float32", "peak note"]

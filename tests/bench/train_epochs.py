@@ -163,7 +163,7 @@ def measured(task: Task, encoders: dict[str, Encoder], live_tokens: dict[str, in
         f"{len(dataset):,} sentences, {n_tokens:,} tokens, {os.cpu_count()} threads. In the loop: "
         f"{next(iter(encoders.values())).spec}, extrapolated from "
         f"{', '.join(f'{n:,} tokens in {precision}' for precision, n in live_tokens.items())}. AllenNLP's "
-        f"row is computed from its speed on {peer['cores']} x {peer['machine']}, and the epoch from the cache."
+        f"row: its speed on {peer['cores']} x {peer['machine']}, and the epoch from the cache, added up."
     )
     return table
 
