@@ -47,6 +47,8 @@ class Part:
         What it cannot do without; where that is absent the part is left out.
     gpu : bool
         Whether it is left out where there is no CUDA GPU.
+    in_quick : bool
+        Whether it runs with all others under ``--quick``: a minute of its own is too much there.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Part:
     peer: bool = False
     needs: Path | None = None
     gpu: bool = False
+    in_quick: bool = True
 
     @property
     def obstacle(self) -> str:
@@ -94,7 +97,7 @@ PARTS = (
     Part("training", "train_epochs.py"),
     Part("index", "index_lookups.py"),
     Part("memory", "memory_curve.py"),
-    Part("precision", "precision.py", ("--corpus", str(UD_EWT)), needs=UD_EWT),
+    Part("precision", "precision.py", ("--corpus", str(UD_EWT)), needs=UD_EWT, in_quick=False),
     Part("gpu", "gpu_encode.py", gpu=True),
 )
 
@@ -172,7 +175,7 @@ def main(
     if not print_only:
         click.echo(machine(), err=True)
         for part in PARTS:
-            if names and part.name not in names:
+            if part.name not in names if names else quick and not part.in_quick:
                 continue
             click.echo(f"{part.name}: {part.obstacle or part.about}", err=True)
             if part.obstacle:
