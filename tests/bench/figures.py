@@ -13,7 +13,7 @@ Kind = Literal["ours", "alternative", "recorded", "ceiling"]
 Value = float | str | None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Row:
     """One line.
 
