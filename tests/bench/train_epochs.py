@@ -173,7 +173,7 @@ def measured(task: Task, encoders: dict[str, Encoder], live_tokens: dict[str, in
 def main(quick: bool, as_json: bool) -> None:
     torch.set_num_threads(os.cpu_count() or 1)
     live_tokens = {"float32": 300} if quick else {"float32": 3_000, "bfloat16": 6_000}
-    live = "elmo:untrained-small" if quick else LIVE
+    live = CACHED if quick else LIVE
     encoders = {precision: load_encoder(live, precision=precision, device="cpu") for precision in live_tokens}
     tables = [measured(task, encoders, live_tokens, 1 if quick else 2) for task in tasks(sample=quick)]
     promises = {
