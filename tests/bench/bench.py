@@ -2,7 +2,7 @@
 
     bin/bench                    everything, about half an hour on two cores
     bin/bench serving encoding   some parts; the others keep the figures they had
-    bin/bench --quick            everything in two minutes, to see that it runs; its figures mean little
+    bin/bench --quick            nearly everything in a minute, to see that it runs; its figures mean little
     bin/bench --print            what is kept, as Markdown
 
 A part is a script beside this one that prints one JSON object under --json. Figures are kept in
@@ -147,7 +147,7 @@ def on(entry: dict[str, Any]) -> str:
 @click.command(help=__doc__.partition("\n")[0], epilog="PARTS are those that --list names; by default all.")
 @click.argument("names", metavar="[PARTS]...", nargs=-1)
 @click.option("--list", "list_parts", is_flag=True, help="Name the parts and end.")
-@click.option("--quick", is_flag=True, help="Two minutes for all of it; the figures mean little.")
+@click.option("--quick", is_flag=True, help="A minute for nearly all of it; the figures mean little.")
 @click.option("--print", "print_only", is_flag=True, help="Print what is kept and end.")
 @click.option("--peer", help="Python 3.7 with AllenNLP 0.9.0 (see encode.py); else its recorded figures.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Default: runs/bench, or runs/bench-quick.")
