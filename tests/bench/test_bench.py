@@ -36,7 +36,7 @@ def test_quick_runs_every_part_and_says_where_and_what(tmp_path):
         assert where["versions"]["h5py"]
         assert entry["quick"] is True
         tables = tables_from(name, entry["result"])
-        assert all(value > 0 for table in tables for value in figures_of(table))
+        assert all(value >= 0 for table in tables for value in figures_of(table))
         assert any(figures_of(table) for table in tables)
     for name in ("serving", "encoding", "encoding-curves", "extraction", "training"):
         assert {"checksums", "fsync", "batch invariance"} <= parts[name]["result"]["promises"].keys()
