@@ -78,7 +78,8 @@ class Store:
     ) -> None:
         for option, value, choices in (("access", access, Access), ("check", check, Check)):
             if value not in get_args(choices):
-                raise UsageError(f"unknown {option} {value!r}: expected {', '.join(get_args(choices))}")
+                listed = ", ".join(get_args(choices))
+                raise UsageError(f"unknown {option} {value!r}: expected one of {listed}")
         self.path, self.manifest, self.filesystem = path, manifest, filesystem
         self._access, self._check = access, check
         self._readers: list[ShardReader | None] = [None] * len(manifest.shards)
@@ -192,9 +193,7 @@ class Store:
         path = Path(path)
         ours = (MANIFESTS, SHARDS, CANARIES, INDEX, TMP, DAMAGED, LOCK)
         if path.exists() and (not path.is_dir() or any(p.name not in ours for p in path.iterdir())):
-            raise UsageError(
-                f"cannot make a store at {path}: something else is there; choose a new directory"
-            )
+            raise UsageError(f"cannot make a store at {path}: something else is there; choose a new path")
 
     def __repr__(self) -> str:
         return (
