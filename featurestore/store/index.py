@@ -48,7 +48,7 @@ _HEADER_BYTES = 128
 _MOST_BITS = 40
 _BUCKETS_AT_ONCE = 1 << 16
 
-MOST_IN_MEMORY = 1 << 20
+MOST_IN_MEMORY = 1 << 18
 """Keys up to which an index is built in memory."""
 
 Numbers = NDArray[np.uint32]
