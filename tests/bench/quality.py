@@ -10,9 +10,10 @@ on dev, and `evaluate` on the official test split. Two rows do not: the carried 
 carried_store.py makes because `extract` refuses to, and the plain model with embeddings of its own
 (plain_tagger.py).
 
-Each trained model is appended to WORK/results.jsonl at once, with its commands, so that an interrupted run
-goes on where it stopped. A result counts for a row only if it was made with the same recipe (weights
-included), codec, corpora and training options; rows that turn out to be the same share store and results.
+What each trained model scored is appended to a file of results at once, with its commands, so that an
+interrupted run goes on where it stopped; the file in the repository is the one behind the README's table.
+A result counts for a row only if it was made with the same recipe (weights included), codec, corpora and
+training options; rows that turn out to be the same share store and results.
 Prints the table as Markdown: mean and sample standard deviation over the seeds.
 """
 
@@ -39,6 +40,7 @@ from carried_store import carried_recipe
 from machine import machine
 
 HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "quality.jsonl"
 SPLITS = ("train", "dev", "test")
 TAGGING, SENTIMENT = "ud-ewt/en_ewt-ud-{}.conllu", "sentence-polarity/{}.tsv"
 
@@ -176,7 +178,7 @@ class Step:
 
 
 class Results:
-    """The finished trainings of a work folder, one JSON object a line."""
+    """The finished trainings, one JSON object a line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -309,10 +311,15 @@ def run_cell(cell: Cell, threads: int) -> dict[str, Any]:
         "layer_weights": printed.get("layer_weights"),
         "seconds": round(time.perf_counter() - started, 1),
         "threads": threads,
-        "commands": [shlex.join(command) for command in cell.commands],
+        "commands": [_anywhere(command) for command in cell.commands],
         "commit": commit(),
         "machine": machine(),
     }
+
+
+def _anywhere(command: Sequence[str]) -> str:
+    """Return a command as it would be given in any checkout."""
+    return shlex.join(command).replace(sys.executable, "python").replace(str(HERE), "tests/bench")
 
 
 class Stage:
@@ -446,7 +453,14 @@ def _names(known: Iterable[str]) -> Any:
     type=click.Path(path_type=Path),
     default=Path("features/quality"),
     show_default=True,
-    help="Stores and results; what is there is not done again.",
+    help="Stores and models.",
+)
+@click.option(
+    "--results",
+    "results_path",
+    type=click.Path(path_type=Path),
+    default=RESULTS,
+    help="What is there is not done again.  [default: tests/bench/results/quality.jsonl]",
 )
 @click.option("--rows", default="all", show_default=True, callback=_names(ROWS))
 @click.option("--columns", default="all", show_default=True, callback=_names(COLUMNS))
@@ -480,6 +494,7 @@ def _names(known: Iterable[str]) -> Any:
 def main(
     corpora: Path,
     work: Path,
+    results_path: Path,
     rows: list[str],
     columns: list[str],
     seeds: int,
@@ -502,7 +517,7 @@ def main(
         corpora, work, encoder, untrained, precision, {name: tuple(more) for name, more in options.items()}
     )
     steps = make_plan(setup, rows, columns, seeds, layers)
-    results = Results(work / "results.jsonl")
+    results = Results(results_path)
     if dry_run:
         for step in steps:
             click.echo(planned(step, results))

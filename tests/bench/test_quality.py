@@ -117,6 +117,7 @@ def test_dry_run_says_what_is_left_and_runs_nothing(setup):
     results = Results(setup.work / "results.jsonl")
     results.add(result(steps["average"].cells[1], 0.75))
     arguments = ["--corpora", setup.corpora, "--work", setup.work, "--encoder", setup.encoder]
+    arguments += ["--results", results.path]
     arguments += ["--rows", "average", "--seeds", 1, "--column-options", "linear-upos", "--lr 1", "--dry-run"]
     done = CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
     assert "average: 1 of 4 trainings done" in done.output
