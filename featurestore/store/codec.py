@@ -18,6 +18,9 @@ from featurestore.errors import UsageError
 Array = NDArray[np.generic]
 Floats = NDArray[np.float32]
 
+_BLOCK_VALUES = 1 << 16
+"""Values worked on at a time: so few that they stay in a processor's cache."""
+
 
 class Codec(ABC):
     """How vectors of one shard are laid down and read back.
@@ -90,19 +93,23 @@ class Int8Codec(Codec):
     def seal(self, staged: Array) -> dict[str, Array]:
         """Quantise a shard; float32 ``scales`` are (n_tokens[, n_layers]), ``norms`` ([n_layers,] dim)."""
         vectors = staged.astype(np.float32, copy=False)
-        norms = np.sqrt(np.mean(np.square(vectors, dtype=np.float64), axis=0)).astype("<f4")
-        norms[norms == 0] = 1
         values = np.empty(vectors.shape, np.int8)
         scales = np.empty(vectors.shape[:-1], "<f4")
-        step = max(1, (8 << 20) // max(1, vectors[:1].nbytes))
-        for start in range(0, len(vectors), step):
-            part = slice(start, start + step)
-            even = vectors[part] / norms
-            scale = np.max(np.abs(even), axis=-1) / np.float32(127)
+        step = max(1, _BLOCK_VALUES // max(1, vectors[:1].size))
+        blocks = [slice(start, start + step) for start in range(0, len(vectors), step)]
+        squares = np.zeros(vectors.shape[1:])
+        for block in blocks:
+            squares += np.square(vectors[block], dtype=np.float64).sum(axis=0)
+        norms = np.sqrt(squares / max(1, len(vectors))).astype("<f4")
+        norms[norms == 0] = 1
+        for block in blocks:
+            even = vectors[block] / norms
+            scale = np.maximum(even.max(axis=-1), -even.min(axis=-1)) / np.float32(127)
             # Below the normal numbers a scale is too coarse for quotients to fit a byte: such tokens are 0.
             scale[scale < np.finfo(np.float32).tiny] = 1
-            scales[part] = scale
-            values[part] = np.rint(even / scale[..., None])
+            scales[block] = scale
+            even /= scale[..., None]
+            values[block] = np.rint(even, out=even)
         return {"values": values, "scales": scales, "norms": norms}
 
     def decode_into(self, out: Floats, values: Array, scales: Array | None, norms: Array | None) -> None:
@@ -179,8 +186,7 @@ class CodecError:
 
 def measure_error(original: Floats, decoded: Floats) -> CodecError:
     """Compare decoded vectors with the original ones, both (n_tokens, ..., dim) float32."""
-    # In blocks that stay in a processor's cache, which takes a quarter of the time.
-    step = max(1, (1 << 16) // max(1, original[:1].size))
+    step = max(1, _BLOCK_VALUES // max(1, original[:1].size))
     blocks = range(0, len(original), step)
     return sum(
         (_measured(original[start : start + step], decoded[start : start + step]) for start in blocks),
