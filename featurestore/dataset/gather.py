@@ -98,6 +98,35 @@ class Gatherer:
             if len(piece):
                 self._decode_one(target[: len(piece)], piece, shard, row)
 
+    def lay(self, out: Tensor, lengths: Sequence[int], shards: Sequence[int], rows: Sequence[int]) -> None:
+        """Decode sentences end to end, without padding.
+
+        Parameters
+        ----------
+        out : (n_tokens, dim) or (n_tokens, n_layers, dim) float
+            Contiguous, on the CPU.
+        lengths, shards, rows : sequences of int
+            Of each sentence; shard and row are -1 for one of zeros.
+
+        Raises
+        ------
+        DamagedStoreError
+            If stored bytes are not those that were committed.
+        """
+        pieces = self.stored(lengths, shards, rows)
+        dtypes = {piece.dtype for piece in pieces}
+        if len(dtypes) == 1 and np.dtype(np.int8) not in dtypes:
+            self._lay_in_chunks(out, pieces, dtypes.pop())
+            return
+        # int8, shards of several codecs, or a sentence that is not stored.
+        start = 0
+        for piece, n, shard, row in zip(pieces, lengths, shards, rows, strict=True):
+            target = out[start : (start := start + n)]
+            if len(piece):
+                self._decode_one(target, piece, shard, row)
+            else:
+                target.zero_()
+
     def stored(self, lengths: Sequence[int], shards: Sequence[int], rows: Sequence[int]) -> list[Array]:
         """Return the rows of sentences as they are stored, checked; none for a shard of -1."""
         for shard in set(shards):
@@ -160,6 +189,22 @@ class Gatherer:
                 decode_int8(target, values[:size], scales[first : first + size], norms[first : first + size])
             else:
                 target.copy_(values[:size])
+
+    def _lay_in_chunks(self, out: Tensor, pieces: list[Array], dtype: np.dtype[Any]) -> None:
+        """Decode sentences, all stored as ``dtype``, end to end, as many at a time as fit the cache."""
+        if torch_dtype(dtype) == out.dtype:
+            np.concatenate(pieces, out=out.numpy())
+            return
+        most = max(1, CHUNK_BYTES // (out[:1].numel() * out.dtype.itemsize))
+        start, waiting, n_waiting = 0, [], 0
+        for number, piece in enumerate(pieces, start=1):
+            waiting.append(piece)
+            n_waiting += len(piece)
+            if number == len(pieces) or n_waiting + len(pieces[number]) > most:
+                staged = self._scratch.empty((n_waiting, *out.shape[1:]), dtype)
+                np.concatenate(waiting, out=staged)
+                out[start : start + n_waiting].copy_(torch.from_numpy(staged))
+                start, waiting, n_waiting = start + n_waiting, [], 0
 
     def _scales(
         self, lengths: Sequence[int], longest: int, shards: Sequence[int], rows: Sequence[int]

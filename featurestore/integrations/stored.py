@@ -194,20 +194,19 @@ class StoredVectors:
                 if missing:
                     computed = self._do_without(missing, wanted, sentences, device)
         self.n_served += len(wanted)
-        rows = self._buffers.empty(view.store.vector_shape(sum(map(len, sentences))), torch.float32)
-        found = zip(wanted, sentences, places.shard.tolist(), places.row.tolist(), strict=True)
-        start = 0
-        for key, tokens, shard, row in found:
-            part = rows[start : start + len(tokens)]
-            start += len(tokens)
+        lengths, shards, rows = list(map(len, sentences)), places.shard.tolist(), places.row.tolist()
+        for key, shard, row in zip(wanted, shards, rows, strict=True):
             if shard >= 0:
                 view.store.reader_of(shard, row, key)
-                view.gatherer.decode_into(part, shard, row)
-            elif key in computed:
-                part.copy_(torch.from_numpy(computed[key]))
-            else:
-                part.zero_()
-        return self.choice.applied(rows)
+        out = self._buffers.empty(view.store.vector_shape(sum(lengths)), torch.float32)
+        view.gatherer.lay(out, lengths, shards, rows)
+        if computed:
+            starts = np.cumsum([0, *lengths]).tolist()
+            for key, shard, start in zip(wanted, shards, starts, strict=False):
+                if shard < 0 and key in computed:
+                    vectors = torch.from_numpy(computed[key])
+                    out[start : start + len(vectors)].copy_(vectors)
+        return self.choice.applied(out)
 
     def to_params(self) -> dict[str, Any]:
         """Return plain values from which :meth:`from_params` makes an equal source."""
