@@ -27,6 +27,14 @@ def test_sentences_are_distinct_and_end_when_there_are_enough():
     assert n_tokens - len(found[-1]) < 200 <= n_tokens
 
 
+def test_without_the_shared_corpora_there_are_the_samples(monkeypatch, tmp_path):
+    monkeypatch.setattr(texts, "CORPORA", tmp_path / "none")
+    away = {split: (tmp_path / "none" / small.name, small) for split, (_, small) in texts.TAGGING.items()}
+    monkeypatch.setattr(texts, "TAGGING", away)
+    assert texts.sentences() == texts.sentences(sample=True)
+    assert texts.source() == "the samples in data/"
+
+
 def test_lengths_are_drawn_again_where_the_text_is_short(monkeypatch):
     monkeypatch.setattr(texts, "sentences", lambda n: SENTENCES)
     lengths = texts.real_lengths(1000)

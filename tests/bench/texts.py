@@ -29,10 +29,13 @@ def text(places: tuple[Path, Path], label: str | None = None, *, sample: bool = 
 
 
 def sentences(max_tokens: int | None = None, *, sample: bool = False) -> list[tuple[str, ...]]:
-    """Return the distinct sentences of UD EWT (train, dev, test) up to about so many tokens."""
+    """Return the distinct sentences of UD EWT (train, dev, test) up to about so many tokens.
+
+    The samples have no test part.
+    """
     found: dict[tuple[str, ...], None] = {}
     n_tokens = 0
-    for split in ("train", "dev") if sample else ("train", "dev", "test"):
+    for split in ("train", "dev") if sample or not CORPORA.exists() else ("train", "dev", "test"):
         for example in text(TAGGING[split], sample=sample):
             if max_tokens is not None and n_tokens >= max_tokens:
                 return list(found)
