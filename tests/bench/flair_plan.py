@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flair_tasks import ROWS, TASKS, Setup
+from result_lines import append_line, read_lines
 
 HERE = Path(__file__).resolve().parent
 
@@ -89,22 +90,15 @@ class Results:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._found: dict[str, dict[str, Any]] = {}
-        for line in path.read_text().splitlines() if path.exists() else ():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # a run was killed while it wrote
+        for row in read_lines(path):
             self._found[json.dumps(row["of"])] = row["result"]
 
     def get(self, measurement: Measurement) -> dict[str, Any] | None:
         return self._found.get(json.dumps(measurement.named))
 
     def add(self, measurement: Measurement, result: dict[str, Any], **more: Any) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        torn = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
         row = {"of": measurement.named, "result": result, "command": shlex.join(measurement.command), **more}
-        with self.path.open("a") as file:
-            file.write(("\n" if torn else "") + json.dumps(row) + "\n")
+        append_line(self.path, row)
         self._found[json.dumps(measurement.named)] = result
 
 

@@ -38,6 +38,7 @@ from typing import Any
 import click
 from carried_store import carried_recipe
 from machine import machine
+from result_lines import append_line, read_lines
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "quality.jsonl"
@@ -184,12 +185,7 @@ class Results:
         self.path = path
         self._lock = threading.Lock()
         self._rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-        lines = path.read_text().splitlines() if path.exists() else []
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # a run was killed while it wrote
+        for row in read_lines(path):
             self._rows[self._key(row)] = row
 
     @staticmethod
@@ -201,10 +197,7 @@ class Results:
 
     def add(self, row: dict[str, Any]) -> None:
         with self._lock:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            torn = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
-            with self.path.open("a") as file:
-                file.write(("\n" if torn else "") + json.dumps(row) + "\n")
+            append_line(self.path, row)
             self._rows[self._key(row)] = row
 
 
