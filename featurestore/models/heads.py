@@ -17,9 +17,6 @@ from featurestore.models.mix import ScalarMix, Standardize
 IGNORED = -100
 """The label id that stands in padding."""
 
-_WIDE = 1024
-"""Inputs from which an LSTM in bfloat16 is faster packed than padded: oneDNN derives the inputs in vain."""
-
 
 @dataclass(frozen=True)
 class HeadConfig:
@@ -196,8 +193,7 @@ class _BiLSTM(nn.Module):
 
     def forward(self, vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return outputs (batch, longest, 2 * hidden) and final states (batch, 2 * hidden)."""
-        lowered = torch.is_autocast_enabled(vectors.device.type)
-        if vectors.device.type == "cpu" and not (lowered and vectors.shape[2] >= _WIDE):
+        if vectors.device.type == "cpu":
             return self._padded(vectors, lengths)
         packed = pack_padded_sequence(vectors, lengths.cpu(), batch_first=True, enforce_sorted=False)
         outputs, (states, _) = self.lstm(packed)

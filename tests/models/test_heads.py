@@ -84,7 +84,7 @@ def test_the_loss_ignores_padding_and_has_gradients_everywhere(name):
 @pytest.mark.parametrize("dim", [6, 1024])
 @pytest.mark.parametrize("name", [name for name in HEADS if "bilstm" in name])
 def test_learning_in_bfloat16_is_learning_in_float32_but_for_rounding(name, dim):
-    """On both sides of the width where another way of computing is faster; padding is junk."""
+    """At a toy width and at ELMo's; padding is junk."""
 
     def learn(dtype):
         torch.manual_seed(0)
