@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -38,12 +37,38 @@ _LONGEST_KNOWN = 256
 Computed = Mapping[bytes, NDArray[np.floating]]
 
 
-@dataclass(frozen=True)
-class _View:
-    """An open store and what reads it: replaced together when the store has grown."""
+_NOWHERE = -1, -1
 
-    store: Store
-    gatherer: Gatherer
+
+class _View:
+    """An open store, what reads it, and where sentences lie: replaced together when the store has grown."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.gatherer = store, Gatherer(store)
+        self._known: dict[bytes, tuple[int, int]] = {}
+
+    def locate(self, wanted: Sequence[bytes]) -> list[tuple[int, int]]:
+        """Return the shard and row of each key, -1 and -1 where there is none.
+
+        Asking the index costs a small batch as much as decoding it, so places are remembered.
+
+        Raises
+        ------
+        DamagedStoreError
+            If the index points to the wrong sentence.
+        """
+        known = self._known
+        places = [known.get(key, _NOWHERE) for key in wanted]
+        new = [at for at, place in enumerate(places) if place is _NOWHERE]
+        if new:
+            asked = self.store.locate([wanted[at] for at in new])
+            if len(known) >= _MOST_KNOWN_KEYS:
+                known.clear()
+            for at, shard, row in zip(new, asked.shard.tolist(), asked.row.tolist(), strict=True):
+                if shard >= 0:
+                    self.store.reader_of(shard, row, wanted[at])
+                    places[at] = known[wanted[at]] = (shard, row)
+        return places
 
 
 class StoredVectors:
@@ -183,21 +208,19 @@ class StoredVectors:
         """
         wanted = self._keys(sentences)
         view = self._opened()
-        places = view.store.locate(wanted)
+        places = view.locate(wanted)
         computed: Computed = {}
-        if not places.found.all():
+        if _NOWHERE in places:
             # One thread at a time: the model, the buffer and the store's next snapshot are shared.
             with self._lock:
                 view = self._refreshed()
-                places = view.store.locate(wanted)
-                missing = np.flatnonzero(~places.found).tolist()
+                places = view.locate(wanted)
+                missing = [at for at, place in enumerate(places) if place is _NOWHERE]
                 if missing:
                     computed = self._do_without(missing, wanted, sentences, device)
         self.n_served += len(wanted)
-        lengths, shards, rows = list(map(len, sentences)), places.shard.tolist(), places.row.tolist()
-        for key, shard, row in zip(wanted, shards, rows, strict=True):
-            if shard >= 0:
-                view.store.reader_of(shard, row, key)
+        lengths = list(map(len, sentences))
+        shards, rows = [shard for shard, _ in places], [row for _, row in places]
         out = self._buffers.empty(view.store.vector_shape(sum(lengths)), torch.float32)
         view.gatherer.lay(out, lengths, shards, rows)
         if computed:
@@ -287,7 +310,7 @@ class StoredVectors:
 
     def _taken(self, store: Store) -> _View:
         self._require_recipe(store)
-        self._view = view = _View(store, Gatherer(store))
+        self._view = view = _View(store)
         return view
 
     def _do_without(

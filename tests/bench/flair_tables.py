@@ -17,7 +17,7 @@ TRAINING = (
 )  # fmt: skip
 STORE = (
     "vectors of", "sentences", "extraction, once, s", "store, MB", "lookup on one core, tokens/s",
-    "(first pass)", "epoch, live ÷ cached", "accuracy, cached − live",
+    "(first pass)", "one tensor a batch, tokens/s", "epoch, live ÷ cached", "accuracy, cached − live",
     "predictions that differ once live, per 1,000",
 )  # fmt: skip
 
@@ -80,17 +80,18 @@ def store_line(setup: Setup, block: Block, results: Results) -> str:
         cells[2] = f"{looked_up['store_bytes'] / MB:,.0f}"
         cells[3] = f"{looked_up['tokens_per_second']:,.0f}"
         cells[4] = f"{looked_up['first']:,.0f}"
+        cells[5] = f"{looked_up['vectors_alone']:,.0f}"
     live, cached = (_trained(block, side, results) for side in ("live", "cached"))
     if live and cached:
-        cells[5] = f"{_usual_epoch(live) / _usual_epoch(cached):.1f} x"
+        cells[6] = f"{_usual_epoch(live) / _usual_epoch(cached):.1f} x"
     shared = sorted(live.keys() & cached.keys())
     if shared:
         differences = [100 * (cached[seed]["accuracy"] - live[seed]["accuracy"]) for seed in shared]
-        cells[6] = _spread(differences, signed=True)
+        cells[7] = _spread(differences, signed=True)
     swapped = [found for each in block.swaps if (found := results.get(each)) is not None]
     if swapped:
         n, differing = (sum(each[name] for each in swapped) for name in ("n", "differing"))
-        cells[7] = f"{1000 * differing / n:.2f} ({differing:,} of {n:,} {TASKS[block.task].unit}s)"
+        cells[8] = f"{1000 * differing / n:.2f} ({differing:,} of {n:,} {TASKS[block.task].unit}s)"
     return f"| {setup.title(block.row)} | {' | '.join(cells)} |"
 
 
