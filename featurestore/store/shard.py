@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from featurestore import keys, limits
 from featurestore.errors import StoreError, StoreLimitError, VectorError
 from featurestore.keys import Sentence
-from featurestore.store.codec import Array, Codec, CodecError, Floats, measure_error
+from featurestore.store.codec import Array, Cast, Codec, CodecError, Floats, cast_slowly, measure_error
 from featurestore.store.filesystem import Buffer, FileSystem, file_sha256, temporary_name
 from featurestore.store.keyarrays import keys_array
 from featurestore.store.layout import ShardEntry, checksums
@@ -84,7 +84,7 @@ class ShardDraft:
         """Which sentences have their vectors, (n_sentences,) bool."""
         return self._filled
 
-    def put(self, position: int, vectors: NDArray[np.floating]) -> None:
+    def put(self, position: int, vectors: NDArray[np.floating], *, cast: Cast = cast_slowly) -> None:
         """Give a sentence its vectors.
 
         Parameters
@@ -92,6 +92,8 @@ class ShardDraft:
         position : int
             Of the sentence in the draft.
         vectors : (n_tokens, dim) or (n_tokens, n_layers, dim) float
+        cast : callable
+            A faster way of casting; the bits must be the same.
 
         Raises
         ------
@@ -105,7 +107,7 @@ class ShardDraft:
                 f"vectors of shape {vectors.shape} for sentence {position} of the shard, expected "
                 f"{target.shape}: {_excerpt(self.sentences[position])}"
             )
-        stage(target, vectors, self.sentences[position], self.codec)
+        stage(target, vectors, self.sentences[position], self.codec, cast)
         rows = np.arange(-start % _MEASURE_EVERY, stop - start, _MEASURE_EVERY)
         if len(rows):
             self._sampled[position] = (rows, vectors[rows].astype(np.float32))
@@ -265,7 +267,9 @@ def place(
             filesystem.replace(temporary, target)
 
 
-def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: Codec) -> None:
+def stage(
+    out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: Codec, cast: Cast = cast_slowly
+) -> None:
     """Cast a sentence's vectors to the codec's staging type, making sure that they arrive finite.
 
     Raises
@@ -273,13 +277,8 @@ def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: 
     StoreError
         Naming the token, if a value is not finite or the codec cannot hold it.
     """
-    with np.errstate(over="ignore"):
-        out[...] = vectors
-    # Not out of bounds, and so not NaN: faster than asking every value whether it is finite.
-    most = np.finfo(codec.staging_dtype.name).max
-    if vectors.min() >= -most and vectors.max() <= most:
-        return
-    if np.isfinite(out).all():
+    cast(out, vectors)
+    if _fits(vectors, codec) or np.isfinite(out).all():
         return
     place = tuple(np.argwhere(~np.isfinite(out))[0])
     where = f"token {place[0]} ({sentence[place[0]]!r}) of {_excerpt(sentence)}"
@@ -287,6 +286,17 @@ def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: 
     if not np.isfinite(value):
         raise VectorError(f"the encoder returned NaN or infinity for {where}; try --precision float32")
     raise VectorError(f"codec {codec.name} cannot hold {value:.6g} in {where}: use --codec float32 or int8")
+
+
+def _fits(vectors: NDArray[np.floating], codec: Codec) -> bool:
+    """Return whether all values are surely finite once they are cast."""
+    if vectors.dtype == np.float16:
+        # An exponent of ones is infinity or NaN. NumPy compares halves one by one, but integers many at once.
+        exponents = vectors.view(np.uint16) & np.uint16(0x7C00)
+        return bool(exponents.max() < 0x7C00)
+    # Not out of bounds, and so not NaN: faster than asking every value whether it is finite.
+    most = np.finfo(codec.staging_dtype.name).max
+    return bool(vectors.min() >= -most and vectors.max() <= most)
 
 
 def _end_to_end(pieces: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
