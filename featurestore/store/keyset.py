@@ -12,10 +12,10 @@ from featurestore.store.filesystem import LOCAL, FileSystem
 from featurestore.store.keyarrays import Words, find, key_words, keys_array, split_keys
 from featurestore.store.runs import MemoryRun, Run, StoredRun, merge, sort_rows
 
-_MOST_IN_MEMORY = 1 << 18
-"""Keys kept as Python objects, some 25 MB."""
+_MOST_IN_MEMORY = 1 << 16
+"""Keys kept as Python objects, some 6 MB."""
 
-_MERGED_AT_ONCE = 1 << 18
+_MERGED_AT_ONCE = 1 << 16
 
 _FILTER_BITS = 12
 """Bits a key of a stored run's filter: of keys that are not there, it lets one in a hundred through."""
