@@ -91,6 +91,8 @@ class Part:
 PARTS = (
     Part("start-up", "start_up.py"),
     Part("serving", "serve_layouts.py"),
+    Part("loader", "serve_loader.py"),
+    Part("windows", "windows.py"),
     Part("encoding", "encode.py", peer=True),
     Part("encoding-curves", "encode_curves.py"),
     Part("extraction", "extract_sizes.py"),

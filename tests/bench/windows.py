@@ -12,26 +12,28 @@ store of each other, and the padding.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
 import mmap
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import torch
-from machine import machine
+from figures import Table
+from report import PartResult, part_options, print_part
 
 from featurestore import FeatureDataset, Recipe, Store, feature_loader
 
 READ_BYTES = 8 << 20
 WINDOWS = 512 << 20  # what "auto" takes
 DIM = 1024
+ROW_BYTES = 2 * DIM  # float16
 
 
 def write_store(path: Path, n_tokens: int) -> list[tuple[str, ...]]:
@@ -83,8 +85,11 @@ def serve(batches: Iterable, seconds: float = 1e9) -> float:
     return n_tokens / (time.perf_counter() - started)
 
 
-def shuffle_quality(sampler, place: np.ndarray) -> dict[str, float]:
-    """Tell how an epoch's order relates to the store's, in which ``place`` is the rank of each sentence."""
+def shuffle_quality(sampler: Any, place: np.ndarray) -> list[str]:
+    """Tell how an epoch's order relates to the store's, in which ``place`` is the rank of each sentence.
+
+    Returns what the columns show: displacement, rank correlation, near pairs, padding.
+    """
     batches = sampler.batches(0)
     drawn = np.concatenate(batches)
     n = len(drawn)
@@ -95,62 +100,80 @@ def shuffle_quality(sampler, place: np.ndarray) -> dict[str, float]:
         if len(batch) > 1:
             one, other = place[batch], place[random.permutation(batch)]
             near.extend(np.abs(one - other)[one != other] < n / 100)
-    return {
-        "displacement": float(np.abs(ranks - np.arange(n)).mean()) / (n / 3),
-        "rank_correlation": float(np.corrcoef(ranks, np.arange(n))[0, 1]),
-        "near_pairs": float(np.mean(near)) / (1 - (1 - 1 / 100) ** 2),
-        "padding": sampler.padding(),
-    }
+    return [
+        f"{np.abs(ranks - np.arange(n)).mean() / (n / 3):.2f}",
+        f"{np.corrcoef(ranks, np.arange(n))[0, 1]:+.3f}",
+        f"{np.mean(near) / (1 - (1 - 1 / 100) ** 2):.1f}",
+        f"{100 * sampler.padding():.1f}%",
+    ]
+
+
+def in_windows(path: Path, sentences: list[tuple[str, ...]], dtype: torch.dtype, turns: int) -> list[float]:
+    """Return bytes a second: the first pass, which compares checksums, later ones, and direct reads by turns.
+
+    The third is the median of the turns' shares of the disk.
+    """
+    dataset = FeatureDataset(path, sentences, dtype=dtype)
+    drop_from_page_cache(path)
+    first = serve(feature_loader(dataset, window=WINDOWS)) * ROW_BYTES
+    disk, windowed = [], []
+    for _ in range(turns):
+        disk.append(read_directly(path))
+        drop_from_page_cache(path)
+        loader = feature_loader(dataset, window=WINDOWS)
+        windowed.append(serve(itertools.chain(loader, loader)) * ROW_BYTES)
+    shares = [one / other for one, other in zip(windowed, disk, strict=True)]
+    return [first, statistics.median(windowed), statistics.median(shares), statistics.median(disk)]
+
+
+def measured(gigabytes: float, turns: int, folder: Path | None) -> PartResult:
+    torch.set_num_threads(1)
+    reading = Table("A store larger than memory", ["MB/s", "of the disk, turn by turn"])
+    shuffle = Table("Shuffled", ["moved", "order kept", "neighbours", "padding"])
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        path = Path(name) / "store"
+        sentences = write_store(path, int(gigabytes * 1e9 / ROW_BYTES))
+        dataset = FeatureDataset(path, sentences)
+        n_bytes, place = dataset.stored_bytes, np.arange(len(dataset))
+        full = feature_loader(dataset, window=None)
+        for title, loader in [("in full", full)] + [
+            (f"in windows of {memory >> 20} MiB", feature_loader(dataset, window=memory))
+            for memory in (512 << 20, 128 << 20)
+        ]:
+            shuffle.add(title, "ours", *shuffle_quality(loader.batch_sampler, place))
+        drop_from_page_cache(path)
+        reading.add("at random from mapped memory, cold", "alternative", serve(full, 10) * ROW_BYTES / 1e6)
+        disks = []
+        for dtype in (torch.float32, torch.float16):
+            first, later, share, disk = in_windows(path, sentences, dtype, turns)
+            kind = f"in windows of {WINDOWS >> 20} MiB, {str(dtype).removeprefix('torch.')} batches"
+            reading.add(f"{kind}, first pass", "ours", first / 1e6)
+            reading.add(kind, "ours", later / 1e6, f"{100 * share:.0f}%")
+            disks.append(disk)
+        reading.add(f"direct reads of {READ_BYTES >> 20} MiB", "ceiling", statistics.median(disks) / 1e6)
+    reading.note = (
+        f"{n_bytes / 1e9:.1f} GB of float16 vectors, dropped from the page cache before each turn; one "
+        "thread beside the one that reads ahead. Shares are medians of turns, each with direct reads of its own."
+    )
+    shuffle.note = (
+        f"{len(place):,} sentences. Moved: how far from its place in the store a sentence comes on average, "
+        "1 where every order is as likely. Order kept: rank correlation of an epoch with the store. "
+        "Neighbours: pairs of a batch that lie within 1% of the store of each other, 1 where left to chance."
+    )
+    return PartResult(
+        tables=[reading, shuffle],
+        promises={"checksums": "compared for every sentence in the first pass over a store, not after it"},
+        settings={"n_bytes": n_bytes, "turns": turns, "windows": WINDOWS, "read_bytes": READ_BYTES},
+    )
 
 
 @click.command()
 @click.option("--gigabytes", default=2.0, show_default=True)
 @click.option("--turns", default=3, show_default=True)
-@click.option("--quick", is_flag=True, help="200 MB, one turn.")
-@click.option("--json", "as_json", is_flag=True)
-def main(gigabytes: float, turns: int, quick: bool, as_json: bool) -> None:
-    torch.set_num_threads(1)
-    gigabytes, turns = (0.2, 1) if quick else (gigabytes, turns)
-    result: dict[str, object] = {"machine": machine()}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "store"
-        corpus = write_store(path, int(gigabytes * 1e9 / (2 * DIM)))
-        dataset = FeatureDataset(path, corpus)
-        row_bytes = 2 * DIM  # float16
-        result["n_bytes"] = dataset.stored_bytes
-        for memory in (128 << 20, 512 << 20):
-            loader = feature_loader(dataset, window=memory)
-            quality = shuffle_quality(loader.batch_sampler, np.arange(len(dataset)))
-            result[f"shuffle, {memory >> 20} MiB for windows"] = quality
-        full = feature_loader(dataset, window=None)
-        result["shuffle, full"] = shuffle_quality(full.batch_sampler, np.arange(len(dataset)))
-        drop_from_page_cache(path)
-        result["cold, random from mapped memory, bytes a second"] = serve(full, 10) * row_bytes
-        for dtype in (torch.float32, torch.float16):
-            served = FeatureDataset(path, corpus, dtype=dtype)
-            loader = feature_loader(served, window=WINDOWS)
-            drop_from_page_cache(path)
-            name = str(dtype).removeprefix("torch.")
-            first = serve(loader) * row_bytes
-            disk, windowed = [], []
-            for _ in range(turns):
-                disk.append(read_directly(path))
-                drop_from_page_cache(path)
-                loader = feature_loader(served, window=WINDOWS)
-                windowed.append(serve(itertools.chain(loader, loader)) * row_bytes)
-            result[f"windows, {name} batches"] = {
-                "first_pass_with_checksums": first,
-                "later_passes": windowed,
-                "direct_reads": disk,
-                "of_the_disk": float(np.median(np.array(windowed) / np.array(disk))),
-            }
-    if as_json:
-        print(json.dumps(result, indent=2))
-        return
-    for name, value in result.items():
-        with contextlib.suppress(AttributeError):
-            value = ", ".join(f"{key} {np.round(item, 3)}" for key, item in value.items())  # type: ignore[attr-defined]
-        print(f"{name}: {value}")
+@click.option("--folder", type=click.Path(exists=True, path_type=Path), help="On the disk in question.")
+@part_options
+def main(gigabytes: float, turns: int, folder: Path | None, quick: bool, as_json: bool) -> None:
+    print_part(measured(*((0.15, 1) if quick else (gigabytes, turns)), folder), as_json)
 
 
 if __name__ == "__main__":
