@@ -98,6 +98,7 @@ PARTS = (
     Part("extraction", "extract_sizes.py"),
     Part("training", "train_epochs.py"),
     Part("index", "index_lookups.py"),
+    Part("profiles", "profiles.py"),
     Part("memory", "memory_curve.py"),
     Part("precision", "precision.py", ("--corpus", str(UD_EWT)), needs=UD_EWT, in_quick=False),
     Part("gpu", "gpu_encode.py", gpu=True),

@@ -153,7 +153,7 @@ def measured(gigabytes: float, turns: int, folder: Path | None) -> PartResult:
         reading.add(f"direct reads of {READ_BYTES >> 20} MiB", "ceiling", statistics.median(disks) / 1e6)
     reading.note = (
         f"{n_bytes / 1e9:.1f} GB of float16 vectors, dropped from the page cache before each turn; one "
-        "thread beside the one that reads ahead. Shares are medians of turns, each with direct reads of its own."
+        "thread beside the one that reads ahead. Shares: medians of turns, each with direct reads of its own."
     )
     shuffle.note = (
         f"{len(place):,} sentences. Moved: how far from its place in the store a sentence comes on average, "
