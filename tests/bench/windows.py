@@ -1,13 +1,13 @@
 """A store larger than memory: windowed reading beside what the disk gives, and how well windows shuffle.
 
-Writes a store of at least 2 GB, drops it from the page cache, and reads it in epochs: in windows, beside
+Writes a store of 6 GB, drops it from the page cache, and reads it in epochs: in windows, beside
 plain direct reads of 8 MiB of the same files, turn by turn in one run (a turn is two passes of a new loader);
 and at random from mapped memory, cold. Of the shuffle it tells, each relative to a full shuffle of the same
 sentences: how far a sentence is moved (mean absolute displacement), how much the order of an epoch still
 follows the store's (rank correlation, 0 for a full shuffle), how many pairs of a batch lie within 1% of the
 store of each other, and the padding.
 
-    python tests/bench/windows.py --gigabytes 2
+    python tests/bench/windows.py --gigabytes 6
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def measured(gigabytes: float, turns: int, folder: Path | None) -> PartResult:
 
 
 @click.command()
-@click.option("--gigabytes", default=2.0, show_default=True)
+@click.option("--gigabytes", default=6.0, show_default=True)
 @click.option("--turns", default=3, show_default=True)
 @click.option("--folder", type=click.Path(exists=True, path_type=Path), help="On the disk in question.")
 @part_options
