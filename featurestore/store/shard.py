@@ -29,8 +29,8 @@ from featurestore.store.structure import lay_out
 
 logger = logging.getLogger(__name__)
 
-_MEASURE_EVERY = 16
-"""Tokens between two whose codec error is measured."""
+_MEASURED_TOKENS = 1024
+"""Tokens whose codec error is measured at least, evenly spread; all tokens of a smaller shard."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class ShardDraft:
         shape = (self.n_tokens, dim) if n_layers == 1 else (self.n_tokens, n_layers, dim)
         self._staged: Array = np.empty(shape, codec.staging_dtype)
         self._filled = np.zeros(len(self.sentences), bool)
+        self._measure_every = max(1, self.n_tokens // _MEASURED_TOKENS)
         self._sampled: dict[int, tuple[NDArray[np.intp], Floats]] = {}
 
     @property
@@ -108,7 +109,7 @@ class ShardDraft:
                 f"{target.shape}: {_excerpt(self.sentences[position])}"
             )
         stage(target, vectors, self.sentences[position], self.codec, cast)
-        rows = np.arange(-start % _MEASURE_EVERY, stop - start, _MEASURE_EVERY)
+        rows = np.arange(-start % self._measure_every, stop - start, self._measure_every)
         if len(rows):
             self._sampled[position] = (rows, vectors[rows].astype(np.float32))
         self._filled[position] = True
