@@ -6,12 +6,11 @@
 Vectors are compared on the test split, token by token and layer by layer, before any codec: relative L2
 (norm of the difference over norm of the float32 vector) and cosine, their mean and worst token. The score is
 that of a linear tagger (`train tagger --model linear`, upos) on stores that `extract` fills in that compute
-type with the codec float16 for all of them. Prints a Markdown table; in the first row what the codec costs.
+type with the codec float16 for all of them. In the first rows what the codec costs.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 from pathlib import Path
@@ -21,7 +20,8 @@ import click
 import numpy as np
 import torch
 from end_to_end import featurestore
-from machine import machine
+from figures import Table
+from report import PartResult, part_options, print_part
 
 from featurestore import load_encoder, open_corpus
 from featurestore.extraction.batching import batches_by_length
@@ -92,13 +92,32 @@ def heads(corpus: Path, folder: Path, n_tokens: int) -> dict[str, str]:
     return found
 
 
+def table_of(rows: list[dict[str, Any]], encoder: str, n_tokens: int, where: str) -> Table:
+    """Return the table; cells are text, for the figures span six orders of magnitude."""
+    columns = ["relative L2", "worst token", "1 - cosine", "worst token's", "linear tagger, UPOS"]
+    table = Table("What a compute type costs", columns)
+    for row in rows:
+        scores = [100 * accuracy for accuracy in row["accuracy"]]
+        spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
+        name = f"{row['precision']}, stored as float16" if row["precision"] == "float32" else row["precision"]
+        for number, layer in enumerate(row["layers"]):
+            cells = (layer["mean_l2"], layer["worst_l2"], 1 - layer["mean_cosine"], 1 - layer["worst_cosine"])
+            score = f"{statistics.mean(scores):.2f}{spread}" if not number else None
+            table.add(f"{name}, layer {number}", "ours", *(f"{max(cell, 0):.1e}" for cell in cells), score)
+    table.note = (
+        f"{encoder}, {n_tokens:,} tokens of the test split; vectors against those computed in float32, "
+        f"any codec but in the first rows. Accuracy in percent: the average of layers in float16, mean of "
+        f"{len(rows[0]['accuracy'])} seeds. {where}."
+    )
+    return table
+
+
 @click.command()
 @click.option("--corpus", type=click.Path(path_type=Path, exists=True), required=True, help="UD splits.")
 @click.option("--encoder", default="elmo:demo", show_default=True)
 @click.option("--device", default="auto", show_default=True)
-@click.option("--seeds", default=2, show_default=True)
-@click.option("--quick", is_flag=True, help=f"{QUICK_TOKENS:,} tokens of each split, one seed, two epochs.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--seeds", default=2, show_default=True, help=f"With --quick one, and {QUICK_TOKENS:,} tokens.")
+@part_options
 def main(corpus: Path, encoder: str, device: str, seeds: int, quick: bool, as_json: bool) -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -117,25 +136,9 @@ def main(corpus: Path, encoder: str, device: str, seeds: int, quick: bool, as_js
                 encoder, precision, device, splits, 1 if quick else seeds, 2 if quick else None
             )
             rows.append({"precision": precision, "layers": layers, "accuracy": scores})
-    where = f"{machine()}; {torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'}"
-    if as_json:
-        print(
-            json.dumps({"machine": where, "encoder": encoder, "n_tokens": len(truth), "rows": rows}, indent=2)
-        )
-        return
-    print(f"{encoder}, {len(truth):,} tokens of {Path(splits['test']).name}; {where}\n")
-    print("| compute type | layer | relative L2, mean | worst | 1 - cosine, mean | worst | accuracy |")
-    print("|---|---|---:|---:|---:|---:|---:|")
-    for row in rows:
-        name = "float32, stored as float16" if row["precision"] == "float32" else row["precision"]
-        accuracy = f"{100 * statistics.mean(row['accuracy']):.2f}"
-        for number, layer in enumerate(row["layers"]):
-            print(
-                f"| {name if not number else ''} | {number} "
-                f"| {layer['mean_l2']:.1e} | {layer['worst_l2']:.1e} "
-                f"| {1 - layer['mean_cosine']:.1e} | {1 - layer['worst_cosine']:.1e} "
-                f"| {accuracy if not number else ''} |"
-            )
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "No GPU"
+    table = table_of(rows, encoder, len(truth), where)
+    print_part(PartResult(tables=[table], settings={"encoder": encoder, "rows": rows}), as_json)
 
 
 if __name__ == "__main__":
