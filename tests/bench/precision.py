@@ -106,8 +106,8 @@ def table_of(rows: list[dict[str, Any]], encoder: str, n_tokens: int, where: str
             table.add(f"{name}, layer {number}", "ours", *(f"{max(cell, 0):.1e}" for cell in cells), score)
     table.note = (
         f"{encoder}, {n_tokens:,} tokens of the test split; vectors against those computed in float32, "
-        f"any codec but in the first rows. Accuracy in percent: the average of layers in float16, mean of "
-        f"{len(rows[0]['accuracy'])} seeds. {where}."
+        "before any codec but in the first rows. Accuracy in percent: the average of layers in float16, mean "
+        f"of {len(rows[0]['accuracy'])} seeds. {where}."
     )
     return table
 
