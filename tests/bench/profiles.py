@@ -74,9 +74,9 @@ def measured(spec: str, n_tokens: int) -> PartResult:
         loader = feature_loader(FeatureDataset(Path(name) / PRECISIONS[0], text))
         sum(len(batch.lengths) for batch in loader)  # checksums are behind it
         columns["serving"] = shares(lambda: [sum(len(batch.lengths) for batch in loader) for _ in range(5)])
-    table = Table("Where the time goes", list(columns))
+    table = Table("Where the time goes", [f"{name}, %" for name in columns])
     for kind in (*KINDS, OTHER, OUTSIDE):
-        table.add(kind, "ours", *(f"{100 * column[kind]:.0f}%" for column in columns.values()))
+        table.add(kind, "ours", *(round(100 * column[kind]) for column in columns.values()))
     table.note = (
         f"Of the main thread's time, the profiler's own included; {n_tokens:,} tokens of {source()}. "
         f"Extraction with {spec}, all cores; serving: one thread, warm, float32 batches."
