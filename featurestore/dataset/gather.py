@@ -6,7 +6,7 @@ import functools
 import math
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -93,10 +93,7 @@ class Gatherer:
             self._fill_in_chunks(out, pieces, dtypes.pop(), step, shards, rows)
             return
         # Long sentences, shards of several codecs, or none that is stored.
-        for target, piece, shard, row in zip(out, pieces, shards, rows, strict=True):
-            target[len(piece) :].zero_()
-            if len(piece):
-                self._decode_one(target[: len(piece)], piece, shard, row)
+        self._decode_each(out, pieces, shards, rows)
 
     def lay(self, out: Tensor, lengths: Sequence[int], shards: Sequence[int], rows: Sequence[int]) -> None:
         """Decode sentences end to end, without padding.
@@ -119,13 +116,7 @@ class Gatherer:
             self._lay_in_chunks(out, pieces, dtypes.pop())
             return
         # int8, shards of several codecs, or a sentence that is not stored.
-        start = 0
-        for piece, n, shard, row in zip(pieces, lengths, shards, rows, strict=True):
-            target = out[start : (start := start + n)]
-            if len(piece):
-                self._decode_one(target, piece, shard, row)
-            else:
-                target.zero_()
+        self._decode_each(torch.split_with_sizes(out, list(lengths)), pieces, shards, rows)
 
     def stored(self, lengths: Sequence[int], shards: Sequence[int], rows: Sequence[int]) -> list[Array]:
         """Return the rows of sentences as they are stored, checked; none for a shard of -1."""
@@ -226,6 +217,15 @@ class Gatherer:
         norms: dict[int, Any] = {s: self.store.reader(s).norms for s in set(shards) if s >= 0}
         norms[-1] = next(iter(norms.values()))  # for zeros, whatever they are
         return torch.from_numpy(np.stack([norms[shard] for shard in shards])).unsqueeze(1)
+
+    def _decode_each(
+        self, targets: Iterable[Tensor], pieces: list[Array], shards: Sequence[int], rows: Sequence[int]
+    ) -> None:
+        """Decode sentences one by one, each into a tensor of at least its length; the rest becomes zeros."""
+        for target, piece, shard, row in zip(targets, pieces, shards, rows, strict=True):
+            target[len(piece) :].zero_()
+            if len(piece):
+                self._decode_one(target[: len(piece)], piece, shard, row)
 
     def _decode_one(self, out: Tensor, values: Array, shard: int, row: int) -> None:
         """Decode a sentence into a tensor of its own shape."""
