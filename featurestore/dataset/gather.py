@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featurestore.dataset.buffers import aligned
+from featurestore.dataset.buffers import Bytes, aligned
 from featurestore.store.codec import Array
 from featurestore.store.reader import ShardReader
 from featurestore.store.store import Store
@@ -87,8 +87,10 @@ class Gatherer:
         if not out.numel():
             return
         pieces = self.stored(lengths, shards, rows)
-        step = CHUNK_BYTES // (out[0].numel() * out.dtype.itemsize)
         dtypes = {piece.dtype for piece in pieces if len(piece)}
+        # int8 is decoded to float32 whatever it becomes.
+        itemsize = 4 if np.dtype(np.int8) in dtypes else out.dtype.itemsize
+        step = CHUNK_BYTES // (out[0].numel() * itemsize)
         if step > 1 and len(dtypes) == 1:
             self._fill_in_chunks(out, pieces, dtypes.pop(), step, shards, rows)
             return
@@ -171,13 +173,15 @@ class Gatherer:
         values = torch.from_numpy(staged).view(step, longest, *shape)
         if dtype == np.int8:
             scales, norms = self._scales(lengths, longest, shards, rows), self._norms(shards)
+            exact = torch.from_numpy(self._scratch.empty((step, longest, *shape), np.dtype(np.float32)))
         for first in range(0, len(out), step):
             target = out[first : first + step]
             size = len(target)
             part = pieces[per_sentence * first : per_sentence * (first + size)]
             np.concatenate(part, out=staged[: size * longest])
             if dtype == np.int8:
-                decode_int8(target, values[:size], scales[first : first + size], norms[first : first + size])
+                last = first + size
+                decode_int8(target, values[:size], scales[first:last], norms[first:last], exact[:size])
             else:
                 target.copy_(values[:size])
 
@@ -237,7 +241,9 @@ class Gatherer:
             decode_int8(out, as_tensor(values), scales, as_tensor(reader.norms))
 
 
-def decode_int8(out: Tensor, values: Tensor, scales: Tensor, norms: Tensor) -> None:
+def decode_int8(
+    out: Tensor, values: Tensor, scales: Tensor, norms: Tensor, exact: Tensor | None = None
+) -> None:
     """Decode int8 values into a float tensor of their shape.
 
     Parameters
@@ -245,9 +251,14 @@ def decode_int8(out: Tensor, values: Tensor, scales: Tensor, norms: Tensor) -> N
     out, values : (..., n_tokens, dim) or (..., n_tokens, n_layers, dim)
     scales : (..., n_tokens) or (..., n_tokens, n_layers) float32
     norms : float32 of a shape that broadcasts to theirs
+    exact : float32 of their shape, optional
+        Memory to use where ``out`` is not float32.
     """
     # Half precision would lose the product of a large norm and a small scale on the way.
-    exact = out if out.dtype == torch.float32 else torch.empty_like(out, dtype=torch.float32)
+    if out.dtype == torch.float32:
+        exact = out
+    elif exact is None:
+        exact = torch.empty_like(out, dtype=torch.float32)
     exact.copy_(values).mul_(scales.unsqueeze(-1)).mul_(norms)
     if exact is not out:
         out.copy_(exact)
@@ -257,15 +268,16 @@ class _Scratch(threading.local):
     """Memory that a thread uses again for every chunk."""
 
     def __init__(self) -> None:
-        self._room = aligned(0)
+        self._rooms: dict[np.dtype[Any], Bytes] = {}
         self._zeros = aligned(0)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """Return an uninitialised array; what was returned before is overwritten."""
+        """Return an uninitialised array; what was returned before of this type is overwritten."""
         n_bytes = math.prod(shape) * dtype.itemsize
-        if len(self._room) < n_bytes:
-            self._room = aligned(n_bytes)
-        return self._room[:n_bytes].view(dtype).reshape(shape)
+        room = self._rooms.get(dtype)
+        if room is None or len(room) < n_bytes:
+            room = self._rooms[dtype] = aligned(n_bytes)
+        return room[:n_bytes].view(dtype).reshape(shape)
 
     def zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return an array of zeros, which nobody may write to."""

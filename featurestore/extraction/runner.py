@@ -24,7 +24,6 @@ from featurestore.corpora.example import Example
 from featurestore.encoders.base import Encoder, PendingVectors
 from featurestore.errors import EncoderError, EncoderOutOfMemory, UsageError, VectorError
 from featurestore.extraction.batching import batches_by_length
-from featurestore.extraction.casting import cast
 from featurestore.extraction.mismatch import require_recipe
 from featurestore.extraction.plan import Plan, new_examples
 from featurestore.extraction.progress import Progress
@@ -358,7 +357,7 @@ class _Writer:
 
     def _put(self, draft: ShardDraft, position: int, vectors: NDArray[np.floating]) -> None:
         try:
-            draft.put(position, vectors, cast=cast)
+            draft.put(position, vectors)
         except VectorError as error:
             # One bad sentence must not cost the hours after it: it is left out and named at the end.
             self._report.refused.append(str(error))

@@ -8,7 +8,6 @@ shard and written into the manifest.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,16 +130,6 @@ CODECS: dict[str, Codec] = {
     "int8": Int8Codec(),
 }
 DEFAULT_CODEC = "float16"
-
-
-Cast = Callable[[Array, NDArray[np.floating]], None]
-"""Writes floats into an array of another type, rounded to nearest, ties to even; too large is infinite."""
-
-
-def cast_slowly(out: Array, vectors: NDArray[np.floating]) -> None:
-    """Cast as NumPy does: right, but float16 is computed one value at a time."""
-    with np.errstate(over="ignore"):
-        out[...] = vectors
 
 
 def get_codec(name: str) -> Codec:

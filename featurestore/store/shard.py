@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from featurestore import keys, limits
 from featurestore.errors import StoreError, StoreLimitError, VectorError
 from featurestore.keys import Sentence
-from featurestore.store.codec import Array, Cast, Codec, CodecError, Floats, cast_slowly, measure_error
+from featurestore.store.casting import cast
+from featurestore.store.codec import Array, Codec, CodecError, Floats, measure_error
 from featurestore.store.filesystem import Buffer, FileSystem, file_sha256, temporary_name
 from featurestore.store.keyarrays import keys_array
 from featurestore.store.layout import ShardEntry, checksums
@@ -31,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 _MEASURED_TOKENS = 1024
 """Tokens whose codec error is measured at least, evenly spread; all tokens of a smaller shard."""
+
+Sample = tuple[NDArray[np.intp], Floats]
+"""Rows of a sentence, and the vectors that an encoder gave for them; float32."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class ShardDraft:
         Shape of the vectors: ``(n_tokens, dim)`` if ``n_layers`` is 1, else ``(n_tokens, n_layers, dim)``.
     codec : Codec
         How they will be stored.
+    sentence_keys : sequence of bytes, optional
+        Theirs, where they are known already.
 
     Raises
     ------
@@ -62,7 +68,15 @@ class ShardDraft:
         For more than a shard may hold.
     """
 
-    def __init__(self, sentences: Sequence[Sentence], *, dim: int, n_layers: int, codec: Codec) -> None:
+    def __init__(
+        self,
+        sentences: Sequence[Sentence],
+        *,
+        dim: int,
+        n_layers: int,
+        codec: Codec,
+        sentence_keys: Sequence[bytes] | None = None,
+    ) -> None:
         self.sentences = list(sentences)
         self.dim, self.n_layers, self.codec = dim, n_layers, codec
         if len(self.sentences) > limits.MAX_SHARD_SENTENCES:
@@ -70,22 +84,21 @@ class ShardDraft:
                 f"a shard of {len(self.sentences):,} sentences exceeds {limits.MAX_SHARD_SENTENCES:,}: "
                 "choose smaller shards"
             )
-        self.keys = list(map(keys.sentence_key, self.sentences))
+        self.keys = list(sentence_keys or map(keys.sentence_key, self.sentences))
         self.offsets = np.zeros(len(self.sentences) + 1, "<u8")
         np.cumsum([len(sentence) for sentence in self.sentences], out=self.offsets[1:])
         self.n_tokens = int(self.offsets[-1])
         shape = (self.n_tokens, dim) if n_layers == 1 else (self.n_tokens, n_layers, dim)
         self._staged: Array = np.empty(shape, codec.staging_dtype)
         self._filled = np.zeros(len(self.sentences), bool)
-        self._measure_every = max(1, self.n_tokens // _MEASURED_TOKENS)
-        self._sampled: dict[int, tuple[NDArray[np.intp], Floats]] = {}
+        self._sampled: dict[int, Sample] = {}
 
     @property
     def filled(self) -> NDArray[np.bool_]:
         """Which sentences have their vectors, (n_sentences,) bool."""
         return self._filled
 
-    def put(self, position: int, vectors: NDArray[np.floating], *, cast: Cast = cast_slowly) -> None:
+    def put(self, position: int, vectors: NDArray[np.floating]) -> None:
         """Give a sentence its vectors.
 
         Parameters
@@ -93,36 +106,51 @@ class ShardDraft:
         position : int
             Of the sentence in the draft.
         vectors : (n_tokens, dim) or (n_tokens, n_layers, dim) float
-        cast : callable
-            A faster way of casting; the bits must be the same.
 
         Raises
         ------
         StoreError
             If the shape is not the sentence's, a value is not finite, or the codec cannot hold it.
         """
-        start, stop = int(self.offsets[position]), int(self.offsets[position + 1])
-        target = self._staged[start:stop]
+        start, target = self._room(position)
         if vectors.shape != target.shape:
             raise VectorError(
                 f"vectors of shape {vectors.shape} for sentence {position} of the shard, expected "
                 f"{target.shape}: {_excerpt(self.sentences[position])}"
             )
-        stage(target, vectors, self.sentences[position], self.codec, cast)
-        rows = np.arange(-start % self._measure_every, stop - start, self._measure_every)
-        if len(rows):
-            self._sampled[position] = (rows, vectors[rows].astype(np.float32))
+        stage(target, vectors, self.sentences[position], self.codec)
+        self._keep(position, sample(start, vectors, self.n_tokens))
+
+    def put_staged(self, position: int, staged: Array, sampled: Sample) -> None:
+        """Give a sentence vectors that :func:`stage` has cast, and what :func:`sample` took of them."""
+        start, target = self._room(position)
+        target[...] = staged
+        rows, vectors = sampled
+        # Sampled when the shard was smaller, so perhaps more of them than it takes.
+        kept = (start + rows) % _every(self.n_tokens) == 0
+        self._keep(position, (rows[kept], vectors[kept]))
+
+    def _room(self, position: int) -> tuple[int, Array]:
+        start, stop = int(self.offsets[position]), int(self.offsets[position + 1])
+        return start, self._staged[start:stop]
+
+    def _keep(self, position: int, sampled: Sample) -> None:
+        if len(sampled[0]):
+            self._sampled[position] = sampled
         self._filled[position] = True
 
     def subset(self, positions: Sequence[int]) -> ShardDraft:
         """Return a new draft with some of the sentences, vectors included."""
         smaller = ShardDraft(
-            [self.sentences[p] for p in positions], dim=self.dim, n_layers=self.n_layers, codec=self.codec
+            [self.sentences[p] for p in positions],
+            dim=self.dim,
+            n_layers=self.n_layers,
+            codec=self.codec,
+            sentence_keys=[self.keys[p] for p in positions],
         )
         for new, old in enumerate(positions):
             if self._filled[old]:
-                target = slice(int(smaller.offsets[new]), int(smaller.offsets[new + 1]))
-                smaller._staged[target] = self._staged[int(self.offsets[old]) : int(self.offsets[old + 1])]
+                smaller._room(new)[1][...] = self._room(old)[1]
                 smaller._filled[new] = True
                 if old in self._sampled:
                     smaller._sampled[new] = self._sampled[old]
@@ -268,9 +296,7 @@ def place(
             filesystem.replace(temporary, target)
 
 
-def stage(
-    out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: Codec, cast: Cast = cast_slowly
-) -> None:
+def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: Codec) -> None:
     """Cast a sentence's vectors to the codec's staging type, making sure that they arrive finite.
 
     Raises
@@ -287,6 +313,28 @@ def stage(
     if not np.isfinite(value):
         raise VectorError(f"the encoder returned NaN or infinity for {where}; try --precision float32")
     raise VectorError(f"codec {codec.name} cannot hold {value:.6g} in {where}: use --codec float32 or int8")
+
+
+def sample(start: int, vectors: NDArray[np.floating], n_tokens: int) -> Sample:
+    """Take the rows of a sentence by which its shard's codec is judged.
+
+    Parameters
+    ----------
+    start : int
+        Tokens before it in the shard.
+    vectors : (n, dim) or (n, n_layers, dim) float
+    n_tokens : int
+        Of the shard, as far as it is known: with more of them fewer rows are taken, all of which would have
+        been taken with fewer.
+    """
+    every = _every(n_tokens)
+    rows = np.arange(-start % every, len(vectors), every)
+    return rows, vectors[rows].astype(np.float32)
+
+
+def _every(n_tokens: int) -> int:
+    """Return a power of two: one in so many tokens is sampled."""
+    return 1 << max(0, (n_tokens // _MEASURED_TOKENS).bit_length() - 1)
 
 
 def _fits(vectors: NDArray[np.floating], codec: Codec) -> bool:

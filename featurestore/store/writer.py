@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import DamagedStoreError, StoreWriteError, VectorError
 from featurestore.keys import Sentence, require_sentence, sentence_key
-from featurestore.store.codec import get_codec
+from featurestore.store.codec import Array, get_codec
 from featurestore.store.keyarrays import keys_array
 from featurestore.store.keyset import KeySet
 from featurestore.store.layout import ShardEntry
@@ -29,7 +29,7 @@ from featurestore.store.manifest import (
     publish,
     read_manifest,
 )
-from featurestore.store.shard import SealedShard, ShardDraft, place, stage
+from featurestore.store.shard import Sample, SealedShard, ShardDraft, place, sample, stage
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -54,8 +54,8 @@ class WriteSession:
         self._codec = get_codec(codec or store.manifest.codec)
         self._filesystem = store.filesystem
         self._since_opening = self._no_keys()
-        self._pending: dict[bytes, tuple[Sentence, NDArray[np.floating]]] = {}
-        self._pending_bytes = 0
+        self._pending: dict[bytes, tuple[Sentence, Array, Sample]] = {}
+        self._pending_tokens = 0
         for directory in (SHARDS, TMP):
             self._filesystem.make_directory(store.path / directory)
         self._filesystem.remove_abandoned(store.path / TMP)
@@ -81,11 +81,21 @@ class WriteSession:
 
     def stored(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Return which (n, 16) uint8 keys are committed, by anyone this session knows of; (n,) bool."""
-        return self.store.locate(keys).found | self._since_opening.contains(keys)
+        found = self._since_opening.contains(keys)
+        # A store that was empty has an index of nothing, and asking it costs as much as storing a sentence.
+        return found | self.store.locate(keys).found if self.store.manifest.shards else found
 
-    def draft(self, sentences: Sequence[Sentence]) -> ShardDraft:
+    def draft(
+        self, sentences: Sequence[Sentence], *, sentence_keys: Sequence[bytes] | None = None
+    ) -> ShardDraft:
         """Return an empty shard for distinct sentences; fill it, then :meth:`commit` it."""
-        return ShardDraft(sentences, dim=self.store.dim, n_layers=self.store.n_layers, codec=self._codec)
+        return ShardDraft(
+            sentences,
+            dim=self.store.dim,
+            n_layers=self.store.n_layers,
+            codec=self._codec,
+            sentence_keys=sentence_keys,
+        )
 
     def add(self, tokens: Sequence[str], vectors: NDArray[np.floating]) -> bool:
         """Add a sentence; a full shard is committed at once.
@@ -118,12 +128,11 @@ class WriteSession:
         if key in self._pending or bool(self.stored(keys_array([key]))[0]):
             return False
         # Now, not when the shard is sealed: one bad vector must not take its neighbours with it.
-        stage(np.empty(expected, self._codec.staging_dtype), vectors, sentence, self._codec)
-        self._pending[key] = (sentence, np.array(vectors))
-        self._pending_bytes += len(sentence) * self._codec.bytes_per_token(
-            self.store.n_layers, self.store.dim
-        )
-        if self._pending_bytes >= self.manifest.shard_bytes:
+        staged = np.empty(expected, self._codec.staging_dtype)
+        stage(staged, vectors, sentence, self._codec)
+        start, self._pending_tokens = self._pending_tokens, self._pending_tokens + len(sentence)
+        self._pending[key] = sentence, staged, sample(start, vectors, self._pending_tokens)
+        if self._pending_tokens >= self.tokens_per_shard:
             self.flush()
         return True
 
@@ -131,10 +140,11 @@ class WriteSession:
         """Commit what was added so far."""
         if self._pending:
             # Taken away first: if committing fails, leaving the context must not try the same again.
-            entries, self._pending, self._pending_bytes = list(self._pending.values()), {}, 0
-            draft = self.draft([sentence for sentence, _ in entries])
-            for position, (_, vectors) in enumerate(entries):
-                draft.put(position, vectors)
+            pending, self._pending, self._pending_tokens = self._pending, {}, 0
+            draft = self.draft([sentence for sentence, _, _ in pending.values()], sentence_keys=list(pending))
+            for position, (_, staged, sampled) in enumerate(pending.values()):
+                draft.put_staged(position, staged, sampled)
+            del pending, staged, sampled  # a shard's worth of memory
             self.commit(draft)
 
     def commit(self, draft: ShardDraft, **note: Any) -> int:

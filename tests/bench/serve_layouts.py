@@ -25,12 +25,13 @@ import numpy as np
 import torch
 from figures import Table
 from layouts import LAYOUTS, Array, Layout, Numbers, PerSentenceHDF5, missing
+from random_store import write_store
 from report import PartResult, part_options, print_part
-from texts import real_lengths, source
+from texts import enough_sentences, source
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from featurestore import BucketBatchSampler, FeatureDataset, Recipe, Store, collate, feature_loader
+from featurestore import BucketBatchSampler, FeatureDataset, collate, feature_loader
 
 DIM = 1024
 COLUMNS = [
@@ -41,6 +42,7 @@ COLUMNS = [
     "bytes a token",
 ]
 BY_LENGTH, RANDOM = COLUMNS[2], COLUMNS[0]
+Sentences = list[tuple[str, ...]]
 NOT_INSTALLED = "not installed"
 DECODED = "decoding them to float32 in memory"
 """What every reader of float32 batches must do at least: the ceiling of that column."""
@@ -132,18 +134,12 @@ def require_right(layout: Layout, vectors: Array, indices: list[int]) -> None:
 
 
 def of_ours(
-    folder: Path, codec: str, bounds: Numbers, vectors: Array, seconds: float, repeats: int
+    folder: Path, codec: str, sentences: Sentences, vectors: Array, seconds: float, repeats: int
 ) -> tuple[float, list[float]]:
     """Return the first pass, which compares every checksum, by length; then what the columns show."""
-    recipe = Recipe({"kind": "bench", "version": 1})
-    sentences = [tuple(f"{i}_{j}" for j in range(n)) for i, n in enumerate(np.diff(bounds))]
     os.sync()
     started = time.perf_counter()
-    store = Store.create(folder / codec, recipe=recipe, dim=DIM, codec=codec)
-    with store.write() as session:
-        for i, sentence in enumerate(sentences):
-            # float32, as encoders give them.
-            session.add(sentence, vectors[bounds[i] : bounds[i + 1]].astype(np.float32))
+    store = write_store(folder / codec, sentences, vectors, codec)
     os.sync()
     written = len(vectors) / (time.perf_counter() - started) / 1000
 
@@ -205,7 +201,8 @@ def ceilings(vectors: Array, lengths: Numbers, seconds: float, repeats: int) -> 
 def measured(n_tokens: int, seconds: float, repeats: int, folder: Path | None) -> PartResult:
     """Measure every layout, one after the other, each in a folder that is removed before the next."""
     torch.set_num_threads(1)
-    lengths = real_lengths(n_tokens)
+    sentences = enough_sentences(n_tokens)
+    lengths = np.array([len(tokens) for tokens in sentences])
     bounds = np.concatenate([[0], np.cumsum(lengths)])
     random = np.random.default_rng(0)
     vectors = np.empty((int(bounds[-1]), DIM), np.float16)
@@ -223,7 +220,7 @@ def measured(n_tokens: int, seconds: float, repeats: int, folder: Path | None) -
         table.add(layout.name, "alternative", *values)
     for codec in ("float16", "int8"):
         with tempfile.TemporaryDirectory(dir=folder) as name:
-            first, values = of_ours(Path(name), codec, bounds, vectors, seconds, repeats)
+            first, values = of_ours(Path(name), codec, sentences, vectors, seconds, repeats)
         table.add(f"featurestore {codec}", "ours", *values)
         table.add(f"featurestore {codec}, first pass", "ours", None, None, first)
     copied, decoded, gathered = ceilings(vectors, lengths, seconds, repeats)
@@ -235,7 +232,7 @@ def measured(n_tokens: int, seconds: float, repeats: int, folder: Path | None) -
             row.limit = DECODED
     table.note = (
         f"Thousand tokens/s, one thread, warm: {len(vectors):,} tokens of {DIM} values in {len(lengths):,} "
-        f"sentences as long as those of {source()}. Written: until the disk has it all. Ratios are of "
+        f"sentences of {source()}. Written: until the disk has it all. Ratios are of "
         "batches by length, shares of the ceiling of decoding to float32."
     )
     return PartResult(

@@ -21,10 +21,11 @@ import click
 import numpy as np
 import torch
 from figures import Table
+from random_store import write_store
 from report import PartResult, part_options, print_part
-from texts import real_lengths, source
+from texts import enough_sentences, source
 
-from featurestore import BucketBatchSampler, FeatureDataset, Recipe, Store, feature_loader
+from featurestore import BucketBatchSampler, FeatureDataset, feature_loader
 
 DIM = 1024
 STORED_BYTES = {"float32": 4, "float16": 2, "int8": 1}
@@ -38,23 +39,6 @@ class Serving(NamedTuple):
     batches: Callable[[], Iterable]
     value_bytes: int
     turns: int = 1 << 30
-
-
-def write_stores(folder: Path, sentences: list[tuple[str, ...]]) -> dict[str, Path]:
-    random = np.random.default_rng(0)
-    recipe = Recipe({"kind": "bench", "version": 1})
-    stores = {
-        codec: Store.create(folder / codec, recipe=recipe, dim=DIM, codec=codec) for codec in STORED_BYTES
-    }
-    sessions = [store.write() for store in stores.values()]
-    for tokens in sentences:
-        vectors = random.standard_normal((len(tokens), DIM), dtype=np.float32)
-        for session in sessions:
-            session.add(tokens, vectors)
-    for session in sessions:
-        session.flush()
-        session.close()
-    return {codec: store.path for codec, store in stores.items()}
 
 
 def servings(stores: dict[str, Path], sentences: list[tuple[str, ...]]) -> Iterable[Serving]:
@@ -95,12 +79,16 @@ def copy_seconds(n_tokens: int) -> float:
 def measured(tokens: int, repeats: int) -> PartResult:
     torch.set_num_threads(1)
     logging.getLogger("featurestore").setLevel(logging.ERROR)
-    lengths = real_lengths(tokens)
-    sentences = [tuple(f"{i}_{j}" for j in range(n)) for i, n in enumerate(lengths)]
+    sentences = enough_sentences(tokens)
+    lengths = np.array([len(tokens) for tokens in sentences])
     n_tokens = int(lengths.sum())
+    vectors = np.random.default_rng(0).standard_normal((1 << 14, DIM), np.float32)
     best: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        rows = list(servings(write_stores(Path(folder), sentences), sentences))
+        stores = {
+            codec: write_store(Path(folder) / codec, sentences, vectors, codec).path for codec in STORED_BYTES
+        }
+        rows = list(servings(stores, sentences))
         copying = copy_seconds(n_tokens)
         for turn in range(repeats):
             for row in rows:
@@ -117,8 +105,8 @@ def measured(tokens: int, repeats: int) -> PartResult:
     dearer = best[DEFAULT.format("int8")] / best[DEFAULT.format("float16")]
     padding = BucketBatchSampler(lengths).padding()
     table.note = (
-        f"One thread; {n_tokens:,} tokens of {DIM} values in {len(lengths):,} sentences as long as those of "
-        f"{source()}. int8 takes {dearer:.2f} of float16's time. Padding: {100 * padding:.1f}%."
+        f"One thread; {n_tokens:,} tokens of {DIM} values in {len(lengths):,} sentences of {source()}. "
+        f"int8 takes {dearer:.2f} of float16's time. Padding: {100 * padding:.1f}%."
     )
     return PartResult(
         tables=[table],

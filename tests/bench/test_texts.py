@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import texts
 from encode_curves import of_length, up_to
 
@@ -35,9 +34,11 @@ def test_without_the_shared_corpora_there_are_the_samples(monkeypatch, tmp_path)
     assert texts.source() == "the samples in data/"
 
 
-def test_lengths_are_drawn_again_where_the_text_is_short(monkeypatch):
-    monkeypatch.setattr(texts, "sentences", lambda n: SENTENCES)
-    lengths = texts.real_lengths(1000)
-    assert set(lengths) == {1, 2, 3}
-    assert 1000 <= lengths.sum() <= 1003
-    assert np.array_equal(lengths, texts.real_lengths(1000))
+def test_sentences_are_drawn_again_where_the_text_is_short(monkeypatch):
+    monkeypatch.setattr(texts, "sentences", lambda n: list(SENTENCES))
+    found = texts.enough_sentences(1000)
+    assert found[:3] == SENTENCES
+    assert len(set(found)) == len(found)
+    assert set(map(len, found)) == {1, 2, 3}
+    assert 1000 <= sum(map(len, found)) <= 1002
+    assert found == texts.enough_sentences(1000)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featurestore import Example, open_corpus
 
@@ -50,10 +49,13 @@ def source(*, sample: bool = False) -> str:
     return "the samples in data/" if sample or not CORPORA.exists() else "UD EWT"
 
 
-def real_lengths(least_tokens: int) -> NDArray[np.int64]:
-    """Return the lengths of distinct sentences of real text, drawn again until there are tokens enough."""
-    found = np.array([len(sentence) for sentence in sentences(least_tokens)], np.int64)
+def enough_sentences(least_tokens: int) -> list[tuple[str, ...]]:
+    """Return distinct sentences of real text; some again, with a first token of their own, if it is short."""
+    found = sentences(least_tokens)
+    n_tokens, n_distinct = sum(map(len, found)), len(found)
     random = np.random.default_rng(0)
-    while found.sum() < least_tokens:
-        found = np.concatenate([found, random.choice(found, 1000)])
-    return found[: int(np.searchsorted(np.cumsum(found), least_tokens)) + 1]
+    while n_tokens < least_tokens:
+        again = found[int(random.integers(n_distinct))]
+        found.append((f"{len(found)}_", *again[1:]))
+        n_tokens += len(again)
+    return found

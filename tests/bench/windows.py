@@ -26,30 +26,16 @@ import click
 import numpy as np
 import torch
 from figures import Table
+from random_store import write_store
 from report import PartResult, part_options, print_part
+from texts import enough_sentences
 
-from featurestore import FeatureDataset, Recipe, Store, feature_loader
+from featurestore import FeatureDataset, feature_loader
 
 READ_BYTES = 8 << 20
 WINDOWS = 512 << 20  # what "auto" takes
 DIM = 1024
 ROW_BYTES = 2 * DIM  # float16
-
-
-def write_store(path: Path, n_tokens: int) -> list[tuple[str, ...]]:
-    random = np.random.default_rng(0)
-    store = Store.create(path, recipe=Recipe({"kind": "bench", "version": 1}), dim=DIM)
-    vectors = random.standard_normal((4096, DIM), dtype=np.float32)
-    corpus, written = [], 0
-    with store.write() as session:
-        while written < n_tokens:
-            n = int(np.clip(random.lognormal(2.5, 0.75), 1, 120))
-            tokens = tuple(f"{len(corpus)}_{j}" for j in range(n))
-            start = int(random.integers(0, len(vectors) - n))
-            session.add(tokens, vectors[start : start + n])
-            corpus.append(tokens)
-            written += n
-    return corpus
 
 
 def drop_from_page_cache(store: Path) -> None:
@@ -132,7 +118,8 @@ def measured(gigabytes: float, turns: int, folder: Path | None) -> PartResult:
     shuffle = Table("Shuffled", ["moved", "order kept", "neighbours", "padding"])
     with tempfile.TemporaryDirectory(dir=folder) as name:
         path = Path(name) / "store"
-        sentences = write_store(path, int(gigabytes * 1e9 / ROW_BYTES))
+        sentences = enough_sentences(int(gigabytes * 1e9 / ROW_BYTES))
+        write_store(path, sentences, np.random.default_rng(0).standard_normal((4096, DIM), np.float32))
         dataset = FeatureDataset(path, sentences)
         n_bytes, place = dataset.stored_bytes, np.arange(len(dataset))
         full = feature_loader(dataset, window=None)

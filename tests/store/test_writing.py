@@ -168,6 +168,39 @@ def test_sentence_without_a_key_is_refused(store):
                 session.add(tokens, np.zeros((1, DIM)))
 
 
+@pytest.mark.parametrize("codec", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("n", [5, 3000])  # every token of the first is sampled, few of the second
+def test_adding_one_by_one_makes_the_shard_that_a_draft_makes(tmp_path, codec, n):
+    one_by_one, at_once = (
+        create(tmp_path / name, codec=codec, shard_bytes=1 << 20) for name in ("one by one", "at once")
+    )
+    corpus = sentences(n)
+    with one_by_one.write() as session:
+        for tokens in corpus:
+            session.add(tokens, vectors_of(tokens))
+    with at_once.write() as session:
+        draft = session.draft(corpus)
+        for position in reversed(range(n)):
+            draft.put(position, vectors_of(corpus[position]))
+        session.commit(draft)
+    (ours,), (theirs,) = one_by_one.refreshed().manifest.shards, at_once.refreshed().manifest.shards
+    assert ours.sha256 == theirs.sha256
+    assert ours.error.n_tokens == theirs.error.n_tokens
+    assert ours.error.relative_l2 == pytest.approx(theirs.error.relative_l2, rel=1e-6)
+    assert (ours.error.n_tokens == ours.n_tokens) is (n == 5)
+    assert 1024 <= ours.error.n_tokens < 2048 or n == 5
+
+
+def test_caller_may_use_its_memory_again(store):
+    memory = np.empty((5, DIM), np.float32)
+    with store.write() as session:
+        for tokens in sentences(9):
+            vectors = memory[: len(tokens)]
+            vectors[:] = vectors_of(tokens)
+            session.add(tokens, vectors)
+    assert_holds(store.refreshed(), sentences(9))
+
+
 # -- sessions and exceptions
 
 

@@ -1,0 +1,31 @@
+"""Casting vectors to the type that a shard keeps: by torch where the process has it, at ten times the speed.
+
+NumPy makes a float16 one value at a time. The bits are the same either way. Nothing here loads torch.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+from numpy.typing import NDArray
+
+_EXACT = ("float32", "float16")
+"""What torch casts as NumPy does; float64 goes through float32 in torch and is rounded twice."""
+
+
+def cast(out: NDArray[np.generic], vectors: NDArray[np.floating]) -> None:
+    """Write floats into an array of their shape, rounded to the nearest, ties to even; too large is infinite.
+
+    Parameters
+    ----------
+    out : float16 or float32
+    vectors : any float
+    """
+    torch = sys.modules.get("torch")
+    plain = vectors.flags.c_contiguous and vectors.flags.writeable  # torch warns of what it may not write to
+    if torch is not None and plain and out.flags.c_contiguous and vectors.dtype.name in _EXACT:
+        torch.from_numpy(out).copy_(torch.from_numpy(vectors))
+        return
+    with np.errstate(over="ignore"):
+        out[...] = vectors
