@@ -19,7 +19,9 @@ from featurestore.store.reader import ShardReader
 from featurestore.store.store import Store
 
 CHUNK_BYTES = 512 << 10
-"""Decoded bytes made in one go: so few that the stored rows wait in the processor's second-level cache."""
+"""Bytes of int8 decoded in one go: so few that they stay in the processor's second-level cache."""
+
+_INT8 = np.dtype(np.int8)
 
 
 class RowsInMemory(Protocol):
@@ -32,9 +34,9 @@ class RowsInMemory(Protocol):
 class Gatherer:
     """Decodes sentences of a store into tensors.
 
-    A call of torch costs as much as the bytes of a short sentence. So a batch is decoded a few sentences at a
-    time: their rows are laid end to end as they are stored, and one operation decodes them into the batch
-    while they are still in the cache. It can be pickled; the other process opens its own maps.
+    A call of torch costs as much as the bytes of a short sentence. So one call casts a whole batch, straight
+    from the mapped files. int8 takes several operations: there the rows of a few sentences at a time are laid
+    end to end and decoded while they are in the cache. It can be pickled; the other process opens its own maps.
 
     Parameters
     ----------
@@ -89,13 +91,13 @@ class Gatherer:
         pieces = self.stored(lengths, shards, rows)
         dtypes = {piece.dtype for piece in pieces if len(piece)}
         # int8 is decoded to float32 whatever it becomes.
-        itemsize = 4 if np.dtype(np.int8) in dtypes else out.dtype.itemsize
-        step = CHUNK_BYTES // (out[0].numel() * itemsize)
-        if step > 1 and len(dtypes) == 1:
-            self._fill_in_chunks(out, pieces, dtypes.pop(), step, shards, rows)
-            return
-        # Long sentences, shards of several codecs, or none that is stored.
-        self._decode_each(out, pieces, shards, rows)
+        step = CHUNK_BYTES // (out[0].numel() * 4)
+        if _INT8 not in dtypes:
+            _copy(out.flatten(0, 1), self._padded(pieces, [out.shape[1]] * len(out)))
+        elif len(dtypes) == 1 and step > 1:
+            self._fill_in_chunks(out, pieces, step, shards, rows)
+        else:  # long sentences, or shards of several codecs
+            self._decode_each(out, pieces, shards, rows)
 
     def lay(self, out: Tensor, lengths: Sequence[int], shards: Sequence[int], rows: Sequence[int]) -> None:
         """Decode sentences end to end, without padding.
@@ -112,13 +114,13 @@ class Gatherer:
         DamagedStoreError
             If stored bytes are not those that were committed.
         """
-        pieces = self.stored(lengths, shards, rows)
-        dtypes = {piece.dtype for piece in pieces}
-        if len(dtypes) == 1 and np.dtype(np.int8) not in dtypes:
-            self._lay_in_chunks(out, pieces, dtypes.pop())
+        if not out.numel():
             return
-        # int8, shards of several codecs, or a sentence that is not stored.
-        self._decode_each(torch.split_with_sizes(out, list(lengths)), pieces, shards, rows)
+        pieces = self.stored(lengths, shards, rows)
+        if _INT8 in {piece.dtype for piece in pieces if len(piece)}:
+            self._decode_each(out.split_with_sizes(list(lengths)), pieces, shards, rows)
+        else:
+            _copy(out, self._padded(pieces, lengths))
 
     def stored(self, lengths: Sequence[int], shards: Sequence[int], rows: Sequence[int]) -> list[Array]:
         """Return the rows of sentences as they are stored, checked; none for a shard of -1."""
@@ -154,52 +156,34 @@ class Gatherer:
         self._believed[shard] = reader.believed
         self._readers[shard] = reader
 
+    def _padded(self, pieces: Sequence[Array], rooms: Sequence[int]) -> list[Array]:
+        """Return the pieces with zeros behind each that has fewer rows than its room."""
+        longest = max(pieces, key=len)
+        zeros = self._scratch.zeros((max(rooms), *longest.shape[1:]), longest.dtype)
+        padded = []
+        for piece, room in zip(pieces, rooms, strict=True):
+            padded.append(piece)
+            if len(piece) < room:
+                padded.append(zeros[len(piece) : room])
+        return padded
+
     def _fill_in_chunks(
-        self, out: Tensor, pieces: list[Array], dtype: np.dtype[Any], step: int,
-        shards: Sequence[int], rows: Sequence[int],
-    ) -> None:  # fmt: skip
-        """Decode sentences, all stored as ``dtype``, into a padded batch, ``step`` of them at a time."""
+        self, out: Tensor, pieces: list[Array], step: int, shards: Sequence[int], rows: Sequence[int]
+    ) -> None:
+        """Decode int8 sentences into a padded batch, ``step`` of them at a time."""
         longest, shape = out.shape[1], tuple(out.shape[2:])
         lengths = [len(piece) for piece in pieces]
-        per_sentence = 1
-        if min(lengths) < longest:
-            zeros = self._scratch.zeros((longest, *shape), dtype)
-            pieces = [part for piece, n in zip(pieces, lengths, strict=True) for part in (piece, zeros[n:])]
-            per_sentence = 2
-        if torch_dtype(dtype) == out.dtype:
-            np.concatenate(pieces, out=out.flatten(0, 1).numpy())
-            return
-        staged = self._scratch.empty((step * longest, *shape), dtype)
+        zeros = self._scratch.zeros((longest, *shape), _INT8)
+        pieces = [part for piece, n in zip(pieces, lengths, strict=True) for part in (piece, zeros[n:])]
+        staged = self._scratch.empty((step * longest, *shape), _INT8)
         values = torch.from_numpy(staged).view(step, longest, *shape)
-        if dtype == np.int8:
-            scales, norms = self._scales(lengths, longest, shards, rows), self._norms(shards)
-            exact = torch.from_numpy(self._scratch.empty((step, longest, *shape), np.dtype(np.float32)))
+        exact = torch.from_numpy(self._scratch.empty((step, longest, *shape), np.dtype(np.float32)))
+        scales, norms = self._scales(lengths, longest, shards, rows), self._norms(shards)
         for first in range(0, len(out), step):
             target = out[first : first + step]
-            size = len(target)
-            part = pieces[per_sentence * first : per_sentence * (first + size)]
-            np.concatenate(part, out=staged[: size * longest])
-            if dtype == np.int8:
-                last = first + size
-                decode_int8(target, values[:size], scales[first:last], norms[first:last], exact[:size])
-            else:
-                target.copy_(values[:size])
-
-    def _lay_in_chunks(self, out: Tensor, pieces: list[Array], dtype: np.dtype[Any]) -> None:
-        """Decode sentences, all stored as ``dtype``, end to end, as many at a time as fit the cache."""
-        if torch_dtype(dtype) == out.dtype:
-            np.concatenate(pieces, out=out.numpy())
-            return
-        most = max(1, CHUNK_BYTES // (out[:1].numel() * out.dtype.itemsize))
-        start, waiting, n_waiting = 0, [], 0
-        for number, piece in enumerate(pieces, start=1):
-            waiting.append(piece)
-            n_waiting += len(piece)
-            if number == len(pieces) or n_waiting + len(pieces[number]) > most:
-                staged = self._scratch.empty((n_waiting, *out.shape[1:]), dtype)
-                np.concatenate(waiting, out=staged)
-                out[start : start + n_waiting].copy_(torch.from_numpy(staged))
-                start, waiting, n_waiting = start + n_waiting, [], 0
+            size, last = len(target), first + len(target)
+            np.concatenate(pieces[2 * first : 2 * last], out=staged[: size * longest])
+            decode_int8(target, values[:size], scales[first:last], norms[first:last], exact[:size])
 
     def _scales(
         self, lengths: Sequence[int], longest: int, shards: Sequence[int], rows: Sequence[int]
@@ -264,6 +248,16 @@ def decode_int8(
         out.copy_(exact)
 
 
+def _copy(out: Tensor, parts: Sequence[Array]) -> None:
+    """Write float rows into a tensor, end to end, cast to its type; together they are as many as it has."""
+    if out.dtype in (torch.float32, torch.float16) and {part.dtype for part in parts} == {out.numpy().dtype}:
+        np.concatenate(parts, out=out.numpy())
+    else:
+        # Straight from the mapped file: a stop on the way costs as much as the cast.
+        targets = out.split_with_sizes(list(map(len, parts)))
+        torch._foreach_copy_(list(targets), list(map(torch.from_numpy, parts)))
+
+
 class _Scratch(threading.local):
     """Memory that a thread uses again for every chunk."""
 
@@ -299,3 +293,7 @@ def as_tensor(array: Array) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(np.asarray(array))
+
+
+# torch warns once in a process, of whichever array is the first: of this one, in silence.
+as_tensor(np.frombuffer(b"\0", np.uint8))
