@@ -36,7 +36,9 @@ class Gatherer:
 
     A call of torch costs as much as the bytes of a short sentence. So one call casts a whole batch, straight
     from the mapped files. int8 takes several operations: there the rows of a few sentences at a time are laid
-    end to end and decoded while they are in the cache. It can be pickled; the other process opens its own maps.
+    end to end and decoded while they are in the cache.
+
+    It can be pickled; the other process opens its own maps.
 
     Parameters
     ----------
