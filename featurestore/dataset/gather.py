@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import threading
 import warnings
@@ -19,7 +18,7 @@ from featurestore.store.reader import ShardReader
 from featurestore.store.store import Store
 
 CHUNK_BYTES = 512 << 10
-"""Bytes of int8 decoded in one go: so few that they stay in the processor's second-level cache."""
+"""Decoded bytes made in one go where that takes several steps: so few that they stay in a core's cache."""
 
 _INT8 = np.dtype(np.int8)
 
@@ -92,11 +91,9 @@ class Gatherer:
             return
         pieces = self.stored(lengths, shards, rows)
         dtypes = {piece.dtype for piece in pieces if len(piece)}
-        # int8 is decoded to float32 whatever it becomes.
-        step = CHUNK_BYTES // (out[0].numel() * 4)
         if _INT8 not in dtypes:
             _copy(out.flatten(0, 1), self._padded(pieces, [out.shape[1]] * len(out)))
-        elif len(dtypes) == 1 and step > 1:
+        elif len(dtypes) == 1 and (step := sentences_at_once(out, int8=True)) > 1:
             self._fill_in_chunks(out, pieces, step, shards, rows)
         else:  # long sentences, or shards of several codecs
             self._decode_each(out, pieces, shards, rows)
@@ -174,18 +171,17 @@ class Gatherer:
     ) -> None:
         """Decode int8 sentences into a padded batch, ``step`` of them at a time."""
         longest, shape = out.shape[1], tuple(out.shape[2:])
-        lengths = [len(piece) for piece in pieces]
-        zeros = self._scratch.zeros((longest, *shape), _INT8)
-        pieces = [part for piece, n in zip(pieces, lengths, strict=True) for part in (piece, zeros[n:])]
         staged = self._scratch.empty((step * longest, *shape), _INT8)
         values = torch.from_numpy(staged).view(step, longest, *shape)
-        exact = torch.from_numpy(self._scratch.empty((step, longest, *shape), np.dtype(np.float32)))
-        scales, norms = self._scales(lengths, longest, shards, rows), self._norms(shards)
+        room = torch.from_numpy(self._scratch.empty((step, longest, *shape), np.dtype(np.float32)))
+        scales = self._scales([len(piece) for piece in pieces], longest, shards, rows)
+        norms = self._norms(shards)
         for first in range(0, len(out), step):
             target = out[first : first + step]
             size, last = len(target), first + len(target)
-            np.concatenate(pieces[2 * first : 2 * last], out=staged[: size * longest])
-            decode_int8(target, values[:size], scales[first:last], norms[first:last], exact[:size])
+            padded = self._padded(pieces[first:last], [longest] * size)
+            np.concatenate(padded, out=staged[: size * longest])
+            decode_int8(target, values[:size], scales[first:last], norms[first:last], room)
 
     def _scales(
         self, lengths: Sequence[int], longest: int, shards: Sequence[int], rows: Sequence[int]
@@ -221,14 +217,20 @@ class Gatherer:
         """Decode a sentence into a tensor of its own shape."""
         reader = self.store.reader(shard)
         if reader.norms is None:
-            out.copy_(as_tensor(values))
+            out.copy_(torch.from_numpy(values))
         else:
-            scales = as_tensor(self._scales_of(shard, row, len(values)))
-            decode_int8(out, as_tensor(values), scales, as_tensor(reader.norms))
+            scales = torch.from_numpy(self._scales_of(shard, row, len(values)))
+            decode_int8(out, torch.from_numpy(values), scales, torch.from_numpy(reader.norms))
+
+
+def sentences_at_once(out: Tensor, *, int8: bool) -> int:
+    """Return how many sentences of a padded batch are decoded in one go; 0 if one alone is too much."""
+    # int8 is decoded to float32 whatever it becomes.
+    return CHUNK_BYTES // (out[0].numel() * (4 if int8 else out.dtype.itemsize))
 
 
 def decode_int8(
-    out: Tensor, values: Tensor, scales: Tensor, norms: Tensor, exact: Tensor | None = None
+    out: Tensor, values: Tensor, scales: Tensor, norms: Tensor, room: Tensor | None = None
 ) -> None:
     """Decode int8 values into a float tensor of their shape.
 
@@ -237,14 +239,16 @@ def decode_int8(
     out, values : (..., n_tokens, dim) or (..., n_tokens, n_layers, dim)
     scales : (..., n_tokens) or (..., n_tokens, n_layers) float32
     norms : float32 of a shape that broadcasts to theirs
-    exact : float32 of their shape, optional
+    room : float32 of their shape or of more sentences, optional
         Memory to use where ``out`` is not float32.
     """
     # Half precision would lose the product of a large norm and a small scale on the way.
     if out.dtype == torch.float32:
         exact = out
-    elif exact is None:
+    elif room is None:
         exact = torch.empty_like(out, dtype=torch.float32)
+    else:
+        exact = room[: len(out)]
     exact.copy_(values).mul_(scales.unsqueeze(-1)).mul_(norms)
     if exact is not out:
         out.copy_(exact)
@@ -284,18 +288,8 @@ class _Scratch(threading.local):
         return self._zeros[:n_bytes].view(dtype).reshape(shape)
 
 
-@functools.cache
-def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
-    """Return torch's name of a NumPy type."""
-    return torch.from_numpy(np.empty(0, dtype)).dtype
-
-
-def as_tensor(array: Array) -> Tensor:
-    """Return a tensor over a read-only array's memory; nothing here ever writes to it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(np.asarray(array))
-
-
-# torch warns once in a process, of whichever array is the first: of this one, in silence.
-as_tensor(np.frombuffer(b"\0", np.uint8))
+# Nothing here writes to tensors over mapped files, so nobody needs the warning. torch gives it once in a
+# process, of whichever read-only array is the first: here of this one.
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+    torch.from_numpy(np.frombuffer(b"\0", np.uint8))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore.dataset.buffers import BufferPool
-from featurestore.dataset.gather import CHUNK_BYTES, decode_int8, torch_dtype
+from featurestore.dataset.gather import decode_int8, sentences_at_once
 from featurestore.dataset.memory import available_bytes
 from featurestore.errors import UsageError
 from featurestore.store.codec import get_codec
@@ -78,7 +78,7 @@ class Resident:
         # One more row, of zeros, is the padding.
         self.n_bytes = (n_rows + 1) * codec.bytes_per_token(store.n_layers, store.dim)
         _require_room(self.n_bytes, device, n_rows, store)
-        values_dtype = torch_dtype(codec.value_dtype)
+        values_dtype = torch.from_numpy(np.empty(0, codec.value_dtype)).dtype
         self._values = torch.empty((n_rows + 1, *self._shape), dtype=values_dtype, device=device)
         self._values[n_rows:].zero_()
         self._scales: Tensor | None = None
@@ -114,8 +114,11 @@ class Resident:
         # On a CPU, a few sentences at a time stay in its cache; elsewhere one operation does all.
         step = len(out)
         if self.device.type == "cpu":
-            step = max(1, CHUNK_BYTES // (out[0].numel() * out.dtype.itemsize))
+            step = max(1, sentences_at_once(out, int8=self._scales is not None))
         staged = self._staging.empty((step, *out.shape[1:]), self._values.dtype, self.device)
+        room: Tensor | None = None
+        if self._scales is not None and out.dtype != torch.float32:
+            room = self._staging.empty(tuple(staged.shape), torch.float32, self.device)
         for first in range(0, len(out), step):
             target, part = out[first : first + step], rows[first : first + step]
             values = staged[: len(part)]
@@ -124,7 +127,7 @@ class Resident:
                 target.copy_(values)
             else:
                 norms = self._norms[self._norm[at[first : first + step]]].unsqueeze(1)
-                decode_int8(target, values, self._scales[part], norms)
+                decode_int8(target, values, self._scales[part], norms, room)
 
     def _load(self, store: Store, places: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
         row_bytes = self._values[:1].nbytes

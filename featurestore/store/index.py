@@ -72,6 +72,11 @@ class Locations:
     shard: NDArray[np.int64]
     row: NDArray[np.int64]
 
+    @classmethod
+    def nowhere(cls, n: int) -> Locations:
+        """Return the places of so many sentences that are not in the store."""
+        return cls(np.full(n, -1, np.int64), np.full(n, -1, np.int64))
+
     @property
     def found(self) -> NDArray[np.bool_]:
         """(n,) bool."""
@@ -154,7 +159,7 @@ class Index:
         DamagedIndexError
             If a bucket that one of them could be in is not what was written.
         """
-        shard, row = np.full(len(keys), -1, np.int64), np.full(len(keys), -1, np.int64)
+        locations = Locations.nowhere(len(keys))
         high, low = key_words(keys)
         order = np.argsort(high)
         high, low = high[order], low[order]
@@ -162,8 +167,8 @@ class Index:
         records = self._bucket_records(buckets[_firsts(buckets)].astype(np.int64))
         at = find(records[:, 0], records[:, 1], high, low)
         hit = at >= 0
-        shard[order[hit]], row[order[hit]] = self._places(records[at[hit]])
-        return Locations(shard, row)
+        locations.shard[order[hit]], locations.row[order[hit]] = self._places(records[at[hit]])
+        return locations
 
     def with_prefix(self, digits: str) -> list[tuple[int, int]]:
         """Return (shard, row) of the keys that begin with these hexadecimal digits, of which 16 count."""

@@ -304,11 +304,10 @@ class Store:
             entry = self.manifest.shards[shard]
             path = self.path / SHARDS / entry.name
             reader = ShardReader(path, entry, access=self._access, check=self._check)
-            shape = reader.entry.extents["values"].shape[1:]
-            if shape != self.vector_shape(0)[1:]:
+            shape, expected = reader.entry.extents["values"].shape[1:], self.vector_shape(0)[1:]
+            if shape != expected:
                 raise DamagedStoreError(
-                    f"shard {reader.path} holds vectors of shape {shape}, "
-                    f"the store of {self.vector_shape(0)[1:]}"
+                    f"shard {reader.path} holds vectors of shape {shape}, the store of {expected}"
                 )
             self._readers[shard] = reader
         return reader
@@ -334,7 +333,9 @@ class Store:
         keys : iterable of bytes, or (n, 16) uint8
         """
         wanted = keys if isinstance(keys, np.ndarray) else keys_array(keys)
-        return self._ask_index(lambda index: index.locate(wanted))
+        if self.manifest.shards:
+            return self._ask_index(lambda index: index.locate(wanted))
+        return Locations.nowhere(len(wanted))
 
     def with_prefix(self, digits: str) -> list[tuple[int, int]]:
         """Return (shard, row) of the keys that begin with these hexadecimal digits, of which 16 count."""

@@ -81,9 +81,7 @@ class WriteSession:
 
     def stored(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Return which (n, 16) uint8 keys are committed, by anyone this session knows of; (n,) bool."""
-        found = self._since_opening.contains(keys)
-        # A store that was empty has an index of nothing, and asking it costs as much as storing a sentence.
-        return found | self.store.locate(keys).found if self.store.manifest.shards else found
+        return self.store.locate(keys).found | self._since_opening.contains(keys)
 
     def draft(
         self, sentences: Sequence[Sentence], *, sentence_keys: Sequence[bytes] | None = None

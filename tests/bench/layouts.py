@@ -16,8 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featurestore.dataset.gather import as_tensor
-
 Array = NDArray[np.float16]
 Numbers = NDArray[np.int64]
 
@@ -58,7 +56,7 @@ class Layout:
 
     def fill(self, out: Tensor, indices: Sequence[int]) -> None:
         """Fill a (batch, longest, dim) tensor, zeros behind each sentence."""
-        put(out, (as_tensor(self.sentence(index)) for index in indices))
+        put(out, (torch.from_numpy(self.sentence(index)) for index in indices))
 
     def pieces(self, vectors: Array) -> list[Array]:
         return np.split(vectors, self.bounds[1:-1])
@@ -168,7 +166,7 @@ class ArrowDataset(Layout):
 
     def fill(self, out: Tensor, indices: Sequence[int]) -> None:
         values = self._rows[list(indices)]["vectors"].combine_chunks().flatten()
-        flat = as_tensor(values.to_numpy(zero_copy_only=True)).view(-1, self.dim)
+        flat = torch.from_numpy(values.to_numpy(zero_copy_only=True)).view(-1, self.dim)
         put(out, flat.split(self.lengths[np.asarray(indices)].tolist()))
 
 
