@@ -237,8 +237,7 @@ class FeatureDataset(Dataset[FeatureItem]):
             self._resident.gather(batch.indices, batch.mask, batch.features)
         else:
             batch.features = self._buffers.empty((len(at), *shape), self.dtype)
-            places = n_tokens.tolist(), self._shard[at].tolist(), self._row[at].tolist()
-            (gatherer or self._gatherer).fill(batch.features, *places)
+            (gatherer or self._gatherer).fill(batch.features, n_tokens, self._shard[at], self._row[at])
         return batch
 
     def tokens(self, index: int) -> Sentence:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore.dataset.buffers import Bytes, aligned
+from featurestore.dataset.compiled import compiled_gather
 from featurestore.store.codec import Array
 from featurestore.store.reader import ShardReader
 from featurestore.store.store import Store
@@ -21,6 +23,8 @@ CHUNK_BYTES = 512 << 10
 """Decoded bytes made in one go where that takes several steps: so few that they stay in a core's cache."""
 
 _INT8 = np.dtype(np.int8)
+
+Numbers = Sequence[int] | NDArray[np.int64]
 
 
 class RowsInMemory(Protocol):
@@ -33,7 +37,8 @@ class RowsInMemory(Protocol):
 class Gatherer:
     """Decodes sentences of a store into tensors.
 
-    A call of torch costs as much as the bytes of a short sentence. So one call casts a whole batch, straight
+    Where it was compiled, one call of :mod:`featurestore.dataset.compiled` makes a batch. Else torch does, one
+    call of which costs as much as the bytes of a short sentence. So one call casts a whole batch, straight
     from the mapped files. int8 takes several operations: there the rows of a few sentences at a time are laid
     end to end and decoded while they are in the cache.
 
@@ -49,6 +54,9 @@ class Gatherer:
     def __init__(self, store: Store, windows: RowsInMemory | None = None) -> None:
         self.store, self._windows = store, windows
         self._scratch = _Scratch()
+        self._compiled = None
+        if windows is None:
+            self._compiled = compiled_gather(len(store.manifest.shards), store.vector_shape(0)[1:])
         # By shard; and in the end, where -1 finds it, what a sentence that is not stored has: no rows.
         n_shards = len(store.manifest.shards)
         self._readers: list[ShardReader | None] = [None] * n_shards
@@ -72,14 +80,14 @@ class Gatherer:
         """
         self._decode_one(out, self.stored([len(out)], [shard], [row])[0], shard, row)
 
-    def fill(self, out: Tensor, lengths: Sequence[int], shards: Sequence[int], rows: Sequence[int]) -> None:
+    def fill(self, out: Tensor, lengths: Numbers, shards: Numbers, rows: Numbers) -> None:
         """Decode sentences into a padded batch.
 
         Parameters
         ----------
         out : (batch, longest, dim) or (batch, longest, n_layers, dim) float
             Contiguous, on the CPU. Its padding becomes zeros.
-        lengths, shards, rows : sequences of int
+        lengths, shards, rows : (batch,) int64, or sequences of int
             Of each sentence; shard and row are -1 for one of zeros.
 
         Raises
@@ -87,8 +95,9 @@ class Gatherer:
         DamagedStoreError
             If stored bytes are not those that were committed.
         """
-        if not out.numel():
+        if not out.numel() or self._in_one_call(out, lengths, shards, rows, out.shape[1]):
             return
+        lengths, shards, rows = _as_lists(lengths, shards, rows)
         pieces = self.stored(lengths, shards, rows)
         dtypes = {piece.dtype for piece in pieces if len(piece)}
         if _INT8 not in dtypes:
@@ -98,14 +107,14 @@ class Gatherer:
         else:  # long sentences, or shards of several codecs
             self._decode_each(out, pieces, shards, rows)
 
-    def lay(self, out: Tensor, lengths: Sequence[int], shards: Sequence[int], rows: Sequence[int]) -> None:
+    def lay(self, out: Tensor, lengths: Numbers, shards: Numbers, rows: Numbers) -> None:
         """Decode sentences end to end, without padding.
 
         Parameters
         ----------
         out : (n_tokens, dim) or (n_tokens, n_layers, dim) float
             Contiguous, on the CPU.
-        lengths, shards, rows : sequences of int
+        lengths, shards, rows : (batch,) int64, or sequences of int
             Of each sentence; shard and row are -1 for one of zeros.
 
         Raises
@@ -113,8 +122,9 @@ class Gatherer:
         DamagedStoreError
             If stored bytes are not those that were committed.
         """
-        if not out.numel():
+        if not out.numel() or self._in_one_call(out, lengths, shards, rows):
             return
+        lengths, shards, rows = _as_lists(lengths, shards, rows)
         pieces = self.stored(lengths, shards, rows)
         if _INT8 in {piece.dtype for piece in pieces if len(piece)}:
             self._decode_each(out.split_with_sizes(list(lengths)), pieces, shards, rows)
@@ -135,6 +145,22 @@ class Gatherer:
                 self.store.reader(shard).believe(row)
         return [values[s][(start := bounds[s][r]) : start + n] for s, r, n in places]
 
+    def _in_one_call(
+        self, out: Tensor, lengths: Numbers, shards: Numbers, rows: Numbers, longest: int = -1
+    ) -> bool:
+        """Decode by the compiled gather, if that can be; return whether it was."""
+        if self._compiled is None or not self._compiled.takes(out):
+            return False
+        places = tuple(np.ascontiguousarray(numbers, np.int64) for numbers in (lengths, shards, rows))
+        if self._compiled.gather(out, *places, longest):
+            return True
+        for shard, row in zip(places[1].tolist(), places[2].tolist(), strict=True):
+            if shard >= 0:
+                if self._readers[shard] is None:
+                    self._open(shard)
+                self.store.reader(shard).believe(row)
+        return self._compiled is not None and self._compiled.gather(out, *places, longest)
+
     def _read(self, shard: int, row: int, n_tokens: int) -> Array:
         """Return a sentence's rows from the windows, or as the store is accessed."""
         reader = self._readers[shard] if shard >= 0 else None
@@ -154,6 +180,19 @@ class Gatherer:
         self._values[shard], self._bounds[shard] = reader.values, reader.bounds
         self._believed[shard] = reader.believed
         self._readers[shard] = reader
+        if self._compiled is None:
+            return
+        if reader.values is None or reader.check == "always":
+            self._compiled = None  # it knows neither
+        else:
+            self._compiled.open(
+                shard,
+                reader.values,
+                reader.offsets,
+                believed=reader.believed,
+                scales=reader.scales,
+                norms=reader.norms,
+            )
 
     def _padded(self, pieces: Sequence[Array], rooms: Sequence[int]) -> list[Array]:
         """Return the pieces with zeros behind each that has fewer rows than its room."""
@@ -252,6 +291,11 @@ def decode_int8(
     exact.copy_(values).mul_(scales.unsqueeze(-1)).mul_(norms)
     if exact is not out:
         out.copy_(exact)
+
+
+def _as_lists(*numbers: Numbers) -> Iterator[list[int]]:
+    """Return numbers as what Python counts with fastest."""
+    return (n.tolist() if isinstance(n, np.ndarray) else list(n) for n in numbers)
 
 
 def _copy(out: Tensor, parts: Sequence[Array]) -> None:

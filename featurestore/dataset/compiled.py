@@ -1,0 +1,158 @@
+"""The compiled gather: a batch out of mapped memory in one call, where a C compiler was there at installation.
+
+Installing featurestore compiles ``gather.c`` if it can. Nothing needs it: without it, or on a processor that
+it was not written for, torch gives the same values, bit for bit, in more steps.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import os
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+SWITCH = "FEATURESTORE_COMPILED"
+"""Environment variable: 0 does without the compiled gather, to rule it out when something looks wrong."""
+
+_VERSION = 1
+"""Of the functions in gather.c."""
+
+_TYPES = {np.dtype("<f4"): 0, np.dtype("<f2"): 1, np.dtype("i1"): 2}
+_OUT_TYPES = {torch.float32: 0, torch.float16: 1}
+
+_POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_int64
+
+
+class CompiledGather:
+    """Shards open for the compiled gather; :func:`compiled_gather` makes one.
+
+    Parameters
+    ----------
+    library : CDLL
+    n_shards : int
+    vector_shape : tuple of int
+        Of a token: ``(dim,)`` or ``(n_layers, dim)``.
+    """
+
+    def __init__(self, library: ctypes.CDLL, n_shards: int, vector_shape: tuple[int, ...]) -> None:
+        self._gather = library.featurestore_gather
+        self._shape = (1, *vector_shape)[-2:]
+        # A row is what gather.c calls a Shard: five addresses and a type.
+        self._table = np.zeros((n_shards, 6), np.int64)
+        self._held: list[Any] = [None] * n_shards
+
+    def open(
+        self,
+        shard: int,
+        values: NDArray[Any],
+        offsets: NDArray[np.uint64],
+        *,
+        believed: bytearray | None = None,
+        scales: NDArray[Any] | None = None,
+        norms: NDArray[Any] | None = None,
+    ) -> None:
+        """Take in the arrays of a shard, which must not be resized.
+
+        Parameters
+        ----------
+        shard : int
+            Its number.
+        values : (n_tokens, dim) or (n_tokens, n_layers, dim) float32, float16 or int8
+        offsets : (n_sentences + 1,) uint64
+            Where each sentence begins, and the last one ends.
+        believed : bytearray, optional
+            Of each sentence, whether it may be read as it is. By default all may.
+        scales, norms : float32, optional
+            Of int8 values.
+        """
+        flags = None if believed is None else np.frombuffer(believed, np.uint8)
+        arrays = values, offsets, flags, scales, norms
+        self._held[shard] = arrays
+        addresses = [0 if array is None else array.ctypes.data for array in arrays]
+        self._table[shard] = [*addresses, _TYPES[values.dtype]]
+
+    def takes(self, out: Tensor) -> bool:
+        """Return whether it can fill a tensor: float32 or float16, contiguous, on the CPU."""
+        return out.dtype in _OUT_TYPES and out.device.type == "cpu" and out.is_contiguous()
+
+    def gather(
+        self,
+        out: Tensor,
+        lengths: NDArray[np.int64],
+        shards: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        longest: int = -1,
+    ) -> bool:
+        """Decode sentences into a tensor that it takes.
+
+        Parameters
+        ----------
+        out : (n_tokens, ...) or (batch, longest, ...) float
+        lengths, shards, rows : (batch,) int64
+            Of each sentence; a shard of -1 gives zeros.
+        longest : int
+            Rows of a padded sentence; -1 lays the sentences end to end.
+
+        Returns
+        -------
+        bool
+            False, and nothing is written, if a sentence cannot be read as it is: its shard is not open, it is
+            not believed, or it has another length.
+        """
+        n_rows = len(lengths) * longest if longest >= 0 else int(lengths.sum())
+        if n_rows * self._shape[0] * self._shape[1] != out.numel():
+            return False
+        failed: int = self._gather(
+            self._table.ctypes.data,
+            shards.ctypes.data,
+            rows.ctypes.data,
+            lengths.ctypes.data,
+            len(lengths),
+            longest,
+            *self._shape,
+            _OUT_TYPES[out.dtype],
+            out.data_ptr(),
+        )
+        return failed < 0
+
+
+def compiled_gather(n_shards: int, vector_shape: tuple[int, ...]) -> CompiledGather | None:
+    """Return a compiled gather with no shard open, or None where there is none or :data:`SWITCH` is 0."""
+    library = None if os.environ.get(SWITCH) == "0" else _library()
+    return None if library is None else CompiledGather(library, n_shards, vector_shape)
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    paths = [Path(__file__).with_name(f"_gather{suffix}") for suffix in EXTENSION_SUFFIXES]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        logger.info("batches are gathered by torch: gather.c was not compiled when featurestore was installed")
+        return None
+    try:
+        library = ctypes.CDLL(str(path))
+        fits = library.featurestore_version() == _VERSION
+    except (OSError, AttributeError) as error:
+        logger.warning("%s cannot be loaded, so torch gathers batches: %s", path, error)
+        return None
+    if not fits:
+        logger.warning("%s is of another version, so torch gathers batches: install featurestore again", path)
+        return None
+    if not library.featurestore_supported():
+        logger.info("batches are gathered by torch: gather.c has nothing for this processor")
+        return None
+    library.featurestore_gather.restype = _NUMBER
+    library.featurestore_gather.argtypes = [
+        *[_POINTER] * 4, *[_NUMBER] * 4, ctypes.c_int, _POINTER,
+    ]  # fmt: skip
+    return library
