@@ -1,4 +1,4 @@
-"""The compiled gather: a batch out of mapped memory in one call, where a C compiler was there at installation.
+"""The compiled gather: a batch out of mapped memory in one call, where installing found a C compiler.
 
 Installing featurestore compiles ``gather.c`` if it can. Nothing needs it: without it, or on a processor that
 it was not written for, torch gives the same values, bit for bit, in more steps.
@@ -137,7 +137,7 @@ def _library() -> ctypes.CDLL | None:
     paths = [Path(__file__).with_name(f"_gather{suffix}") for suffix in EXTENSION_SUFFIXES]
     path = next((path for path in paths if path.exists()), None)
     if path is None:
-        logger.info("batches are gathered by torch: gather.c was not compiled when featurestore was installed")
+        logger.info("batches are gathered by torch: installing featurestore did not compile gather.c")
         return None
     try:
         library = ctypes.CDLL(str(path))

@@ -37,10 +37,10 @@ class RowsInMemory(Protocol):
 class Gatherer:
     """Decodes sentences of a store into tensors.
 
-    Where it was compiled, one call of :mod:`featurestore.dataset.compiled` makes a batch. Else torch does, one
-    call of which costs as much as the bytes of a short sentence. So one call casts a whole batch, straight
-    from the mapped files. int8 takes several operations: there the rows of a few sentences at a time are laid
-    end to end and decoded while they are in the cache.
+    Where it was compiled, one call of :mod:`featurestore.dataset.compiled` makes a batch. Else torch does,
+    and a call of torch costs as much as the bytes of a short sentence. So one call casts a whole batch,
+    straight from the mapped files. int8 takes several operations: there the rows of a few sentences at a time
+    are laid end to end and decoded while they are in the cache.
 
     It can be pickled; the other process opens its own maps.
 
@@ -151,15 +151,18 @@ class Gatherer:
         """Decode by the compiled gather, if that can be; return whether it was."""
         if self._compiled is None or not self._compiled.takes(out):
             return False
-        places = tuple(np.ascontiguousarray(numbers, np.int64) for numbers in (lengths, shards, rows))
-        if self._compiled.gather(out, *places, longest):
+        n, s, r = (np.ascontiguousarray(numbers, np.int64) for numbers in (lengths, shards, rows))
+        if self._compiled.gather(out, n, s, r, longest):
             return True
-        for shard, row in zip(places[1].tolist(), places[2].tolist(), strict=True):
+        # Something is read for the first time, or cannot be read in this way at all.
+        for shard, row in zip(s.tolist(), r.tolist(), strict=True):
             if shard >= 0:
                 if self._readers[shard] is None:
                     self._open(shard)
+                if self._compiled is None:
+                    return False
                 self.store.reader(shard).believe(row)
-        return self._compiled is not None and self._compiled.gather(out, *places, longest)
+        return self._compiled.gather(out, n, s, r, longest)
 
     def _read(self, shard: int, row: int, n_tokens: int) -> Array:
         """Return a sentence's rows from the windows, or as the store is accessed."""

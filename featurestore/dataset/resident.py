@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore.dataset.buffers import BufferPool
+from featurestore.dataset.compiled import compiled_gather
 from featurestore.dataset.gather import decode_int8, sentences_at_once
 from featurestore.dataset.memory import available_bytes
 from featurestore.errors import UsageError
@@ -27,7 +28,7 @@ class Resident:
     """The vectors of located sentences, each once, in one tensor on one device.
 
     Every checksum is compared while they are loaded. A batch is one ``index_select`` and is decoded on the
-    device.
+    device; on a CPU the compiled gather does both at once, where there is one.
 
     Parameters
     ----------
@@ -93,6 +94,16 @@ class Resident:
         norm = np.zeros(len(shard), np.int64)
         norm[stored] = np.searchsorted(used, shard[stored])
         self._starts, self._norm = (torch.from_numpy(array).to(device) for array in (starts, norm))
+        # The compiled gather is given everything as each of the shards: only their norms differ.
+        self._compiled = compiled_gather(len(used), self._shape) if device.type == "cpu" else None
+        self._numbers = np.where(shard >= 0, norm, -1), np.zeros(len(shard), np.int64), lengths
+        self._numbers[1][stored] = back.reshape(-1)
+        if self._compiled is not None:
+            offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint64)
+            scales = None if self._scales is None else self._scales.numpy()
+            for number in range(len(used)):
+                of_shard = None if self._norms is None else self._norms[number].numpy()
+                self._compiled.open(number, self._values.numpy(), offsets, scales=scales, norms=of_shard)
 
     def gather(self, at: Tensor, mask: Tensor, out: Tensor) -> None:
         """Decode sentences into a padded batch.
@@ -108,6 +119,10 @@ class Resident:
         """
         if not out.numel():
             return
+        if self._compiled is not None and self._compiled.takes(out):
+            shards, rows, lengths = (numbers[at.numpy()] for numbers in self._numbers)
+            if self._compiled.gather(out, lengths, shards, rows, out.shape[1]):
+                return
         starts = self._starts[at].unsqueeze(1)
         rows = starts + torch.arange(out.shape[1], device=self.device)
         rows = torch.where(mask & (starts >= 0), rows, len(self._values) - 1)
