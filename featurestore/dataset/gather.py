@@ -149,20 +149,19 @@ class Gatherer:
         self, out: Tensor, lengths: Numbers, shards: Numbers, rows: Numbers, longest: int = -1
     ) -> bool:
         """Decode by the compiled gather, if that can be; return whether it was."""
-        if self._compiled is None or not self._compiled.takes(out):
+        compiled = self._compiled
+        if compiled is None or not compiled.takes(out):
             return False
         n, s, r = (np.ascontiguousarray(numbers, np.int64) for numbers in (lengths, shards, rows))
-        if self._compiled.gather(out, n, s, r, longest):
+        if compiled.gather(out, n, s, r, longest):
             return True
         # Something is read for the first time, or cannot be read in this way at all.
         for shard, row in zip(s.tolist(), r.tolist(), strict=True):
             if shard >= 0:
                 if self._readers[shard] is None:
                     self._open(shard)
-                if self._compiled is None:
-                    return False
                 self.store.reader(shard).believe(row)
-        return self._compiled.gather(out, n, s, r, longest)
+        return self._compiled is compiled and compiled.gather(out, n, s, r, longest)
 
     def _read(self, shard: int, row: int, n_tokens: int) -> Array:
         """Return a sentence's rows from the windows, or as the store is accessed."""
