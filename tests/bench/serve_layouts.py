@@ -30,6 +30,7 @@ from report import PartResult, part_options, print_part
 from texts import enough_sentences, source
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from uncompiled import THERE_IS_A_CHOICE, gather_note, uncompiled
 
 from featurestore import BucketBatchSampler, FeatureDataset, collate, feature_loader
 
@@ -135,20 +136,34 @@ def require_right(layout: Layout, vectors: Array, indices: list[int]) -> None:
 
 def of_ours(
     folder: Path, codec: str, sentences: Sentences, vectors: Array, seconds: float, repeats: int
-) -> tuple[float, list[float]]:
-    """Return the first pass, which compares every checksum, by length; then what the columns show."""
+) -> dict[str, list[float | None]]:
+    """Return what the columns show, by row: of the default, of its first pass, and of torch's gather."""
     os.sync()
     started = time.perf_counter()
-    store = write_store(folder / codec, sentences, vectors, codec)
+    path = write_store(folder / codec, sentences, vectors, codec).path
     os.sync()
     written = len(vectors) / (time.perf_counter() - started) / 1000
 
-    by_length = feature_loader(FeatureDataset(store.path, sentences))
+    by_length = feature_loader(FeatureDataset(path, sentences))
     started = time.perf_counter()
     first = sum(int(batch.lengths.sum()) for batch in by_length) / (time.perf_counter() - started) / 1000
+    name, size = f"featurestore {codec}", size_of(folder / codec) / len(vectors)
+    rows: dict[str, list[float | None]] = {
+        name: [*served(path, sentences, seconds, repeats), written, size],
+        f"{name}, first pass, every checksum": [None, None, first],
+    }
+    if THERE_IS_A_CHOICE:
+        with uncompiled():
+            rows[f"{name}, by torch"] = [*served(path, sentences, seconds, repeats)]
+    return rows
+
+
+def served(path: Path, sentences: Sentences, seconds: float, repeats: int) -> list[float]:
+    """Return the speeds of a store of ours in the three ways of reading."""
     random = RandomBatches(len(sentences))
-    half = FeatureDataset(store.path, sentences, dtype=torch.float16)
-    loader = DataLoader(FeatureDataset(store.path, sentences), batch_sampler=random, collate_fn=collate)
+    half = FeatureDataset(path, sentences, dtype=torch.float16)
+    loader = DataLoader(FeatureDataset(path, sentences), batch_sampler=random, collate_fn=collate)
+    by_length = feature_loader(FeatureDataset(path, sentences))
 
     def alone() -> Iterator[int]:
         return (int(half.gather(indices).lengths.sum()) for indices in random)
@@ -156,10 +171,10 @@ def of_ours(
     def loaded(batches: Iterable[Any]) -> Callable[[], Iterator[int]]:
         return lambda: (int(batch.lengths.sum()) for batch in batches)
 
-    for whole_pass in (alone, loaded(loader)):
+    ways = (alone, loaded(loader), loaded(by_length))
+    for whole_pass in ways:
         sum(whole_pass())  # their checksums are behind them, as the first pass's are
-    speeds = [speed(each, seconds, repeats) for each in (alone, loaded(loader), loaded(by_length))]
-    return first, [*speeds, written, size_of(folder / codec) / len(vectors)]
+    return [speed(each, seconds, repeats) for each in ways]
 
 
 def ceilings(vectors: Array, lengths: Numbers, seconds: float, repeats: int) -> list[float]:
@@ -220,9 +235,9 @@ def measured(n_tokens: int, seconds: float, repeats: int, folder: Path | None) -
         table.add(layout.name, "alternative", *values)
     for codec in ("float16", "int8"):
         with tempfile.TemporaryDirectory(dir=folder) as name:
-            first, values = of_ours(Path(name), codec, sentences, vectors, seconds, repeats)
-        table.add(f"featurestore {codec}", "ours", *values)
-        table.add(f"featurestore {codec}, first pass", "ours", None, None, first)
+            rows = of_ours(Path(name), codec, sentences, vectors, seconds, repeats)
+        for row, values in rows.items():
+            table.add(row, "ours", *values)
     copied, decoded, gathered = ceilings(vectors, lengths, seconds, repeats)
     table.add("copying the float16 bytes in memory", "ceiling", copied, copied, copied, None, 2 * DIM)
     table.add(DECODED, "ceiling", None, decoded, decoded)
@@ -233,7 +248,8 @@ def measured(n_tokens: int, seconds: float, repeats: int, folder: Path | None) -
     table.note = (
         f"Thousand tokens/s, one thread, warm: {len(vectors):,} tokens of {DIM} values in {len(lengths):,} "
         f"sentences of {source()}. Written: until the disk has it all. Ratios are of "
-        "batches by length, shares of the ceiling of decoding to float32."
+        "batches by length, shares of the ceiling of decoding to float32. "
+        f"{gather_note()}, but in the rows by torch."
     )
     return PartResult(
         tables=[table],
@@ -242,7 +258,14 @@ def measured(n_tokens: int, seconds: float, repeats: int, folder: Path | None) -
             "fsync": "each shard and manifest of ours; for all, the clock stops after sync",
             "batch invariance": "does not apply: stored bytes are served as they are",
         },
-        settings={"n_tokens": len(vectors), "dim": DIM, "seconds": seconds, "repeats": repeats, "threads": 1},
+        settings={
+            "n_tokens": len(vectors),
+            "dim": DIM,
+            "seconds": seconds,
+            "repeats": repeats,
+            "threads": 1,
+            "compiled": THERE_IS_A_CHOICE,
+        },
     )
 
 

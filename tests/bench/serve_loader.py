@@ -24,6 +24,7 @@ from figures import Table
 from random_store import write_store
 from report import PartResult, part_options, print_part
 from texts import enough_sentences, source
+from uncompiled import THERE_IS_A_CHOICE, gather_note, uncompiled
 
 from featurestore import BucketBatchSampler, FeatureDataset, feature_loader
 
@@ -47,6 +48,10 @@ def servings(stores: dict[str, Path], sentences: list[tuple[str, ...]]) -> Itera
         moved = STORED_BYTES[codec] + 4
         yield Serving(f"{codec}, first pass, every checksum", lambda loader=loader: loader, moved, 1)
         yield Serving(DEFAULT.format(codec), lambda loader=loader: loader, moved)
+        if THERE_IS_A_CHOICE:
+            with uncompiled():
+                by_torch = feature_loader(FeatureDataset(path, sentences), window=None)
+            yield Serving(f"{codec}, by torch", lambda loader=by_torch: loader, moved)
     halves = feature_loader(FeatureDataset(stores["float16"], sentences, dtype=torch.float16), window=None)
     yield Serving("float16, float16 batches", lambda: halves, 2 + 2)
     for codec in ("float16", "int8"):
@@ -106,12 +111,20 @@ def measured(tokens: int, repeats: int) -> PartResult:
     padding = BucketBatchSampler(lengths).padding()
     table.note = (
         f"One thread; {n_tokens:,} tokens of {DIM} values in {len(lengths):,} sentences of {source()}. "
-        f"int8 takes {dearer:.2f} of float16's time. Padding: {100 * padding:.1f}%."
+        f"int8 takes {dearer:.2f} of float16's time. Padding: {100 * padding:.1f}%. "
+        f"{gather_note()}, but in the rows by torch and of windows."
     )
     return PartResult(
         tables=[table],
         promises={"checksums": "compared for every sentence in the first pass over a store, not after it"},
-        settings={"n_tokens": n_tokens, "dim": DIM, "repeats": repeats, "threads": 1, "padding": padding},
+        settings={
+            "n_tokens": n_tokens,
+            "dim": DIM,
+            "repeats": repeats,
+            "threads": 1,
+            "padding": padding,
+            "compiled": THERE_IS_A_CHOICE,
+        },
     )
 
 

@@ -1,0 +1,32 @@
+"""Datasets that do without the compiled gather: what people get where it could not be compiled."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from featurestore.dataset.compiled import SWITCH, compiled_gather
+
+THERE_IS_A_CHOICE = compiled_gather(1, (1,)) is not None
+"""Whether datasets have it here at all."""
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Let torch gather the batches of datasets that are made meanwhile."""
+    before = os.environ.get(SWITCH)
+    os.environ[SWITCH] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop(SWITCH)
+        if before is not None:
+            os.environ[SWITCH] = before
+
+
+def gather_note() -> str:
+    """Return who gathers the batches of ours, for a table's note."""
+    return (
+        "Ours gather by gather.c" if THERE_IS_A_CHOICE else "Ours gather by torch: gather.c is not compiled"
+    )
