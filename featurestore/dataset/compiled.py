@@ -47,8 +47,8 @@ class CompiledGather:
     def __init__(self, library: ctypes.CDLL, n_shards: int, vector_shape: tuple[int, ...]) -> None:
         self._gather = library.featurestore_gather
         self._shape = (1, *vector_shape)[-2:]
-        # A row is what gather.c calls a Shard: five addresses and a type.
-        self._table = np.zeros((n_shards, 6), np.int64)
+        # A row is what gather.c calls a Shard: five addresses, how many sentences, and a type.
+        self._table = np.zeros((n_shards, 7), np.int64)
         self._held: list[Any] = [None] * n_shards
 
     def open(
@@ -79,7 +79,7 @@ class CompiledGather:
         arrays = values, offsets, flags, scales, norms
         self._held[shard] = arrays
         addresses = [0 if array is None else array.ctypes.data for array in arrays]
-        self._table[shard] = [*addresses, _TYPES[values.dtype]]
+        self._table[shard] = [*addresses, len(offsets) - 1, _TYPES[values.dtype]]
 
     def takes(self, out: Tensor) -> bool:
         """Return whether it can fill a tensor: float32 or float16, contiguous, on the CPU."""
@@ -107,13 +107,14 @@ class CompiledGather:
         -------
         bool
             False, and nothing is written, if a sentence cannot be read as it is: its shard is not open, it is
-            not believed, or it has another length.
+            not believed, it has another length, or there is no such sentence.
         """
         n_rows = len(lengths) * longest if longest >= 0 else int(lengths.sum())
         if n_rows * self._shape[0] * self._shape[1] != out.numel():
             return False
         failed: int = self._gather(
             self._table.ctypes.data,
+            len(self._table),
             shards.ctypes.data,
             rows.ctypes.data,
             lengths.ctypes.data,
@@ -153,6 +154,6 @@ def _library() -> ctypes.CDLL | None:
         return None
     library.featurestore_gather.restype = _NUMBER
     library.featurestore_gather.argtypes = [
-        *[_POINTER] * 4, *[_NUMBER] * 4, ctypes.c_int, _POINTER,
+        _POINTER, _NUMBER, *[_POINTER] * 3, *[_NUMBER] * 4, ctypes.c_int, _POINTER,
     ]  # fmt: skip
     return library

@@ -18,7 +18,8 @@ typedef struct {
     const uint8_t *believed; /* (n_sentences,): its checksum need not be compared; NULL: all of them */
     const char *scales;      /* (n_tokens, n_layers) float32; INT8 only */
     const char *norms;       /* (n_layers, dim) float32; INT8 only */
-    int64_t type;            /* of the values */
+    int64_t n_sentences;
+    int64_t type; /* of the values */
 } Shard;
 
 int featurestore_version(void) { return VERSION; }
@@ -100,15 +101,17 @@ static void decode_rows(char *out, int type, const Shard *shard, int64_t start, 
  * out, type: (sum of rows, n_layers, dim) FLOAT32 or FLOAT16.
  *
  * Returns -1; or the first sentence that cannot be read as it is, because its shard is not open, its checksum has
- * not been compared, or it has another length. Nothing is written then.
+ * not been compared, it has another length, or there is no such sentence. Nothing is written then.
  */
-int64_t featurestore_gather(const Shard *shards, const int64_t *shard, const int64_t *row, const int64_t *lengths,
-                            int64_t count, int64_t longest, int64_t n_layers, int64_t dim, int type, char *out) {
+int64_t featurestore_gather(const Shard *shards, int64_t n_shards, const int64_t *shard, const int64_t *row,
+                            const int64_t *lengths, int64_t count, int64_t longest, int64_t n_layers, int64_t dim,
+                            int type, char *out) {
     int64_t width = n_layers * dim, out_row = width * SIZES[type];
     for (int64_t i = 0; i < count; i++) {
-        if (longest >= 0 && lengths[i] > longest) return i;
+        if (lengths[i] < 0 || (longest >= 0 && lengths[i] > longest) || shard[i] >= n_shards) return i;
         if (shard[i] < 0) continue;
         const Shard *from = shards + shard[i];
+        if (row[i] < 0 || row[i] >= from->n_sentences) return i;
         if (!from->values || (from->believed && !from->believed[row[i]])) return i;
         if (offset_at(from, row[i] + 1) - offset_at(from, row[i]) != lengths[i]) return i;
     }
