@@ -1,7 +1,7 @@
 """Where the time goes: torch's profiler over an extraction with ELMo `original`, and over an epoch served.
 
 Seconds are those of the main thread, which waits for the others in a product. What no torch operation took
-is Python, NumPy and waiting: for sentences, for the writer.
+is Python, NumPy and waiting: for sentences, for the writer. The compiled gather counts among the gathers.
 
     python tests/bench/profiles.py --tokens 10000
 """
@@ -14,6 +14,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import click
 import torch
@@ -22,26 +24,35 @@ from figures import Table
 from report import PartResult, part_options, print_part
 from texts import sentences as real_sentences
 from texts import source
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from featurestore import FeatureDataset, extract, feature_loader, load_encoder
+from featurestore.dataset.compiled import CompiledGather
 
+COPIES = "copies, casts, gathers"
 KINDS = {
     "matrix products": ("addmm", "baddbmm", "bmm", "mm", "mkldnn_convolution"),
     "gates: sigmoid, tanh, products, sums, clips": (
         "sigmoid_", "tanh_", "tanh", "mul_", "mul", "addcmul_", "add", "add_", "clamp_", "clamp_min",
     ),
-    "copies, casts, gathers": ("copy_", "cat", "index_select", "index", "_index_put_impl_", "fill_", "zero_"),
+    COPIES: ("copy_", "cat", "index_select", "index", "_index_put_impl_", "fill_", "zero_"),
     "maximum over windows of characters": ("amax",),
 }  # fmt: skip
 OTHER, OUTSIDE = "other operations of torch", "outside torch"
 
 
+def recorded_gather(self: CompiledGather, *args: Any, gather: Any = CompiledGather.gather) -> bool:
+    with record_function("aten::compiled_gather"):
+        return bool(gather(self, *args))
+
+
 def shares(job: Callable[[], object]) -> dict[str, float]:
     """Return the share of a job's time by kind; they add up to 1."""
     kind_of = {f"aten::{name}": kind for kind, names in KINDS.items() for name in names}
+    kind_of["aten::compiled_gather"] = COPIES
     started = time.perf_counter()
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+    counted = patch.object(CompiledGather, "gather", recorded_gather)
+    with counted, profile(activities=[ProfilerActivity.CPU]) as profiled:
         job()
         seconds = time.perf_counter() - started
     found: Counter[str] = Counter()
