@@ -127,6 +127,8 @@ def collate(items: Sequence[FeatureItem]) -> FeatureBatch:
 
 def collate_packed(items: Sequence[FeatureItem]) -> FeatureBatch:
     """Collate items to a packed batch; see :meth:`FeatureBatch.packed`."""
+    if isinstance(items, ItemBatch):
+        return items.dataset.gather(items.indices, packed=True)
     return collate(items).packed()
 
 
@@ -141,6 +143,33 @@ def collate_labels(labels: Sequence[Tensor | None], longest: int) -> Tensor | No
     for i, label in enumerate(present):
         result[i, : len(label)] = label
     return result
+
+
+class Packing(NamedTuple):
+    """Where the tokens of a padded batch stand once it is packed, as ``pack_padded_sequence`` packs.
+
+    ``rows`` (n_tokens,) int64: of each token, sentence after sentence. The rest is what a ``PackedSequence``
+    holds beside its data.
+    """
+
+    rows: Tensor
+    batch_sizes: Tensor
+    sorted_indices: Tensor
+    unsorted_indices: Tensor
+
+    @classmethod
+    def of(cls, lengths: Tensor, mask: Tensor) -> Packing:
+        """Return the packing of a batch on the CPU, given as in :class:`FeatureBatch`."""
+        order = lengths.sort(descending=True).indices
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(order))
+        sizes = mask.sum(0)
+        rows = (sizes.cumsum(0) - sizes + rank.unsqueeze(1))[mask]
+        return cls(rows, sizes, order, rank)
+
+    def packed(self, data: Tensor) -> PackedSequence:
+        """Return packed data as what ``torch.nn.LSTM`` takes."""
+        return PackedSequence(data, self.batch_sizes, self.sorted_indices, self.unsorted_indices)
 
 
 def length_mask(lengths: Tensor, longest: int) -> Tensor:

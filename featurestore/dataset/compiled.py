@@ -91,7 +91,9 @@ class CompiledGather:
         lengths: NDArray[np.int64],
         shards: NDArray[np.int64],
         rows: NDArray[np.int64],
+        *,
         longest: int = -1,
+        into: NDArray[np.int64] | None = None,
     ) -> bool:
         """Decode sentences into a tensor that it takes.
 
@@ -102,6 +104,8 @@ class CompiledGather:
             Of each sentence; a shard of -1 gives zeros.
         longest : int
             Rows of a padded sentence; -1 lays the sentences end to end.
+        into : (n_tokens,) int64, optional
+            The row of each token, where sentences that are not padded do not lie end to end; all different.
 
         Returns
         -------
@@ -110,7 +114,9 @@ class CompiledGather:
             not believed, it has another length, or there is no such sentence.
         """
         n_rows = len(lengths) * longest if longest >= 0 else int(lengths.sum())
-        if n_rows * self._shape[0] * self._shape[1] != out.numel():
+        if n_rows * self._shape[0] * self._shape[1] != out.numel() or (
+            into is not None and len(into) != n_rows
+        ):
             return False
         failed: int = self._gather(
             self._table.ctypes.data,
@@ -120,6 +126,8 @@ class CompiledGather:
             lengths.ctypes.data,
             len(lengths),
             longest,
+            None if into is None else into.ctypes.data,
+            n_rows,
             *self._shape,
             _OUT_TYPES[out.dtype],
             out.data_ptr(),
@@ -154,6 +162,7 @@ def _library() -> ctypes.CDLL | None:
         return None
     library.featurestore_gather.restype = _NUMBER
     library.featurestore_gather.argtypes = [
-        _POINTER, _NUMBER, *[_POINTER] * 3, *[_NUMBER] * 4, ctypes.c_int, _POINTER,
+        _POINTER, _NUMBER, _POINTER, _POINTER, _POINTER, _NUMBER, _NUMBER, _POINTER,
+        _NUMBER, _NUMBER, _NUMBER, ctypes.c_int, _POINTER,
     ]  # fmt: skip
     return library

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from featurestore import keys
 from featurestore.corpora.example import Example
-from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, length_mask
+from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, Packing, length_mask
 from featurestore.dataset.buffers import BufferPool
 from featurestore.dataset.gather import Gatherer
 from featurestore.dataset.labels import PADDING_LABEL, LabelSet
@@ -210,14 +210,18 @@ class FeatureDataset(Dataset[FeatureItem]):
         each = [get_codec(c).bytes_per_token(self.n_layers, self.dim) if c else 0 for c in codecs]
         return int(tokens @ np.array(each, np.float64)) if len(each) else 0
 
-    def gather(self, indices: Sequence[int], gatherer: Gatherer | None = None) -> FeatureBatch:
-        """Read a padded batch: what :func:`collate` does with a whole batch.
+    def gather(
+        self, indices: Sequence[int], gatherer: Gatherer | None = None, *, packed: bool = False
+    ) -> FeatureBatch:
+        """Read a padded or packed batch: what :func:`collate` does with a whole batch.
 
         Parameters
         ----------
         indices : sequence of int
         gatherer : Gatherer, optional
             That reads; by default the dataset's own.
+        packed : bool
+            As :meth:`FeatureBatch.packed` packs it, but without a detour over padding.
 
         Raises
         ------
@@ -235,9 +239,19 @@ class FeatureDataset(Dataset[FeatureItem]):
             batch = batch.to(self.device)
             batch.features = self._buffers.empty((len(at), *shape), self.dtype, self.device)
             self._resident.gather(batch.indices, batch.mask, batch.features)
-        else:
+            return batch.packed() if packed else batch
+        gatherer, places = gatherer or self._gatherer, (n_tokens, self._shard[at], self._row[at])
+        if not packed:
             batch.features = self._buffers.empty((len(at), *shape), self.dtype)
-            (gatherer or self._gatherer).fill(batch.features, n_tokens, self._shard[at], self._row[at])
+            gatherer.fill(batch.features, *places)
+            return batch
+        packing = Packing.of(lengths, mask)
+        data = self._buffers.empty((len(packing.rows), *shape[1:]), self.dtype)
+        gatherer.lay(data, *places, into=packing.rows)
+        batch.features = packing.packed(data)
+        if batch.labels is not None and batch.labels.dim() == 2:
+            padded, batch.labels = batch.labels, torch.empty_like(packing.rows)
+            batch.labels[packing.rows] = padded[mask]
         return batch
 
     def tokens(self, index: int) -> Sentence:

@@ -79,8 +79,8 @@ VECTORISED static void bytes_to_halves(uint16_t *out, const int8_t *in, float sc
     for (; i < n; i++) out[i] = _cvtss_sh((float)in[i] * scale * norms[i], _MM_FROUND_TO_NEAREST_INT);
 }
 
-/* Decode the int8 rows of a sentence: each token of each layer has a scale, each layer its norms. */
-static void decode_rows(char *out, int type, const Shard *shard, int64_t start, int64_t n_tokens, int64_t n_layers,
+/* Decode int8 tokens: each layer of each has a scale, each layer its norms. */
+static void decode_int8(char *out, int type, const Shard *shard, int64_t start, int64_t n_tokens, int64_t n_layers,
                         int64_t dim) {
     const int8_t *in = (const int8_t *)shard->values + start * n_layers * dim;
     for (int64_t row = 0; row < n_tokens * n_layers; row++, in += dim, out += dim * SIZES[type]) {
@@ -94,21 +94,46 @@ static void decode_rows(char *out, int type, const Shard *shard, int64_t start, 
     }
 }
 
+/* Decode tokens that lie together into rows that lie together; without a shard they are zeros. */
+static void decode(char *out, int type, const Shard *shard, int64_t start, int64_t n_tokens, int64_t n_layers,
+                   int64_t dim) {
+    int64_t n = n_tokens * n_layers * dim;
+    if (!shard) {
+        memset(out, 0, n * SIZES[type]);
+    } else if (shard->type == INT8) {
+        decode_int8(out, type, shard, start, n_tokens, n_layers, dim);
+    } else {
+        const char *in = shard->values + start * n_layers * dim * SIZES[shard->type];
+        if (shard->type == type)
+            memcpy(out, in, n * SIZES[type]);
+        else if (type == FLOAT32)
+            halves_to_floats((float *)out, (const uint16_t *)in, n);
+        else
+            floats_to_halves((uint16_t *)out, (const float *)in, n);
+    }
+}
+
 /* Decode sentences into a batch.
  *
  * shard, row, lengths: (count,) of each sentence; a shard of -1 gives zeros.
  * longest: rows of a padded sentence, which end in zeros; -1: the sentences lie end to end.
- * out, type: (sum of rows, n_layers, dim) FLOAT32 or FLOAT16.
+ * into: (sum of lengths,) the row for each token, all different, where the sentences do not lie end to end; NULL: they do.
+ * out, type: (n_rows, n_layers, dim) FLOAT32 or FLOAT16.
  *
  * Returns -1; or the first sentence that cannot be read as it is, because its shard is not open, its checksum has
- * not been compared, it has another length, or there is no such sentence. Nothing is written then.
+ * not been compared, it has another length, there is no such sentence, or out has no such row. Nothing is written
+ * then.
  */
 int64_t featurestore_gather(const Shard *shards, int64_t n_shards, const int64_t *shard, const int64_t *row,
-                            const int64_t *lengths, int64_t count, int64_t longest, int64_t n_layers, int64_t dim,
-                            int type, char *out) {
-    int64_t width = n_layers * dim, out_row = width * SIZES[type];
+                            const int64_t *lengths, int64_t count, int64_t longest, const int64_t *into,
+                            int64_t n_rows, int64_t n_layers, int64_t dim, int type, char *out) {
+    int64_t out_row = n_layers * dim * SIZES[type], n_used = 0;
     for (int64_t i = 0; i < count; i++) {
         if (lengths[i] < 0 || (longest >= 0 && lengths[i] > longest) || shard[i] >= n_shards) return i;
+        for (int64_t t = 0; into && t < lengths[i]; t++)
+            if (into[n_used + t] < 0 || into[n_used + t] >= n_rows) return i;
+        n_used += longest < 0 ? lengths[i] : longest;
+        if (n_used > n_rows) return i;
         if (shard[i] < 0) continue;
         const Shard *from = shards + shard[i];
         if (row[i] < 0 || row[i] >= from->n_sentences) return i;
@@ -116,24 +141,19 @@ int64_t featurestore_gather(const Shard *shards, int64_t n_shards, const int64_t
         if (offset_at(from, row[i] + 1) - offset_at(from, row[i]) != lengths[i]) return i;
     }
     for (int64_t i = 0; i < count; i++) {
-        int64_t n_tokens = shard[i] < 0 ? 0 : lengths[i];
-        if (n_tokens) {
-            const Shard *from = shards + shard[i];
-            int64_t start = offset_at(from, row[i]), n = n_tokens * width;
-            const char *in = from->values + start * width * SIZES[from->type];
-            if (from->type == INT8)
-                decode_rows(out, type, from, start, n_tokens, n_layers, dim);
-            else if (from->type == type)
-                memcpy(out, in, n * SIZES[type]);
-            else if (type == FLOAT32)
-                halves_to_floats((float *)out, (const uint16_t *)in, n);
-            else
-                floats_to_halves((uint16_t *)out, (const float *)in, n);
+        const Shard *from = shard[i] < 0 ? NULL : shards + shard[i];
+        int64_t start = from ? offset_at(from, row[i]) : 0, n_tokens = lengths[i];
+        if (into) {
+            for (int64_t t = 0; t < n_tokens; t++)
+                decode(out + *into++ * out_row, type, from, start + t, 1, n_layers, dim);
+            continue;
         }
+        decode(out, type, from, start, n_tokens, n_layers, dim);
         out += n_tokens * out_row;
-        int64_t padding = (longest < 0 ? lengths[i] : longest) - n_tokens;
-        memset(out, 0, padding * out_row);
-        out += padding * out_row;
+        if (longest > n_tokens) {
+            memset(out, 0, (longest - n_tokens) * out_row);
+            out += (longest - n_tokens) * out_row;
+        }
     }
     return -1;
 }

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featurestore.dataset.buffers import Bytes, aligned
+from featurestore.dataset.buffers import BufferPool, Bytes, aligned
 from featurestore.dataset.compiled import compiled_gather
 from featurestore.store.codec import Array
 from featurestore.store.reader import ShardReader
@@ -53,7 +53,7 @@ class Gatherer:
 
     def __init__(self, store: Store, windows: RowsInMemory | None = None) -> None:
         self.store, self._windows = store, windows
-        self._scratch = _Scratch()
+        self._scratch, self._buffers = _Scratch(), BufferPool()
         self._compiled = None
         if windows is None:
             self._compiled = compiled_gather(len(store.manifest.shards), store.vector_shape(0)[1:])
@@ -95,7 +95,7 @@ class Gatherer:
         DamagedStoreError
             If stored bytes are not those that were committed.
         """
-        if not out.numel() or self._in_one_call(out, lengths, shards, rows, out.shape[1]):
+        if not out.numel() or self._in_one_call(out, lengths, shards, rows, longest=out.shape[1]):
             return
         lengths, shards, rows = _as_lists(lengths, shards, rows)
         pieces = self.stored(lengths, shards, rows)
@@ -107,8 +107,10 @@ class Gatherer:
         else:  # long sentences, or shards of several codecs
             self._decode_each(out, pieces, shards, rows)
 
-    def lay(self, out: Tensor, lengths: Numbers, shards: Numbers, rows: Numbers) -> None:
-        """Decode sentences end to end, without padding.
+    def lay(
+        self, out: Tensor, lengths: Numbers, shards: Numbers, rows: Numbers, *, into: Tensor | None = None
+    ) -> None:
+        """Decode sentences without padding: end to end, or each token into a row of its own.
 
         Parameters
         ----------
@@ -116,13 +118,20 @@ class Gatherer:
             Contiguous, on the CPU.
         lengths, shards, rows : (batch,) int64, or sequences of int
             Of each sentence; shard and row are -1 for one of zeros.
+        into : (n_tokens,) int64, optional
+            The row of each token, sentence after sentence; all different.
 
         Raises
         ------
         DamagedStoreError
             If stored bytes are not those that were committed.
         """
-        if not out.numel() or self._in_one_call(out, lengths, shards, rows):
+        if not out.numel() or self._in_one_call(out, lengths, shards, rows, into=into):
+            return
+        if into is not None:
+            end_to_end = self._buffers.empty(tuple(out.shape), out.dtype)
+            self.lay(end_to_end, lengths, shards, rows)
+            out.index_copy_(0, into, end_to_end)
             return
         lengths, shards, rows = _as_lists(lengths, shards, rows)
         pieces = self.stored(lengths, shards, rows)
@@ -146,14 +155,22 @@ class Gatherer:
         return [values[s][(start := bounds[s][r]) : start + n] for s, r, n in places]
 
     def _in_one_call(
-        self, out: Tensor, lengths: Numbers, shards: Numbers, rows: Numbers, longest: int = -1
+        self,
+        out: Tensor,
+        lengths: Numbers,
+        shards: Numbers,
+        rows: Numbers,
+        *,
+        longest: int = -1,
+        into: Tensor | None = None,
     ) -> bool:
         """Decode by the compiled gather, if that can be; return whether it was."""
         compiled = self._compiled
         if compiled is None or not compiled.takes(out):
             return False
         n, s, r = (np.ascontiguousarray(numbers, np.int64) for numbers in (lengths, shards, rows))
-        if compiled.gather(out, n, s, r, longest):
+        targets = None if into is None else into.numpy()
+        if compiled.gather(out, n, s, r, longest=longest, into=targets):
             return True
         # Something is read for the first time, or cannot be read in this way at all.
         for shard, row in zip(s.tolist(), r.tolist(), strict=True):
@@ -161,7 +178,7 @@ class Gatherer:
                 if self._readers[shard] is None:
                     self._open(shard)
                 self.store.reader(shard).believe(row)
-        return self._compiled is compiled and compiled.gather(out, n, s, r, longest)
+        return self._compiled is compiled and compiled.gather(out, n, s, r, longest=longest, into=targets)
 
     def _read(self, shard: int, row: int, n_tokens: int) -> Array:
         """Return a sentence's rows from the windows, or as the store is accessed."""

@@ -114,8 +114,7 @@ class _WindowedCollate:
     def __call__(self, items: Sequence[FeatureItem]) -> FeatureBatch:
         if not isinstance(items, ItemBatch):
             raise UsageError("window: this loader needs the dataset itself, not a subset or a wrapper of it")
-        batch = items.dataset.gather(items.indices, self._gatherer)
-        return batch.packed() if self._packed else batch
+        return items.dataset.gather(items.indices, self._gatherer, packed=self._packed)
 
 
 def _memory_for_windows(

@@ -121,7 +121,7 @@ class Resident:
             return
         if self._compiled is not None and self._compiled.takes(out):
             shards, rows, lengths = (numbers[at.numpy()] for numbers in self._numbers)
-            if self._compiled.gather(out, lengths, shards, rows, out.shape[1]):
+            if self._compiled.gather(out, lengths, shards, rows, longest=out.shape[1]):
                 return
         starts = self._starts[at].unsqueeze(1)
         rows = starts + torch.arange(out.shape[1], device=self.device)

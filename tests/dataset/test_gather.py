@@ -64,6 +64,9 @@ def assert_right(dataset: FeatureDataset, store: Store, corpus, indices) -> None
         else:
             n_stored = 0
         assert not row[n_stored:].any()
+    packed, padded = dataset.gather(indices, packed=True), batch.packed()
+    for found, wanted in zip(packed.features, padded.features, strict=True):
+        assert torch.equal(found, wanted)
 
 
 @pytest.mark.parametrize("access", ["mmap", "pread"])
