@@ -1,22 +1,17 @@
 """The runner: distinct sentences through the encoder into committed shards, resumable at any moment.
 
 Sentences are taken in corpus order until a shard is full, then encoded in batches of like length. While a
-batch is computed, the one before it is copied off the device and a writer thread stores the one before that.
-A shard is committed as soon as it is full.
+batch is computed, the one before it is copied off the device and another thread stores the one before that. A
+full shard is committed beside the filling of the next ones (:mod:`featurestore.extraction.writing`).
 """
 
 from __future__ import annotations
 
 import logging
-import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from featurestore import limits
 from featurestore.corpora.corpus import Corpus
@@ -28,6 +23,7 @@ from featurestore.extraction.mismatch import require_recipe
 from featurestore.extraction.plan import Plan, new_examples
 from featurestore.extraction.progress import Progress
 from featurestore.extraction.report import Report
+from featurestore.extraction.writing import ShardWriter, sealing_threads
 from featurestore.keys import condition_of
 from featurestore.store.canaries import make_canaries, require_canaries
 from featurestore.store.codec import DEFAULT_CODEC
@@ -40,12 +36,6 @@ logger = logging.getLogger(__name__)
 
 _IN_FLIGHT = 2
 """Batches given to the device before the oldest is waited for: one computes while the other is copied."""
-
-_MOST_REFUSED = 20
-"""With more sentences whose vectors cannot be stored, the encoder is broken and the run ends."""
-
-_TOKENS_TO_JUDGE_BY = 2000
-"""A smaller commit says little about speed: what was known before is kept."""
 
 
 class Extraction:
@@ -60,6 +50,9 @@ class Extraction:
     plan : Plan
     codec, token_budget, shard_bytes, progress
         As in :func:`featurestore.extract`.
+    n_sealing : int, optional
+        Shards written at a time; by default as many as
+        :func:`~featurestore.extraction.writing.sealing_threads` says.
 
     Raises
     ------
@@ -82,6 +75,7 @@ class Extraction:
         token_budget: int | None = None,
         shard_bytes: int | None = None,
         progress: Progress | None = None,
+        n_sealing: int | None = None,
     ) -> None:
         if token_budget is not None and token_budget < 1:
             raise UsageError(f"a token budget of {token_budget} holds no sentence: give at least 1")
@@ -93,7 +87,7 @@ class Extraction:
             plan.n_cached,
             token_budget=token_budget or encoder.token_budget,
         )
-        self._codec = codec
+        self._codec, self._n_sealing = codec, n_sealing
         self.store = self._opened_or_made(path, codec or DEFAULT_CODEC, shard_bytes)
 
     def run(self) -> Report:
@@ -106,7 +100,13 @@ class Extraction:
         share = self.plan.n_cached / self.plan.n_distinct if self.plan.n_distinct else 0.0
         self.progress.started(self.plan.n_new_tokens, share)
         started = time.perf_counter()
-        writer = _Writer(session, self.encoder.device, self.report, self.progress)
+        writer = ShardWriter(
+            session,
+            self.encoder.device,
+            self.report,
+            self.progress,
+            self._n_sealing or sealing_threads(session.staged_bytes),
+        )
         try:
             for window in self._windows(session):
                 draft = session.draft([example.tokens for example in window])
@@ -187,7 +187,7 @@ class Extraction:
         if window:
             yield window
 
-    def _encode(self, draft: ShardDraft, window: Sequence[Example], writer: _Writer) -> None:
+    def _encode(self, draft: ShardDraft, window: Sequence[Example], writer: ShardWriter) -> None:
         """Encode a shard's sentences, halving the token budget whenever memory runs out."""
         todo = list(range(len(window)))
         while todo:
@@ -221,7 +221,7 @@ class Extraction:
             return None
 
     def _collect(
-        self, in_flight: deque[tuple[list[int], PendingVectors]], failed: list[list[int]], writer: _Writer
+        self, in_flight: deque[tuple[list[int], PendingVectors]], failed: list[list[int]], writer: ShardWriter
     ) -> None:
         if not in_flight:
             return
@@ -240,7 +240,7 @@ class Extraction:
         writer.put(positions, vectors)
 
     def _back_off(
-        self, failed: Sequence[list[int]], draft: ShardDraft, window: Sequence[Example], writer: _Writer
+        self, failed: Sequence[list[int]], draft: ShardDraft, window: Sequence[Example], writer: ShardWriter
     ) -> None:
         """Halve the token budget, or find out which single sentences do not even fit alone."""
         several = [positions for positions in failed if len(positions) > 1]
@@ -261,133 +261,12 @@ class Extraction:
             if pending is None or again:
                 self._give_up(positions[0], draft, window, writer)
 
-    def _give_up(self, position: int, draft: ShardDraft, window: Sequence[Example], writer: _Writer) -> None:
+    def _give_up(
+        self, position: int, draft: ShardDraft, window: Sequence[Example], writer: ShardWriter
+    ) -> None:
         tokens, place = draft.sentences[position], window[position].place
         self.progress.notice(
             f"out of memory with one sentence of {len(tokens):,} tokens ({place}); leaving it out"
         )
         self.report.too_large.append(f"{place}: {' '.join(tokens[:8])} ... ({len(tokens):,} tokens)")
         writer.leave_out(position)
-
-
-class _Writer:
-    """A thread that puts vectors into the draft and commits it, so that encoding need not wait.
-
-    Errors it meets are raised in the encoding thread at its next call.
-    """
-
-    _Job = tuple[ShardDraft, list[int], "list[NDArray[np.floating]] | None"]
-
-    def __init__(self, session: WriteSession, device: str, report: Report, progress: Progress) -> None:
-        self._session, self._device, self._report, self._progress = session, device, report, progress
-        # Bounded: vectors wait in memory here.
-        self._jobs: queue.Queue[_Writer._Job | None] = queue.Queue(maxsize=4)
-        self._error: BaseException | None = None
-        self._draft: ShardDraft | None = None
-        self._committed_at = time.perf_counter()
-        self.handed_over: set[int] = set()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="featurestore-writer", daemon=True)
-        self._thread.start()
-
-    def open(self, draft: ShardDraft) -> None:
-        """Begin a shard."""
-        self._draft, self.handed_over = draft, set()
-
-    def put(self, positions: list[int], vectors: list[NDArray[np.floating]]) -> None:
-        """Hand over the vectors of sentences of the open shard."""
-        self.check()
-        if self._draft is not None:
-            self._jobs.put((self._draft, positions, vectors))
-            self.handed_over.update(positions)
-
-    def leave_out(self, position: int) -> None:
-        """Give up on a sentence of the open shard."""
-        self.handed_over.add(position)
-
-    def commit(self) -> None:
-        """Commit the open shard, as far as it is filled."""
-        if self._draft is not None:
-            self._jobs.put((self._draft, [], None))
-            self._draft = None
-
-    def check(self) -> None:
-        """Raise what the thread met."""
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-
-    def finish(self) -> None:
-        """Commit what is there, wait for the thread, and raise what it met."""
-        try:
-            self._end()
-        except BaseException:
-            # Ctrl-C or SIGTERM while the last shard is written: it is committed before the exception goes on.
-            self._end()
-            raise
-        self.check()
-
-    def _end(self) -> None:
-        self.commit()
-        self._jobs.put(None)
-        # Not Thread.join alone: when a signal interrupts it, Python up to 3.12 takes the thread for ended.
-        self._ended.wait()
-        self._thread.join()
-
-    def _work(self) -> None:
-        failed = False
-        while (job := self._jobs.get()) is not None:
-            if failed:
-                continue  # keep taking jobs, or the encoding thread would wait for room for ever
-            try:
-                self._do(*job)
-            except BaseException as error:  # noqa: BLE001 - handed to the encoding thread, which raises it
-                self._error, failed = error, True
-        self._ended.set()
-
-    def _do(
-        self, draft: ShardDraft, positions: list[int], vectors: list[NDArray[np.floating]] | None
-    ) -> None:
-        if vectors is not None:
-            for position, array in zip(positions, vectors, strict=True):
-                self._put(draft, position, array)
-            self._progress.encoded(sum(map(len, vectors)))
-            return
-        self._commit(draft)
-
-    def _put(self, draft: ShardDraft, position: int, vectors: NDArray[np.floating]) -> None:
-        try:
-            draft.put(position, vectors)
-        except VectorError as error:
-            # One bad sentence must not cost the hours after it: it is left out and named at the end.
-            self._report.refused.append(str(error))
-            self._progress.notice(f"left out: {error}")
-            if len(self._report.refused) > _MOST_REFUSED:
-                raise
-
-    def _commit(self, draft: ShardDraft) -> None:
-        if not draft.filled.all():
-            draft = draft.subset(np.flatnonzero(draft.filled).tolist())
-        if not draft.sentences:
-            return
-        now = time.perf_counter()
-        speed = draft.n_tokens / max(now - self._committed_at, 1e-9)
-        self._committed_at = now
-        last = self._session.manifest.commit
-        if draft.n_tokens < _TOKENS_TO_JUDGE_BY and last.device == self._device and last.tokens_per_second:
-            speed = last.tokens_per_second
-        before = len(self._session.manifest.shards)
-        added = self._session.commit(
-            draft,
-            device=self._device,
-            tokens_per_second=round(speed, 3),
-            n_read=self._report.n_sentences,
-            n_distinct=self._report.n_distinct,
-            n_cached=self._report.n_cached,
-        )
-        self._report.n_encoded += added
-        shards = self._session.manifest.shards[before:][-1:] if added else ()
-        self._report.n_encoded_tokens += sum(shard.n_tokens for shard in shards)
-        self._report.n_shards += len(shards)
-        self._report.n_bytes += sum(shard.n_bytes for shard in shards)
-        self._progress.committed(added, sum(shard.n_tokens for shard in shards))

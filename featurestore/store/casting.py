@@ -10,8 +10,11 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-_EXACT = ("float32", "float16")
+_EXACT = (np.dtype(np.float32), np.dtype(np.float16))
 """What torch casts as NumPy does; float64 goes through float32 in torch and is rounded twice."""
+
+_ONE_THREAD = 1 << 14
+"""Values that torch casts without the help of its other threads: they are the encoder's, and busy."""
 
 
 def cast(out: NDArray[np.generic], vectors: NDArray[np.floating]) -> None:
@@ -22,10 +25,20 @@ def cast(out: NDArray[np.generic], vectors: NDArray[np.floating]) -> None:
     out : float16 or float32
     vectors : any float
     """
+    if vectors.dtype == out.dtype:
+        out[...] = vectors
+        return
     torch = sys.modules.get("torch")
     plain = vectors.flags.c_contiguous and vectors.flags.writeable  # torch warns of what it may not write to
-    if torch is not None and plain and out.flags.c_contiguous and vectors.dtype.name in _EXACT:
-        torch.from_numpy(out).copy_(torch.from_numpy(vectors))
+    if torch is not None and plain and out.flags.c_contiguous and vectors.dtype in _EXACT:
+        target, source = torch.from_numpy(out), torch.from_numpy(vectors)
+        if out.size <= _ONE_THREAD:
+            target.copy_(source)
+        else:
+            for part, given in zip(
+                target.view(-1).split(_ONE_THREAD), source.view(-1).split(_ONE_THREAD), strict=True
+            ):
+                part.copy_(given)
         return
     with np.errstate(over="ignore"):
         out[...] = vectors

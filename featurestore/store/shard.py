@@ -20,7 +20,7 @@ from featurestore import keys, limits
 from featurestore.errors import StoreError, StoreLimitError, VectorError
 from featurestore.keys import Sentence
 from featurestore.store.casting import cast
-from featurestore.store.codec import Array, Codec, CodecError, Floats, measure_error
+from featurestore.store.codec import Array, Codec, CodecError, measure_error
 from featurestore.store.filesystem import Buffer, FileSystem, file_sha256, temporary_name
 from featurestore.store.keyarrays import keys_array
 from featurestore.store.layout import ShardEntry, checksums
@@ -33,8 +33,13 @@ logger = logging.getLogger(__name__)
 _MEASURED_TOKENS = 1024
 """Tokens whose codec error is measured at least, evenly spread; all tokens of a smaller shard."""
 
-Sample = tuple[NDArray[np.intp], Floats]
-"""Rows of a sentence, and the vectors that an encoder gave for them; float32."""
+Sample = tuple[NDArray[np.intp], NDArray[np.floating]]
+"""Rows of a sentence, and the vectors that an encoder gave for them; float32 where there are any."""
+
+_NO_ROWS = np.empty(0, np.intp)
+
+_BLOCK_VALUES = 1 << 16
+"""Values looked at at a time: so few that they stay in a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,8 @@ class ShardDraft:
         self.keys = list(sentence_keys or map(keys.sentence_key, self.sentences))
         self.offsets = np.zeros(len(self.sentences) + 1, "<u8")
         np.cumsum([len(sentence) for sentence in self.sentences], out=self.offsets[1:])
-        self.n_tokens = int(self.offsets[-1])
+        self._bounds: list[int] = self.offsets.tolist()
+        self.n_tokens = self._bounds[-1]
         shape = (self.n_tokens, dim) if n_layers == 1 else (self.n_tokens, n_layers, dim)
         self._staged: Array = np.empty(shape, codec.staging_dtype)
         self._filled = np.zeros(len(self.sentences), bool)
@@ -98,7 +104,7 @@ class ShardDraft:
         """Which sentences have their vectors, (n_sentences,) bool."""
         return self._filled
 
-    def put(self, position: int, vectors: NDArray[np.floating]) -> None:
+    def put(self, position: int, vectors: NDArray[np.floating], *, fits: bool = False) -> None:
         """Give a sentence its vectors.
 
         Parameters
@@ -106,6 +112,8 @@ class ShardDraft:
         position : int
             Of the sentence in the draft.
         vectors : (n_tokens, dim) or (n_tokens, n_layers, dim) float
+        fits : bool
+            That :func:`all_fit` said so of them: their values are not looked at again.
 
         Raises
         ------
@@ -118,7 +126,10 @@ class ShardDraft:
                 f"vectors of shape {vectors.shape} for sentence {position} of the shard, expected "
                 f"{target.shape}: {_excerpt(self.sentences[position])}"
             )
-        stage(target, vectors, self.sentences[position], self.codec)
+        if fits:
+            cast(target, vectors)
+        else:
+            stage(target, vectors, self.sentences[position], self.codec)
         self._keep(position, sample(start, vectors, self.n_tokens))
 
     def put_staged(self, position: int, staged: Array, sampled: Sample) -> None:
@@ -131,8 +142,8 @@ class ShardDraft:
         self._keep(position, (rows[kept], vectors[kept]))
 
     def _room(self, position: int) -> tuple[int, Array]:
-        start, stop = int(self.offsets[position]), int(self.offsets[position + 1])
-        return start, self._staged[start:stop]
+        start = self._bounds[position]
+        return start, self._staged[start : self._bounds[position + 1]]
 
     def _keep(self, position: int, sampled: Sample) -> None:
         if len(sampled[0]):
@@ -288,12 +299,20 @@ def place(
     StoreWriteError
         If the disk is full or failing.
     """
-    temporary, target = store / TMP / temporary_name(".h5"), store / directory / entry.name
+    temporary = store / TMP / temporary_name(".h5")
     with filesystem.temporary_file(temporary, parts):
-        # The name is the hash, so a file of that name is this shard, or was damaged since.
-        if not filesystem.link_new(temporary, target) and file_sha256(target) != entry.sha256:
-            logger.warning("replacing the damaged file %s", target)
-            filesystem.replace(temporary, target)
+        place_file(store, entry, temporary, filesystem, directory=directory)
+
+
+def place_file(
+    store: Path, entry: ShardEntry, temporary: Path, filesystem: FileSystem, *, directory: str = SHARDS
+) -> None:
+    """Do the same with a shard that lies complete and synced under a temporary name."""
+    target = store / directory / entry.name
+    # The name is the hash, so a file of that name is this shard, or was damaged since.
+    if not filesystem.link_new(temporary, target) and file_sha256(target) != entry.sha256:
+        logger.warning("replacing the damaged file %s", target)
+        filesystem.replace(temporary, target)
 
 
 def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: Codec) -> None:
@@ -315,6 +334,24 @@ def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: 
     raise VectorError(f"codec {codec.name} cannot hold {value:.6g} in {where}: use --codec float32 or int8")
 
 
+def all_fit(arrays: Sequence[NDArray[np.floating]], codec: Codec) -> bool:
+    """Return whether all values of arrays are surely finite once they are cast, if that can be told at once.
+
+    It can where the arrays are views that fill most of one array, as those of a batch often do. False says
+    nothing: :func:`stage` looks at each.
+    """
+    whole = arrays[0].base if arrays else None
+    if not isinstance(whole, np.ndarray) or not whole.flags.c_contiguous:
+        return False
+    if any(array.base is not whole or array.dtype != whole.dtype for array in arrays):
+        return False
+    values = whole.reshape(-1)
+    if values.size > 2 * sum(array.size for array in arrays):
+        return False
+    blocks = range(0, values.size, _BLOCK_VALUES)
+    return all(_fits(values[start : start + _BLOCK_VALUES], codec) for start in blocks)
+
+
 def sample(start: int, vectors: NDArray[np.floating], n_tokens: int) -> Sample:
     """Take the rows of a sentence by which its shard's codec is judged.
 
@@ -328,8 +365,10 @@ def sample(start: int, vectors: NDArray[np.floating], n_tokens: int) -> Sample:
         been taken with fewer.
     """
     every = _every(n_tokens)
-    rows = np.arange(-start % every, len(vectors), every)
-    return rows, vectors[rows].astype(np.float32)
+    first = -start % every
+    if first >= len(vectors):
+        return _NO_ROWS, vectors[:0]
+    return np.arange(first, len(vectors), every), vectors[first::every].astype(np.float32)
 
 
 def _every(n_tokens: int) -> int:

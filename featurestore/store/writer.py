@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from featurestore.errors import DamagedStoreError, StoreWriteError, VectorError
 from featurestore.keys import Sentence, require_sentence, sentence_key
 from featurestore.store.codec import Array, get_codec
+from featurestore.store.filesystem import temporary_name
 from featurestore.store.keyarrays import keys_array
 from featurestore.store.keyset import KeySet
 from featurestore.store.layout import ShardEntry
@@ -29,10 +32,27 @@ from featurestore.store.manifest import (
     publish,
     read_manifest,
 )
-from featurestore.store.shard import Sample, SealedShard, ShardDraft, place, sample, stage
+from featurestore.store.shard import Sample, ShardDraft, place_file, sample, stage
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedShard:
+    """A shard that lies complete and synced under a temporary name: see :meth:`WriteSession.prepared`.
+
+    Attributes
+    ----------
+    draft : ShardDraft
+        What it was made of, for another one if sentences of it have to be left out.
+    entry : ShardEntry
+    path : Path
+    """
+
+    draft: ShardDraft
+    entry: ShardEntry
+    path: Path
 
 
 class WriteSession:
@@ -78,6 +98,12 @@ class WriteSession:
         return max(
             1, self.manifest.shard_bytes // self._codec.bytes_per_token(self.store.n_layers, self.store.dim)
         )
+
+    @property
+    def staged_bytes(self) -> int:
+        """Bytes of memory for a full draft: with int8, which waits as float32, four times its shard's."""
+        values = self.tokens_per_shard * self.store.n_layers * self.store.dim
+        return values * self._codec.staging_dtype.itemsize
 
     def stored(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Return which (n, 16) uint8 keys are committed, by anyone this session knows of; (n,) bool."""
@@ -146,7 +172,7 @@ class WriteSession:
             self.commit(draft)
 
     def commit(self, draft: ShardDraft, **note: Any) -> int:
-        """Publish a full draft as a shard and a new snapshot.
+        """Publish a full draft as a shard and a new snapshot: :meth:`prepared`, then :meth:`publish`.
 
         If other writers committed meanwhile, their sentences are left out of this shard, and the commit
         follows theirs.
@@ -169,20 +195,49 @@ class WriteSession:
         StoreWriteError
             If the disk is full or failing. Nothing is half-written, and earlier commits stand.
         """
-        sealed: SealedShard | None = None
+        if not draft.sentences:
+            return 0
+        with self.prepared(draft) as shard:
+            return self.publish(shard, **note)
+
+    @contextmanager
+    def prepared(self, draft: ShardDraft) -> Iterator[PreparedShard]:
+        """Hash a full draft and write it, synced, under a temporary name; :meth:`publish` it inside.
+
+        This is nearly all the work of a commit, and may run in any thread, for several drafts at once. The
+        temporary name goes with the context: of a shard that was not published nothing is left.
+
+        Raises
+        ------
+        StoreError
+            If there are no sentences, or some lack their vectors.
+        StoreWriteError
+            As :meth:`commit`.
+        """
+        sealed = draft.seal(self.store.fingerprint)
+        path = self.store.path / TMP / temporary_name(".h5")
+        with self._filesystem.temporary_file(path, [sealed.head, sealed.values]):
+            yield PreparedShard(draft, sealed.entry, path)
+
+    def publish(self, shard: PreparedShard, **note: Any) -> int:
+        """Give a prepared shard its place and name it in a new snapshot: the rest of :meth:`commit`.
+
+        One at a time: the order of these calls is the order of the shards.
+        """
+        draft, placed = shard.draft, False
+        keys = keys_array(draft.keys)
         with committing(self.store.path):
             while True:
                 self.catch_up()
-                known = self.stored(keys_array(draft.keys))
+                known = self.stored(keys)
                 if known.any():
-                    draft, sealed = draft.subset(np.flatnonzero(~known).tolist()), None
-                if not draft.sentences:
-                    return 0
-                if sealed is None:
-                    sealed = draft.seal(self.store.fingerprint)
-                    place(self.store.path, sealed.entry, [sealed.head, sealed.values], self._filesystem)
-                if self.commit_placed([sealed.entry], keys_array(draft.keys), self._codec.name, **note):
+                    break
+                if not placed:
+                    place_file(self.store.path, shard.entry, shard.path, self._filesystem)
+                    placed = True
+                if self.commit_placed([shard.entry], keys, self._codec.name, **note):
                     return len(draft.sentences)
+        return self.commit(draft.subset(np.flatnonzero(~known).tolist()), **note)
 
     def commit_placed(
         self, entries: Sequence[ShardEntry], keys: NDArray[np.uint8], codec: str, **note: Any

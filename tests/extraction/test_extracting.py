@@ -207,14 +207,14 @@ def test_a_tiny_commit_does_not_change_what_is_known_of_the_speed(tmp_path, tiny
 
 def test_what_another_extraction_commits_meanwhile_is_not_stored_twice(monkeypatch, tmp_path):
     monkeypatch.setattr(planning, "_STEP", 5)
-    sentences = draw_sentences(40, longest=5)
+    sentences = draw_sentences(80, longest=5)
 
     def other_run(number: int) -> None:
         if number == 2:
             extract(sentences[20:], DoubleEncoder(), tmp_path / "store", progress=False)
 
     encoder = DoubleEncoder(before_batch=other_run, token_budget=10)
-    report = extract(sentences, encoder, tmp_path / "store", shard_bytes=640, progress=False)
+    report = extract(sentences, encoder, tmp_path / "store", shard_bytes=160, progress=False)
     store = Store.open(tmp_path / "store")
     assert sorted(tokens for _, _, tokens in store.sentences()) == sorted(sentences)
     # What it had begun before the other committed is encoded and left out; later sentences are skipped.

@@ -1,0 +1,234 @@
+"""Writing beside encoding: vectors into drafts in one thread, full drafts into shards in several.
+
+The *filling* thread casts vectors into the open draft. A full one goes to a *sealing* thread, which hashes
+it, writes and syncs it, waits for the shard before it and then publishes. So several shards are worked on at
+once, but published in the order in which they were opened, and the bytes of a store do not depend on threads.
+In memory are, at most, a full draft for each sealing thread, the one being filled, and some batches.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import VectorError
+from featurestore.extraction.progress import Progress
+from featurestore.extraction.report import Report
+from featurestore.store.shard import ShardDraft, all_fit
+from featurestore.store.writer import PreparedShard, WriteSession
+
+MOST_SEALING_THREADS = 4
+
+_MOST_SEALING_BYTES = 2 << 30
+"""Memory of the drafts being sealed: with larger shards fewer are sealed at once, one at least."""
+
+_MOST_BATCHES = 4
+"""Batches whose vectors wait to be put into a draft."""
+
+_MOST_REFUSED = 20
+"""With more sentences whose vectors cannot be stored, the encoder is broken and the run ends."""
+
+_TOKENS_TO_JUDGE_BY = 2000
+"""Fewer say little about speed: what was known before is kept."""
+
+
+def sealing_threads(draft_bytes: int) -> int:
+    """Return how many shards to seal at once here: a thread for each core but one, up to four.
+
+    Parameters
+    ----------
+    draft_bytes : int
+        Memory that one takes meanwhile; all of them together take 2 GiB at most.
+    """
+    n_cores = len(os.sched_getaffinity(0))
+    return max(1, min(MOST_SEALING_THREADS, n_cores - 1, _MOST_SEALING_BYTES // max(1, draft_bytes)))
+
+
+class ShardWriter:
+    """Puts vectors into drafts and commits them, so that encoding need not wait.
+
+    What its threads meet is raised in the encoding thread at its next call. After an error in a shard no
+    later one is published, so that what is there is the beginning of an undisturbed run; earlier ones are.
+
+    Parameters
+    ----------
+    session : WriteSession
+    device : str
+        Of the encoder.
+    report : Report
+        Brought up to date at every commit.
+    progress : Progress
+        Told from several threads, by one at a time.
+    n_sealing : int
+        Shards sealed at once.
+    """
+
+    _Job = tuple[ShardDraft, list[int], "list[NDArray[np.floating]] | None"]
+
+    def __init__(
+        self, session: WriteSession, device: str, report: Report, progress: Progress, n_sealing: int
+    ) -> None:
+        self._session, self._device, self._report, self._progress = session, device, report, progress
+        self._n_sealing = n_sealing
+        self._jobs: queue.Queue[ShardWriter._Job | None] = queue.Queue(maxsize=_MOST_BATCHES)
+        self._under_way: deque[Future[bool]] = deque()
+        self._telling = threading.Lock()
+        self._error: BaseException | None = None
+        self._failed = threading.Event()
+        self._draft: ShardDraft | None = None
+        self._started, self._n_tokens = time.perf_counter(), 0
+        self.handed_over: set[int] = set()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._fill, name="featurestore-filling", daemon=True)
+        self._thread.start()
+
+    def open(self, draft: ShardDraft) -> None:
+        """Begin a shard."""
+        self._draft, self.handed_over = draft, set()
+
+    def put(self, positions: list[int], vectors: list[NDArray[np.floating]]) -> None:
+        """Hand over the vectors of sentences of the open shard."""
+        self.check()
+        if self._draft is not None:
+            self._jobs.put((self._draft, positions, vectors))
+            self.handed_over.update(positions)
+
+    def leave_out(self, position: int) -> None:
+        """Give up on a sentence of the open shard."""
+        self.handed_over.add(position)
+
+    def commit(self) -> None:
+        """Commit the open shard, as far as it is filled; returns before that is done."""
+        if self._draft is not None:
+            self._jobs.put((self._draft, [], None))
+            self._draft = None
+
+    def check(self) -> None:
+        """Raise what a thread met."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def finish(self) -> None:
+        """Commit what is there, wait for the threads, and raise what they met."""
+        try:
+            self._end()
+        except BaseException:
+            # Ctrl-C or SIGTERM while the last shards are written: they are committed before the exception
+            # goes on.
+            self._end()
+            raise
+        self.check()
+
+    def _end(self) -> None:
+        self.commit()
+        self._jobs.put(None)
+        # Not Thread.join alone: when a signal interrupts it, Python up to 3.12 takes the thread for ended.
+        self._ended.wait()
+        self._thread.join()
+
+    def _fail(self, error: BaseException) -> None:
+        """Keep the first error for the encoding thread."""
+        with self._telling:
+            if not self._failed.is_set():
+                self._error = error
+                self._failed.set()
+
+    # -- the filling thread
+
+    def _fill(self) -> None:
+        with ThreadPoolExecutor(self._n_sealing, "featurestore-sealing") as sealing:
+            while (job := self._jobs.get()) is not None:
+                if self._failed.is_set():
+                    continue  # keep taking jobs, or the encoding thread would wait for room for ever
+                try:
+                    self._do(sealing, *job)
+                except BaseException as error:  # noqa: BLE001 - the encoding thread raises it
+                    self._fail(error)
+        self._ended.set()
+
+    def _do(
+        self,
+        sealing: ThreadPoolExecutor,
+        draft: ShardDraft,
+        positions: list[int],
+        vectors: list[NDArray[np.floating]] | None,
+    ) -> None:
+        if vectors is None:
+            self._submit(sealing, draft)
+            return
+        fit = all_fit(vectors, draft.codec)
+        for position, array in zip(positions, vectors, strict=True):
+            self._put(draft, position, array, fit)
+        with self._telling:
+            self._progress.encoded(sum(map(len, vectors)))
+
+    def _put(self, draft: ShardDraft, position: int, vectors: NDArray[np.floating], fits: bool) -> None:
+        try:
+            draft.put(position, vectors, fits=fits)
+        except VectorError as error:
+            # One bad sentence must not cost the hours after it: it is left out and named at the end.
+            self._report.refused.append(str(error))
+            with self._telling:
+                self._progress.notice(f"left out: {error}")
+            if len(self._report.refused) > _MOST_REFUSED:
+                raise
+
+    def _submit(self, sealing: ThreadPoolExecutor, draft: ShardDraft) -> None:
+        """Let a thread seal a draft, as soon as one is free: no full draft waits beside this one."""
+        if not draft.filled.all():
+            draft = draft.subset(np.flatnonzero(draft.filled).tolist())
+        if not draft.sentences:
+            return
+        while len(self._under_way) >= self._n_sealing:
+            if not self._under_way.popleft().result():
+                return
+        before = self._under_way[-1] if self._under_way else None
+        self._under_way.append(sealing.submit(self._seal, draft, before))
+
+    # -- the sealing threads
+
+    def _seal(self, draft: ShardDraft, before: Future[bool] | None) -> bool:
+        """Write a draft and publish it after the one before; return False if one of them could not be."""
+        try:
+            with self._session.prepared(draft) as shard:
+                # The one before has a thread already, for drafts are given to threads in their order.
+                if before is not None and not before.result():
+                    return False
+                self._publish(draft, shard)
+        except BaseException as error:  # noqa: BLE001 - the encoding thread raises it
+            self._fail(error)
+            return False
+        return True
+
+    def _publish(self, draft: ShardDraft, shard: PreparedShard) -> None:
+        """Publish a shard and say so; never in two threads at once, because each waits for the one before."""
+        self._n_tokens += draft.n_tokens
+        speed = self._n_tokens / max(time.perf_counter() - self._started, 1e-9)
+        last = self._session.manifest.commit
+        if self._n_tokens < _TOKENS_TO_JUDGE_BY and last.device == self._device and last.tokens_per_second:
+            speed = last.tokens_per_second
+        before = len(self._session.manifest.shards)
+        added = self._session.publish(
+            shard,
+            device=self._device,
+            tokens_per_second=round(speed, 3),
+            n_read=self._report.n_sentences,
+            n_distinct=self._report.n_distinct,
+            n_cached=self._report.n_cached,
+        )
+        self._report.n_encoded += added
+        entries = self._session.manifest.shards[before:][-1:] if added else ()
+        n_tokens = sum(entry.n_tokens for entry in entries)
+        self._report.n_encoded_tokens += n_tokens
+        self._report.n_shards += len(entries)
+        self._report.n_bytes += sum(entry.n_bytes for entry in entries)
+        with self._telling:
+            self._progress.committed(added, n_tokens)
