@@ -35,7 +35,14 @@ import xxhash
 from numpy.typing import NDArray
 
 from featurestore.errors import StoreWriteError
-from featurestore.store.buckets import RECORD_WORDS, bits_for, bucket_checks, bucket_table, buckets_of
+from featurestore.store.buckets import (
+    RECORD_WORDS,
+    bits_for,
+    bucket_check,
+    bucket_checks,
+    bucket_table,
+    buckets_of,
+)
 from featurestore.store.filesystem import LOCAL, FileSystem, open_for_reading, temporary_name, write_atomic
 from featurestore.store.indexing import MergedIndex
 from featurestore.store.keyarrays import Words, find, key_words
@@ -47,6 +54,8 @@ _HEADER = struct.Struct("<8sQQQQ32s")
 _HEADER_BYTES = 128
 _MOST_BITS = 40
 _BUCKETS_AT_ONCE = 1 << 16
+_FEW_RECORDS = 32
+"""Records of a bucket up to which one key is found faster without arrays; keys being hashes, that is all."""
 
 MOST_IN_MEMORY = 1 << 18
 """Keys up to which an index is built in memory."""
@@ -159,6 +168,8 @@ class Index:
         DamagedIndexError
             If a bucket that one of them could be in is not what was written.
         """
+        if len(keys) == 1 and (single := self._locate_one(keys.tobytes())) is not None:
+            return single
         locations = Locations.nowhere(len(keys))
         high, low = key_words(keys)
         order = np.argsort(high)
@@ -169,6 +180,22 @@ class Index:
         hit = at >= 0
         locations.shard[order[hit]], locations.row[order[hit]] = self._places(records[at[hit]])
         return locations
+
+    def _locate_one(self, key: bytes) -> Locations | None:
+        """Find one key without arrays, which cost more; None if its bucket is too large for that."""
+        self._require_whole()
+        high, low = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
+        bucket = high >> (64 - self.bits)
+        (start, check), (stop, _) = self.table[bucket : bucket + 2].tolist()
+        if stop - start > _FEW_RECORDS:
+            return None
+        records = self.records[start:stop].tolist()
+        if len(records) != stop - start or bucket_check(bucket, start, stop, records) != check:
+            raise DamagedIndexError("a bucket of an index is damaged")
+        for position, (record_high, record_low, _) in enumerate(records, start):
+            if (record_high, record_low) == (high, low):
+                return Locations(*self._places(self.records[position : position + 1]))
+        return Locations.nowhere(1)
 
     def with_prefix(self, digits: str) -> list[tuple[int, int]]:
         """Return (shard, row) of the keys that begin with these hexadecimal digits, of which 16 count."""
@@ -215,10 +242,13 @@ class Index:
         shard, row = (place >> np.uint64(32)).astype(np.uint32), place.astype(np.uint32)
         return Index.of(high[fresh], low[fresh], shard, row, self.n_shards + len(additions))
 
-    def _bucket_records(self, buckets: NDArray[np.int64]) -> Words:
-        """Return the records of ascending buckets, end to end, after comparing each one's check."""
+    def _require_whole(self) -> None:
         if self._map is not None and self._map.size() < _file_bytes(len(self.records), self.bits):
             raise DamagedIndexError("an index was cut while it was open")
+
+    def _bucket_records(self, buckets: NDArray[np.int64]) -> Words:
+        """Return the records of ascending buckets, end to end, after comparing each one's check."""
+        self._require_whole()
         starts, checks = self.table.take(buckets, axis=0).T
         stops = self.table[buckets + 1, 0]
         sizes = stops - starts  # unsigned: a step back is a huge one

@@ -34,7 +34,7 @@ _MEASURED_TOKENS = 1024
 """Tokens whose codec error is measured at least, evenly spread; all tokens of a smaller shard."""
 
 Sample = tuple[NDArray[np.intp], NDArray[np.floating]]
-"""Rows of a sentence, and the vectors that an encoder gave for them; float32 where there are any."""
+"""Rows of a sentence, and the vectors that an encoder gave for them."""
 
 _NO_ROWS = np.empty(0, np.intp)
 
@@ -189,9 +189,10 @@ class ShardDraft:
             return CodecError()
         starts = self.offsets.astype(np.intp)
         rows = np.concatenate([starts[position] + rows for position, (rows, _) in self._sampled.items()])
-        original = np.concatenate([vectors for _, vectors in self._sampled.values()])
+        given = np.concatenate([vectors for _, vectors in self._sampled.values()])
+        original, decoded = np.empty(given.shape, np.float32), np.empty(given.shape, np.float32)
+        cast(original, given)
         scales = datasets.get("scales")
-        decoded = np.empty(original.shape, np.float32)
         self.codec.decode_into(
             decoded, values[rows], None if scales is None else scales[rows], datasets.get("norms")
         )
@@ -368,7 +369,7 @@ def sample(start: int, vectors: NDArray[np.floating], n_tokens: int) -> Sample:
     first = -start % every
     if first >= len(vectors):
         return _NO_ROWS, vectors[:0]
-    return np.arange(first, len(vectors), every), vectors[first::every].astype(np.float32)
+    return np.arange(first, len(vectors), every), vectors[first::every].copy()
 
 
 def _every(n_tokens: int) -> int:

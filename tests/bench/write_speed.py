@@ -133,8 +133,8 @@ def measured(n_tokens: int, turns: int, threads: Sequence[int], folder: Path | N
             speed = ceilings[row.format(codec)]
             table.add(row.format(codec), "ceiling", speed, speed * bytes_a_token / 1e6)
     table.note = (
-        f"{n_tokens:,} tokens of {source()} in {len(sentences):,} sentences, {DIM}-d, shards of 128 MiB, "
-        f"{len(os.sched_getaffinity(0))} cores, the best of {turns} turns. Checksums and fsync on. Shares are "
+        f"{n_tokens:,} tokens of {source()}, {len(sentences):,} sentences, {DIM}-d, shards of 128 MiB, "
+        f"{len(os.sched_getaffinity(0))} cores, best of {turns} turns. Checksums and fsync on. Shares are "
         "of the ceiling of writing the same bytes."
     )
     return PartResult(

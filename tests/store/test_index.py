@@ -193,6 +193,12 @@ def answers(index, keys):
     return index.locate(np.concatenate([keys, ABSENT])).row.tolist()
 
 
+def one_by_one(index, keys):
+    """Ask for each key alone, which is another way through the index."""
+    found = [index.locate(keys[at : at + 1]) for at in range(len(keys))]
+    return [(int(place.shard[0]), int(place.row[0])) for place in found]
+
+
 def assert_noticed(directory, keys):
     """Assert that a damaged index is rebuilt, or refuses to answer."""
     built = []
@@ -202,6 +208,8 @@ def assert_noticed(directory, keys):
         return
     with pytest.raises(DamagedIndexError):
         answers(index, keys)
+    with pytest.raises(DamagedIndexError):
+        one_by_one(index, np.concatenate([keys, ABSENT[:50]]))
     with pytest.raises(DamagedIndexError):
         index.verify()
     with pytest.raises(DamagedIndexError):
@@ -311,6 +319,18 @@ def test_buckets_hold_a_few_keys_each_and_every_key_is_found(tmp_path, n):
     assert n < 8 or 4 <= n / (1 << index.bits) < 8
     assert index.largest < 40
     index.verify()
+
+
+@pytest.mark.parametrize("n", [1, 7, 400, 5000])
+def test_a_key_alone_is_found_where_it_is_among_others(n):
+    keys = np.random.default_rng(n).integers(0, 256, (n, 16), np.uint8)
+    keys[1:4, :8] = keys[0, :8]  # only the last eight bytes differ
+    index = empty_index().extended([keys[: n // 2], keys[n // 2 :]])
+    together = index.locate(np.concatenate([keys, ABSENT]))
+    places = list(zip(together.shard.tolist(), together.row.tolist(), strict=True))
+    assert one_by_one(index, np.concatenate([keys, ABSENT])) == places
+    assert (-1, -1) in places
+    assert (1, 0) in places
 
 
 def test_keys_that_all_fall_into_one_bucket_are_found(tmp_path):
