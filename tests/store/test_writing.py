@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,9 @@ from featurestore.errors import (
     UsageError,
 )
 from featurestore.recipe import Recipe
+from featurestore.store.codec import get_codec
+from featurestore.store.gc import collect
+from featurestore.store.shard import all_fit
 from featurestore.store.store import Store
 from featurestore.store.verify import verify
 
@@ -314,6 +319,95 @@ def test_four_processes_add_overlapping_sentences(store):
     assert_holds(store.refreshed(), sentences(80))
     assert list(verify(store.refreshed())) == []
     assert list((store.path / "tmp").iterdir()) == []
+
+
+# -- commits in two steps
+
+
+def full_draft(session, wanted):
+    draft = session.draft(wanted)
+    for position, tokens in enumerate(wanted):
+        draft.put(position, vectors_of(tokens))
+    return draft
+
+
+def test_shards_prepared_in_any_order_and_thread_are_published_in_the_order_asked_for(store, tmp_path):
+    session = store.write()
+    drafts = [full_draft(session, sentences(3, start=3 * number)) for number in range(3)]
+    with ExitStack() as prepared, ThreadPoolExecutor(3) as threads:
+        entering = [threads.submit(prepared.enter_context, session.prepared(draft)) for draft in drafts[::-1]]
+        shards = [future.result() for future in entering][::-1]
+        assert list((store.path / "shards").iterdir()) == []
+        assert [session.publish(shard, device="test") for shard in shards] == [3, 3, 3]
+    assert stored_sentences(store) == sentences(9)
+    assert_holds(store.refreshed(), sentences(9))
+    assert store.refreshed().manifest.commit.device == "test"
+    assert list((store.path / "tmp").iterdir()) == []
+    other = fill_in_threes(create(tmp_path / "other.fs"))
+    assert [shard.sha256 for shard in store.refreshed().manifest.shards] == other
+
+
+def fill_in_threes(store) -> list[str]:
+    with store.write() as session:
+        for number in range(3):
+            session.commit(full_draft(session, sentences(3, start=3 * number)))
+    return [shard.sha256 for shard in store.refreshed().manifest.shards]
+
+
+def test_a_shard_prepared_and_not_published_leaves_nothing(store):
+    session = store.write()
+    with session.prepared(full_draft(session, sentences(3))):
+        assert len(list((store.path / "tmp").iterdir())) == 1
+    assert list((store.path / "tmp").iterdir()) == list((store.path / "shards").iterdir()) == []
+    assert store.refreshed() is store
+
+
+def test_a_prepared_shard_hinders_no_gc_and_no_session_and_survives_both(store):
+    fill(store, sentences(2))
+    session = store.write()
+    with session.prepared(full_draft(session, sentences(3, start=2))) as shard:
+        collect(store.path, keep_last=1, older_than=0)
+        store.write()
+        assert session.publish(shard) == 3
+    assert_holds(store.refreshed(), sentences(5))
+
+
+def test_a_prepared_shard_is_made_anew_without_what_others_committed_meanwhile(store):
+    session = store.write()
+    with (
+        session.prepared(full_draft(session, sentences(6))) as first,
+        session.prepared(full_draft(session, sentences(3, start=6))) as second,
+    ):
+        fill(store, [sentence(1), *sentences(3, start=6)])
+        assert session.publish(first) == 5
+        assert session.publish(second) == 0
+    assert sorted(stored_sentences(store)) == sorted(sentences(9))
+    assert_holds(store.refreshed(), sentences(9))
+    assert list(verify(store.refreshed())) == []
+    assert list((store.path / "tmp").iterdir()) == []
+
+
+# -- vectors that are views of one array
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("codec", ["float16", "float32", "int8"])
+def test_what_is_said_of_a_batch_at_once_is_true_of_each(dtype, codec):
+    chosen = get_codec(codec)
+    whole = np.ones((40, DIM), dtype)
+    views = np.split(whole, [3, 10, 31])
+    assert all_fit(views, chosen)
+    assert all_fit(views[1:], chosen)
+    assert not all_fit(views[:1], chosen)  # too little of the array to look at all of it
+    assert not all_fit([], chosen)
+    assert not all_fit([view.copy() for view in views], chosen)
+    assert not all_fit([*views[1:], whole[:3].copy()], chosen)
+    for value in (np.nan, np.inf, -np.inf):
+        whole[35, 2] = value
+        assert not all_fit(views, chosen)
+    if dtype == np.float32:
+        whole[35, 2] = 70_000
+        assert all_fit(views, chosen) is (codec != "float16")
 
 
 # -- damaged shards that are written again
