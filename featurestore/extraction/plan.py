@@ -228,8 +228,8 @@ def _count(chunk: list[Example], store: Store | None, seen: KeySet, tally: _Tall
 
 def new_examples(
     corpora: Iterable[Corpus], is_stored: Callable[[NDArray[np.uint8]], NDArray[np.bool_]]
-) -> Iterator[Example]:
-    """Yield each distinct example that is not stored yet, in corpus order.
+) -> Iterator[tuple[bytes, Example]]:
+    """Yield each distinct example that is not stored yet, after its key, in corpus order.
 
     What was yielded is expected to be stored soon: only the keys of what is not yet stay in memory.
 
@@ -249,7 +249,7 @@ def new_examples(
             for example, key, known in zip(chunk, chunk_keys, stored.tolist(), strict=True):
                 if not known and key not in yielded:
                     yielded.add(key)
-                    yield example
+                    yield key, example
             if len(yielded) > most_yielded:
                 asked = list(yielded)
                 stored = is_stored(keys_array(asked))

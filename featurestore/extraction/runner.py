@@ -108,8 +108,8 @@ class Extraction:
             self._n_sealing or sealing_threads(session.staged_bytes),
         )
         try:
-            for window in self._windows(session):
-                draft = session.draft([example.tokens for example in window])
+            for window, keys in self._windows(session):
+                draft = session.draft([example.tokens for example in window], sentence_keys=keys)
                 writer.open(draft)
                 self._encode(draft, window, writer)
                 writer.commit()
@@ -167,12 +167,13 @@ class Extraction:
         require_recipe(store.recipe, encoder.recipe, path)
         return require_canaries(store, encoder) if encodes else store
 
-    def _windows(self, session: WriteSession) -> Iterator[list[Example]]:
-        """Yield the sentences of one shard after the other, in corpus order."""
+    def _windows(self, session: WriteSession) -> Iterator[tuple[list[Example], list[bytes]]]:
+        """Yield the sentences of one shard after the other, in corpus order, and their keys."""
         window: list[Example] = []
+        keys: list[bytes] = []
         room = session.tokens_per_shard
         depends_on_more = bool(depends_on(self.encoder.recipe))
-        for example in new_examples(self.corpora, session.stored):
+        for key, example in new_examples(self.corpora, session.stored):
             if not depends_on_more and condition_of(example.tokens):
                 # It would be stored where nobody looks for it.
                 raise UsageError(
@@ -180,12 +181,13 @@ class Extraction:
                     f"vectors of {self.encoder.spec!r} depend on tokens alone: read the corpus without them"
                 )
             if window and len(example.tokens) > room:
-                yield window
-                window, room = [], session.tokens_per_shard
+                yield window, keys
+                window, keys, room = [], [], session.tokens_per_shard
             window.append(example)
+            keys.append(key)
             room -= len(example.tokens)
         if window:
-            yield window
+            yield window, keys
 
     def _encode(self, draft: ShardDraft, window: Sequence[Example], writer: ShardWriter) -> None:
         """Encode a shard's sentences, halving the token budget whenever memory runs out."""

@@ -96,6 +96,7 @@ PARTS = (
     Part("encoding", "encode.py", peer=True),
     Part("encoding-curves", "encode_curves.py"),
     Part("extraction", "extract_sizes.py"),
+    Part("writing", "write_speed.py"),
     Part("training", "train_epochs.py"),
     Part("index", "index_lookups.py"),
     Part("profiles", "profiles.py"),

@@ -38,7 +38,7 @@ def test_quick_runs_every_part_and_says_where_and_what(tmp_path):
         tables = tables_from(name, entry["result"])
         assert all(value >= 0 for table in tables for value in figures_of(table))
         assert any(figures_of(table) for table in tables)
-    for name in ("serving", "encoding", "encoding-curves", "extraction", "training"):
+    for name in ("serving", "encoding", "encoding-curves", "extraction", "writing", "training"):
         assert {"checksums", "fsync", "batch invariance"} <= parts[name]["result"]["promises"].keys()
     assert "of the ceiling" in done.stdout
     assert "QUICK" in done.stdout

@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import IO
 
+from featurestore.extraction.writing import sealing_threads
 from featurestore.store.manifest import Manifest
 from featurestore.store.store import Store
 from featurestore.store.verify import verify
@@ -27,6 +28,8 @@ CORPUS = ROOT / "data" / "tagging" / "train.conllu"
 SHARD_BYTES = 20_000
 """Some ten shards for the corpus."""
 KILLS_A_SERIES = 8
+N_WRITTEN = sealing_threads(SHARD_BYTES)
+"""Shards that an extraction here has under way at most, beside the open one."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,8 @@ def kill_series(
         ]
         lost = max(encoded, default=0) - (_tokens(path) - before)
         problems = _wrong(path, whole)
-        if lost > largest:
-            problems.append(f"{lost} tokens to encode again, a shard has {largest}")
+        if lost > (1 + N_WRITTEN) * largest:
+            problems.append(f"{lost} tokens to encode again, {1 + N_WRITTEN} shards have {largest} each")
         yield Kill(lost / largest, problems)
     _complete(children, _arguments(path, budget, random))
     problems = _wrong(path, whole)

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 from crowd import crowd
 from diskfaults import DISK_FAULTS, fail_everywhere
-from extractions import Kill, kill_series, nursery
+from extractions import N_WRITTEN, Kill, kill_series, nursery
 from faulty import memory_folder
 from kills import kill_everywhere
 from powerloss import State, states
@@ -84,7 +84,7 @@ def extractions(long: bool) -> Row:
     """Kill real extractions of a real encoder at random moments; compare bytes in the end."""
     row = Row(
         "real extractions killed at random moments, resumed under random options",
-        "200 kills, at most the open shard redone, equal bytes in the end",
+        "200 kills, at most the open shard and those being written redone, equal bytes in the end",
         unit="kills",
     )
     wanted, again = 200 if long else 5, 0.0
@@ -99,7 +99,7 @@ def extractions(long: bool) -> Row:
             if row.n_tried >= wanted:
                 break
     row.good = f"{seed + 1} runs equal to undisturbed ones byte for byte"
-    row.detail = f"at most {again:.2f} shards encoded again"
+    row.detail = f"at most {again:.2f} shards encoded again, of one open and {N_WRITTEN} being written"
     return row
 
 
