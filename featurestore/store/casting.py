@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 _EXACT = (np.dtype(np.float32), np.dtype(np.float16))
 """What torch casts as NumPy does; float64 goes through float32 in torch and is rounded twice."""
 
-_ONE_THREAD = 1 << 14
+_ONE_THREAD = (1 << 15) - 1
 """Values that torch casts without the help of its other threads: they are the encoder's, and busy."""
 
 
