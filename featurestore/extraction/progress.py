@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 
 class Progress:
-    """Receives what happens during an extraction; this one shows nothing."""
+    """Receives what happens during an extraction, from several threads; this one shows nothing."""
 
     def planned(self, path: str, n_sentences: int) -> None:
         """The plan has read so many sentences, the last of them from ``path``."""

@@ -24,7 +24,7 @@ from featurestore.extraction.report import Report
 from featurestore.store.shard import ShardDraft, all_fit
 from featurestore.store.writer import PreparedShard, WriteSession
 
-MOST_SEALING_THREADS = 4
+_MOST_SEALING_THREADS = 4
 
 _MOST_SEALING_BYTES = 2 << 30
 """Memory of the drafts being sealed: with larger shards fewer are sealed at once, one at least."""
@@ -48,7 +48,7 @@ def sealing_threads(draft_bytes: int) -> int:
         Memory that one takes meanwhile; all of them together take 2 GiB at most.
     """
     n_cores = len(os.sched_getaffinity(0))
-    return max(1, min(MOST_SEALING_THREADS, n_cores - 1, _MOST_SEALING_BYTES // max(1, draft_bytes)))
+    return max(1, min(_MOST_SEALING_THREADS, n_cores - 1, _MOST_SEALING_BYTES // max(1, draft_bytes)))
 
 
 class ShardWriter:
