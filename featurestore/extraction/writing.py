@@ -47,7 +47,8 @@ def sealing_threads(draft_bytes: int) -> int:
     draft_bytes : int
         Memory that one takes meanwhile; all of them together take 2 GiB at most.
     """
-    n_cores = len(os.sched_getaffinity(0))
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
+    n_cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, min(_MOST_SEALING_THREADS, n_cores - 1, _MOST_SEALING_BYTES // max(1, draft_bytes)))
 
 

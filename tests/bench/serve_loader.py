@@ -53,6 +53,8 @@ def servings(stores: dict[str, Path], sentences: list[tuple[str, ...]]) -> Itera
                 by_torch = feature_loader(FeatureDataset(path, sentences), window=None)
             yield Serving(f"{codec}, by torch", lambda loader=by_torch: loader, moved)
     halves = feature_loader(FeatureDataset(stores["float16"], sentences, dtype=torch.float16), window=None)
+    packed = feature_loader(FeatureDataset(stores["float16"], sentences), window=None, packed=True)
+    yield Serving("float16, packed batches", lambda: packed, 2 + 4)
     yield Serving("float16, float16 batches", lambda: halves, 2 + 2)
     for codec in ("float16", "int8"):
         resident = feature_loader(FeatureDataset(stores[codec], sentences, resident="cpu"))
