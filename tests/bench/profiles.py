@@ -41,9 +41,12 @@ KINDS = {
 OTHER, OUTSIDE = "other operations of torch", "outside torch"
 
 
-def recorded_gather(self: CompiledGather, *args: Any, gather: Any = CompiledGather.gather) -> bool:
+gather = CompiledGather.gather
+
+
+def recorded_gather(self: CompiledGather, *args: Any, **options: Any) -> bool:
     with record_function("aten::compiled_gather"):
-        return bool(gather(self, *args))
+        return gather(self, *args, **options)
 
 
 def shares(job: Callable[[], object]) -> dict[str, float]:
