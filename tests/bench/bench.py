@@ -97,7 +97,7 @@ PARTS = (
     Part("encoding-curves", "encode_curves.py"),
     Part("extraction", "extract_sizes.py"),
     Part("writing", "write_speed.py"),
-    Part("training", "train_epochs.py"),
+    Part("training", "train_epochs.py", peer=True),
     Part("index", "index_lookups.py"),
     Part("profiles", "profiles.py"),
     Part("memory", "memory_curve.py"),

@@ -25,7 +25,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from beside_allennlp import first_vectors, peer_speed, write_model
+from beside_allennlp import SETTINGS, first_vectors, in_batches, peer_speed, write_model
 from figures import Table
 from machine import processor
 from report import PartResult, part_options, print_part
@@ -37,9 +37,6 @@ from featurestore.encoders.elmo.catalog import UntrainedSource
 
 RECORDED = Path(__file__).with_name("recorded.json")
 BATCH_SIZE = 64
-SETTINGS = {"as it comes": {}, "MKL_DEBUG_CPU_TYPE=5": {"MKL_DEBUG_CPU_TYPE": "5"}}
-"""Its old MKL takes a slow path on AMD processors unless told otherwise."""
-
 LEAST_SHARE = 0.7
 """Of the cores, for AllenNLP's figures to be kept: below it other programs had them."""
 
@@ -86,9 +83,8 @@ def peer_speeds(
     click.ClickException
         If its vectors are not ours: then there is nothing to compare.
     """
-    measured = {
-        label: peer_speed(peer, folder, sentences, BATCH_SIZE, setting) for label, setting in SETTINGS.items()
-    }
+    batches = in_batches(sentences, BATCH_SIZE)
+    measured = {label: peer_speed(peer, folder, batches, setting) for label, setting in SETTINGS.items()}
     theirs = first_vectors(folder).mean(axis=1)  # layers averaged, as ours are
     difference = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
     if difference > 1e-5:

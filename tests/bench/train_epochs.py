@@ -4,8 +4,9 @@ The linear tagger on UD EWT and the BiLSTM classifier of featurestore/examples o
 pass over the training data, all cores, the same batches, steps and code; only where a batch's vectors come
 from differs. Live epochs are not run in full: the first batches are, and their seconds a token count for
 all (batches come shuffled, and the vectors of word types are known before, so the part is not dearer than
-the rest). The row at AllenNLP's speed is computed: its seconds for encoding so many tokens, and the epoch
-from the cache.
+the rest). AllenNLP's row is computed: its seconds a token for encoding the first of the same batches
+(``--peer``, see beside_allennlp.py; else its speed of another day, in batches of 64), and the epoch from the
+cache.
 
 The cache holds vectors of elmo:demo, as long as those of `original` and of the same type. The ceiling is
 the model alone, on batches that lie in memory ready to use.
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import click
 import torch
+from beside_allennlp import SETTINGS, peer_speed, write_model
 from encode import recorded
 from figures import Table
 from report import PartResult, part_options, print_part
@@ -38,6 +40,7 @@ from featurestore.models.heads import HeadConfig, LinearTagger
 
 LIVE = "elmo:untrained-original"
 CACHED = "elmo:demo"
+PEER_TOKENS = 1_500
 
 
 @dataclass
@@ -122,7 +125,17 @@ class Live:
             yield replace(batch, features=pad_sequence(vectors, batch_first=True))
 
 
-def measured(task: Task, encoders: dict[str, Encoder], live_tokens: dict[str, int], passes: int) -> Table:
+def allennlp_speed(peer: str, task: Task, batches: Iterable[FeatureBatch]) -> float:
+    """Return the tokens a second of AllenNLP's ElmoEmbedder on batches of a task, in its better setting."""
+    sentences = [[list(task.examples[i].tokens) for i in batch.indices.tolist()] for batch in batches]
+    with tempfile.TemporaryDirectory() as name:
+        write_model(Path(name), "original")
+        return max(peer_speed(peer, Path(name), sentences, setting)[0] for setting in SETTINGS.values())
+
+
+def measured(
+    task: Task, encoders: dict[str, Encoder], live_tokens: dict[str, int], passes: int, peer: str | None
+) -> Table:
     """Measure a task's epochs."""
     table = Table(task.title, ["seconds an epoch"], lower_is_better=True)
     with tempfile.TemporaryDirectory() as name:
@@ -148,12 +161,15 @@ def measured(task: Task, encoders: dict[str, Encoder], live_tokens: dict[str, in
             for _ in live.batches(loader()):
                 pass  # word types, which a whole epoch would hardly meet for the first time
             lines[precision] = epoch(live.batches(loader()))
-    peer = recorded()
-    fastest = max(peer["tokens_per_second"].values())
-    table.add(
-        f"ELMo in the loop, AllenNLP's {fastest:,.0f} tokens/s (recorded {peer['date']})",
-        "recorded", n_tokens / fastest + cached,
-    )  # fmt: skip
+        if peer:
+            theirs, kind = allennlp_speed(peer, task, first_batches(loader(), PEER_TOKENS)), "alternative"
+            row, of_theirs = "AllenNLP's", f"its {theirs:,.0f} tokens/s on {PEER_TOKENS:,} of the tokens"
+        else:
+            other_day, kind = recorded(), "recorded"
+            theirs = max(other_day["tokens_per_second"].values())
+            row = f"AllenNLP's {theirs:,.0f} tokens/s (recorded {other_day['date']})"
+            of_theirs = f"its speed on {other_day['cores']} x {other_day['machine']} in batches of 64"
+    table.add(f"ELMo in the loop, {row}", kind, n_tokens / theirs + cached)
     for precision, seconds in lines.items():
         table.add(f"ELMo in the loop, featurestore's, {precision}", "alternative", seconds)
     table.add("featurestore, from the cache", "ours", cached)
@@ -163,19 +179,20 @@ def measured(task: Task, encoders: dict[str, Encoder], live_tokens: dict[str, in
         f"{len(dataset):,} sentences, {n_tokens:,} tokens, {os.cpu_count()} threads. In the loop: "
         f"{next(iter(encoders.values())).spec}, extrapolated from "
         f"{', '.join(f'{n:,} tokens in {precision}' for precision, n in live_tokens.items())}. AllenNLP's "
-        f"row: its speed on {peer['cores']} x {peer['machine']}, and the epoch from the cache, added up."
+        f"row: {of_theirs}, and the epoch from the cache, added up."
     )
     return table
 
 
 @click.command()
+@click.option("--peer", help="Python 3.7 with AllenNLP 0.9.0.")
 @part_options
-def main(quick: bool, as_json: bool) -> None:
+def main(peer: str | None, quick: bool, as_json: bool) -> None:
     torch.set_num_threads(os.cpu_count() or 1)
     live_tokens = {"float32": 300} if quick else {"float32": 3_000, "bfloat16": 6_000}
     live = CACHED if quick else LIVE
     encoders = {precision: load_encoder(live, precision=precision, device="cpu") for precision in live_tokens}
-    tables = [measured(task, encoders, live_tokens, 1 if quick else 2) for task in tasks(sample=quick)]
+    tables = [measured(task, encoders, live_tokens, 1 if quick else 2, peer) for task in tasks(sample=quick)]
     promises = {
         "checksums": "compared for every sentence in the first epoch, which is not the one timed",
         "batch invariance": "cached vectors are the same in every batch and epoch",
