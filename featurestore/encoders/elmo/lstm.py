@@ -20,6 +20,12 @@ _ROWS_PER_PRODUCT = {"cpu": 512}
 _ROWS_OF_GATES = {"cpu": 64}
 """Rows whose gates are computed at once: a megabyte for each operation on one of four gates."""
 
+_FEWEST_TURNED, _MOST_TURNED = 8, 256
+"""Rows for which a float32 product on a CPU is faster the other way round: :meth:`LstmDirection._product`."""
+
+_ROWS_TOGETHER = 16
+"""The other way round, rows are brought up to a multiple of it: libraries are slow between."""
+
 FORGET_BIAS = 1.0
 """Added to the forget gate's bias by TensorFlow's LSTMCell, and so not in the weights file."""
 
@@ -40,9 +46,10 @@ class LstmState(NamedTuple):
 
 
 class _Room(NamedTuple):
-    """Memory for a step: the product, gates in the state's type, and cell outputs."""
+    """Memory for a step: the product, that the other way round, gates in the state's type, outputs."""
 
     product: Tensor
+    turned: Tensor
     gates: Tensor
     cell_outputs: Tensor
 
@@ -121,13 +128,17 @@ class LstmDirection:
         """
         n_rows, dim = packing.n_rows, self._proj_dim
         # The recurrent half of the operand is the hidden state itself: rows not alive keep theirs.
-        operand = inputs.new_empty((n_rows, 2 * dim))
+        operand = inputs.new_zeros((n_rows + _ROWS_TOGETHER - 1, 2 * dim))
         hidden = operand[:, dim:]
-        hidden.copy_(start.hidden.expand(n_rows, -1))
+        hidden[:n_rows] = start.hidden
         memory = start.memory.to(self._numerics.state).expand(n_rows, -1).clone()
         block_size = min(n_rows, _ROWS_PER_PRODUCT.get(inputs.device.type, n_rows))
+        few = 0
+        if inputs.device.type == "cpu" and inputs.dtype == torch.float32:
+            few = -(-min(block_size, _MOST_TURNED) // _ROWS_TOGETHER) * _ROWS_TOGETHER
         room = _Room(
-            inputs.new_empty((block_size, 4 * self._cell_dim)),
+            inputs.new_empty((max(block_size, few), 4 * self._cell_dim)),
+            inputs.new_empty(few * 4 * self._cell_dim),
             memory.new_empty(
                 (min(n_rows, _ROWS_OF_GATES.get(inputs.device.type, n_rows)), 4 * self._cell_dim)
             ),
@@ -141,21 +152,36 @@ class LstmDirection:
             operand[:n_alive, :dim] = inputs[first : first + n_alive]
             for start_row in range(0, n_alive, block_size):
                 rows = slice(start_row, min(start_row + block_size, n_alive))
-                self._step(operand[rows], memory[rows], room)
+                self._step(operand[start_row:], memory[rows], room)
             outputs[first : first + n_alive] = hidden[:n_alive]
-        return outputs, LstmState(hidden, memory)
+        return outputs, LstmState(hidden[:n_rows], memory)
 
     def _step(self, operand: Tensor, memory: Tensor, room: _Room) -> None:
-        """Advance rows by one token, in place."""
-        n_rows = len(operand)
-        product = torch.addmm(self.bias, operand, self.weight, out=room.product[:n_rows])
+        """Advance the first rows of an operand, as many as of ``memory``, by one token, in place."""
+        n_rows = len(memory)
+        product = self._product(operand, n_rows, room)
         for start in range(0, n_rows, len(room.gates)):
             rows = slice(start, min(start + len(room.gates), n_rows))
             self._advance(product[rows], memory[rows], room.gates, room.cell_outputs[rows])
         projected = torch.mm(room.cell_outputs[:n_rows], self.projection)
         if self._proj_clip is not None:
             projected.clamp_(-self._proj_clip, self._proj_clip)
-        operand[:, self._proj_dim :] = self._numerics.round(projected)
+        operand[:n_rows, self._proj_dim :] = self._numerics.round(projected)
+
+    def _product(self, operand: Tensor, n_rows: int, room: _Room) -> Tensor:
+        """Return the gates of the first rows, bias included.
+
+        Libraries rearrange the second operand before they multiply. Where the rows are few, that had better be
+        them than the weight: in float32, on two AVX-512 cores with 4,096 cells, 45% faster with 47 rows, 20%
+        with 131, of which turning the result costs a part; in bfloat16 it makes no difference.
+        """
+        n_turned = -(-n_rows // _ROWS_TOGETHER) * _ROWS_TOGETHER
+        n_gates = self.weight.shape[1]
+        if n_rows < _FEWEST_TURNED or n_turned * n_gates > len(room.turned):
+            return torch.addmm(self.bias, operand[:n_rows], self.weight, out=room.product[:n_rows])
+        turned = room.turned[: n_turned * n_gates].view(n_gates, n_turned)
+        torch.mm(self.weight.t(), operand[:n_turned].t(), out=turned)
+        return room.product[:n_turned].copy_(turned.t()).add_(self.bias)[:n_rows]
 
     def _advance(self, product: Tensor, memory: Tensor, room: Tensor, cell_outputs: Tensor) -> None:
         # Into the same memory at every step: fresh memory costs as much as the conversion.
