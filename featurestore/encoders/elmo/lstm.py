@@ -20,8 +20,8 @@ _ROWS_PER_PRODUCT = {"cpu": 512}
 _ROWS_OF_GATES = {"cpu": 64}
 """Rows whose gates are computed at once: a megabyte for each operation on one of four gates."""
 
-_FEWEST_TURNED, _MOST_TURNED = 8, 256
-"""Rows for which a float32 product on a CPU is faster the other way round: :meth:`LstmDirection._product`."""
+_FEWEST_TURNED, _MOST_TURNED = 4, 256
+"""Rows whose float32 product on a CPU is faster the other way round: :meth:`LstmDirection._product`."""
 
 _ROWS_TOGETHER = 16
 """The other way round, rows are brought up to a multiple of it: libraries are slow between."""
@@ -46,7 +46,7 @@ class LstmState(NamedTuple):
 
 
 class _Room(NamedTuple):
-    """Memory for a step: the product, that the other way round, gates in the state's type, outputs."""
+    """Memory for a step: the product, that turned, gates in the state's type, and cell outputs."""
 
     product: Tensor
     turned: Tensor
@@ -171,9 +171,9 @@ class LstmDirection:
     def _product(self, operand: Tensor, n_rows: int, room: _Room) -> Tensor:
         """Return the gates of the first rows, bias included.
 
-        Libraries rearrange the second operand before they multiply. Where the rows are few, that had better be
-        them than the weight: in float32, on two AVX-512 cores with 4,096 cells, 45% faster with 47 rows, 20%
-        with 131, of which turning the result costs a part; in bfloat16 it makes no difference.
+        Libraries rearrange the second operand before they multiply. Where the rows are few, that had better
+        be them than the weight: in float32, on two AVX-512 cores with 4,096 cells, 45% faster with 47 rows,
+        20% with 131, of which turning the result costs a part; in bfloat16 it makes no difference.
         """
         n_turned = -(-n_rows // _ROWS_TOGETHER) * _ROWS_TOGETHER
         n_gates = self.weight.shape[1]
