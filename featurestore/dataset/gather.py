@@ -172,12 +172,8 @@ class Gatherer:
         targets = None if into is None else into.numpy()
         if compiled.gather(out, n, s, r, longest=longest, into=targets):
             return True
-        # Something is read for the first time, or cannot be read in this way at all.
-        for shard, row in zip(s.tolist(), r.tolist(), strict=True):
-            if shard >= 0:
-                if self._readers[shard] is None:
-                    self._open(shard)
-                self.store.reader(shard).believe(row)
+        # Read for the first time, which opens and checks it; or it cannot be read in this way at all.
+        self.stored(*_as_lists(n, s, r))
         return self._compiled is compiled and compiled.gather(out, n, s, r, longest=longest, into=targets)
 
     def _read(self, shard: int, row: int, n_tokens: int) -> Array:

@@ -90,16 +90,16 @@ class Resident:
             self._norms = torch.from_numpy(np.stack(norms or [np.ones(self._shape, np.float32)])).to(device)
         self._load(store, places, sizes)
         starts = np.full(len(shard), -1, np.int64)
-        starts[stored] = (np.cumsum(sizes) - sizes)[back.reshape(-1)]
+        offsets, back = np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint64), back.reshape(-1)
+        starts[stored] = offsets[back]
         norm = np.zeros(len(shard), np.int64)
         norm[stored] = np.searchsorted(used, shard[stored])
         self._starts, self._norm = (torch.from_numpy(array).to(device) for array in (starts, norm))
         # The compiled gather is given everything as each of the shards: only their norms differ.
         self._compiled = compiled_gather(len(used), self._shape) if device.type == "cpu" else None
         self._numbers = np.where(shard >= 0, norm, -1), np.zeros(len(shard), np.int64), lengths
-        self._numbers[1][stored] = back.reshape(-1)
+        self._numbers[1][stored] = back
         if self._compiled is not None:
-            offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint64)
             scales = None if self._scales is None else self._scales.numpy()
             for number in range(len(used)):
                 of_shard = None if self._norms is None else self._norms[number].numpy()

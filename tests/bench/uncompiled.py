@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from unittest.mock import patch
 
 from featurestore.dataset.compiled import SWITCH, compiled_gather
 
@@ -12,17 +12,9 @@ THERE_IS_A_CHOICE = compiled_gather(1, (1,)) is not None
 """Whether datasets have it here at all."""
 
 
-@contextmanager
-def uncompiled() -> Iterator[None]:
+def uncompiled() -> AbstractContextManager[object]:
     """Let torch gather the batches of datasets that are made meanwhile."""
-    before = os.environ.get(SWITCH)
-    os.environ[SWITCH] = "0"
-    try:
-        yield
-    finally:
-        os.environ.pop(SWITCH)
-        if before is not None:
-            os.environ[SWITCH] = before
+    return patch.dict(os.environ, {SWITCH: "0"})
 
 
 def gather_note() -> str:

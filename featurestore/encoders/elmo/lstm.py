@@ -127,7 +127,8 @@ class LstmDirection:
             State after each sentence, in rank order.
         """
         n_rows, dim = packing.n_rows, self._proj_dim
-        # The recurrent half of the operand is the hidden state itself: rows not alive keep theirs.
+        # The recurrent half of the operand is the hidden state itself: rows not alive keep theirs. Behind
+        # them are zeros, with which a turned product fills up its rows.
         operand = inputs.new_zeros((n_rows + _ROWS_TOGETHER - 1, 2 * dim))
         hidden = operand[:, dim:]
         hidden[:n_rows] = start.hidden
