@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from featurestore import limits
 from featurestore.errors import ModelError, UsageError
 from featurestore.models.crf import LinearChainCRF
+from featurestore.models.dropout import Dropout, LockedDropout
 from featurestore.models.mix import ScalarMix, Standardize
 
 IGNORED = -100
@@ -92,7 +93,7 @@ class Head(nn.Module):
         shape = (config.n_layers, config.dim) if config.n_layers > 1 else (config.dim,)
         self.standardize = Standardize(*shape)
         self.mix = ScalarMix(config.n_layers) if config.n_layers > 1 else None
-        self.dropout: nn.Module = nn.Dropout(config.dropout)
+        self.dropout: nn.Module = Dropout(config.dropout)
 
     @property
     def n_parameters(self) -> int:
@@ -164,26 +165,6 @@ class Head(nn.Module):
         raise NotImplementedError
 
 
-class _LockedDropout(nn.Module):
-    """Dropout that drops an element in all tokens of a sentence or in none (Gal and Ghahramani 2016).
-
-    What an LSTM could read off the neighbours otherwise is gone as well.
-    """
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """Return (batch, longest, n), or (batch, n), as it came in evaluation mode."""
-        if vectors.dim() == 2:
-            return nn.functional.dropout(vectors, self.probability, self.training)
-        if not self.training or not self.probability:
-            return vectors
-        keep = 1 - self.probability
-        return vectors * vectors.new_empty(len(vectors), 1, vectors.shape[2]).bernoulli_(keep).div_(keep)
-
-
 class _BiLSTM(nn.Module):
     """A one-layer bidirectional LSTM that never reads padding."""
 
@@ -247,7 +228,7 @@ class BiLSTMClassifier(Head):
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__(config)
-        self.dropout = _LockedDropout(config.dropout)
+        self.dropout = LockedDropout(config.dropout)
         self.encoder = _BiLSTM(config.dim, config.hidden)
         self.output = nn.Linear(2 * config.hidden, config.n_labels)
 
@@ -282,7 +263,7 @@ class BiLSTMTagger(Head):
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__(config)
-        self.dropout = _LockedDropout(config.dropout)
+        self.dropout = LockedDropout(config.dropout)
         self.encoder = _BiLSTM(config.dim, config.hidden)
         self.output = nn.Linear(2 * config.hidden, config.n_labels)
 

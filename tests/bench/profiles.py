@@ -30,7 +30,9 @@ from featurestore import FeatureDataset, extract, feature_loader, load_encoder
 from featurestore.dataset.compiled import CompiledGather
 
 KINDS = {
-    "matrix products": ("addmm", "baddbmm", "bmm", "mm", "mkldnn_convolution"),
+    "matrix products, in float32 with their nonlinearities": (
+        "addmm", "baddbmm", "bmm", "mm", "mkldnn_convolution", "mkldnn::_linear_pointwise",
+    ),
     "gates: sigmoid, tanh, products, sums, clips": (
         "sigmoid_", "tanh_", "tanh", "mul_", "mul", "addcmul_", "add", "add_", "clamp_", "clamp_min",
     ),
@@ -52,7 +54,9 @@ def recorded_gather(self: CompiledGather, *args: Any, **options: Any) -> bool:
 
 def shares(job: Callable[[], object]) -> dict[str, float]:
     """Return the share of a job's time by kind; they add up to 1."""
-    kind_of = {f"aten::{name}": kind for kind, names in KINDS.items() for name in names}
+    kind_of = {
+        name if "::" in name else f"aten::{name}": kind for kind, names in KINDS.items() for name in names
+    }
     started = time.perf_counter()
     counted = patch.object(CompiledGather, "gather", recorded_gather)
     with counted, profile(activities=[ProfilerActivity.CPU]) as profiled:
@@ -60,7 +64,7 @@ def shares(job: Callable[[], object]) -> dict[str, float]:
         seconds = time.perf_counter() - started
     found: Counter[str] = Counter()
     for event in profiled.key_averages():
-        if event.key.startswith("aten::"):
+        if event.key.startswith(("aten::", "mkldnn::")):
             found[kind_of.get(event.key, OTHER)] += event.self_cpu_time_total / 1e6
     found[OUTSIDE] = max(0.0, seconds - sum(found.values()))
     total = sum(found.values())

@@ -40,7 +40,7 @@ from featurestore.models.heads import HeadConfig, LinearTagger
 
 LIVE = "elmo:untrained-original"
 CACHED = "elmo:demo"
-PEER_TOKENS = 1_500
+PEER_TOKENS = 6_000
 
 
 @dataclass

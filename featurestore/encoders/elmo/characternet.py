@@ -15,6 +15,7 @@ from featurestore.devices import on_device
 from featurestore.encoders.elmo.characters import N_CHARACTER_IDS, character_ids
 from featurestore.encoders.elmo.numerics import Numerics
 from featurestore.encoders.elmo.options import ElmoOptions
+from featurestore.encoders.elmo.products import FixedProduct
 
 MAX_TYPES = 1 << 16
 """Word types whose vectors are kept (128 MiB at 512-d float32); the table is emptied before it exceeds that.
@@ -69,18 +70,25 @@ class CharacterNetwork:
             (operand(weights[f"CNN/W_cnn_{i}"][0].transpose(2, 1, 0)), operand(weights[f"CNN/b_cnn_{i}"]))
             for i in range(len(options.filters))
         ]
+        self._activated = numerics.operands == numerics.state
         self._highways = [
-            tuple(
-                operand(
-                    weights[f"CNN_high_{i}/{name}"].T
-                    if name.startswith("W")
-                    else weights[f"CNN_high_{i}/{name}"]
-                )
-                for name in ("W_transform", "b_transform", "W_carry", "b_carry")
+            (
+                FixedProduct(
+                    operand(weights[f"CNN_high_{i}/W_transform"].T),
+                    operand(weights[f"CNN_high_{i}/b_transform"]),
+                    "relu",
+                ),
+                FixedProduct(
+                    operand(weights[f"CNN_high_{i}/W_carry"].T),
+                    operand(weights[f"CNN_high_{i}/b_carry"]),
+                    "sigmoid" if self._activated else "none",
+                ),
             )
             for i in range(options.n_highway)
         ]
-        self._projection = operand(weights["CNN_proj/W_proj"].T), operand(weights["CNN_proj/b_proj"])
+        self._projection = FixedProduct(
+            operand(weights["CNN_proj/W_proj"].T), operand(weights["CNN_proj/b_proj"])
+        )
         self._activation = torch.relu if options.activation == "relu" else torch.tanh
 
     def __call__(self, types: Sequence[str]) -> Tensor:
@@ -119,11 +127,12 @@ class CharacterNetwork:
             [functional.conv1d(characters, weight).amax(2) + bias for weight, bias in self._convolutions], 1
         )
         values = round_(self._activation(pooled))
-        for transform, transform_bias, carry, carry_bias in self._highways:
-            gate = torch.sigmoid(functional.linear(values, carry, carry_bias))
-            candidate = torch.relu(functional.linear(values, transform, transform_bias))
+        for transform, carry in self._highways:
+            candidate, gate = transform(values), carry(values)
+            if not self._activated:
+                gate = torch.sigmoid(gate)
             values = round_(gate * candidate + (1 - gate) * values)
-        return round_(functional.linear(values, *self._projection))
+        return round_(self._projection(values))
 
 
 class TypeTable:

@@ -15,7 +15,7 @@ from featurestore.devices import on_device
 from featurestore.encoders.elmo.characternet import CharacterNetwork, TypeTable
 from featurestore.encoders.elmo.characters import BEGIN_SENTENCE, END_SENTENCE
 from featurestore.encoders.elmo.gates import choose_gates
-from featurestore.encoders.elmo.lstm import LstmDirection, LstmState
+from featurestore.encoders.elmo.lstm import LstmDirection, LstmState, LstmWeights
 from featurestore.encoders.elmo.numerics import Numerics
 from featurestore.encoders.elmo.options import ElmoOptions
 from featurestore.encoders.elmo.packing import Packing
@@ -146,24 +146,26 @@ class BiLM:
         self.device = torch.device(device)
         self.numerics = Numerics.of(precision, self.device)
         self.types = TypeTable(CharacterNetwork(options, weights, self.numerics, self.device))
-        self._layers = [
-            [
-                LstmDirection(
-                    options,
-                    weights,
-                    layer=layer,
-                    backward=bool(direction),
-                    numerics=self.numerics,
-                    device=self.device,
-                )
-                for direction in _DIRECTIONS
-            ]
-            for layer in range(options.n_layers)
-        ]
+        if side_by_side is None:
+            side_by_side = self.device.type == "cuda"
+        clips = {"cell_clip": options.cell_clip, "proj_clip": options.proj_clip}
+        self._layers: list[list[LstmDirection]] = []
         self._pairs: list[LayerSideBySide] = []
-        if side_by_side or (side_by_side is None and self.device.type == "cuda"):
-            clips = {"cell_clip": options.cell_clip, "proj_clip": options.proj_clip}
-            self._pairs = [LayerSideBySide(pair, self.numerics, **clips) for pair in self._layers]
+        for layer in range(options.n_layers):
+            self._layers.append([])
+            pair = []
+            for direction in _DIRECTIONS:
+                backward = bool(direction)
+                part = LstmWeights.of(
+                    weights, layer=layer, backward=backward, numerics=self.numerics, device=self.device
+                )
+                self._layers[layer].append(
+                    LstmDirection(options, part, backward=backward, numerics=self.numerics)
+                )
+                if side_by_side:
+                    pair.append(part)
+            if side_by_side:
+                self._pairs.append(LayerSideBySide(pair, self.numerics, **clips))
         self.gates = choose_gates(self.numerics.operands, options.lstm_dim, options.cell_clip, self.device)
         self._initial = InitialState.zeros(options) if initial_state is None else initial_state
         self._after_marker: list[list[LstmState]] | None = None

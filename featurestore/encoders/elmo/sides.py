@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from featurestore.encoders.elmo.gates import Gates
-from featurestore.encoders.elmo.lstm import LstmDirection, LstmState
+from featurestore.encoders.elmo.lstm import LstmState, LstmWeights
 from featurestore.encoders.elmo.numerics import Numerics
 from featurestore.encoders.elmo.packing import Packing
 
@@ -25,7 +25,7 @@ class LayerSideBySide:
 
     Parameters
     ----------
-    directions : (LstmDirection, LstmDirection)
+    weights : (LstmWeights, LstmWeights)
         Forward, backward.
     numerics : Numerics
     cell_clip, proj_clip : float or None
@@ -33,16 +33,16 @@ class LayerSideBySide:
 
     def __init__(
         self,
-        directions: Sequence[LstmDirection],
+        weights: Sequence[LstmWeights],
         numerics: Numerics,
         *,
         cell_clip: float | None,
         proj_clip: float | None,
     ) -> None:
         self._numerics, self._cell_clip, self._proj_clip = numerics, cell_clip, proj_clip
-        self._weight = torch.stack([direction.weight for direction in directions])
-        self._projection = torch.stack([direction.projection for direction in directions])
-        self._bias = torch.stack([direction.bias for direction in directions]).to(numerics.state)
+        self._weight = torch.stack([direction.gates for direction in weights]).mT
+        self._projection = torch.stack([direction.projection for direction in weights]).mT
+        self._bias = torch.stack([direction.bias for direction in weights]).to(numerics.state)
 
     def run(self, inputs: Tensor, packing: Packing, start: Sequence[LstmState], gates: Gates) -> Tensor:
         """Run over a batch.

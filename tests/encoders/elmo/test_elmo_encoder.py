@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from featurestore.encoders.base import Encoder, encoder_recipe, load_encoder, outline_encoder
 from featurestore.encoders.elmo.encoder import BATCH_INVARIANCE
 from featurestore.encoders.elmo.layers import parse_layers
+from featurestore.encoders.elmo.products import FixedProduct, arranging_works
 from featurestore.errors import (
     EncoderError,
     EncoderOutOfMemory,
@@ -34,6 +35,17 @@ UNTRAINED = f"elmo:untrained:{OPTIONS}?seed=3"
 
 def relative_l2(ours, theirs):
     return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+
+
+def rows_are_multiplied_alike(dtype):
+    """Whether products of this processor's are the same for a row whatever rows come with it."""
+    if not arranging_works(dtype):
+        return False
+    generator = torch.Generator().manual_seed(0)
+    rows, weight = torch.randn(200, 4096, generator=generator), torch.randn(64, 4096, generator=generator)
+    rows, product = rows.to(dtype), FixedProduct(weight.to(dtype))
+    together = product(rows)
+    return all(torch.equal(product(rows[:n]), together[:n]) for n in (1, 2, 3, 8, 31, 64, 100))
 
 
 class TestLayers:
@@ -143,6 +155,22 @@ class TestBatchInvariance:
 
         check()
         assert relative_l2(alone[0][:4], alone[3]) > 10 * bound
+
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+    def test_to_the_bit_where_products_are(self, precision):
+        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        if not rows_are_multiplied_alike(dtype):
+            pytest.skip("this processor adds up the products of a row in another order beside other rows")
+        encoder = load_encoder(GOLDEN_SPEC, layers="all", precision=precision)
+        alone = [encoder.encode([sentence])[0] for sentence in SENTENCES]
+        encoder.forget_types()
+        torch.set_num_threads(2)
+        try:
+            together = encoder.encode(SENTENCES[::-1] * 7)
+        finally:
+            torch.set_num_threads(1)
+        for ours, theirs in zip(together, alone[::-1] * 7, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
     def test_bit_equal_in_another_process(self, tmp_path):
         program = (
