@@ -1,10 +1,12 @@
 """ELMo as an encoder: sentences in, NumPy arrays out, with the recipe that decides them.
 
 How far a sentence's vectors may depend on the batch it was in, as relative L2 difference per sentence and
-layer: at most :data:`BATCH_INVARIANCE`. A matrix product over other rows may add up in another order, and the
-recurrence carries that on. The largest differences seen between sentences of UD EWT alone and in batches of
-hundreds, with the ``original`` shape: float32 2e-6, bfloat16 7e-3, float16 1e-3. The same batches in the same
-order give the same bits in every process of a machine with the same number of threads.
+layer: at most :data:`BATCH_INVARIANCE`. On a CPU with AVX2 or AVX-512 they do not depend on it at all: the
+same bits in any batch, order, process and number of threads, for every product adds up each row the same
+way (:mod:`featurestore.encoders.elmo.products`; observed with oneDNN told that it runs on either, not yet
+on one with AMX). Elsewhere a product over other rows may add up in another order, and the recurrence
+carries that on. The largest differences seen where it did, between sentences of UD EWT alone and in batches
+of hundreds, with the ``original`` shape: float32 2e-6, bfloat16 7e-3, float16 1e-3.
 """
 
 from __future__ import annotations
