@@ -22,6 +22,13 @@ _ROWS_PER_PRODUCT = {"cpu": 256}
 _ROWS_OF_GATES = {"cpu": 64}
 """Rows whose gates are computed at once: a megabyte for each operation on one of the gates."""
 
+_FEW_ROWS = 32
+"""Up to so many, rows are brought up to a multiple of 8 for a product, beyond it to one of 16.
+
+oneDNN makes code for every number of rows anew, a millisecond each, and results of ever other sizes leave gaps
+in memory: 100 MB with :data:`_ROWS_PER_PRODUCT` sizes.
+"""
+
 FORGET_BIAS = 1.0
 """Added to the forget gate's bias by TensorFlow's LSTMCell, and so not in the weights file."""
 
@@ -81,6 +88,12 @@ class LstmWeights:
         return cls(operand(weights[f"{scope}/W_0"].T), operand(bias), operand(weights[f"{scope}/W_P_0"].T))
 
 
+def _padded(n_rows: int) -> int:
+    """Return with how many rows so many are multiplied."""
+    multiple = 8 if n_rows <= _FEW_ROWS else 16
+    return -(-n_rows // multiple) * multiple
+
+
 class LstmDirection:
     """A forward (``RNN_0``) or backward (``RNN_1``) LSTM of one layer.
 
@@ -103,16 +116,21 @@ class LstmDirection:
         self._backward = backward
         self._cell_clip, self._proj_clip = options.cell_clip, options.proj_clip
         self._proj_dim, self._cell_dim = options.projection_dim, options.lstm_dim
-        # Where products come in the state's type, nonlinearities are applied while results are in registers.
+        # Where products come in the state's type, nonlinearities are applied on the way out of registers,
+        # to the candidate another than to the rest.
         self._activated = numerics.operands == numerics.state
-        write, candidate, forget, expose = weights.gates.chunk(4)
-        write_bias, candidate_bias, forget_bias, expose_bias = weights.bias.chunk(4)
-        self._gates = FixedProduct(
-            torch.cat([write, forget, expose]),
-            torch.cat([write_bias, forget_bias, expose_bias]),
-            "sigmoid" if self._activated else "none",
+        order = [0, 2, 3, 1]  # i, f, o, j
+        weight, bias = (
+            torch.cat([part.chunk(4)[gate] for gate in order]) for part in (weights.gates, weights.bias)
         )
-        self._candidates = FixedProduct(candidate, candidate_bias, "tanh" if self._activated else "none")
+        n_sigmoid = 3 * self._cell_dim
+        if self._activated:
+            self._products = [
+                FixedProduct(weight[:n_sigmoid], bias[:n_sigmoid], "sigmoid"),
+                FixedProduct(weight[n_sigmoid:], bias[n_sigmoid:], "tanh"),
+            ]
+        else:
+            self._products = [FixedProduct(weight, bias)]
         self._projection = FixedProduct(weights.projection)
 
     def run(self, inputs: Tensor, packing: Packing, start: LstmState) -> tuple[Tensor, LstmState]:
@@ -134,9 +152,10 @@ class LstmDirection:
             State after each sentence, in rank order.
         """
         n_rows, dim = packing.n_rows, self._proj_dim
-        # The recurrent half of the operand is the hidden state itself: rows not alive keep theirs.
-        operand = inputs.new_empty((n_rows, 2 * dim))
-        hidden = operand[:, dim:]
+        # The recurrent half of the operand is the hidden state itself: rows not alive keep theirs. Behind
+        # them are zeros, to pad products with.
+        operand = inputs.new_zeros((_padded(n_rows), 2 * dim))
+        hidden = operand[:n_rows, dim:]
         hidden[:] = start.hidden
         memory = start.memory.to(self._numerics.state).expand(n_rows, -1).clone()
         block_size = _ROWS_PER_PRODUCT.get(inputs.device.type, n_rows)
@@ -148,28 +167,34 @@ class LstmDirection:
             operand[:n_alive, :dim] = inputs[first : first + n_alive]
             for start_row in range(0, n_alive, block_size):
                 rows = slice(start_row, min(start_row + block_size, n_alive))
-                self._step(operand[rows], memory[rows])
+                self._step(operand[start_row:], memory[rows])
             outputs[first : first + n_alive] = hidden[:n_alive]
         return outputs, LstmState(hidden, memory)
 
     def _step(self, operand: Tensor, memory: Tensor) -> None:
-        """Advance rows by one token, in place."""
-        gates, candidates = self._gates(operand), self._candidates(operand)
-        cell_outputs = torch.empty_like(candidates)
-        block_size = _ROWS_OF_GATES.get(operand.device.type, len(operand))
-        for start in range(0, len(operand), block_size):
-            rows = slice(start, start + block_size)
-            self._advance(gates[rows], candidates[rows], memory[rows], cell_outputs[rows])
-        projected = self._projection(cell_outputs)
+        """Advance the first rows of an operand, as many as of ``memory``, by one token, in place."""
+        n_rows = len(memory)
+        padded = operand[: _padded(n_rows)]
+        products = [product(padded) for product in self._products]
+        cell_outputs = operand.new_zeros((len(padded), self._cell_dim))
+        block_size = _ROWS_OF_GATES.get(operand.device.type, n_rows)
+        for start in range(0, n_rows, block_size):
+            rows = slice(start, min(start + block_size, n_rows))
+            self._advance([product[rows] for product in products], memory[rows], cell_outputs[rows])
+        projected = self._projection(cell_outputs)[:n_rows]
         if self._proj_clip is not None:
             projected.clamp_(-self._proj_clip, self._proj_clip)
-        operand[:, self._proj_dim :] = self._numerics.round(projected)
+        operand[:n_rows, self._proj_dim :] = self._numerics.round(projected)
 
-    def _advance(self, gates: Tensor, candidates: Tensor, memory: Tensor, cell_outputs: Tensor) -> None:
-        if not self._activated:
-            gates, candidates = gates.to(memory.dtype).sigmoid_(), candidates.to(memory.dtype).tanh_()
+    def _advance(self, products: list[Tensor], memory: Tensor, cell_outputs: Tensor) -> None:
+        if self._activated:
+            gates, candidate = products
+        else:
+            gates, candidate = products[0].to(memory.dtype).tensor_split([3 * self._cell_dim], 1)
+            gates.sigmoid_()
+            candidate.tanh_()
         write, forget, expose = gates.chunk(3, 1)
-        memory.mul_(forget).addcmul_(write, candidates)
+        memory.mul_(forget).addcmul_(write, candidate)
         if self._cell_clip is not None:
             memory.clamp_(-self._cell_clip, self._cell_clip)
         cell_outputs.copy_(self._numerics.round(torch.tanh(memory, out=forget).mul_(expose)))
