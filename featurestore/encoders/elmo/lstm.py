@@ -116,8 +116,8 @@ class LstmDirection:
         self._backward = backward
         self._cell_clip, self._proj_clip = options.cell_clip, options.proj_clip
         self._proj_dim, self._cell_dim = options.projection_dim, options.lstm_dim
-        # Where products come in the state's type, nonlinearities are applied on the way out of registers,
-        # to the candidate another than to the rest.
+        # Products in the state's type pass through nonlinearities before they reach memory, the candidate
+        # through another than the rest.
         self._activated = numerics.operands == numerics.state
         order = [0, 2, 3, 1]  # i, f, o, j
         weight, bias = (
