@@ -192,7 +192,7 @@ def main(peer: str | None, quick: bool, as_json: bool) -> None:
     live_tokens = {"float32": 300} if quick else {"float32": 3_000, "bfloat16": 6_000}
     live = CACHED if quick else LIVE
     encoders = {precision: load_encoder(live, precision=precision, device="cpu") for precision in live_tokens}
-    tables = [measured(task, encoders, live_tokens, 1 if quick else 2, peer) for task in tasks(sample=quick)]
+    tables = [measured(task, encoders, live_tokens, 1 if quick else 4, peer) for task in tasks(sample=quick)]
     promises = {
         "checksums": "compared for every sentence in the first epoch, which is not the one timed",
         "batch invariance": "cached vectors are the same in every batch and epoch",

@@ -25,8 +25,8 @@ _ROWS_OF_GATES = {"cpu": 64}
 _FEW_ROWS = 32
 """Up to so many, rows are brought up to a multiple of 8 for a product, beyond it to one of 16.
 
-oneDNN makes code for every number of rows anew, a millisecond each, and results of ever other sizes leave gaps
-in memory: 100 MB with :data:`_ROWS_PER_PRODUCT` sizes.
+oneDNN makes code for every number of rows anew, a millisecond each, and results of ever other sizes leave
+gaps in memory: 100 MB with :data:`_ROWS_PER_PRODUCT` sizes.
 """
 
 FORGET_BIAS = 1.0
