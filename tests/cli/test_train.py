@@ -189,7 +189,7 @@ def test_predict_classifier(models, capsys):
     assert code == 0
     gold = (models / "pos.dev.tsv").read_text().splitlines()[1:]
     assert [line.split("\t")[1] for line in out.splitlines()] == [line.split("\t")[1] for line in gold]
-    # A mean of eight numbers learns some of "contains"; saying the commoner label each time is what it must beat.
+    # A mean of vectors learns some of "contains": it must beat the commoner label said every time.
     n_commoner = max(sum(line.startswith(label) for line in gold) for label in ("animal", "thing"))
     assert sum(map(str.__eq__, out.splitlines(), gold)) > n_commoner
     code, as_json, _ = run(capsys, *arguments, "--json")
