@@ -85,6 +85,7 @@ def models(place) -> Path:
         ("classifier", "pos", "mood", "bilstm", "classifier.h5"),
     ]:
         arguments = [*train_arguments(place, task, corpus, label, out), "--model", model, "--json"]
+        arguments += ["--dropout", "0.2"]  # vectors of eight values bear no more
         with pytest.raises(SystemExit) as stop:
             main([str(argument) for argument in arguments])
         assert stop.value.code == 0
@@ -189,9 +190,7 @@ def test_predict_classifier(models, capsys):
     assert code == 0
     gold = (models / "pos.dev.tsv").read_text().splitlines()[1:]
     assert [line.split("\t")[1] for line in out.splitlines()] == [line.split("\t")[1] for line in gold]
-    # A mean of vectors learns some of "contains": it must beat the commoner label said every time.
-    n_commoner = max(sum(line.startswith(label) for line in gold) for label in ("animal", "thing"))
-    assert sum(map(str.__eq__, out.splitlines(), gold)) > n_commoner
+    assert sum(map(str.__eq__, out.splitlines(), gold)) / len(gold) > 0.9
     code, as_json, _ = run(capsys, *arguments, "--json")
     rows = [json.loads(line) for line in as_json.splitlines()]
     assert [f"{row['label']}\t{' '.join(row['tokens'])}" for row in rows] == out.splitlines()
