@@ -59,7 +59,7 @@ class CharacterNetwork:
         self._numerics = numerics
 
         def operand(array: NDArray[Any]) -> Tensor:
-            return numerics.round(torch.from_numpy(np.ascontiguousarray(array)).to(device))
+            return numerics.operand(array, device)
 
         # The file has no row for id 0 (masked), which no token contains; ids are one higher than file rows.
         table = np.zeros((N_CHARACTER_IDS, options.character_dim), weights["char_embed"].dtype)
@@ -70,7 +70,6 @@ class CharacterNetwork:
             (operand(weights[f"CNN/W_cnn_{i}"][0].transpose(2, 1, 0)), operand(weights[f"CNN/b_cnn_{i}"]))
             for i in range(len(options.filters))
         ]
-        self._activated = numerics.operands == numerics.state
         self._highways = [
             (
                 FixedProduct(
@@ -81,7 +80,7 @@ class CharacterNetwork:
                 FixedProduct(
                     operand(weights[f"CNN_high_{i}/W_carry"].T),
                     operand(weights[f"CNN_high_{i}/b_carry"]),
-                    "sigmoid" if self._activated else "none",
+                    "sigmoid" if numerics.products_are_states else "none",
                 ),
             )
             for i in range(options.n_highway)
@@ -129,7 +128,7 @@ class CharacterNetwork:
         values = round_(self._activation(pooled))
         for transform, carry in self._highways:
             candidate, gate = transform(values), carry(values)
-            if not self._activated:
+            if not self._numerics.products_are_states:
                 gate = torch.sigmoid(gate)
             values = round_(gate * candidate + (1 - gate) * values)
         return round_(self._projection(values))

@@ -14,20 +14,13 @@ from torch import Tensor
 from featurestore.encoders.elmo.numerics import Numerics
 from featurestore.encoders.elmo.options import ElmoOptions
 from featurestore.encoders.elmo.packing import Packing
-from featurestore.encoders.elmo.products import FixedProduct
+from featurestore.encoders.elmo.products import FixedProduct, padded_rows
 
 _ROWS_PER_PRODUCT = {"cpu": 256}
 """Rows of a step computed at once: a product of so many is near full speed, and gates stay in cache."""
 
 _ROWS_OF_GATES = {"cpu": 64}
 """Rows whose gates are computed at once: a megabyte for each operation on one of the gates."""
-
-_FEW_ROWS = 32
-"""Up to so many, rows are brought up to a multiple of 8 for a product, beyond it to one of 16.
-
-oneDNN makes code for every number of rows anew, a millisecond each, and results of ever other sizes leave
-gaps in memory: 100 MB with :data:`_ROWS_PER_PRODUCT` sizes.
-"""
 
 FORGET_BIAS = 1.0
 """Added to the forget gate's bias by TensorFlow's LSTMCell, and so not in the weights file."""
@@ -77,21 +70,13 @@ class LstmWeights:
     ) -> LstmWeights:
         """Take those of a direction from the tensors of a weights file, by their names there."""
 
-        def operand(array: NDArray[Any]) -> Tensor:
-            return numerics.round(torch.from_numpy(np.ascontiguousarray(array)).to(device))
-
         scope = f"RNN_{int(backward)}/RNN/MultiRNNCell/Cell{layer}/LSTMCell"
         # Added in float32, as AllenNLP does, so that even float64 agrees with it to the last digits.
         bias = weights[f"{scope}/B"].astype(np.promote_types(weights[f"{scope}/B"].dtype, np.float32))
         cells = len(bias) // 4
         bias[2 * cells : 3 * cells] += FORGET_BIAS
-        return cls(operand(weights[f"{scope}/W_0"].T), operand(bias), operand(weights[f"{scope}/W_P_0"].T))
-
-
-def _padded(n_rows: int) -> int:
-    """Return with how many rows so many are multiplied."""
-    multiple = 8 if n_rows <= _FEW_ROWS else 16
-    return -(-n_rows // multiple) * multiple
+        arrays = weights[f"{scope}/W_0"].T, bias, weights[f"{scope}/W_P_0"].T
+        return cls(*(numerics.operand(array, device) for array in arrays))
 
 
 class LstmDirection:
@@ -118,13 +103,12 @@ class LstmDirection:
         self._proj_dim, self._cell_dim = options.projection_dim, options.lstm_dim
         # Products in the state's type pass through nonlinearities before they reach memory, the candidate
         # through another than the rest.
-        self._activated = numerics.operands == numerics.state
         order = [0, 2, 3, 1]  # i, f, o, j
         weight, bias = (
             torch.cat([part.chunk(4)[gate] for gate in order]) for part in (weights.gates, weights.bias)
         )
         n_sigmoid = 3 * self._cell_dim
-        if self._activated:
+        if numerics.products_are_states:
             self._products = [
                 FixedProduct(weight[:n_sigmoid], bias[:n_sigmoid], "sigmoid"),
                 FixedProduct(weight[n_sigmoid:], bias[n_sigmoid:], "tanh"),
@@ -153,8 +137,8 @@ class LstmDirection:
         """
         n_rows, dim = packing.n_rows, self._proj_dim
         # The recurrent half of the operand is the hidden state itself: rows not alive keep theirs. Behind
-        # them are zeros, to pad products with.
-        operand = inputs.new_zeros((_padded(n_rows), 2 * dim))
+        # them are zeros, so that products need not copy their operand to pad it.
+        operand = inputs.new_zeros((padded_rows(n_rows), 2 * dim))
         hidden = operand[:n_rows, dim:]
         hidden[:] = start.hidden
         memory = start.memory.to(self._numerics.state).expand(n_rows, -1).clone()
@@ -174,7 +158,7 @@ class LstmDirection:
     def _step(self, operand: Tensor, memory: Tensor) -> None:
         """Advance the first rows of an operand, as many as of ``memory``, by one token, in place."""
         n_rows = len(memory)
-        padded = operand[: _padded(n_rows)]
+        padded = operand[: padded_rows(n_rows)]
         products = [product(padded) for product in self._products]
         cell_outputs = operand.new_zeros((len(padded), self._cell_dim))
         block_size = _ROWS_OF_GATES.get(operand.device.type, n_rows)
@@ -187,7 +171,7 @@ class LstmDirection:
         operand[:n_rows, self._proj_dim :] = self._numerics.round(projected)
 
     def _advance(self, products: list[Tensor], memory: Tensor, cell_outputs: Tensor) -> None:
-        if self._activated:
+        if self._numerics.products_are_states:
             gates, candidate = products
         else:
             gates, candidate = products[0].to(memory.dtype).tensor_split([3 * self._cell_dim], 1)

@@ -20,7 +20,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore.errors import UsageError
@@ -70,6 +72,15 @@ class Numerics:
         if precision == "float16" and device.type == "cpu":
             return cls(precision, torch.float32, state, rounding=operands)
         return cls(precision, operands, state)
+
+    @property
+    def products_are_states(self) -> bool:
+        """Whether products come in the type of gates and cells, so that nonlinearities may follow."""
+        return self.operands == self.state
+
+    def operand(self, array: NDArray[Any], device: torch.device) -> Tensor:
+        """Return an array of a weights file as an operand on a device."""
+        return self.round(torch.from_numpy(np.ascontiguousarray(array)).to(device))
 
     def round(self, values: Tensor) -> Tensor:
         """Return values as operands: rounded to the format, of the operands' type."""

@@ -21,6 +21,19 @@ _IN_PLACE = {"sigmoid": torch.sigmoid_, "tanh": torch.tanh_, "relu": torch.relu_
 _ROWS_EXPECTED = 128
 """Rows that the arrangement is chosen for; it serves others as well, which one for a single row would not."""
 
+_FEW_ROWS = 32
+"""Up to so many, rows are brought up to a multiple of 8, beyond it to one of 16."""
+
+
+def padded_rows(n_rows: int) -> int:
+    """Return with how many rows so many are multiplied.
+
+    oneDNN makes code for every number of rows anew, a millisecond each; results of ever other sizes leave
+    gaps in memory, 100 MB with 256 sizes; and a single row it would add up in another order than several.
+    """
+    multiple = 8 if n_rows <= _FEW_ROWS else 16
+    return -(-n_rows // multiple) * multiple
+
 
 class FixedProduct:
     """``activation(rows @ weight.T + bias)`` for one weight.
@@ -56,7 +69,7 @@ class FixedProduct:
         Parameters
         ----------
         rows : Tensor, shape (n_rows, n_inputs)
-            Of the weight's type.
+            Of the weight's type; copied if they are not as many as :func:`padded_rows`.
 
         Returns
         -------
@@ -64,9 +77,9 @@ class FixedProduct:
             In memory of its own.
         """
         if self._arranged:
-            if len(rows) == 1:  # which alone would be summed up in another order
-                return self(rows.expand(2, -1))[:1]
-            return _multiplied(rows, self._weight, self._bias, self._activation)
+            n_missing = padded_rows(len(rows)) - len(rows)
+            padded = functional.pad(rows, (0, 0, 0, n_missing)) if n_missing else rows
+            return _multiplied(padded, self._weight, self._bias, self._activation)[: len(rows)]
         product = functional.linear(rows, self._weight, self._bias)
         return product if self._activation == "none" else _IN_PLACE[self._activation](product)
 
