@@ -129,6 +129,24 @@ def token_bytes(tokens: Sequence[str]) -> list[bytes]:
     return _looked_up(_encoded, tokens)
 
 
+def check_sentence(tokens: Sequence[str]) -> None:
+    """Make sure that tokens form a sentence, in a fraction of the time of :func:`token_bytes`.
+
+    Raises
+    ------
+    SentenceError
+        See :func:`token_bytes`.
+    """
+    try:
+        # What is remembered was checked.
+        if isinstance(tokens, (tuple, list)) and 0 < len(tokens) <= limits.MAX_SENTENCE_TOKENS:
+            if all(map(_encoded.__contains__, tokens)):
+                return
+    except TypeError:
+        pass  # a token that cannot be looked up is none, which token_bytes explains
+    token_bytes(tokens)
+
+
 def _looked_up(table: _EncodedTokens, tokens: Sequence[str]) -> list[bytes]:
     if isinstance(tokens, (str, bytes)):
         raise SentenceError(
@@ -221,7 +239,7 @@ def require_sentence(tokens: Sequence[str]) -> Sentence:
     SentenceError
         See :func:`token_bytes`.
     """
-    token_bytes(tokens)
+    check_sentence(tokens)
     if not isinstance(tokens, (tuple, list)):
         raise SentenceError(f"a sentence is a list or tuple of tokens, not a {type(tokens).__name__}")
     return tokens if isinstance(tokens, ConditionedSentence) else tuple(tokens)

@@ -17,10 +17,12 @@ from featurestore.errors import SentenceError
 from featurestore.keys import (
     KEY_BYTES,
     ConditionedSentence,
+    check_sentence,
     condition_of,
     require_sentence,
     sentence_key,
     sentence_with,
+    token_bytes,
 )
 
 TOKENS = st.text(st.characters(codec=None, exclude_categories=()), min_size=1, max_size=4)
@@ -123,6 +125,7 @@ def test_where_a_text_is_split_changes_its_key(text, data):
         (["a", "", "b"], "token 1 of 3 is empty"),
         (["a", 7], r"token 1 is a int \(7\)"),
         (["a", None], "token 1 is a NoneType"),
+        (["a", ["b"]], r"token 1 is a list \(\['b'\]\)"),
         ([b"a"], "token 0 is a bytes"),
         (["x" * (limits.MAX_TOKEN_BYTES + 1)], "token 0 has 1,048,577 bytes"),
         (["x"] * (limits.MAX_SENTENCE_TOKENS + 1), "1,000,001 tokens exceeds the bound of 1,000,000"),
@@ -134,14 +137,17 @@ def test_where_a_text_is_split_changes_its_key(text, data):
         "empty token",
         "int",
         "None",
+        "list",
         "bytes token",
         "long token",
         "long sentence",
     ],
 )
-def test_what_is_no_sentence_is_refused_with_the_reason(tokens, message):
+@pytest.mark.parametrize("judge", [sentence_key, token_bytes, check_sentence, require_sentence])
+def test_what_is_no_sentence_is_refused_with_the_reason(tokens, message, judge):
+    check_sentence(["a", "b", "x"])  # what was checked before is remembered
     with pytest.raises(SentenceError, match=message):
-        sentence_key(tokens)
+        judge(tokens)
 
 
 # -- conditions

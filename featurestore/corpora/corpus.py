@@ -15,7 +15,7 @@ from featurestore.corpora.lines import read_lines
 from featurestore.corpora.options import ReadOptions
 from featurestore.corpora.source import Source
 from featurestore.errors import CorpusChangedError, CorpusError, SentenceError, UsageError
-from featurestore.keys import token_bytes
+from featurestore.keys import check_sentence
 
 
 class Corpus(ABC):
@@ -222,7 +222,7 @@ def corpus_from_sentences(sentences: Iterable[Sequence[str] | Example], name: st
     for position, sentence in enumerate(sentences):
         tokens = sentence.tokens if isinstance(sentence, Example) else sentence
         try:
-            token_bytes(tokens)
+            check_sentence(tokens)
         except SentenceError as error:
             raise SentenceError(f"{name}, sentence {position}: {error}") from error
         # A tuple stays as it is: it may have a condition.

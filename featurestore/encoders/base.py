@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, overload, runtime_checkable
 
 from featurestore.errors import EncoderError, UnknownEncoderError, UsageError
 from featurestore.recipe import Recipe
@@ -38,11 +39,42 @@ _EXPECTED = (
 )
 
 
+class BatchVectors(Sequence["NDArray[np.floating]"]):
+    """The vectors of a batch, one array per sentence, all of them views of one: extraction takes that whole.
+
+    Parameters
+    ----------
+    values : (n_tokens, ...) float
+        The sentences end to end.
+    lengths : sequence of int
+        Tokens of each.
+    """
+
+    def __init__(self, values: NDArray[np.floating], lengths: Sequence[int]) -> None:
+        self.values = values
+        self._ends = list(accumulate(lengths, initial=0))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.floating]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[NDArray[np.floating]]: ...
+
+    def __getitem__(self, index: int | slice) -> NDArray[np.floating] | list[NDArray[np.floating]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        return self.values[self._ends[place] : self._ends[place + 1]]
+
+
 class PendingVectors(Protocol):
     """Vectors on their way from the device."""
 
-    def result(self) -> list[NDArray[np.floating]]:
-        """Wait, then return one array per sentence, as :meth:`Encoder.encode` does."""
+    def result(self) -> Sequence[NDArray[np.floating]]:
+        """Wait, then return one array per sentence, as :meth:`Encoder.encode` does; best a BatchVectors."""
 
 
 @runtime_checkable

@@ -13,18 +13,20 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.encoders.base import BatchVectors
 from featurestore.errors import VectorError
 from featurestore.extraction.progress import Progress
 from featurestore.extraction.report import Report
-from featurestore.store.shard import ShardDraft, all_fit
+from featurestore.store.shard import ShardDraft
 from featurestore.store.writer import PreparedShard, WriteSession
 
-_MOST_SEALING_THREADS = 4
+_MOST_SEALING_THREADS = 8
 
 _MOST_SEALING_BYTES = 2 << 30
 """Memory of the drafts being sealed: with larger shards fewer are sealed at once, one at least."""
@@ -40,7 +42,7 @@ _TOKENS_TO_JUDGE_BY = 2000
 
 
 def sealing_threads(draft_bytes: int) -> int:
-    """Return how many shards to seal at once here: a thread for each core but one, up to four.
+    """Return how many shards to seal at once here: a thread for each core but one, up to eight.
 
     Parameters
     ----------
@@ -71,7 +73,7 @@ class ShardWriter:
         Shards sealed at once.
     """
 
-    _Job = tuple[ShardDraft, list[int], "list[NDArray[np.floating]] | None"]
+    _Job = tuple[ShardDraft, list[int], "Sequence[NDArray[np.floating]] | None"]
 
     def __init__(
         self, session: WriteSession, device: str, report: Report, progress: Progress, n_sealing: int
@@ -94,7 +96,7 @@ class ShardWriter:
         """Begin a shard."""
         self._draft, self.handed_over = draft, set()
 
-    def put(self, positions: list[int], vectors: list[NDArray[np.floating]]) -> None:
+    def put(self, positions: list[int], vectors: Sequence[NDArray[np.floating]]) -> None:
         """Hand over the vectors of sentences of the open shard."""
         self.check()
         if self._draft is not None:
@@ -160,20 +162,20 @@ class ShardWriter:
         sealing: ThreadPoolExecutor,
         draft: ShardDraft,
         positions: list[int],
-        vectors: list[NDArray[np.floating]] | None,
+        vectors: Sequence[NDArray[np.floating]] | None,
     ) -> None:
         if vectors is None:
             self._submit(sealing, draft)
             return
-        fit = all_fit(vectors, draft.codec)
-        for position, array in zip(positions, vectors, strict=True):
-            self._put(draft, position, array, fit)
+        if not (isinstance(vectors, BatchVectors) and draft.put_all(positions, vectors.values)):
+            for position, array in zip(positions, vectors, strict=True):
+                self._put(draft, position, array)
         with self._telling:
-            self._progress.encoded(sum(map(len, vectors)))
+            self._progress.encoded(sum(len(draft.sentences[position]) for position in positions))
 
-    def _put(self, draft: ShardDraft, position: int, vectors: NDArray[np.floating], fits: bool) -> None:
+    def _put(self, draft: ShardDraft, position: int, vectors: NDArray[np.floating]) -> None:
         try:
-            draft.put(position, vectors, fits=fits)
+            draft.put(position, vectors)
         except VectorError as error:
             # One bad sentence must not cost the hours after it: it is left out and named at the end.
             self._report.refused.append(str(error))
@@ -185,7 +187,8 @@ class ShardWriter:
     def _submit(self, sealing: ThreadPoolExecutor, draft: ShardDraft) -> None:
         """Let a thread seal a draft, as soon as one is free: no full draft waits beside this one."""
         if not draft.filled.all():
-            draft = draft.subset(np.flatnonzero(draft.filled).tolist())
+            whole, draft = draft, draft.subset(np.flatnonzero(draft.filled).tolist())
+            whole.release()
         if not draft.sentences:
             return
         while len(self._under_way) >= self._n_sealing:
@@ -207,6 +210,8 @@ class ShardWriter:
         except BaseException as error:  # noqa: BLE001 - the encoding thread raises it
             self._fail(error)
             return False
+        finally:
+            draft.release()
         return True
 
     def _publish(self, draft: ShardDraft, shard: PreparedShard) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,20 +27,10 @@ from featurestore.store.keyarrays import keys_array
 from featurestore.store.layout import ShardEntry, checksums
 from featurestore.store.manifest import SHARDS, TMP
 from featurestore.store.reader import ShardReader
+from featurestore.store.staging import Sample, StagingMemory, excerpt, one_in, sample, stage, stage_rows
 from featurestore.store.structure import lay_out
 
 logger = logging.getLogger(__name__)
-
-_MEASURED_TOKENS = 1024
-"""Tokens whose codec error is measured at least, evenly spread; all tokens of a smaller shard."""
-
-Sample = tuple[NDArray[np.intp], NDArray[np.floating]]
-"""Rows of a sentence, and the vectors that an encoder gave for them."""
-
-_NO_ROWS = np.empty(0, np.intp)
-
-_BLOCK_VALUES = 1 << 16
-"""Values looked at at a time: so few that they stay in a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +55,8 @@ class ShardDraft:
         How they will be stored.
     sentence_keys : sequence of bytes, optional
         Theirs, where they are known already.
+    memory : StagingMemory, optional
+        Where the vectors wait, until :meth:`release` gives it to another draft.
 
     Raises
     ------
@@ -81,6 +74,7 @@ class ShardDraft:
         n_layers: int,
         codec: Codec,
         sentence_keys: Sequence[bytes] | None = None,
+        memory: StagingMemory | None = None,
     ) -> None:
         self.sentences = list(sentences)
         self.dim, self.n_layers, self.codec = dim, n_layers, codec
@@ -95,7 +89,10 @@ class ShardDraft:
         self._bounds: list[int] = self.offsets.tolist()
         self.n_tokens = self._bounds[-1]
         shape = (self.n_tokens, dim) if n_layers == 1 else (self.n_tokens, n_layers, dim)
-        self._staged: Array = np.empty(shape, codec.staging_dtype)
+        n_bytes = math.prod(shape) * codec.staging_dtype.itemsize
+        self._memory = memory or StagingMemory(n_bytes)
+        self._taken = self._memory.take(n_bytes)
+        self._staged: Array = self._taken[:n_bytes].view(codec.staging_dtype).reshape(shape)
         self._filled = np.zeros(len(self.sentences), bool)
         self._sampled: dict[int, Sample] = {}
 
@@ -104,7 +101,7 @@ class ShardDraft:
         """Which sentences have their vectors, (n_sentences,) bool."""
         return self._filled
 
-    def put(self, position: int, vectors: NDArray[np.floating], *, fits: bool = False) -> None:
+    def put(self, position: int, vectors: NDArray[np.floating]) -> None:
         """Give a sentence its vectors.
 
         Parameters
@@ -112,8 +109,6 @@ class ShardDraft:
         position : int
             Of the sentence in the draft.
         vectors : (n_tokens, dim) or (n_tokens, n_layers, dim) float
-        fits : bool
-            That :func:`all_fit` said so of them: their values are not looked at again.
 
         Raises
         ------
@@ -124,13 +119,42 @@ class ShardDraft:
         if vectors.shape != target.shape:
             raise VectorError(
                 f"vectors of shape {vectors.shape} for sentence {position} of the shard, expected "
-                f"{target.shape}: {_excerpt(self.sentences[position])}"
+                f"{target.shape}: {excerpt(self.sentences[position])}"
             )
-        if fits:
-            cast(target, vectors)
-        else:
-            stage(target, vectors, self.sentences[position], self.codec)
+        stage(target, vectors, self.sentences[position], self.codec)
         self._keep(position, sample(start, vectors, self.n_tokens))
+
+    def put_all(self, positions: Sequence[int], vectors: NDArray[np.floating]) -> bool:
+        """Give several sentences their vectors at once, with no step for each of them.
+
+        Parameters
+        ----------
+        positions : sequence of int
+            Of the sentences in the draft, all different.
+        vectors : (n_tokens, dim) or (n_tokens, n_layers, dim) float
+            Of all of them, end to end.
+
+        Returns
+        -------
+        bool
+            False, and none of them has its vectors, if :meth:`put` would refuse those of one.
+        """
+        chosen = np.asarray(positions, np.intp)
+        starts = self.offsets[chosen].astype(np.intp)
+        lengths = self.offsets[chosen + 1].astype(np.intp) - starts
+        ends = np.cumsum(lengths)
+        rows = np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
+        if vectors.shape != (len(rows), *self._staged.shape[1:]):
+            return False
+        if not stage_rows(self._staged, rows, vectors):
+            return False
+        hits = np.flatnonzero(rows % one_in(self.n_tokens) == 0)
+        sampled, of_sentence = vectors[hits], np.searchsorted(ends, hits, side="right")
+        for i in np.unique(of_sentence).tolist():
+            here = of_sentence == i
+            self._sampled[positions[i]] = rows[hits[here]] - starts[i], sampled[here]
+        self._filled[chosen] = True
+        return True
 
     def put_staged(self, position: int, staged: Array, sampled: Sample) -> None:
         """Give a sentence vectors that :func:`stage` has cast, and what :func:`sample` took of them."""
@@ -138,7 +162,7 @@ class ShardDraft:
         target[...] = staged
         rows, vectors = sampled
         # Sampled when the shard was smaller, so perhaps more of them than it takes.
-        kept = (start + rows) % _every(self.n_tokens) == 0
+        kept = (start + rows) % one_in(self.n_tokens) == 0
         self._keep(position, (rows[kept], vectors[kept]))
 
     def _room(self, position: int) -> tuple[int, Array]:
@@ -167,6 +191,13 @@ class ShardDraft:
                     smaller._sampled[new] = self._sampled[old]
         return smaller
 
+    def release(self) -> None:
+        """Let another draft have the memory of this one, whose vectors are gone then."""
+        self._memory.give_back(self._taken)
+        self._taken = self._taken[:0]
+        self._staged = self._staged[:0]
+        self._filled[:] = False
+
     def seal(self, fingerprint: str) -> SealedShard:
         """Return the complete shard file in memory.
 
@@ -179,7 +210,7 @@ class ShardDraft:
             raise StoreError("a shard needs at least one sentence")
         if not self._filled.all():
             position = int(np.argmin(self._filled))
-            raise StoreError(f"no vectors yet for {_excerpt(self.sentences[position])}")
+            raise StoreError(f"no vectors yet for {excerpt(self.sentences[position])}")
         datasets = self.codec.seal(self._staged)
         error = self._measured(datasets["values"], datasets)
         return assemble(self.sentences, self.keys, self.codec.name, datasets, fingerprint, error)
@@ -316,84 +347,8 @@ def place_file(
         filesystem.replace(temporary, target)
 
 
-def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: Codec) -> None:
-    """Cast a sentence's vectors to the codec's staging type, making sure that they arrive finite.
-
-    Raises
-    ------
-    StoreError
-        Naming the token, if a value is not finite or the codec cannot hold it.
-    """
-    cast(out, vectors)
-    if _fits(vectors, codec) or np.isfinite(out).all():
-        return
-    place = tuple(np.argwhere(~np.isfinite(out))[0])
-    where = f"token {place[0]} ({sentence[place[0]]!r}) of {_excerpt(sentence)}"
-    value = float(vectors[place])
-    if not np.isfinite(value):
-        raise VectorError(f"the encoder returned NaN or infinity for {where}; try --precision float32")
-    raise VectorError(f"codec {codec.name} cannot hold {value:.6g} in {where}: use --codec float32 or int8")
-
-
-def all_fit(arrays: Sequence[NDArray[np.floating]], codec: Codec) -> bool:
-    """Return whether all values of arrays are surely finite once they are cast, if that can be told at once.
-
-    It can where the arrays are views that fill most of one array, as those of a batch often do. False says
-    nothing: :func:`stage` looks at each.
-    """
-    whole = arrays[0].base if arrays else None
-    if not isinstance(whole, np.ndarray) or not whole.flags.c_contiguous:
-        return False
-    if any(array.base is not whole or array.dtype != whole.dtype for array in arrays):
-        return False
-    values = whole.reshape(-1)
-    if values.size > 2 * sum(array.size for array in arrays):
-        return False
-    blocks = range(0, values.size, _BLOCK_VALUES)
-    return all(_fits(values[start : start + _BLOCK_VALUES], codec) for start in blocks)
-
-
-def sample(start: int, vectors: NDArray[np.floating], n_tokens: int) -> Sample:
-    """Take the rows of a sentence by which its shard's codec is judged.
-
-    Parameters
-    ----------
-    start : int
-        Tokens before it in the shard.
-    vectors : (n, dim) or (n, n_layers, dim) float
-    n_tokens : int
-        Of the shard, as far as it is known: with more of them fewer rows are taken, all of which would have
-        been taken with fewer.
-    """
-    every = _every(n_tokens)
-    first = -start % every
-    if first >= len(vectors):
-        return _NO_ROWS, vectors[:0]
-    return np.arange(first, len(vectors), every), vectors[first::every].copy()
-
-
-def _every(n_tokens: int) -> int:
-    """Return a power of two: one in so many tokens is sampled."""
-    return 1 << max(0, (n_tokens // _MEASURED_TOKENS).bit_length() - 1)
-
-
-def _fits(vectors: NDArray[np.floating], codec: Codec) -> bool:
-    """Return whether all values are surely finite once they are cast."""
-    if vectors.dtype == np.float16:
-        # An exponent of ones is infinity or NaN. NumPy compares halves one by one, but integers many at once.
-        exponents = vectors.view(np.uint16) & np.uint16(0x7C00)
-        return bool(exponents.max() < 0x7C00)
-    # Not out of bounds, and so not NaN: faster than asking every value whether it is finite.
-    most = np.finfo(codec.staging_dtype.name).max
-    return bool(vectors.min() >= -most and vectors.max() <= most)
-
-
 def _end_to_end(pieces: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
     """Return where each of n pieces begins and the last ends, (n + 1,) uint64, and all their bytes."""
     offsets = np.zeros(len(pieces) + 1, "<u8")
     np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
     return offsets, np.frombuffer(b"".join(pieces), np.uint8)
-
-
-def _excerpt(sentence: Sentence) -> str:
-    return repr(" ".join(sentence[:8])) + (f" ... ({len(sentence)} tokens)" if len(sentence) > 8 else "")

@@ -32,7 +32,8 @@ from featurestore.store.manifest import (
     publish,
     read_manifest,
 )
-from featurestore.store.shard import Sample, ShardDraft, place_file, sample, stage
+from featurestore.store.shard import ShardDraft, place_file
+from featurestore.store.staging import Sample, StagingMemory, sample, stage
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class WriteSession:
         self._since_opening = self._no_keys()
         self._pending: dict[bytes, tuple[Sentence, Array, Sample]] = {}
         self._pending_tokens = 0
+        self._memory = StagingMemory(self.staged_bytes)
         for directory in (SHARDS, TMP):
             self._filesystem.make_directory(store.path / directory)
         self._filesystem.remove_abandoned(store.path / TMP)
@@ -112,13 +114,17 @@ class WriteSession:
     def draft(
         self, sentences: Sequence[Sentence], *, sentence_keys: Sequence[bytes] | None = None
     ) -> ShardDraft:
-        """Return an empty shard for distinct sentences; fill it, then :meth:`commit` it."""
+        """Return an empty shard for distinct sentences; fill it, :meth:`commit` it, and best release it then.
+
+        Released (:meth:`ShardDraft.release`), its memory serves the next one.
+        """
         return ShardDraft(
             sentences,
             dim=self.store.dim,
             n_layers=self.store.n_layers,
             codec=self._codec,
             sentence_keys=sentence_keys,
+            memory=self._memory,
         )
 
     def add(self, tokens: Sequence[str], vectors: NDArray[np.floating]) -> bool:

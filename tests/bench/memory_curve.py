@@ -42,20 +42,21 @@ class Double:
 
     def __init__(self) -> None:
         from featurestore import Recipe
+        from featurestore.encoders.base import BatchVectors
 
+        self.batch = BatchVectors
         self.recipe = Recipe({"kind": "double", "version": 1})
 
     def submit(self, sentences: Sequence[tuple[str, ...]]) -> Any:
         lengths = [len(sentence) for sentence in sentences]
-        vectors = np.ones((sum(lengths), DIM), np.float32)
-        self.vectors = np.split(vectors, np.cumsum(lengths)[:-1])
+        self.vectors = self.batch(np.ones((sum(lengths), DIM), np.float32), lengths)
         return self
 
-    def result(self) -> list[np.ndarray]:
+    def result(self) -> Sequence[np.ndarray]:
         return self.vectors
 
     def encode(self, sentences: Sequence[tuple[str, ...]]) -> list[np.ndarray]:
-        return self.submit(sentences).result()
+        return list(self.submit(sentences).result())
 
 
 def write_corpus(path: Path, n_sentences: int, seed: int = 0) -> None:

@@ -1,7 +1,7 @@
 """Tokens written per second by an extraction whose encoder costs nothing: what a faster GPU meets at last.
 
-The whole job, from sentences in memory to a committed store, planning not counted; 1024-d float16 vectors
-that are there before the clock starts, a batch's as views of one array. By turns, with one sealing thread and
+The whole job, from sentences in memory to a committed store, planning not counted; 1024-d float32 vectors,
+as our encoders give them, that are there before the clock starts. By turns, with one sealing thread and
 with more; the best of the turns. The ceilings are what the disk and the hash of a whole file allow: the same
 bytes written to one file with fsync, and hashed with SHA-256 by one thread.
 
@@ -20,7 +20,6 @@ from pathlib import Path
 
 import click
 import numpy as np
-import torch
 from encode import PROMISES
 from figures import Table
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from serve_layouts import size_of
 from texts import enough_sentences, source
 
 from featurestore import Recipe
+from featurestore.encoders.base import BatchVectors
 from featurestore.extraction.api import Job, as_corpora
 from featurestore.extraction.runner import Extraction
 
@@ -46,8 +46,7 @@ class ReadyVectors:
 
     def __init__(self) -> None:
         # Twice what a batch takes, so that not every batch is the same.
-        values = np.random.default_rng(0).standard_normal((2 * self.token_budget, DIM), np.float32)
-        self._vectors = values.astype(np.float16)
+        self._vectors = np.random.default_rng(0).standard_normal((2 * self.token_budget, DIM), np.float32)
         self._batches = 0
 
     def submit(self, sentences: Sequence[tuple[str, ...]]) -> ReadyVectors.Ready:
@@ -56,15 +55,14 @@ class ReadyVectors:
         return self.Ready(self._vectors[start:], [len(tokens) for tokens in sentences])
 
     def encode(self, sentences: Sequence[tuple[str, ...]]) -> list[NDArray[np.floating]]:
-        return self.Ready(self._vectors, [len(tokens) for tokens in sentences]).result()
+        return list(self.Ready(self._vectors, [len(tokens) for tokens in sentences]).result())
 
     class Ready:
         def __init__(self, vectors: NDArray[np.floating], lengths: list[int]) -> None:
-            # By way of torch, as what comes from a device: the sentences are then views of the batch's array.
-            self._vectors, self._lengths = torch.from_numpy(vectors[: sum(lengths)]).numpy(), lengths
+            self._vectors, self._lengths = vectors[: sum(lengths)], lengths
 
-        def result(self) -> list[NDArray[np.floating]]:
-            return np.split(self._vectors, np.cumsum(self._lengths)[:-1])
+        def result(self) -> BatchVectors:
+            return BatchVectors(self._vectors, self._lengths)
 
 
 def extracted(sentences: list[tuple[str, ...]], path: Path, codec: str, threads: int) -> float:

@@ -9,6 +9,7 @@ from hashlib import sha256
 
 import numpy as np
 
+from featurestore.encoders.base import BatchVectors
 from featurestore.errors import EncoderOutOfMemory
 from featurestore.extraction.progress import Progress
 from featurestore.keys import condition_of
@@ -34,7 +35,7 @@ class _Pending:
     encoder: DoubleEncoder
     sentences: list[tuple[str, ...]]
 
-    def result(self) -> list[np.ndarray]:
+    def result(self) -> BatchVectors:
         self.encoder.in_flight -= sum(map(len, self.sentences))
         if self.encoder.fails_late and sum(map(len, self.sentences)) > self.encoder.memory_tokens:
             raise EncoderOutOfMemory("the device is full")
@@ -42,7 +43,8 @@ class _Pending:
         for sentence, array in zip(self.sentences, vectors, strict=True):
             if self.encoder.nan_in in sentence:
                 array[sentence.index(self.encoder.nan_in)] = np.nan
-        return vectors[1:] if self.encoder.returns_fewer else vectors
+        kept = vectors[self.encoder.returns_fewer :]
+        return BatchVectors(np.concatenate([*kept, np.empty((0, 8), np.float32)]), list(map(len, kept)))
 
 
 @dataclass

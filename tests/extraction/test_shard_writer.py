@@ -251,8 +251,8 @@ def test_report_and_progress_tell_what_is_committed(tmp_path, n_sealing):
 
 @pytest.mark.parametrize(
     ("n_cores", "draft_bytes", "expected"),
-    [(1, 128 << 20, 1), (2, 128 << 20, 1), (3, 128 << 20, 2), (64, 128 << 20, 4),
-     (64, 512 << 20, 4), (64, 1 << 30, 2), (64, 1 << 40, 1), (64, 1, 4)],
+    [(1, 128 << 20, 1), (2, 128 << 20, 1), (3, 128 << 20, 2), (64, 128 << 20, 8),
+     (64, 512 << 20, 4), (64, 1 << 30, 2), (64, 1 << 40, 1), (64, 1, 8)],
 )  # fmt: skip
 def test_threads_are_chosen_by_cores_and_memory(monkeypatch, n_cores, draft_bytes, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(n_cores)))

@@ -22,7 +22,8 @@ from featurestore.errors import (
 from featurestore.recipe import Recipe
 from featurestore.store.codec import get_codec
 from featurestore.store.gc import collect
-from featurestore.store.shard import all_fit
+from featurestore.store.shard import ShardDraft
+from featurestore.store.staging import StagingMemory
 from featurestore.store.store import Store
 from featurestore.store.verify import verify
 
@@ -387,27 +388,65 @@ def test_a_prepared_shard_is_made_anew_without_what_others_committed_meanwhile(s
     assert list((store.path / "tmp").iterdir()) == []
 
 
-# -- vectors that are views of one array
+# -- the vectors of several sentences at once
+
+
+def draft_of(corpus, codec, memory=None, n_layers=1):
+    return ShardDraft(corpus, dim=DIM, n_layers=n_layers, codec=get_codec(codec), memory=memory)
+
+
+@pytest.mark.parametrize("n_layers", [1, 3])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("codec", ["float16", "float32", "int8"])
+def test_sentences_put_at_once_make_the_shard_of_sentences_put_one_by_one(codec, dtype, n_layers):
+    corpus = sentences(400)
+    order = np.random.default_rng(0).permutation(len(corpus)).tolist()
+    single, at_once = draft_of(corpus, codec, n_layers=n_layers), draft_of(corpus, codec, n_layers=n_layers)
+    for batch in (order[:150], order[150:151], order[151:]):
+        vectors = [vectors_of(corpus[position], n_layers=n_layers).astype(dtype) for position in batch]
+        for position, array in zip(batch, vectors, strict=True):
+            single.put(position, array)
+        assert at_once.put_all(batch, np.concatenate(vectors))
+    expected, found = single.seal("print"), at_once.seal("print")
+    assert found.values.tobytes() == expected.values.tobytes()
+    assert (found.head, found.entry) == (expected.head, expected.entry)
+    assert found.entry.error.n_tokens > 0
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("codec", ["float16", "float32", "int8"])
-def test_what_is_said_of_a_batch_at_once_is_true_of_each(dtype, codec):
-    chosen = get_codec(codec)
-    whole = np.ones((40, DIM), dtype)
-    views = np.split(whole, [3, 10, 31])
-    assert all_fit(views, chosen)
-    assert all_fit(views[1:], chosen)
-    assert not all_fit(views[:1], chosen)  # too little of the array to look at all of it
-    assert not all_fit([], chosen)
-    assert not all_fit([view.copy() for view in views], chosen)
-    assert not all_fit([*views[1:], whole[:3].copy()], chosen)
+def test_what_put_refuses_of_one_is_refused_of_all(codec, dtype):
+    corpus = sentences(5)
+    vectors = np.concatenate([vectors_of(tokens) for tokens in corpus]).astype(dtype)
+    draft = draft_of(corpus, codec)
+    assert not draft.put_all(range(5), vectors[1:])
+    assert not draft.put_all(range(5), vectors[:, 1:])
     for value in (np.nan, np.inf, -np.inf):
-        whole[35, 2] = value
-        assert not all_fit(views, chosen)
+        vectors[-1, 2] = value
+        assert not draft.put_all(range(5), vectors)
+    assert not draft.filled.any()
     if dtype == np.float32:
-        whole[35, 2] = 70_000
-        assert all_fit(views, chosen) is (codec != "float16")
+        vectors[-1, 2] = 70_000
+        assert draft.put_all(range(5), vectors) is (codec != "float16")
+
+
+def test_the_next_draft_has_the_memory_of_the_last():
+    memory = StagingMemory(1 << 16)
+    corpus = sentences(4)
+    first, beside = draft_of(corpus, "float16", memory), draft_of(corpus[1:], "int8", memory)
+    for draft in (first, beside):
+        draft.put_all(range(len(draft.sentences)), np.concatenate(list(map(vectors_of, draft.sentences))))
+    expected = first.seal("print").values.tobytes()
+    first.release()
+    again = draft_of(corpus[:2], "float32", memory)
+    again.put_all(range(2), np.concatenate(list(map(vectors_of, corpus[:2]))))
+    assert beside.seal("print").entry.n_tokens == sum(map(len, corpus[1:]))
+    with pytest.raises(StoreError, match="no vectors yet"):
+        first.seal("print")
+    again.release()
+    same = draft_of(corpus, "float16", memory)
+    same.put_all(range(4), np.concatenate(list(map(vectors_of, corpus))))
+    assert same.seal("print").values.tobytes() == expected
 
 
 # -- damaged shards that are written again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -165,13 +166,15 @@ class TypeTable:
         vectors : Tensor, shape (capacity, projection_dim)
         rows : ndarray of int64, shape (n_tokens,)
         """
-        unknown = [token for token in dict.fromkeys(tokens) if token not in self._rows]
+        rows = np.fromiter(map(self._rows.get, tokens, repeat(-1)), np.int64, len(tokens))
+        missing = np.flatnonzero(rows < 0).tolist()
+        unknown = list(dict.fromkeys(tokens[i] for i in missing))
         if unknown and len(self._rows) + len(unknown) > self._max_types:
             self.clear()
-            unknown = list(dict.fromkeys(tokens))
+            missing, unknown = list(range(len(tokens))), list(dict.fromkeys(tokens))
         if unknown or self._vectors is None:
             self._append(unknown)
-        rows = np.fromiter(map(self._rows.__getitem__, tokens), np.int64, len(tokens))
+            rows[missing] = [self._rows[tokens[i]] for i in missing]
         if self._vectors is None:  # only for a call without tokens on an empty table
             raise ValueError("lookup needs at least one token")
         return self._vectors, rows

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore.devices import choose_device, on_device, out_of_memory_as_ours
+from featurestore.encoders.base import BatchVectors
 from featurestore.encoders.elmo.catalog import UntrainedSource, choose_initial_state, parse_source
 from featurestore.encoders.elmo.files import find_files
 from featurestore.encoders.elmo.identity import PRECISIONS, elmo_recipe, untrained_identity
@@ -31,7 +32,7 @@ from featurestore.encoders.elmo.options import ElmoOptions
 from featurestore.encoders.elmo.packing import Packing
 from featurestore.encoders.elmo.weights import Weights, read_weights_and_hash, seeded_weights
 from featurestore.errors import UsageError
-from featurestore.keys import Sentence, token_bytes
+from featurestore.keys import Sentence, check_sentence
 
 BATCH_INVARIANCE = {"float32": 1e-5, "bfloat16": 3e-2, "float16": 5e-3}
 """Bound on the relative L2 difference of a sentence's vectors between any two batches, by precision."""
@@ -115,7 +116,7 @@ class ElmoEncoder:
             If the batch does not fit.
         """
         for sentence in sentences:
-            token_bytes(sentence)
+            check_sentence(sentence)
         lengths = [len(sentence) for sentence in sentences]
         if not lengths:
             return PendingElmoVectors(None, [])
@@ -132,7 +133,7 @@ class ElmoEncoder:
 
     def encode(self, sentences: Sequence[Sentence]) -> list[NDArray[np.floating]]:
         """Return one ``(n_tokens, dim)`` or ``(n_tokens, n_layers, dim)`` float32 array per sentence."""
-        return self.submit(sentences).result()
+        return list(self.submit(sentences).result())
 
     def forget_types(self) -> None:
         """Drop the kept vectors of word types, so that the next batch computes its own."""
@@ -182,13 +183,13 @@ class PendingElmoVectors:
             vectors.record_stream(copies)
         self._host = host
 
-    def result(self) -> list[NDArray[np.floating]]:
-        """Wait for the copy, then return one array per sentence: views of one array, in the order given."""
+    def result(self) -> Sequence[NDArray[np.floating]]:
+        """Wait for the copy, then return one array per sentence, in the order given."""
         if self._copied is not None:
             with out_of_memory_as_ours("a batch on its way from the GPU", "Use a smaller token budget"):
                 self._copied.synchronize()
             self._copied = None
-        return [] if self._host is None else np.split(self._host.numpy(), np.cumsum(self._lengths)[:-1])
+        return [] if self._host is None else BatchVectors(self._host.numpy(), self._lengths)
 
 
 def load_elmo(rest: str, *, layers: str, precision: str, device: str, initial_state: str) -> ElmoEncoder:

@@ -18,7 +18,7 @@ from featurestore.encoders.elmo.numerics import full_float32_products
 from featurestore.encoders.elmo.options import ElmoOptions
 from featurestore.encoders.elmo.weights import read_weights_and_hash
 from featurestore.errors import EncoderError, UsageError
-from featurestore.keys import Sentence, token_bytes
+from featurestore.keys import Sentence, check_sentence
 
 N_STREAMS = 32
 """Streams of consecutive sentences that run side by side, at most."""
@@ -204,7 +204,7 @@ def _first(sentences: Iterable[Sentence], max_tokens: int) -> list[Sentence]:
     taken: list[Sentence] = []
     n_tokens = 0
     for sentence in sentences:
-        token_bytes(sentence)
+        check_sentence(sentence)
         n_tokens += len(sentence)
         if n_tokens > max_tokens:
             break

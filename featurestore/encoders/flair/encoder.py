@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore.devices import out_of_memory_as_ours
+from featurestore.encoders.base import BatchVectors
 from featurestore.encoders.flair.conditions import Dependence, TokensOnly, flair_sentence
 from featurestore.encoders.flair.identity import flair_recipe
 from featurestore.encoders.flair.members import frozen, members_of
 from featurestore.encoders.flair.overflow import require_vectors, require_whole
 from featurestore.encoders.flair.rules import dependence_of
 from featurestore.errors import EncoderError, EncoderOutOfMemory, UsageError
-from featurestore.keys import Sentence, token_bytes
+from featurestore.keys import Sentence, check_sentence
 
 BATCH_INVARIANCE = 1e-5
 """Bound on the relative L2 difference of a sentence's vectors between any two batches."""
@@ -122,7 +123,7 @@ class FlairEncoder:
             :func:`~featurestore.integrations.flair.from_flair` that was not told so.
         """
         for sentence in sentences:
-            token_bytes(sentence)
+            check_sentence(sentence)
         self._require_surroundings(sentences)
         lengths = [len(sentence) for sentence in sentences]
         if not lengths:
@@ -140,7 +141,7 @@ class FlairEncoder:
 
     def encode(self, sentences: Sequence[Sentence]) -> list[NDArray[np.floating]]:
         """Return one ``(n_tokens, dim)`` float32 array per sentence."""
-        return self.submit(sentences).result()
+        return list(self.submit(sentences).result())
 
     def _memory_of(self, sentences: Sequence[Sequence[object]]) -> AbstractContextManager[None]:
         """Return a context in which memory that runs out is said to do so over these sentences."""
@@ -220,10 +221,10 @@ class PendingFlairVectors:
     def __init__(self, vectors: Tensor | None, lengths: list[int]) -> None:
         self._vectors, self._lengths = vectors, lengths
 
-    def result(self) -> list[NDArray[np.floating]]:
-        """Return one array per sentence: views of one array, in the order given."""
+    def result(self) -> Sequence[NDArray[np.floating]]:
+        """Return one array per sentence, in the order given."""
         if self._vectors is None:
             return []
         with out_of_memory_as_ours("a batch on its way from the GPU", "Use a smaller token budget"):
             host = self._vectors.cpu().numpy()
-        return np.split(host, np.cumsum(self._lengths)[:-1])
+        return BatchVectors(host, self._lengths)
