@@ -138,10 +138,9 @@ def check_sentence(tokens: Sequence[str]) -> None:
         See :func:`token_bytes`.
     """
     try:
-        # What is remembered was checked.
-        if isinstance(tokens, (tuple, list)) and 0 < len(tokens) <= limits.MAX_SENTENCE_TOKENS:
-            if all(map(_encoded.__contains__, tokens)):
-                return
+        sized = isinstance(tokens, (tuple, list)) and 0 < len(tokens) <= limits.MAX_SENTENCE_TOKENS
+        if sized and all(map(_encoded.__contains__, tokens)):  # what is remembered was checked
+            return
     except TypeError:
         pass  # a token that cannot be looked up is none, which token_bytes explains
     token_bytes(tokens)
