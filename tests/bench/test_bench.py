@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import bench
@@ -42,7 +43,11 @@ def test_quick_runs_every_part_and_says_where_and_what(tmp_path):
         assert {"checksums", "fsync", "batch invariance"} <= parts[name]["result"]["promises"].keys()
     assert "of the ceiling" in done.stdout
     assert "QUICK" in done.stdout
-    assert {path.name for path in (tmp_path / "plots").iterdir()} >= {"serving.png", "encoding.png"}
+    drawn = {path.name for path in (tmp_path / "plots").glob("*")}
+    if find_spec("matplotlib"):
+        assert drawn >= {"serving.png", "encoding.png"}
+    else:
+        assert not drawn
 
 
 class TestRunner:
