@@ -1,25 +1,25 @@
 """The runner: distinct sentences through the encoder into committed shards, resumable at any moment.
 
-Sentences are taken in corpus order until a shard is full, then encoded in batches of like length. While a
-batch is computed, the one before it is copied off the device and another thread stores the one before that. A
-full shard is committed beside the filling of the next ones (:mod:`featurestore.extraction.writing`).
+Sentences are taken in corpus order until a shard is full, then encoded in batches of like length
+(:mod:`featurestore.extraction.pipeline`). While a batch is computed, the one before it is copied off the
+device and another thread stores the one before that. A full shard is committed beside the filling of the
+next ones (:mod:`featurestore.extraction.writing`).
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from featurestore import limits
 from featurestore.corpora.corpus import Corpus
 from featurestore.corpora.example import Example
-from featurestore.encoders.base import Encoder, PendingVectors
-from featurestore.errors import EncoderError, EncoderOutOfMemory, UsageError, VectorError
-from featurestore.extraction.batching import batches_by_length
+from featurestore.encoders.base import Encoder
+from featurestore.errors import EncoderError, UsageError, VectorError
 from featurestore.extraction.mismatch import require_recipe
+from featurestore.extraction.pipeline import EncodingPipeline
 from featurestore.extraction.plan import Plan, new_examples
 from featurestore.extraction.progress import Progress
 from featurestore.extraction.report import Report
@@ -28,14 +28,10 @@ from featurestore.keys import condition_of
 from featurestore.store.canaries import make_canaries, require_canaries
 from featurestore.store.codec import DEFAULT_CODEC
 from featurestore.store.dependence import depends_on
-from featurestore.store.shard import ShardDraft
 from featurestore.store.store import Store
 from featurestore.store.writer import WriteSession
 
 logger = logging.getLogger(__name__)
-
-_IN_FLIGHT = 2
-"""Batches given to the device before the oldest is waited for: one computes while the other is copied."""
 
 
 class Extraction:
@@ -107,12 +103,12 @@ class Extraction:
             self.progress,
             self._n_sealing or sealing_threads(session.staged_bytes),
         )
+        pipeline = EncodingPipeline(self.encoder, writer, self.report, self.progress)
         try:
             for window, keys in self._windows(session):
                 draft = session.draft([example.tokens for example in window], sentence_keys=keys)
-                writer.open(draft)
-                self._encode(draft, window, writer)
-                writer.commit()
+                pipeline.encode(draft, window)
+            pipeline.finish()
         finally:
             # Also after an error or Ctrl-C: what was encoded is committed before the exception goes on.
             try:
@@ -188,87 +184,3 @@ class Extraction:
             room -= len(example.tokens)
         if window:
             yield window, keys
-
-    def _encode(self, draft: ShardDraft, window: Sequence[Example], writer: ShardWriter) -> None:
-        """Encode a shard's sentences, halving the token budget whenever memory runs out."""
-        todo = list(range(len(window)))
-        while todo:
-            lengths = [len(window[position].tokens) for position in todo]
-            failed: list[list[int]] = []
-            in_flight: deque[tuple[list[int], PendingVectors]] = deque()
-            for batch in batches_by_length(lengths, self.report.token_budget):
-                positions = [todo[i] for i in batch]
-                writer.check()
-                pending = self._submit(draft, positions)
-                if pending is None:
-                    failed.append(positions)
-                else:
-                    in_flight.append((positions, pending))
-                if len(in_flight) >= _IN_FLIGHT or self.encoder.device == "cpu":
-                    self._collect(in_flight, failed, writer)
-                if failed:
-                    break
-            while in_flight:
-                self._collect(in_flight, failed, writer)
-            if failed:
-                self._back_off(failed, draft, window, writer)
-            done = writer.handed_over
-            todo = [position for position in todo if position not in done]
-
-    def _submit(self, draft: ShardDraft, positions: list[int]) -> PendingVectors | None:
-        try:
-            return self.encoder.submit([draft.sentences[position] for position in positions])
-        except EncoderOutOfMemory as error:
-            logger.info("%s", error)
-            return None
-
-    def _collect(
-        self, in_flight: deque[tuple[list[int], PendingVectors]], failed: list[list[int]], writer: ShardWriter
-    ) -> None:
-        if not in_flight:
-            return
-        positions, pending = in_flight.popleft()
-        try:
-            vectors = pending.result()
-        except EncoderOutOfMemory as error:
-            logger.info("%s", error)
-            failed.append(positions)
-            return
-        if len(vectors) != len(positions):
-            raise EncoderError(
-                f"the encoder {self.encoder.spec!r} returned {len(vectors)} arrays for {len(positions)} "
-                "sentences: expected one each, in their order. This is an error in the encoder"
-            )
-        writer.put(positions, vectors)
-
-    def _back_off(
-        self, failed: Sequence[list[int]], draft: ShardDraft, window: Sequence[Example], writer: ShardWriter
-    ) -> None:
-        """Halve the token budget, or find out which single sentences do not even fit alone."""
-        several = [positions for positions in failed if len(positions) > 1]
-        if several:
-            n_tokens = max(sum(len(draft.sentences[p]) for p in positions) for positions in several)
-            self.report.token_budget = max(1, min(self.report.token_budget, n_tokens) // 2)
-            self.progress.notice(
-                f"out of memory with {n_tokens:,} tokens in a batch; "
-                f"going on with {self.report.token_budget:,}"
-            )
-            return
-        for positions in failed:
-            # Once more with nothing beside it: another batch in flight may have taken the memory.
-            again: list[list[int]] = []
-            pending = self._submit(draft, positions)
-            if pending is not None:
-                self._collect(deque([(positions, pending)]), again, writer)
-            if pending is None or again:
-                self._give_up(positions[0], draft, window, writer)
-
-    def _give_up(
-        self, position: int, draft: ShardDraft, window: Sequence[Example], writer: ShardWriter
-    ) -> None:
-        tokens, place = draft.sentences[position], window[position].place
-        self.progress.notice(
-            f"out of memory with one sentence of {len(tokens):,} tokens ({place}); leaving it out"
-        )
-        self.report.too_large.append(f"{place}: {' '.join(tokens[:8])} ... ({len(tokens):,} tokens)")
-        writer.leave_out(position)

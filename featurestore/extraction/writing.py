@@ -85,33 +85,26 @@ class ShardWriter:
         self._telling = threading.Lock()
         self._error: BaseException | None = None
         self._failed = threading.Event()
-        self._draft: ShardDraft | None = None
+        self._open: deque[ShardDraft] = deque()
+        self._sealed_last: ShardDraft | None = None
         self._started, self._n_tokens = time.perf_counter(), 0
-        self.handed_over: set[int] = set()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._fill, name="featurestore-filling", daemon=True)
         self._thread.start()
 
     def open(self, draft: ShardDraft) -> None:
         """Begin a shard."""
-        self._draft, self.handed_over = draft, set()
+        self._open.append(draft)
 
-    def put(self, positions: list[int], vectors: Sequence[NDArray[np.floating]]) -> None:
-        """Hand over the vectors of sentences of the open shard."""
+    def put(self, draft: ShardDraft, positions: list[int], vectors: Sequence[NDArray[np.floating]]) -> None:
+        """Hand over the vectors of sentences of an open shard."""
         self.check()
-        if self._draft is not None:
-            self._jobs.put((self._draft, positions, vectors))
-            self.handed_over.update(positions)
+        self._jobs.put((draft, positions, vectors))
 
-    def leave_out(self, position: int) -> None:
-        """Give up on a sentence of the open shard."""
-        self.handed_over.add(position)
-
-    def commit(self) -> None:
-        """Commit the open shard, as far as it is filled; returns before that is done."""
-        if self._draft is not None:
-            self._jobs.put((self._draft, [], None))
-            self._draft = None
+    def commit(self, draft: ShardDraft) -> None:
+        """Commit the shard that was opened first, as far as it is filled; returns before that is done."""
+        self._jobs.put((draft, [], None))
+        self._open.remove(draft)
 
     def check(self) -> None:
         """Raise what a thread met."""
@@ -131,7 +124,8 @@ class ShardWriter:
         self.check()
 
     def _end(self) -> None:
-        self.commit()
+        while self._open:
+            self.commit(self._open[0])
         self._jobs.put(None)
         # Not Thread.join alone: when a signal interrupts it, Python up to 3.12 takes the thread for ended.
         self._ended.wait()
@@ -186,6 +180,9 @@ class ShardWriter:
 
     def _submit(self, sealing: ThreadPoolExecutor, draft: ShardDraft) -> None:
         """Let a thread seal a draft, as soon as one is free: no full draft waits beside this one."""
+        if draft is self._sealed_last:
+            return  # Ctrl-C came between giving it to this thread and taking note of that
+        self._sealed_last = draft
         if not draft.filled.all():
             whole, draft = draft, draft.subset(np.flatnonzero(draft.filled).tolist())
             whole.release()
