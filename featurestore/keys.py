@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from featurestore import limits
@@ -127,6 +128,11 @@ def token_bytes(tokens: Sequence[str]) -> list[bytes]:
         :mod:`featurestore.limits`.
     """
     return _looked_up(_encoded, tokens)
+
+
+def bytes_of_sentences(sentences: Iterable[Sequence[str]]) -> list[bytes]:
+    """Return the UTF-8 bytes of the tokens of checked sentences, one after the other."""
+    return list(map(_encoded.__getitem__, chain.from_iterable(sentences)))
 
 
 def check_sentence(tokens: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,8 +84,7 @@ class ShardDraft:
                 "choose smaller shards"
             )
         self.keys = list(sentence_keys or map(keys.sentence_key, self.sentences))
-        self.offsets = np.zeros(len(self.sentences) + 1, "<u8")
-        np.cumsum([len(sentence) for sentence in self.sentences], out=self.offsets[1:])
+        self.offsets = _offsets(self.sentences)
         self._bounds: list[int] = self.offsets.tolist()
         self.n_tokens = self._bounds[-1]
         shape = (self.n_tokens, dim) if n_layers == 1 else (self.n_tokens, n_layers, dim)
@@ -243,6 +242,7 @@ def assemble(
     Parameters
     ----------
     sentences : sequence of Sentence
+        Checked, as those are that have a key.
     sentence_keys : sequence of bytes
         Theirs.
     codec : str
@@ -258,11 +258,9 @@ def assemble(
     StoreLimitError
         If the file would exceed the bound.
     """
-    token_bytes = [keys.token_bytes(sentence) for sentence in sentences]
     conditions = [keys.condition_of(sentence) for sentence in sentences]
-    offsets = np.zeros(len(sentences) + 1, "<u8")
-    np.cumsum([len(tokens) for tokens in token_bytes], out=offsets[1:])
-    token_offsets, tokens = _end_to_end([token for tokens in token_bytes for token in tokens])
+    offsets = _offsets(sentences)
+    token_offsets, tokens = _end_to_end(keys.bytes_of_sentences(sentences))
     datasets = dict(stored)
     values = datasets.pop("values")
     datasets.update(
@@ -349,6 +347,11 @@ def place_file(
 
 def _end_to_end(pieces: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
     """Return where each of n pieces begins and the last ends, (n + 1,) uint64, and all their bytes."""
+    return _offsets(pieces), np.frombuffer(b"".join(pieces), np.uint8)
+
+
+def _offsets(pieces: Sequence[Sized]) -> NDArray[np.uint64]:
+    """Return where each of n pieces begins and the last ends, (n + 1,) uint64."""
     offsets = np.zeros(len(pieces) + 1, "<u8")
-    np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
-    return offsets, np.frombuffer(b"".join(pieces), np.uint8)
+    np.cumsum(np.fromiter(map(len, pieces), np.uint64, len(pieces)), out=offsets[1:])
+    return offsets
