@@ -92,7 +92,7 @@ class Canaries:
             draft.put(position, vectors)
         sealed = draft.seal(recipe.fingerprint)
         for directory in (CANARIES, TMP):
-            filesystem.make_directory(store / directory)
+            filesystem.make_directory(store / directory, lasting=directory != TMP)
         place(store, sealed.entry, [sealed.head, sealed.values], filesystem, directory=CANARIES)
         return CanaryEntry(sealed.entry, self.tolerance, self.made_with)
 

@@ -81,21 +81,22 @@ class FileSystem:
         """Do one operation, a call with its arguments: every change to the disk passes here."""
         return call(*arguments)
 
-    def make_directory(self, path: Path) -> None:
+    def make_directory(self, path: Path, *, lasting: bool = True) -> None:
         """Create a directory and its parents; existing ones are fine.
 
         A directory is made only when the entry of the one above it is on the disk. So at most the lowest one
-        that exists can be lost to a power cut, if its maker was killed, and that one is synced first.
+        that exists can be lost to a power cut, if its maker was killed, and that one is synced first; also
+        when it is the one wanted, unless what goes into it need not be ``lasting``.
         """
         with _explained(path):
             missing = [directory for directory in (path, *path.parents) if not directory.exists()]
-            if not missing:
-                if not path.is_dir():
-                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
-                return
-            # Where we may not even look, we made nothing.
-            with contextlib.suppress(PermissionError):
-                self._sync_directory(missing[-1].parent.parent)
+            if not missing and not path.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+            if missing or lasting:
+                lowest = missing[-1].parent if missing else path
+                # Where we may not even look, we made nothing.
+                with contextlib.suppress(PermissionError):
+                    self._sync_directory(lowest.parent)
         for directory in reversed(missing):
             with _explained(directory):
                 # Mode, parents, exist_ok: another process may make it at the same time.
@@ -342,7 +343,7 @@ def write_atomic(path: Path, data: bytes, filesystem: FileSystem = LOCAL) -> Non
     StoreWriteError
         Disk full, read-only, or failing.
     """
-    filesystem.make_directory(path.parent)
+    filesystem.make_directory(path.parent, lasting=False)
     temporary = path.parent / f".{path.name}.{temporary_name('.tmp')}"
     with filesystem.temporary_file(temporary, [data]):
         filesystem.replace(temporary, path)

@@ -363,7 +363,7 @@ def _write_merged(
     filesystem: FileSystem,
 ) -> None:
     """Write the index over all shards without holding it in memory."""
-    filesystem.make_directory(path.parent)
+    filesystem.make_directory(path.parent, lasting=False)
     merged = MergedIndex(index.records, index.n_shards, len(shard_names), read_keys, path.parent, filesystem)
     header = _header(merged.n_keys, merged.bits, merged.largest, shard_names)
     temporary = path.parent / f".{path.name}.{temporary_name('.tmp')}"

@@ -312,7 +312,7 @@ def publish(store: Path, manifest: Manifest, filesystem: FileSystem = LOCAL) -> 
             f"the bounds of {limits.MAX_SHARDS:,} and {limits.MAX_MANIFEST_BYTES:,}: make another store, of "
             "larger shards"
         )
-    filesystem.make_directory(store / TMP)  # copying may have left out what is empty
+    filesystem.make_directory(store / TMP, lasting=False)  # copying may have left out what is empty
     temporary = store / TMP / temporary_name(".json")
     with filesystem.temporary_file(temporary, [raw]):
         return filesystem.link_new(temporary, manifest_path(store, manifest.number))

@@ -79,7 +79,7 @@ class WriteSession:
         self._pending_tokens = 0
         self._memory = StagingMemory(self.staged_bytes)
         for directory in (SHARDS, TMP):
-            self._filesystem.make_directory(store.path / directory)
+            self._filesystem.make_directory(store.path / directory, lasting=directory != TMP)
         self._filesystem.remove_abandoned(store.path / TMP)
         self._make_sure_of_commits()
 

@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 from faulty import memory_folder
-from powerloss import SECTOR, Disk, File, RecordingFileSystem, states, write_tree
-from scenarios import SCENARIOS
+from powerloss import SECTOR, Disk, File, Killed, RecordingFileSystem, states, write_tree
+from scenarios import SCENARIOS, check
 
 N_STATES = 300
 
@@ -26,6 +26,38 @@ def test_no_state_that_power_loss_may_leave_breaks_a_promise():
     checked = list(itertools.islice(states_of(SCENARIOS, 1), N_STATES))
     assert [state for state in checked if state.problems] == []
     assert {state.scenario for state in checked} == {scenario.name for scenario in SCENARIOS}
+
+
+class _AllThatIsUnsyncedIsLost(Random):
+    """Draws the worst for a disk that holds what was synced and nothing else."""
+
+    def choice(self, options):
+        return options[0]
+
+    def random(self):
+        return 0.5
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_a_job_that_was_killed_and_done_again_rests_on_nothing_unsynced(scenario):
+    """Whoever comes second builds on what the first one made, and may not have come to syncing."""
+    problems: dict[int, list[str]] = {}
+    for lives in itertools.count(1):
+        with memory_folder() as folder:
+            scenario.prepare(folder)
+            disk, acknowledged, killed = Disk.holding(folder), [], False
+            try:
+                scenario.act(folder, RecordingFileSystem(disk, lives=lives), acknowledged.extend)
+            except Killed:
+                killed = True
+                scenario.act(folder, RecordingFileSystem(disk), acknowledged.extend)
+            with memory_folder() as left:
+                write_tree(left, disk.after_power_loss(_AllThatIsUnsyncedIsLost()))
+                problems[lives] = check(left, scenario, acknowledged)
+        if not killed:
+            break
+    assert len(problems) > 5
+    assert {lives: wrong for lives, wrong in problems.items() if wrong} == {}
 
 
 # What is left out -> the scenarios in which that must be noticed.
