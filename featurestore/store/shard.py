@@ -87,11 +87,9 @@ class ShardDraft:
         self.offsets = _offsets(self.sentences)
         self._bounds: list[int] = self.offsets.tolist()
         self.n_tokens = self._bounds[-1]
-        shape = (self.n_tokens, dim) if n_layers == 1 else (self.n_tokens, n_layers, dim)
-        n_bytes = math.prod(shape) * codec.staging_dtype.itemsize
-        self._memory = memory or StagingMemory(n_bytes)
-        self._taken = self._memory.take(n_bytes)
-        self._staged: Array = self._taken[:n_bytes].view(codec.staging_dtype).reshape(shape)
+        self._shape = (self.n_tokens, dim) if n_layers == 1 else (self.n_tokens, n_layers, dim)
+        self._memory = memory or StagingMemory(0)
+        self._taken: tuple[NDArray[np.uint8], Array] | None = None
         self._filled = np.zeros(len(self.sentences), bool)
         self._sampled: dict[int, Sample] = {}
 
@@ -99,6 +97,16 @@ class ShardDraft:
     def filled(self) -> NDArray[np.bool_]:
         """Which sentences have their vectors, (n_sentences,) bool."""
         return self._filled
+
+    @property
+    def _staged(self) -> Array:
+        """The vectors that wait, of the shape and type in which the codec takes them."""
+        if self._taken is None:
+            # Not before the first vectors come: the memory of the draft before this one may be free by then.
+            n_bytes = math.prod(self._shape) * self.codec.staging_dtype.itemsize
+            memory = self._memory.take(n_bytes)
+            self._taken = memory, memory[:n_bytes].view(self.codec.staging_dtype).reshape(self._shape)
+        return self._taken[1]
 
     def put(self, position: int, vectors: NDArray[np.floating]) -> None:
         """Give a sentence its vectors.
@@ -143,7 +151,7 @@ class ShardDraft:
         lengths = self.offsets[chosen + 1].astype(np.intp) - starts
         ends = np.cumsum(lengths)
         rows = np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
-        if vectors.shape != (len(rows), *self._staged.shape[1:]):
+        if vectors.shape != (len(rows), *self._shape[1:]):
             return False
         if not stage_rows(self._staged, rows, vectors):
             return False
@@ -191,10 +199,10 @@ class ShardDraft:
         return smaller
 
     def release(self) -> None:
-        """Let another draft have the memory of this one, whose vectors are gone then."""
-        self._memory.give_back(self._taken)
-        self._taken = self._taken[:0]
-        self._staged = self._staged[:0]
+        """Let another draft have the memory of this one, which is empty then."""
+        if self._taken is not None:
+            self._memory.give_back(self._taken[0])
+            self._taken = None
         self._filled[:] = False
 
     def seal(self, fingerprint: str) -> SealedShard:
