@@ -46,7 +46,7 @@ _extract_options = options(
                  help="Tokens in a batch; halved when memory runs out."),
     click.option("--shard-size", metavar="SIZE",
                  help="Size of a shard of a new store, such as 64MiB; a kill can cost one and those "
-                 "being written, four at most.  "
+                 "being written, eight at most.  "
                  "[default: 128MiB]"),
     reading_options,
     click.option("--label", metavar="NAME|N", help="Also check that this label is there, as training will."),

@@ -46,9 +46,6 @@ class _Shard:
     waiting: set[int]
     n_left: int
 
-    def tokens_in(self, positions: Sequence[int]) -> int:
-        return sum(len(self.draft.sentences[position]) for position in positions)
-
 
 class EncodingPipeline:
     """Encodes shards and hands their vectors to a writer, which commits them in the order of :meth:`encode`.
@@ -78,12 +75,11 @@ class EncodingPipeline:
 
     def finish(self) -> None:
         """Wait for what is still on the device."""
-        while self._in_flight or self._failed:
-            if self._in_flight:
-                self._collect()
+        while self._in_flight:
+            self._collect()
             if self._failed:
                 self._back_off()
-            self._submit_waiting()
+                self._submit_waiting()
 
     def _submit_waiting(self) -> None:
         """Give the device what waits, of the earliest shard first."""
@@ -138,7 +134,7 @@ class EncodingPipeline:
         while self._in_flight:
             self._collect()
         failed, self._failed = self._failed, []
-        several = [shard.tokens_in(positions) for shard, positions in failed if len(positions) > 1]
+        several = [shard.draft.tokens_in(positions) for shard, positions in failed if len(positions) > 1]
         if several:
             n_tokens = max(several)
             self._report.token_budget = max(1, min(self._report.token_budget, n_tokens) // 2)

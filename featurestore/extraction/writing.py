@@ -165,7 +165,7 @@ class ShardWriter:
             for position, array in zip(positions, vectors, strict=True):
                 self._put(draft, position, array)
         with self._telling:
-            self._progress.encoded(sum(len(draft.sentences[position]) for position in positions))
+            self._progress.encoded(draft.tokens_in(positions))
 
     def _put(self, draft: ShardDraft, position: int, vectors: NDArray[np.floating]) -> None:
         try:

@@ -91,8 +91,8 @@ class Canaries:
         for position, vectors in enumerate(self.vectors):
             draft.put(position, vectors)
         sealed = draft.seal(recipe.fingerprint)
-        for directory in (CANARIES, TMP):
-            filesystem.make_directory(store / directory, lasting=directory != TMP)
+        filesystem.make_directory(store / CANARIES)
+        filesystem.make_directory(store / TMP, lasting=False)
         place(store, sealed.entry, [sealed.head, sealed.values], filesystem, directory=CANARIES)
         return CanaryEntry(sealed.entry, self.tolerance, self.made_with)
 

@@ -98,6 +98,10 @@ class ShardDraft:
         """Which sentences have their vectors, (n_sentences,) bool."""
         return self._filled
 
+    def tokens_in(self, positions: Sequence[int]) -> int:
+        """Return how many tokens some of the sentences have together."""
+        return sum(len(self.sentences[position]) for position in positions)
+
     @property
     def _staged(self) -> Array:
         """The vectors that wait, of the shape and type in which the codec takes them."""
@@ -155,11 +159,10 @@ class ShardDraft:
             return False
         if not stage_rows(self._staged, rows, vectors):
             return False
-        hits = np.flatnonzero(rows % one_in(self.n_tokens) == 0)
-        sampled, of_sentence = vectors[hits], np.searchsorted(ends, hits, side="right")
-        for i in np.unique(of_sentence).tolist():
-            here = of_sentence == i
-            self._sampled[positions[i]] = rows[hits[here]] - starts[i], sampled[here]
+        # Those of which a token is sampled; of most sentences none is.
+        for i in np.flatnonzero(-starts % one_in(self.n_tokens) < lengths).tolist():
+            its_own = vectors[ends[i] - lengths[i] : ends[i]]
+            self._sampled[positions[i]] = sample(int(starts[i]), its_own, self.n_tokens)
         self._filled[chosen] = True
         return True
 

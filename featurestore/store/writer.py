@@ -78,8 +78,8 @@ class WriteSession:
         self._pending: dict[bytes, tuple[Sentence, Array, Sample]] = {}
         self._pending_tokens = 0
         self._memory = StagingMemory(self.staged_bytes)
-        for directory in (SHARDS, TMP):
-            self._filesystem.make_directory(store.path / directory, lasting=directory != TMP)
+        self._filesystem.make_directory(store.path / SHARDS)
+        self._filesystem.make_directory(store.path / TMP, lasting=False)
         self._filesystem.remove_abandoned(store.path / TMP)
         self._make_sure_of_commits()
 
