@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import chain
 
 from featurestore.keys import Sentence
 
@@ -29,6 +30,9 @@ _ABBREVIATIONS = (
     "Mr|Mrs|Ms|Messrs|Dr|Prof|Sr|Jr|St|Rev|Hon|Gen|Col|Lt|Sgt|Capt|Gov|Sen|Rep|Mt|Inc|Ltd|Co|Corp|Bros|"
     "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|vs|etc|cf|approx"
 )
+_CAPITALS = "[A-ZÀ-ÖØ-ÞΑ-ΩА-Я]"
+_CAPITAL = re.compile(_CAPITALS)
+_INITIAL = re.compile(rf"{_CAPITALS}\.\s+{_CAPITALS}")
 _CLITIC = re.compile(r"(?<=\w)(?:n['’]t|['’](?:s|m|d|ll|re|ve))$", re.IGNORECASE)
 _ENDS_SENTENCE = re.compile(r"[.!?…]+")
 _CLOSES = frozenset("\"'”’»)]}")
@@ -43,7 +47,6 @@ def _pattern() -> re.Pattern[str]:
     letter = rf"[\w{marks}\u00ad]"
     # Joiners are the apostrophe, the hyphens, and the invisible joiners of Persian and Indic scripts.
     inner = r"(?:[-'’\u2010\u2011\u200c\u200d]|(?<=\d)[.,:/](?=\d))"
-    capital = "[A-ZÀ-ÖØ-ÞΑ-ΩА-Я]"
     modifiers = rf"[{marks}\U0001F3FB-\U0001F3FF]*"
     # The part before an e-mail's @ is bounded (64, as in RFC 5321) so that no text takes quadratic time.
     return re.compile(
@@ -53,7 +56,7 @@ def _pattern() -> re.Pattern[str]:
       | (?P<tag>   (?<!\w) [@\#] {letter}+ )
       | (?P<face>  (?<!\w) [:;] -? (?: [()|\\/] | [DPp](?!\w) ) )
       | (?P<short> (?<!\w) (?:
-            (?:[^\W\d_]\.){{2,}} | (?:{_ABBREVIATIONS})\. | (?!I){capital}\.(?=\s+{capital})
+            (?:[^\W\d_]\.){{2,}} | (?:{_ABBREVIATIONS})\. | (?!I){_CAPITALS}\.(?=\s+{_CAPITALS})
         ) )
       | (?P<word>  {letter}+ (?:{inner}{letter}+)* )
       | (?P<run>   (?P<sign>[.\-*_=~\#]) (?P=sign)+ | [!?]+ )
@@ -64,20 +67,63 @@ def _pattern() -> re.Pattern[str]:
     )
 
 
-def _tokens(text: str) -> Iterator[tuple[str, bool]]:
-    """Yield the tokens, each with whether whitespace (or the start of the text) stands before it."""
+class _Pieces(dict[str, tuple[str, ...]]):
+    """The tokens of pieces of text without whitespace, the latest remembered: most of a text is few words.
+
+    Parameters
+    ----------
+    behind : str
+        What stands behind each piece, beginning with whitespace; no token reaches beyond that.
+    """
+
+    def __init__(self, behind: str) -> None:
+        self._behind = behind
+
+    def __missing__(self, piece: str) -> tuple[str, ...]:
+        tokens = tuple(_tokens(piece + self._behind, len(piece)))
+        if len(self) >= _MOST_REMEMBERED:
+            self.clear()
+        if len(piece) <= _LONGEST_REMEMBERED:
+            self[piece] = tokens
+        return tokens
+
+
+_MOST_REMEMBERED, _LONGEST_REMEMBERED = 1 << 15, 64
+# Only the pattern of an initial looks beyond a piece: at whether a capital follows.
+_alone, _before_capital = _Pieces(""), _Pieces(" A")
+
+
+def _pieces(text: str) -> Iterable[tuple[str, ...]]:
+    """Return the tokens of a text, apart wherever whitespace is."""
+    pieces = text.split()
+    if _INITIAL.search(text) is None:
+        return map(_alone.__getitem__, pieces)
+    return [
+        (_before_capital if _CAPITAL.match(following) else _alone)[piece]
+        for piece, following in zip(pieces, [*pieces[1:], ""], strict=True)
+    ]
+
+
+def _tokens(text: str, end: int) -> Iterator[str]:
+    """Yield the tokens that begin before an index, which may look at what is behind it."""
     pattern = _pattern()
-    end = 0
-    spaced = True
-    while match := pattern.search(text, end):
+    start = 0
+    while start < end and (match := pattern.search(text, start)):
         token, kind = match.group(), match.lastgroup
-        spaced = spaced or match.start() > end
         if kind == "url":
             token = _without_tail(token)
-        end = match.start() + len(token)
-        for part in _split_contraction(token) if kind == "word" else (token,):
-            yield part, spaced
-            spaced = False
+        start = match.start() + len(token)
+        if kind == "word":
+            yield from _split_contraction(token)
+        else:
+            yield token
+
+
+def _ends_sentence(piece: tuple[str, ...]) -> bool:
+    """Return whether a piece's last token ends a sentence, closing quotes and brackets behind it left out."""
+    first, *others = piece
+    last = next((token for token in reversed(others) if token not in _CLOSES), first)
+    return _ENDS_SENTENCE.fullmatch(last) is not None
 
 
 def _without_tail(url: str) -> str:
@@ -101,7 +147,7 @@ def _split_contraction(word: str) -> list[str]:
 
 def tokenize(text: str) -> Sentence:
     """Return the tokens of a raw text, by the rules of this module; none for a text without any."""
-    return tuple([token for token, _ in _tokens(text)])
+    return tuple(chain.from_iterable(_pieces(text)))
 
 
 def split_sentences(text: str) -> list[Sentence]:
@@ -114,13 +160,13 @@ def split_sentences(text: str) -> list[Sentence]:
     sentences: list[Sentence] = []
     tokens: list[str] = []
     ended = False
-    for token, spaced in _tokens(text):
-        if ended and spaced and not token[0].islower():
+    for piece in _pieces(text):
+        if ended and not piece[0][0].islower():
             sentences.append(tuple(tokens))
             tokens = []
-        if spaced or token not in _CLOSES:
-            ended = _ENDS_SENTENCE.fullmatch(token) is not None
-        tokens.append(token)
+        tokens += piece
+        # Most pieces are words, which is quickly seen.
+        ended = not piece[-1][-1].isalnum() and _ends_sentence(piece)
     if tokens:
         sentences.append(tuple(tokens))
     return sentences
