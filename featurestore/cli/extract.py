@@ -65,6 +65,7 @@ def extract(as_json: bool, no_progress: bool, token_budget: int | None, **argume
     vectors it gave, by another library or driver, is refused before anything is added (exit code 4). A CORPUS
     is a file (text, CoNLL, CoNLL-U, CSV, TSV, JSON Lines, each also .gz) or - for standard input.
     """
+    from featurestore.extraction.report import Report
     from featurestore.store.store import Store
 
     progress = _progress(no_progress or as_json)
@@ -75,7 +76,9 @@ def extract(as_json: bool, no_progress: bool, token_budget: int | None, **argume
     plan.require_space(job.store)
     report: Report | None = None
     status, code = "complete", 0
-    if plan.n_new or any(arguments[name] for name in ("encoder", "layers", "precision", "initial_state")):
+    if job.is_done(choice, plan):
+        report = Report(plan.n_sentences, plan.n_distinct, plan.n_cached)
+    else:
         with terminable():
             try:
                 extraction = job.extraction(choice, plan, token_budget=token_budget, progress=progress)

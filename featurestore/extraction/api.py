@@ -99,8 +99,7 @@ def extract(
         given = encoder
     plan = job.plan(given, progress=shown)
     plan.require_space(job.store)
-    asked = any(choice is not None for choice in (encoder, layers, precision, initial_state))
-    if plan.n_new == 0 and not asked and Store.exists(store):
+    if job.is_done(given, plan):
         return Report(plan.n_sentences, plan.n_distinct, plan.n_cached)
     return job.extraction(given, plan, token_budget=token_budget, progress=shown).run()
 
@@ -186,8 +185,19 @@ class EncoderChoice:
             self.spec, layers=self.layers, precision=self.precision, initial_state=self.initial_state
         )
 
-    def require_recipe(self, stored: Recipe, store: Path) -> None:
-        """Raise RecipeMismatchError if it can be told without loading that a store has another recipe."""
+    def require_recipe(self, stored: Recipe, store: Path) -> bool:
+        """Compare recipes as far as that can be done without loading an ELMo.
+
+        Returns
+        -------
+        bool
+            Whether all of it could be compared.
+
+        Raises
+        ------
+        RecipeMismatchError
+            If the store has another recipe.
+        """
         self.require_no_code()
         # What precision ``auto`` becomes depends on the device, which only loading finds out.
         open_choice = "precision" if self.precision == "auto" else None
@@ -197,8 +207,9 @@ class EncoderChoice:
                 self.spec, layers=self.layers, precision=precision, initial_state=self.initial_state
             )
         except EncoderError:
-            return  # not downloaded yet, or what loading it will say too
+            return False  # not downloaded yet, or what loading it will say too
         require_recipe(_without(stored, open_choice), _without(wanted, open_choice), store)
+        return open_choice is None
 
 
 @dataclass(frozen=True)
@@ -249,6 +260,25 @@ class Job:
             progress=progress,
         )
         return plan.timed(*self._speed(encoder, manifest, outline)) if plan.n_new else plan
+
+    def is_done(self, encoder: Encoder | EncoderChoice, plan: Plan) -> bool:
+        """Return whether the store has all that was planned, and by this encoder, which need not be loaded.
+
+        False also where only loading the encoder can tell.
+
+        Raises
+        ------
+        RecipeMismatchError
+            If the store holds vectors of another recipe.
+        """
+        if plan.n_new or not Store.exists(self.store):
+            return False
+        if not isinstance(encoder, EncoderChoice):
+            return True  # its recipe was compared before planning
+        manifest = Store.open(self.store).manifest
+        if encoder.named_by is not None and self._is_own(encoder, manifest):
+            return True  # the user named none, and the model may be gone
+        return encoder.require_recipe(manifest.recipe, self.store)
 
     def _outlined(self, encoder: Encoder | EncoderChoice, manifest: Manifest | None) -> EncoderOutline:
         """Return the shape of the vectors, after what can be found wrong before the corpora are read."""

@@ -25,7 +25,7 @@ class Report:
     refused : list of str
         Sentences whose vectors cannot be stored (NaN, or more than the codec holds), with the reason.
     token_budget : int
-        Tokens per batch at the end (out-of-memory halves it).
+        Tokens per batch at the end (out-of-memory halves it); 0 where no encoder was needed.
     missing_surroundings : list of str
         What decides the vectors beside the tokens, where no sentence of the corpora said any of it.
     """

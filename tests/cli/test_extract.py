@@ -96,8 +96,9 @@ def test_json_is_one_object_and_nothing_else(capsys, corpus, store, tiny_elmo_sp
 
     code, out, err = run(capsys, "extract", corpus, "--store", store, "--json")
     again = json.loads(out)
-    assert (code, err, again.keys(), again["report"]) == (0, "", EXTRACT_KEYS, None)
-    assert (again["plan"]["n_cached"], again["n_sentences"]) == (2, 2)
+    assert (code, err, again.keys(), again["report"].keys()) == (0, "", EXTRACT_KEYS, REPORT_KEYS)
+    assert (again["plan"]["n_cached"], again["report"]["n_cached"], again["n_sentences"]) == (2, 2, 2)
+    assert again["report"]["n_encoded"] == 0
 
 
 def test_plan_as_json_is_one_object_and_makes_nothing(capsys, corpus, store, tiny_elmo_spec):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from doubles import DoubleEncoder, Recorder, draw_sentences, vectors_of
 
 from featurestore import Recipe, Store, extract, load_encoder, open_corpus
+from featurestore.corpora.corpus import FileCorpus
+from featurestore.corpora.options import ReadOptions
 from featurestore.encoders.base import DEFAULT_ENCODER
 from featurestore.encoders.elmo import catalog
 from featurestore.encoders.elmo.encoder import BATCH_INVARIANCE
@@ -99,9 +103,41 @@ def test_a_second_run_encodes_nothing_and_needs_no_encoder(monkeypatch, tmp_path
     extract(corpus, tiny_elmo_spec, store, progress=False)
     before = files_of(store)
     monkeypatch.setattr(EncoderChoice, "load", lambda *_: pytest.fail("the encoder was loaded"))
-    report = extract(corpus, None, store, progress=False)
-    assert (report.n_encoded, report.n_cached, report.n_distinct) == (0, 10, 10)
+    for encoder, options in ((None, {}), (tiny_elmo_spec, {}), (tiny_elmo_spec, {"precision": "float32"})):
+        report = extract(corpus, encoder, store, progress=False, **options)
+        assert (report.n_encoded, report.n_cached, report.n_distinct) == (0, 10, 10)
     assert files_of(store) == before
+    with pytest.raises(RecipeMismatchError, match="layers"):
+        extract(corpus, tiny_elmo_spec, store, layers="top", progress=False)
+
+
+def test_with_nothing_new_a_named_encoder_is_still_compared_by_its_weights(tmp_path, tiny_elmo_spec):
+    weights = shutil.copy(tiny_elmo_spec.partition(",")[2], tmp_path / "weights.hdf5")
+    spec = f"{tiny_elmo_spec.partition(',')[0]},{weights}"
+    sentences = draw_sentences(3)
+    extract(sentences, spec, tmp_path / "store", progress=False)
+    assert extract(sentences, spec, tmp_path / "store", progress=False).n_cached == 3
+    with h5py.File(weights, "r+") as file:
+        file["CNN_proj/b_proj"][0] += 1
+    with pytest.raises(RecipeMismatchError, match="weights_sha256"):
+        extract(sentences, spec, tmp_path / "store", progress=False)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_corpora_are_read_once_where_nothing_is_new(tmp_path, named):
+    class Counted(FileCorpus):
+        n_passes = 0
+
+        def __iter__(self):
+            self.n_passes += 1
+            return super().__iter__()
+
+    path = write_text(tmp_path / "corpus.txt", draw_sentences(4))
+    for n_passes, n_encoded in ((2, 4), (1, 0)):
+        corpus = Counted(ReadOptions(str(path)), "text")
+        encoder = DoubleEncoder() if named or n_encoded else None
+        assert extract(corpus, encoder, tmp_path / "store", progress=False).n_encoded == n_encoded
+        assert corpus.n_passes == n_passes
 
 
 def test_another_corpus_is_appended_with_the_stores_own_recipe(tmp_path, tiny_elmo_spec):
