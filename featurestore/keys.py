@@ -153,11 +153,8 @@ def check_sentence(tokens: Sequence[str]) -> None:
 
 
 def _looked_up(table: _EncodedTokens, tokens: Sequence[str]) -> list[bytes]:
-    if isinstance(tokens, (str, bytes)):
-        raise SentenceError(
-            f"a sentence is a list of tokens, not one {type(tokens).__name__} ({tokens[:40]!r}): "
-            "pass text.split(), or the tokens of your tokeniser"
-        )
+    if not isinstance(tokens, (tuple, list)):  # what costs more to look at is rare
+        _require_sequence(tokens)
     if not tokens:
         raise SentenceError("a sentence needs at least one token: leave empty sentences out")
     if len(tokens) > limits.MAX_SENTENCE_TOKENS:
@@ -169,6 +166,18 @@ def _looked_up(table: _EncodedTokens, tokens: Sequence[str]) -> list[bytes]:
         return list(map(table.__getitem__, tokens))
     except (SentenceError, TypeError):
         raise _explained(tokens) from None
+
+
+def _require_sequence(tokens: object) -> None:
+    if isinstance(tokens, (str, bytes)):
+        raise SentenceError(
+            f"a sentence is a list of tokens, not one {type(tokens).__name__} ({tokens[:40]!r}): "
+            "pass text.split(), or the tokens of your tokeniser"
+        )
+    if not isinstance(tokens, Sequence):
+        raise SentenceError(
+            f"a sentence is a list or tuple of tokens, not one {type(tokens).__name__} ({repr(tokens)[:40]})"
+        )
 
 
 def _explained(tokens: Sequence[Any]) -> SentenceError:

@@ -121,6 +121,10 @@ def test_where_a_text_is_split_changes_its_key(text, data):
     [
         ("a sentence", "not one str.*text.split"),
         (b"bytes", "not one bytes"),
+        (7, r"a list or tuple of tokens, not one int \(7\)"),
+        (None, "not one NoneType"),
+        ({"a", "b"}, "not one set"),
+        (iter(["a"]), "not one list_iterator"),
         ([], "at least one token"),
         (["a", "", "b"], "token 1 of 3 is empty"),
         (["a", 7], r"token 1 is a int \(7\)"),
@@ -133,6 +137,10 @@ def test_where_a_text_is_split_changes_its_key(text, data):
     ids=[
         "str",
         "bytes",
+        "a number",
+        "nothing",
+        "a set",
+        "an iterator",
         "no tokens",
         "empty token",
         "int",

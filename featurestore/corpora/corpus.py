@@ -17,6 +17,9 @@ from featurestore.corpora.source import Source
 from featurestore.errors import CorpusChangedError, CorpusError, SentenceError, UsageError
 from featurestore.keys import check_sentence
 
+MEMORY = "(memory)"
+"""What messages call a corpus in memory."""
+
 
 class Corpus(ABC):
     """A stream of examples that can be read again; made by :func:`open_corpus`.
@@ -198,7 +201,7 @@ def open_corpus(
     return FileCorpus(options, format_of(name, format))
 
 
-def corpus_from_sentences(sentences: Iterable[Sequence[str] | Example], name: str = "(memory)") -> Corpus:
+def corpus_from_sentences(sentences: Iterable[Sequence[str] | Example], name: str = MEMORY) -> Corpus:
     """Make a corpus of sentences that are in memory already.
 
     Parameters
@@ -218,17 +221,26 @@ def corpus_from_sentences(sentences: Iterable[Sequence[str] | Example], name: st
     SentenceError
         If one of them is not a sentence, naming its position.
     """
-    examples = []
-    for position, sentence in enumerate(sentences):
-        tokens = sentence.tokens if isinstance(sentence, Example) else sentence
-        try:
-            check_sentence(tokens)
-        except SentenceError as error:
-            raise SentenceError(f"{name}, sentence {position}: {error}") from error
-        # A tuple stays as it is: it may have a condition.
-        whole = tokens if isinstance(tokens, tuple) else tuple(tokens)
-        examples.append(sentence if isinstance(sentence, Example) else Example(whole))
-    return _MemoryCorpus(examples, name)
+    return _MemoryCorpus([checked_example(s, position, name) for position, s in enumerate(sentences)], name)
+
+
+def checked_example(sentence: Sequence[str] | Example, position: int, name: str = MEMORY) -> Example:
+    """Return a sentence of a corpus in memory as an example.
+
+    Raises
+    ------
+    SentenceError
+        If it is none, naming its position.
+    """
+    tokens = sentence.tokens if isinstance(sentence, Example) else sentence
+    try:
+        check_sentence(tokens)
+    except SentenceError as error:
+        raise SentenceError(f"{name}, sentence {position}: {error}") from error
+    if isinstance(sentence, Example):
+        return sentence
+    # A tuple stays as it is: it may have a condition.
+    return Example(tokens if isinstance(tokens, tuple) else tuple(tokens))
 
 
 def _check_size(example: Example) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from featurestore import keys
 from featurestore.corpora.example import Example
+from featurestore.corpora.given import CorpusLike, read_examples
 from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, Packing, length_mask
 from featurestore.dataset.buffers import BufferPool
 from featurestore.dataset.gather import Gatherer
@@ -50,8 +51,9 @@ class FeatureDataset(Dataset[FeatureItem]):
     Parameters
     ----------
     store : Store, str or Path
-    examples : iterable of Example or of token lists
-        A corpus (:func:`featurestore.open_corpus`), or sentences made in memory.
+    examples : path, Corpus, iterable of Example or token lists, or a sequence of paths and corpora
+        What :func:`featurestore.extract` takes. Labels are read from a file opened with ``label=``
+        (:func:`featurestore.open_corpus`).
     labels : LabelSet, optional
         The labels a model knows. By default those of the examples, sorted.
     unseen_labels : {"error", "keep"}
@@ -86,6 +88,8 @@ class FeatureDataset(Dataset[FeatureItem]):
     LabelError
         If labels are missing from some examples, of mixed kinds, as many as the tokens they are not, or
         not in ``labels``.
+    CorpusError, SentenceError
+        If an example cannot be read, or is none.
     UsageError
         If the vectors do not fit where they shall be resident, saying what they need and what is free.
     """
@@ -93,7 +97,7 @@ class FeatureDataset(Dataset[FeatureItem]):
     def __init__(
         self,
         store: Store | str | Path,
-        examples: Iterable[Example | Sequence[str]],
+        examples: CorpusLike | Sequence[CorpusLike],
         *,
         labels: LabelSet | None = None,
         unseen_labels: UnseenLabels = "error",
@@ -114,8 +118,8 @@ class FeatureDataset(Dataset[FeatureItem]):
         shard, row, lengths = array("q"), array("q"), array("q")
         names: dict[str, int] = {} if labels is None else {name: i for i, name in enumerate(labels.names)}
         numbers, edges = array("i"), array("q", [0])
-        iterator = iter(examples)
-        while chunk := [_as_example(example) for example in itertools.islice(iterator, _STEP)]:
+        iterator = read_examples(examples)
+        while chunk := list(itertools.islice(iterator, _STEP)):
             for example, s, r in self._placed(chunk):
                 if s < 0:
                     self._note_missing(example)
@@ -403,13 +407,6 @@ class FeatureDataset(Dataset[FeatureItem]):
 def _require_policy(on_missing: str) -> None:
     if on_missing not in get_args(OnMissing):
         raise UsageError(f"on_missing is {on_missing!r}, expected error, skip or zeros")
-
-
-def _as_example(example: Example | Sequence[str]) -> Example:
-    if isinstance(example, Example):
-        return example
-    # A tuple stays as it is, for it may have a condition.
-    return Example(example if isinstance(example, tuple) else tuple(example))
 
 
 def _kind_text(kind: LabelKind | None) -> str:

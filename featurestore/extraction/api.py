@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from featurestore import limits
-from featurestore.corpora.corpus import Corpus, corpus_from_sentences, open_corpus
-from featurestore.corpora.example import Example
+from featurestore.corpora.corpus import Corpus
+from featurestore.corpora.given import CorpusLike, as_corpora
 from featurestore.encoders.base import (
     DEFAULT_ENCODER,
     DEFAULT_LAYERS,
@@ -33,8 +32,6 @@ from featurestore.recipe import Recipe
 from featurestore.store.codec import DEFAULT_CODEC, get_codec
 from featurestore.store.manifest import Manifest
 from featurestore.store.store import Store
-
-CorpusLike = str | Path | Corpus | Iterable[Example] | Iterable[Sequence[str]]
 
 
 def extract(
@@ -333,39 +330,6 @@ class Job:
         )
 
 
-def as_corpora(corpora: CorpusLike | Sequence[CorpusLike]) -> list[Corpus]:
-    """Open what :func:`extract` takes as corpora.
-
-    Raises
-    ------
-    UsageError
-        For an object of Flair, naming what makes a corpus of it.
-    CorpusError, SentenceError
-        As :func:`featurestore.open_corpus` and :func:`featurestore.corpora.corpus.corpus_from_sentences`.
-    """
-    _refuse_flair(corpora)
-    if isinstance(corpora, (str, Path)):
-        return [open_corpus(str(corpora))]
-    if isinstance(corpora, Corpus):
-        return [corpora]
-    items: list[Any] = list(corpora)
-    for item in items[:1]:
-        _refuse_flair(item)
-    if items and all(isinstance(item, (str, Path, Corpus)) for item in items):
-        return [item if isinstance(item, Corpus) else open_corpus(str(item)) for item in items]
-    return [corpus_from_sentences(items)]
-
-
 def _without(recipe: Recipe, name: str | None) -> Recipe:
     """Return a recipe without one of its fields."""
     return Recipe({field: value for field, value in recipe.items() if field != name})
-
-
-def _refuse_flair(given: object) -> None:
-    """Raise for an object of Flair, which is known by where its class comes from: nothing here imports it."""
-    if any(base.__module__.partition(".")[0] == "flair" for base in type(given).__mro__):
-        raise UsageError(
-            f"a Flair {type(given).__name__} cannot be read as it is, for an encoder may look at "
-            "more than tokens: pass featurestore.integrations.flair_corpora.from_flair(corpus), and the "
-            "encoder to it"
-        )

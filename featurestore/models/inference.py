@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 
 from featurestore.corpora.example import Example
+from featurestore.corpora.given import CorpusLike, read_examples
 from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.loader import feature_loader
 from featurestore.devices import choose_device
@@ -130,7 +131,7 @@ def evaluate(
 def predict(
     model: TrainedModel,
     store: Store | str | Path,
-    examples: Iterable[Example],
+    examples: CorpusLike | Sequence[CorpusLike],
     *,
     device: str = "auto",
     on_missing: Literal["error", "skip", "zeros"] = "error",
@@ -146,7 +147,7 @@ def predict(
         The model; its head is moved to the device.
     store : Store or path
         Holds the vectors of the examples' sentences.
-    examples : iterable of Example
+    examples : path, Corpus, iterable of Example or token lists, or a sequence of paths and corpora
         Read once, lazily; labels they have are not looked at.
     device : str
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -168,7 +169,7 @@ def predict(
     target = choose_device(device)
     model.head.to(target)
     # A generator of its own, so that the checks above happen at the call and not at the first next().
-    return _predict(model, opened, iter(examples), target, on_missing, token_budget)
+    return _predict(model, opened, read_examples(examples), target, on_missing, token_budget)
 
 
 def _predict(

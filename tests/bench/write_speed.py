@@ -28,8 +28,9 @@ from serve_layouts import size_of
 from texts import enough_sentences, source
 
 from featurestore import Recipe
+from featurestore.corpora.given import as_corpora
 from featurestore.encoders.base import BatchVectors
-from featurestore.extraction.api import Job, as_corpora
+from featurestore.extraction.api import Job
 from featurestore.extraction.runner import Extraction
 
 DIM = 1024

@@ -10,8 +10,11 @@ import torch
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils.data import DataLoader, Subset
 
-from featurestore import Example, FeatureDataset, Store, collate, extract
+from featurestore import Example, FeatureDataset, Store, collate, extract, open_corpus
 from featurestore.dataset.batch import collate_packed
+from featurestore.errors import SentenceError
+
+EMPTY = "\t_"
 
 
 def tensor_of(store: Store, example: Example) -> torch.Tensor:
@@ -44,6 +47,22 @@ def test_items_are_the_stored_vectors_in_the_order_of_the_examples(dataset, stor
         assert torch.equal(item.features, tensor_of(store, example))
         assert item.position == position
         assert dataset.tokens(position) == example.tokens
+
+
+def test_it_takes_what_extract_takes(tmp_path, tiny_elmo):
+    path, store = tmp_path / "corpus.conllu", tmp_path / "store"
+    path.write_text("".join(f"1\t{word}{EMPTY * 8}\n\n" for word in "abc"))
+    extract(path, tiny_elmo, store, progress=False)
+    for given in (path, str(path), [path], open_corpus(path), [["a"], ("b",), ["c"]]):
+        dataset = FeatureDataset(store, given)
+        assert [dataset.tokens(i) for i in range(len(dataset))] == [("a",), ("b",), ("c",)]
+        assert dataset.labels is None
+
+
+@pytest.mark.parametrize("on_missing", ["error", "skip", "zeros"])
+def test_a_text_is_no_list_of_its_characters(store, on_missing):
+    with pytest.raises(SentenceError, match="sentence 1: a sentence is a list of tokens, not one str"):
+        FeatureDataset(store, [["a"], "The cat sat."], on_missing=on_missing)
 
 
 def test_it_knows_the_shape_and_recipe_of_its_vectors(dataset, store):

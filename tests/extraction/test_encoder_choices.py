@@ -9,9 +9,10 @@ from doubles import CONTEXT_RECIPE, DoubleEncoder, draw_sentences, vectors_of
 
 from featurestore import Example, FeatureDataset, Store, extract, open_corpus
 from featurestore.cli.main import main
+from featurestore.corpora.given import as_corpora
 from featurestore.encoders.base import encoder_recipe
 from featurestore.errors import MissingSentencesError, RecipeMismatchError, UsageError
-from featurestore.extraction.api import EncoderChoice, Job, as_corpora
+from featurestore.extraction.api import EncoderChoice, Job
 from featurestore.keys import sentence_with
 from featurestore.recipe import Recipe
 

@@ -13,6 +13,7 @@ from doubles import DoubleEncoder, Recorder, draw_sentences, vectors_of
 
 from featurestore import Recipe, Store, extract, load_encoder, open_corpus
 from featurestore.corpora.corpus import FileCorpus
+from featurestore.corpora.given import as_corpora
 from featurestore.corpora.options import ReadOptions
 from featurestore.encoders.base import DEFAULT_ENCODER
 from featurestore.encoders.elmo import catalog
@@ -20,7 +21,7 @@ from featurestore.encoders.elmo.encoder import BATCH_INVARIANCE
 from featurestore.errors import CorpusChangedError, EncoderError, RecipeMismatchError, UsageError
 from featurestore.extraction import api
 from featurestore.extraction import plan as planning
-from featurestore.extraction.api import EncoderChoice, Job, as_corpora
+from featurestore.extraction.api import EncoderChoice, Job
 from featurestore.extraction.progress import BarProgress
 from featurestore.store.verify import verify
 

@@ -11,9 +11,10 @@ import pytest
 
 from featurestore import Store, extract, open_corpus
 from featurestore.corpora.corpus import corpus_from_sentences
+from featurestore.corpora.given import as_corpora
 from featurestore.errors import StoreWriteError, UsageError
 from featurestore.extraction import plan as planning
-from featurestore.extraction.api import EncoderChoice, Job, as_corpora
+from featurestore.extraction.api import EncoderChoice, Job
 from featurestore.extraction.plan import Plan
 
 

@@ -16,9 +16,10 @@ import pytest
 from doubles import DoubleEncoder, Recorder, vectors_of
 
 from featurestore import Store
+from featurestore.corpora.given import as_corpora
 from featurestore.errors import StoreWriteError
 from featurestore.extraction import writing
-from featurestore.extraction.api import Job, as_corpora
+from featurestore.extraction.api import Job
 from featurestore.extraction.runner import Extraction
 from featurestore.extraction.writing import sealing_threads
 from featurestore.store.filesystem import FileSystem, Operation

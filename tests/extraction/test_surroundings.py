@@ -9,8 +9,9 @@ import pytest
 from doubles import CONTEXT_RECIPE, DoubleEncoder, draw_sentences, vectors_of
 
 from featurestore import Example, Store, extract
+from featurestore.corpora.given import as_corpora
 from featurestore.errors import UsageError
-from featurestore.extraction.api import Job, as_corpora
+from featurestore.extraction.api import Job
 from featurestore.extraction.plan import Plan
 from featurestore.keys import ConditionedSentence, sentence_key, sentence_with
 from featurestore.store.verify import verify

@@ -1,0 +1,102 @@
+"""What a caller may give as corpora: paths, opened corpora, or sentences in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any
+
+from featurestore.corpora.corpus import Corpus, checked_example, corpus_from_sentences, open_corpus
+from featurestore.corpora.example import Example
+from featurestore.corpora.source import STDIN
+from featurestore.errors import CorpusError, UsageError
+
+CorpusLike = str | os.PathLike[str] | Corpus | Iterable[Example] | Iterable[Sequence[str]]
+"""A path, an opened corpus, or sentences in memory."""
+
+
+def as_corpora(given: CorpusLike | Sequence[CorpusLike]) -> list[Corpus]:
+    """Open what was given as corpora; sentences are copied.
+
+    Parameters
+    ----------
+    given : path, Corpus, iterable of Example or token lists, or a sequence of paths and corpora
+
+    Raises
+    ------
+    UsageError
+        For an object of Flair, naming what makes a corpus of it.
+    CorpusError, SentenceError
+        As :func:`featurestore.open_corpus` and :func:`featurestore.corpora.corpus.corpus_from_sentences`.
+    """
+    if _is_corpus(given):
+        return [_opened(given)]
+    items = list(_iterated(given))
+    if items and all(map(_is_corpus, items)):
+        return [_opened(item, alone=False) for item in items]
+    return [corpus_from_sentences(items)]
+
+
+def read_examples(given: CorpusLike | Sequence[CorpusLike]) -> Iterator[Example]:
+    """Yield the examples of what was given as corpora, in their order, none of them kept.
+
+    Parameters
+    ----------
+    given : as for :func:`as_corpora`
+
+    Raises
+    ------
+    UsageError, CorpusError, SentenceError
+        As :func:`as_corpora`, when the place is reached.
+    """
+    if _is_corpus(given):
+        yield from _opened(given)
+        return
+    items = _iterated(given)
+    for first in items:
+        if _is_corpus(first):
+            yield from chain.from_iterable(as_corpora([first, *items]))
+            return
+        for position, sentence in enumerate(chain([first], items)):
+            yield checked_example(sentence, position)
+
+
+def _is_corpus(given: object) -> bool:
+    return isinstance(given, (str, os.PathLike, Corpus))
+
+
+def _iterated(given: Any) -> Iterator[Any]:
+    """Return an iterator over what is neither a path nor a corpus, its first object looked at."""
+    _refuse_flair(given)
+    try:
+        items = iter(given)
+    except TypeError:
+        raise UsageError(
+            f"a {type(given).__name__} is no corpus: expected a path, open_corpus(path), or lists of tokens"
+        ) from None
+    first = list(islice(items, 1))
+    for item in first:
+        _refuse_flair(item)
+    return chain(first, items)
+
+
+def _opened(given: Any, alone: bool = True) -> Corpus:
+    if isinstance(given, Corpus):
+        return given
+    path = os.fspath(given)
+    if not alone and path != STDIN and not os.path.exists(path):
+        raise CorpusError(
+            "no such file: check the path, or, if it is a sentence, give it as a list of tokens", path=path
+        )
+    return open_corpus(path)
+
+
+def _refuse_flair(given: object) -> None:
+    """Raise for an object of Flair, which is known by where its class comes from: nothing here imports it."""
+    if any(base.__module__.partition(".")[0] == "flair" for base in type(given).__mro__):
+        raise UsageError(
+            f"a Flair {type(given).__name__} cannot be read as it is, for an encoder may look at "
+            "more than tokens: pass featurestore.integrations.flair_corpora.from_flair(corpus), and the "
+            "encoder to it"
+        )
