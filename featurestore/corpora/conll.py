@@ -110,7 +110,8 @@ def _example(tokens: list[str], labels: list[str], options: ReadOptions, line: i
 
 
 def _split_spaces(line: str) -> list[str]:
-    return [field for field in line.split(" ") if field]
+    fields = line.split(" ")
+    return [field for field in fields if field] if "" in fields else fields
 
 
 def _read_head(
