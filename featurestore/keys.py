@@ -218,12 +218,6 @@ def key_of_message(message: bytes, condition: bytes = b"") -> bytes:
     return hashlib.blake2b(message, digest_size=KEY_BYTES, key=secret).digest()
 
 
-def key_of_bytes(tokens: Iterable[bytes], condition: bytes = b"") -> bytes:
-    """Return the key of tokens already given as UTF-8 bytes (see :func:`token_bytes`)."""
-    message = b"".join([part for token in tokens for part in (len(token).to_bytes(4, "little"), token)])
-    return key_of_message(message, condition)
-
-
 def sentence_key(tokens: Sequence[str]) -> bytes:
     """Return the key of a sentence, its condition included.
 

@@ -317,15 +317,14 @@ class FeatureDataset(Dataset[FeatureItem]):
 
     def _placed(self, chunk: Sequence[Example]) -> Iterator[tuple[Example, int, int]]:
         """Yield each example with its shard and row (-1 if missing), its stored tokens checked."""
-        raw = [keys.token_bytes(example.tokens) for example in chunk]
-        conditions = [keys.condition_of(example.tokens) for example in chunk]
-        wanted = list(map(keys.key_of_bytes, raw, conditions))
+        wanted = [keys.sentence_key(example.tokens) for example in chunk]
         found = self.store.locate(wanted)
-        places = zip(chunk, raw, conditions, wanted, found.shard.tolist(), found.row.tolist(), strict=True)
-        for example, tokens, condition, key, shard, row in places:
+        places = zip(chunk, wanted, found.shard.tolist(), found.row.tolist(), strict=True)
+        for example, key, shard, row in places:
             if shard >= 0:
                 reader = self.store.reader_of(shard, row, key)
-                if not reader.same_tokens(row, tokens) or reader.condition(row) != condition:
+                same = reader.same_tokens(row, keys.token_bytes(example.tokens))
+                if not same or reader.condition(row) != keys.condition_of(example.tokens):
                     self._raise_misaligned(example, reader.tokens(row))
             yield example, shard, row
 
@@ -352,15 +351,15 @@ class FeatureDataset(Dataset[FeatureItem]):
         mine = (example.labels,) if isinstance(example.labels, str) else example.labels
         if kind == "token" and len(mine) != len(example.tokens):
             raise LabelError(f"{example.place} has {len(mine)} labels for {len(example.tokens)} tokens")
-        for name in mine:
-            if name not in names:
-                if known is not None:
+        if not all(map(names.__contains__, mine)):
+            for name in mine:
+                if name not in names and known is not None:
                     raise LabelError(
                         f"{example.place} has the label {name!r}, which is not one of "
                         f"{', '.join(known.names[:20])}"
                     )
-                names[name] = len(names)
-            numbers.append(names[name])
+                names.setdefault(name, len(names))
+        numbers.extend(map(names.__getitem__, mine))
 
     def _sort_names(self) -> None:
         """Number the labels in alphabetical order, so that they do not depend on the corpus's order."""

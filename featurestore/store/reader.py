@@ -6,6 +6,7 @@ import errno
 import hashlib
 import itertools
 import mmap
+import operator
 import os
 import resource
 from collections.abc import Callable, Sequence
@@ -177,9 +178,7 @@ class ShardReader:
         if bytes(self._head[base + first : base + last]) != b"".join(tokens):
             return False
         edges = self._token_offsets[start : stop + 1].tolist()
-        return all(
-            b - a == len(token) for (a, b), token in zip(itertools.pairwise(edges), tokens, strict=True)
-        )
+        return list(map(operator.sub, edges[1:], edges)) == list(map(len, tokens))
 
     def stored(self, row: int) -> tuple[Array, Array | None]:
         """Return a sentence's rows as they lie on disk, and its scales if the codec has them; checked.
