@@ -90,6 +90,7 @@ class Part:
 
 PARTS = (
     Part("start-up", "start_up.py"),
+    Part("reading", "reading.py"),
     Part("serving", "serve_layouts.py"),
     Part("loader", "serve_loader.py"),
     Part("windows", "windows.py"),
