@@ -15,6 +15,7 @@
     │   └── EncoderOutOfMemory        the batch does not fit; the caller may try a smaller one
     ├── StoreError                    a store cannot be used as asked
     │   ├── NotAStoreError         2  the path is not a store
+    │   ├── UnreadableStoreError      this process may not open a file, which may be sound
     │   ├── FormatVersionError        written by a newer featurestore
     │   ├── StoreWriteError           the disk is full, read-only or failing
     │   ├── StoreLimitError           something exceeds a bound of `limits`
@@ -106,6 +107,10 @@ class NotAStoreError(StoreError):
     """The path is not a store."""
 
     exit_code = 2
+
+
+class UnreadableStoreError(StoreError):
+    """This process may not, or cannot, open a file of the store; its bytes may be sound."""
 
 
 class FormatVersionError(StoreError):

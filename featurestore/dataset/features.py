@@ -383,7 +383,7 @@ class FeatureDataset(Dataset[FeatureItem]):
             f"{self.n_missing:,} of {n_examples:,} sentences are not in the store {self.store.path}; "
             f"the first:{shown}\n{how_to_add(self.store.recipe, self.store.path, corpora)}\n"
             "Or leave them out, or give them zeros: on_missing='skip' or 'zeros' (--on-missing)"
-            f"{missing_note(self.store.recipe)}"
+            f"{missing_note(self.store)}"
         )
 
     def _raise_misaligned(self, example: Example, stored: Sentence) -> None:

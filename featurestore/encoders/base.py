@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, overload, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from featurestore.encoders.vectors import EncodedVectors, PendingVectors
 from featurestore.errors import EncoderError, UnknownEncoderError, UsageError
 from featurestore.recipe import Recipe
 
@@ -31,50 +31,15 @@ DEFAULT_ENCODER = "elmo:demo"
 
 DEFAULT_WARM_UP_TOKENS = 200_000
 
+Layers = str | int | Sequence[int]
+"""A choice of layers: ``average``, ``top``, ``all``, ``0,2``, or indices as numbers."""
+
 _EXPECTED = (
     "elmo:demo (comes with the package), elmo:small, elmo:medium, elmo:original, elmo:original-5.5b, "
     "elmo:portuguese, elmo:pubmed, elmo:./FOLDER, elmo:OPTIONS.json,WEIGHTS.hdf5, "
     "elmo:untrained-small?seed=0, or any embedding of Flair: flair:PATH, flair:glove, flair:news-forward, "
     "flair:TransformerWordEmbeddings=MODEL?layers=-1"
 )
-
-
-class BatchVectors(Sequence["NDArray[np.floating]"]):
-    """The vectors of a batch, one array per sentence, all of them views of one: extraction takes that whole.
-
-    Parameters
-    ----------
-    values : (n_tokens, ...) float
-        The sentences end to end.
-    lengths : sequence of int
-        Tokens of each.
-    """
-
-    def __init__(self, values: NDArray[np.floating], lengths: Sequence[int]) -> None:
-        self.values = values
-        self._ends = list(accumulate(lengths, initial=0))
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    @overload
-    def __getitem__(self, index: int) -> NDArray[np.floating]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[NDArray[np.floating]]: ...
-
-    def __getitem__(self, index: int | slice) -> NDArray[np.floating] | list[NDArray[np.floating]]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        return self.values[self._ends[place] : self._ends[place + 1]]
-
-
-class PendingVectors(Protocol):
-    """Vectors on their way from the device."""
-
-    def result(self) -> Sequence[NDArray[np.floating]]:
-        """Wait, then return one array per sentence, as :meth:`Encoder.encode` does; best a BatchVectors."""
 
 
 @runtime_checkable
@@ -108,28 +73,47 @@ class Encoder(Protocol):
     def submit(self, sentences: Sequence[Sentence]) -> PendingVectors:
         """Start encoding a batch and return without waiting for the device.
 
+        For a class that inherits from this one it is enough to have ``encode``.
+
         Raises
         ------
         EncoderOutOfMemory
             The batch does not fit; here or from ``result()``.
         """
+        return EncodedVectors(self.encode(sentences))
 
     def encode(self, sentences: Sequence[Sentence]) -> list[NDArray[np.floating]]:
         """Return one ``(n_tokens, dim)`` or ``(n_tokens, n_layers, dim)`` float32 array per sentence."""
 
 
+_ATTRIBUTES = {"spec": str, "dim": int, "n_layers": int, "device": str, "token_budget": int}
+_METHODS = ("submit", "encode")
+
+
 def require_encoder(given: object) -> None:
-    """Raise unless an object is an encoder: what has a recipe.
+    """Raise unless an object is an encoder, with all that extraction asks of one.
 
     Raises
     ------
     UsageError
-        Saying how an embedding of Flair becomes one.
+        Naming what is missing or of another type, or how an embedding of Flair becomes one.
     """
+    if isinstance(given, type):
+        raise UsageError(f"the class {given.__name__} is no encoder: expected an object of one")
     if not isinstance(getattr(given, "recipe", None), Recipe):
         raise UsageError(
             f"a {type(given).__name__} is no encoder: expected one, or its specification. An embedding of "
             "Flair becomes one as featurestore.encoders.flair.FlairEncoder(embedding)"
+        )
+    wrong = [
+        f"{name} is {getattr(given, name, None)!r:.60}, expected {expected.__name__}"
+        for name, expected in _ATTRIBUTES.items()
+        if not isinstance(getattr(given, name, None), expected) or isinstance(getattr(given, name), bool)
+    ]
+    wrong += [f"{name}() is missing" for name in _METHODS if not callable(getattr(given, name, None))]
+    if wrong:
+        raise UsageError(
+            f"a {type(given).__name__} is not a whole encoder: {'; '.join(wrong)} (see featurestore.Encoder)"
         )
 
 
@@ -150,10 +134,28 @@ class EncoderOutline:
     megaflops_per_token: float | None = None
 
 
+def layers_text(layers: Layers) -> str:
+    """Return a choice of layers as text; indices may be numbers.
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    """
+    if isinstance(layers, str):
+        return layers
+    indices = [layers] if isinstance(layers, int) else layers
+    if not isinstance(indices, Sequence) or not all(isinstance(index, int) for index in indices):
+        raise UsageError(
+            f"layers {layers!r} make no sense: expected average, top, all, or indices such as 0,2"
+        )
+    return ",".join(map(str, indices))
+
+
 def load_encoder(
     spec: str,
     *,
-    layers: str = DEFAULT_LAYERS,
+    layers: Layers = DEFAULT_LAYERS,
     precision: str = "auto",
     device: str = "auto",
     initial_state: str = "auto",
@@ -171,8 +173,8 @@ def load_encoder(
         ``flair:glove``, ``flair:news-forward`` (by Flair's names), ``flair:Class=NAME_OR_PATH?option=value``,
         or several with ``+`` between them (a stack). Flair's files are mostly pickles: reading one runs the
         code in it, so name only files of people you trust.
-    layers : str
-        Of an ELMo ``average``, ``top``, ``all``, or indices such as ``0,2``.
+    layers : str, int or sequence of int
+        Of an ELMo ``average``, ``top``, ``all``, or indices such as ``0,2`` or ``[0, 2]``.
     precision : str
         ``auto`` (float32 on a CPU, float16 on a GPU), ``float32``, ``bfloat16`` or ``float16``; Flair's are
         computed in float32.
@@ -190,6 +192,9 @@ def load_encoder(
     EncoderError
         If the encoder cannot be built: see its subclasses.
     """
+    if not isinstance(spec, str):
+        raise UsageError(f"a {type(spec).__name__} names no encoder: expected {_EXPECTED}")
+    layers = layers_text(layers)
     family, _, rest = spec.partition(":")
     if family == "elmo" and rest:
         from featurestore.encoders.elmo.encoder import load_elmo

@@ -30,6 +30,7 @@ from featurestore.extraction.report import Report
 from featurestore.extraction.runner import Extraction
 from featurestore.recipe import Recipe
 from featurestore.store.codec import DEFAULT_CODEC, get_codec
+from featurestore.store.creatable import require_creatable
 from featurestore.store.manifest import Manifest
 from featurestore.store.store import Store
 
@@ -246,7 +247,7 @@ class Job:
         manifest = Store.open(self.store).manifest if Store.exists(self.store) else None
         if manifest is None:
             # Now, not after a model was loaded or even downloaded.
-            Store.require_creatable(self.store)
+            require_creatable(self.store)
         outline = self._outlined(encoder, manifest)
         plan = make_plan(
             self.corpora,

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featurestore.corpora.example import Example
-from featurestore.encoders.base import Encoder, PendingVectors
-from featurestore.errors import EncoderError, EncoderOutOfMemory
+from featurestore.encoders.base import Encoder
+from featurestore.encoders.vectors import BatchVectors, PendingVectors, require_vectors
+from featurestore.errors import EncoderOutOfMemory
 from featurestore.extraction.batching import batches_by_length
 from featurestore.extraction.progress import Progress
 from featurestore.extraction.report import Report
@@ -114,11 +115,10 @@ class EncodingPipeline:
             logger.info("%s", error)
             self._failed.append((shard, positions))
             return
-        if len(vectors) != len(positions):
-            raise EncoderError(
-                f"the encoder {self._encoder.spec!r} returned {len(vectors)} arrays for {len(positions)} "
-                "sentences: expected one each, in their order. This is an error in the encoder"
-            )
+        vectors = require_vectors(vectors, len(positions), self._encoder.spec)
+        if not isinstance(vectors, BatchVectors):
+            # The encoder may use its arrays for the next batch, before another thread has stored them.
+            vectors = [array.copy() for array in vectors]
         self._writer.put(shard.draft, positions, vectors)
         self._ended(shard, len(positions))
 

@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.encoders.base import BatchVectors
+from featurestore.encoders.vectors import BatchVectors
 from featurestore.errors import VectorError
 from featurestore.extraction.progress import Progress
 from featurestore.extraction.report import Report

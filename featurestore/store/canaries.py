@@ -124,22 +124,49 @@ def canary_bytes(dim: int, n_layers: int) -> int:
 
 
 def make_canaries(encoder: Encodes) -> Canaries | None:
-    """Have an encoder encode the sentences; without those it cannot encode, None if there is none it can."""
+    """Have an encoder encode the sentences, each alone, then all in one batch, which must be the same.
+
+    Returns
+    -------
+    Canaries or None
+        Without those that it cannot encode; None if there is none it can.
+
+    Raises
+    ------
+    EncoderError
+        If it gives arrays of another kind or shape than it says, or other vectors in a batch.
+    """
     kept: dict[Sentence, Floats] = {}
     room = limits.MAX_CANARY_BYTES - 2 * ALIGNMENT  # a head of less than these
     for tokens in SENTENCES:
         try:
-            vectors = _encoded(encoder, tokens).astype(np.float32)
+            given = encoder.encode([tokens])
         except (EncoderError, SentenceError) as error:
             logger.info("%s cannot encode the canary %r: %s", encoder.spec, tokens, error)
             continue
-        if np.isfinite(vectors).all() and vectors.nbytes <= room:
-            kept[tokens] = vectors
-            room -= vectors.nbytes
+        [array] = _sound(encoder, given, [tokens])
+        if np.isfinite(array).all() and array.nbytes <= room:
+            kept[tokens] = array
+            room -= array.nbytes
     if not kept:
         logger.warning("%s encodes none of the canary sentences: drift will not be noticed", encoder.spec)
         return None
-    return Canaries(tuple(kept), tuple(kept.values()), tolerance_of(encoder.recipe), _made_with(encoder))
+    made = Canaries(tuple(kept), tuple(kept.values()), tolerance_of(encoder.recipe), _made_with(encoder))
+    _require_function_of_sentence(encoder, made)
+    return made
+
+
+def _require_function_of_sentence(encoder: Encodes, made: Canaries) -> None:
+    """Raise EncoderError if sentences get other vectors the second time, in a batch of all of them."""
+    together = _sound(encoder, encoder.encode(list(made.sentences)), made.sentences)
+    errors = [relative_l2(now, alone) for now, alone in zip(together, made.vectors, strict=True)]
+    if not all(error <= made.tolerance for error in errors):
+        raise EncoderError(
+            f"{encoder.spec or 'it'} gives a sentence other vectors when it is encoded again, beside "
+            f"others: the relative L2 is {max(errors):.3g}, expected at most {made.tolerance:.3g}. A store "
+            "needs vectors that depend on the sentence alone: turn dropout off (model.eval()), carry no "
+            "state from batch to batch, and let padding count for nothing"
+        )
 
 
 def read_canaries(store: Store) -> Canaries | None:
@@ -193,14 +220,20 @@ def require_canaries(store: Store, encoder: Encodes) -> Store:
     stored = read_canaries(store)
     if stored is not None:
         known = dict(zip(made.sentences, made.vectors, strict=True)) if made is not None else {}
+        remedy = (
+            "A library, driver, processor or setting computes differently here: go back to what made the "
+            "store, or extract into a new one. `featurestore verify --encode 20` compares the vectors stored "
+            "with what the encoder gives here"
+        )
+        if not len(store):
+            # Not replaced here: another process may be about to store what the first encoder gives.
+            remedy += ". The store holds no sentence yet: if the encoder was mended since, delete it"
         stored.require(
             [known[t] if t in known else _encoded(encoder, t) for t in stored.sentences],
             encoder.spec or "the encoder",
             f"store {store.path}",
             f"It was made with {stored.made_with or 'what it does not say'}; this is {_made_with(encoder)}. "
-            "A library, driver, processor or setting computes differently here: go back to what made the "
-            "store, or extract into a new one. `featurestore verify --encode 20` compares the vectors stored "
-            "with what the encoder gives here",
+            f"{remedy}",
         )
     return store
 
@@ -267,12 +300,32 @@ def _with_canaries(store: Store, canaries: Canaries) -> Store:
     return latest
 
 
-def _encoded(encoder: Encodes, tokens: Sentence) -> NDArray[np.floating]:
+def _encoded(encoder: Encodes, tokens: Sentence) -> Floats:
     """Return the vectors of a sentence alone: what else is in a batch would move the last bits."""
-    arrays = encoder.encode([tokens])
-    if len(arrays) != 1:
-        raise EncoderError(f"{encoder.spec} returned {len(arrays)} arrays for one sentence")
-    return arrays[0]
+    return _sound(encoder, encoder.encode([tokens]), [tokens])[0]
+
+
+def _sound(encoder: Encodes, given: object, sentences: Sequence[Sentence]) -> list[Floats]:
+    """Return copies of the vectors of sentences, float32, made sure to be what the encoder says it gives.
+
+    Raises
+    ------
+    EncoderError
+        If they are not.
+    """
+    per_token = (encoder.dim,) if encoder.n_layers == 1 else (encoder.n_layers, encoder.dim)
+    shapes = [(len(tokens), *per_token) for tokens in sentences]
+    found: object = type(given).__name__
+    if isinstance(given, Sequence):
+        arrays = [array for array in given if isinstance(array, np.ndarray) and array.dtype.kind == "f"]
+        if len(arrays) == len(given) and [array.shape for array in arrays] == shapes:
+            return [array.astype(np.float32) for array in arrays]
+        found = [getattr(array, "shape", None) or type(array).__name__ for array in given]
+    raise EncoderError(
+        f"{encoder.spec or 'the encoder'} returned {found} for sentences of "
+        f"{', '.join(str(len(tokens)) for tokens in sentences)} tokens: expected NumPy arrays of floats of "
+        f"the shapes {shapes}, as its dim and n_layers say. This is an error in the encoder"
+    )
 
 
 def _made_with(encoder: Encodes) -> str:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featurestore.recipe import Recipe
+from featurestore.store.manifest import list_numbers
+
+if TYPE_CHECKING:
+    from featurestore.store.store import Store
 
 DEPENDS_ON = "depends_on"
 """The field of a recipe: an object whose entries that are neither false nor 0 name what decides."""
@@ -19,13 +24,19 @@ def depends_on(recipe: Recipe) -> tuple[str, ...]:
     return tuple(sorted(name for name, value in stated.items() if value))
 
 
-def missing_note(recipe: Recipe) -> str:
-    """Return what to add to a message about missing sentences: a line, or nothing for a plain recipe."""
-    names = depends_on(recipe)
+def missing_note(store: Store) -> str:
+    """Return what to add to a message about missing sentences: lines, or nothing."""
+    note, newest = "", list_numbers(store.path)[-1]
+    if newest > store.snapshot:
+        note = (
+            f"\nThe store was opened at snapshot {store.snapshot} and has snapshot {newest} now: open it "
+            "again, or take store.refreshed(), to see what was added since"
+        )
+    names = depends_on(store.recipe)
     if not names:
-        return ""
+        return note
     return (
-        f"\nThe vectors of this store depend on more than the tokens ({', '.join(names)}): a sentence "
+        f"{note}\nThe vectors of this store depend on more than the tokens ({', '.join(names)}): a sentence "
         "extracted with surroundings is found only by asking with the same ones (CachedEmbeddings, or "
         "examples read from the same Flair corpus)"
     )

@@ -13,7 +13,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,9 +44,17 @@ class Hold:
         """Whether the file still has its name."""
         return os.fstat(self._descriptor).st_nlink > 0
 
-    def __del__(self) -> None:
+    def is_at(self, path: Path) -> bool:
+        """Return whether it is still this file that lies at a path."""
+        try:
+            found, held = os.stat(path, follow_symlinks=False), os.fstat(self._descriptor)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # when Python ends, os may be gone
         # Closed, never unlocked: unlocking would also end what a forked process holds.
-        os.close(self._descriptor)
+        close(self._descriptor)
 
 
 def hold(path: Path) -> Hold | None:
@@ -77,11 +85,19 @@ def hold(path: Path) -> Hold | None:
     return held
 
 
+def _open_for_locking(path: Path, flags: int = 0) -> int:
+    """Open a file to lock it; of another user, who lets us read it, only for reading."""
+    try:
+        return os.open(path, _OPEN_FOR_LOCKING | flags, 0o666)
+    except PermissionError:
+        return open_for_reading(path)
+
+
 @contextmanager
 def unused(path: Path) -> Iterator[bool]:
     """Say whether nobody holds a file; if so, nobody can while the context lasts."""
     try:
-        descriptor = os.open(path, _OPEN_FOR_LOCKING)
+        descriptor = _open_for_locking(path)
     except OSError:
         yield False
         return
@@ -114,9 +130,12 @@ def cleaning(store: Path) -> Iterator[None]:
 def _locked(store: Path, operation: int) -> Iterator[None]:
     path = store / LOCK
     try:
-        descriptor = os.open(path, _OPEN_FOR_LOCKING | os.O_CREAT, 0o666)
+        descriptor = _open_for_locking(path, os.O_CREAT)
     except OSError as error:
-        raise StoreWriteError(f"cannot open the lock file {path}: {error.strerror or error}") from error
+        raise StoreWriteError(
+            f"cannot open the lock file {path}: {error.strerror or error}. Whoever writes to a store must be "
+            "able to write to its directories and to read its files"
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, operation)

@@ -25,7 +25,8 @@ from featurestore.errors import (
     UsageError,
 )
 from featurestore.recipe import Recipe, canonical_json
-from featurestore.store.codec import CODECS, CodecError, get_codec
+from featurestore.store.access import looking_at, refuse_unreadable
+from featurestore.store.codec import CODECS, CodecError
 from featurestore.store.filesystem import LOCAL, FileSystem, open_for_reading, temporary_name
 from featurestore.store.layout import FORMAT_VERSION, CanaryEntry, Extent, ShardEntry
 from featurestore.store.strict_json import parse_json
@@ -66,24 +67,6 @@ class Commit:
     n_read: int = 0
     n_distinct: int = 0
     n_cached: int = 0
-
-
-def require_bounds(*, dim: int, n_layers: int, codec: str, shard_bytes: int) -> None:
-    """Raise unless a store may be made of these.
-
-    Raises
-    ------
-    StoreLimitError, UsageError
-    """
-    get_codec(codec)
-    if not (0 < dim <= limits.MAX_DIM and 0 < n_layers <= limits.MAX_LAYERS):
-        raise StoreLimitError(
-            f"vectors of {n_layers} x {dim} exceed the bounds {limits.MAX_LAYERS} x {limits.MAX_DIM}"
-        )
-    if not 0 < shard_bytes <= limits.MAX_SHARD_BYTES:
-        raise UsageError(
-            f"a shard size of {shard_bytes:,} bytes is not between 1 and {limits.MAX_SHARD_BYTES:,}"
-        )
 
 
 def commit_note(last: Commit | None = None) -> Commit:
@@ -199,18 +182,21 @@ def list_numbers(store: Path) -> list[int]:
     ------
     NotAStoreError
         If the path does not exist, or is not a store.
+    UnreadableStoreError
+        If it may not be looked at.
     DamagedStoreError
         See :func:`require_own_directories`.
     """
-    require_own_directories(store)
     directory = store / MANIFESTS
-    if not directory.is_dir():
-        if not store.exists():
-            raise NotAStoreError(
-                f"there is no store at {store}: `featurestore extract ... --store {store}` makes one"
-            )
-        raise NotAStoreError(f"{store} is not a store: it has no directory {MANIFESTS}/")
-    numbers = [int(m[1]) for path in directory.iterdir() if (m := _FILE_NAME.fullmatch(path.name))]
+    with looking_at(store):
+        require_own_directories(store)
+        if not directory.is_dir():
+            if not store.exists():
+                raise NotAStoreError(
+                    f"there is no store at {store}: `featurestore extract ... --store {store}` makes one"
+                )
+            raise NotAStoreError(f"{store} is not a store: it has no directory {MANIFESTS}/")
+        numbers = [int(m[1]) for path in directory.iterdir() if (m := _FILE_NAME.fullmatch(path.name))]
     if not numbers:
         raise NotAStoreError(f"{store} is not a store: {directory} holds no manifest")
     return sorted(numbers)
@@ -241,8 +227,9 @@ def read_manifest(store: Path, number: int | None = None) -> Manifest:
                 raise DamagedStoreError(
                     f"manifest {path} has {n_bytes:,} bytes, over the bound of {limits.MAX_MANIFEST_BYTES:,}"
                 )
-            raw = file.read(limits.MAX_MANIFEST_BYTES)
+            raw = file.read(n_bytes)
     except OSError as error:
+        refuse_unreadable(path, error)
         raise DamagedStoreError(f"manifest {path} cannot be read: {error.strerror or error}") from error
     return parse_manifest(raw, path, number)
 

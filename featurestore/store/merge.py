@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from featurestore.errors import DamagedStoreError, StoreError, UsageError
+from featurestore.store.access import sha256_of_shard
 from featurestore.store.canaries import read_canaries, require_same_canaries
-from featurestore.store.filesystem import LOCAL, FileSystem, file_sha256, open_for_reading
+from featurestore.store.filesystem import LOCAL, FileSystem, open_for_reading
 from featurestore.store.keyset import KeySet
 from featurestore.store.locks import committing
 from featurestore.store.manifest import SHARDS, TMP
@@ -187,7 +188,7 @@ def _merge_shards(
 def _place_whole(reader: ShardReader, session: WriteSession, filesystem: FileSystem) -> None:
     """Give a source's shard its place in the target: by a second name if the disk allows, else as a copy."""
     entry = reader.entry
-    found = file_sha256(reader.path)
+    found = sha256_of_shard(reader.path)
     if found != entry.sha256:
         raise DamagedStoreError(
             f"shard {reader.path} is damaged: it has hash {found[:16]}..., expected {entry.sha256[:16]}.... "

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from featurestore import limits
 from featurestore.errors import DamagedStoreError, StoreError
 from featurestore.keys import Sentence, sentence_with
+from featurestore.store.access import refuse_unreadable
 from featurestore.store.codec import Array, Floats, get_codec
 from featurestore.store.filesystem import open_for_reading
 from featurestore.store.layout import Extent, ShardEntry, check_extents, checksum
@@ -127,10 +128,10 @@ class ShardReader:
             self._require_sound(row, values, None if self.scales is None else self.scales[start:stop])
             self.believed[row] = self.check == "first"
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # when Python ends, os may be gone
         descriptor = getattr(self, "_descriptor", None)
         if descriptor is not None:
-            os.close(descriptor)
+            close(descriptor)
 
     def __len__(self) -> int:
         return self.entry.n_sentences
@@ -241,11 +242,7 @@ class ShardReader:
                 "copy, or run `featurestore repair` on the store and extract again"
             ) from error
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                raise StoreError(
-                    f"shard {self.path} cannot be opened: {error.strerror}. A store needs one for each of "
-                    "its shards: allow more (ulimit -n)"
-                ) from error
+            refuse_unreadable(self.path, error)
             raise DamagedStoreError(f"shard {self.path} cannot be opened: {error.strerror}") from error
         size = os.fstat(descriptor).st_size
         if size != self.entry.n_bytes:
@@ -262,6 +259,8 @@ class ShardReader:
                 lambda: mmap.mmap(descriptor, self.entry.n_bytes, access=mmap.ACCESS_READ)
             )
         except (OSError, ValueError, OverflowError) as error:
+            if isinstance(error, OSError):
+                refuse_unreadable(self.path, error)
             raise StoreError(
                 f"shard {self.path} ({self.entry.n_bytes:,} bytes) cannot be mapped into memory ({error}): "
                 'open the store with access="pread"'

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from featurestore.errors import DamagedStoreError
+from featurestore.store.access import refuse_unreadable
 from featurestore.store.codec import CodecError
 from featurestore.store.filesystem import file_sha256, open_for_reading
 from featurestore.store.layout import NAME_DIGITS, ShardEntry
@@ -31,6 +32,7 @@ class HeadReader(ShardReader):
         try:
             return open_for_reading(self.path)
         except OSError as error:
+            refuse_unreadable(self.path, error)
             raise DamagedStoreError(f"shard {self.path} cannot be opened: {error.strerror}") from error
 
 
@@ -43,6 +45,7 @@ def entry_of_file(path: Path) -> ShardEntry | str:
     try:
         descriptor = open_for_reading(path)
     except OSError as error:
+        refuse_unreadable(path, error)
         return f"it cannot be opened: {error.strerror}"
     try:
         n_bytes = os.fstat(descriptor).st_size

@@ -169,6 +169,8 @@ def repair(
         If a newer featurestore wrote to it.
     DamagedStoreError
         If no manifest is sound: nothing says then what the vectors were made with.
+    UnreadableStoreError
+        If a file may not be opened, which may be sound. Nothing was changed.
     StoreWriteError
         If the disk is full or failing. Run it again.
     """

@@ -15,15 +15,15 @@ from featurestore import limits
 from featurestore.errors import DamagedStoreError, MissingSentencesError, UsageError
 from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
+from featurestore.store.access import looking_at
 from featurestore.store.codec import DEFAULT_CODEC, CodecError, Floats
+from featurestore.store.creatable import require_bounds, require_creatable
 from featurestore.store.dependence import how_to_add, missing_note
 from featurestore.store.filesystem import LOCAL, FileSystem
 from featurestore.store.index import DamagedIndexError, Index, Locations, load_index
 from featurestore.store.keyarrays import keys_array
-from featurestore.store.locks import LOCK, Hold, hold
+from featurestore.store.locks import Hold, hold
 from featurestore.store.manifest import (
-    CANARIES,
-    DAMAGED,
     INDEX,
     MANIFESTS,
     SHARDS,
@@ -34,7 +34,6 @@ from featurestore.store.manifest import (
     manifest_path,
     publish,
     read_manifest,
-    require_bounds,
 )
 from featurestore.store.reader import Access, Check, ShardReader
 
@@ -81,6 +80,8 @@ class Store:
                 listed = ", ".join(get_args(choices))
                 raise UsageError(f"unknown {option} {value!r}: expected one of {listed}")
         self.path, self.manifest, self.filesystem = path, manifest, filesystem
+        # Shards are opened when they are needed, perhaps from another directory or process.
+        self._place = path.absolute()
         self._access, self._check = access, check
         self._readers: list[ShardReader | None] = [None] * len(manifest.shards)
         self._index: Index | None = None
@@ -160,8 +161,8 @@ class Store:
             If the disk is full or read-only.
         """
         path = Path(path)
-        require_bounds(dim=dim, n_layers=n_layers, codec=codec, shard_bytes=shard_bytes)
-        cls.require_creatable(path)
+        require_bounds(dim=dim, n_layers=n_layers, codec=codec, shard_bytes=shard_bytes, encoder=encoder)
+        require_creatable(path)
         for name in (MANIFESTS, SHARDS, INDEX, TMP):
             filesystem.make_directory(path / name)
         filesystem.sync_directory(path)
@@ -180,20 +181,8 @@ class Store:
     def exists(path: str | Path) -> bool:
         """Return whether a store lies at a path."""
         directory = Path(path) / MANIFESTS
-        return directory.is_dir() and any(directory.iterdir())
-
-    @staticmethod
-    def require_creatable(path: str | Path) -> None:
-        """Raise if a store cannot be made at a path because something else is there.
-
-        Raises
-        ------
-        UsageError
-        """
-        path = Path(path)
-        ours = (MANIFESTS, SHARDS, CANARIES, INDEX, TMP, DAMAGED, LOCK)
-        if path.exists() and (not path.is_dir() or any(p.name not in ours for p in path.iterdir())):
-            raise UsageError(f"cannot make a store at {path}: something else is there; choose a new path")
+        with looking_at(directory):
+            return directory.is_dir() and any(directory.iterdir())
 
     def __repr__(self) -> str:
         return (
@@ -211,8 +200,16 @@ class Store:
 
     def _held(self) -> bool:
         """Keep gc from removing this snapshot while it is open; return False if it is gone already."""
-        self._hold = hold(manifest_path(self.path, self.snapshot))
+        self._hold = hold(manifest_path(self._place, self.snapshot))
         return self._hold is not None and self._hold.exists
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another store lies at the path now."""
+        if self._hold is None:
+            return False
+        path = manifest_path(self._place, self.snapshot)
+        return path.exists() and not self._hold.is_at(path)
 
     @property
     def snapshot(self) -> int:
@@ -280,7 +277,7 @@ class Store:
         shards = self.manifest.shards
         names, sizes = [shard.name for shard in shards], [shard.n_sentences for shard in shards]
         return load_index(
-            self.path / INDEX, names, self.keys_of, sizes=sizes, filesystem=self.filesystem, believe=believe
+            self._place / INDEX, names, self.keys_of, sizes=sizes, filesystem=self.filesystem, believe=believe
         )
 
     def _ask_index(self, question: Callable[[Index], Answer]) -> Answer:
@@ -302,7 +299,7 @@ class Store:
         reader = self._readers[shard]
         if reader is None:
             entry = self.manifest.shards[shard]
-            path = self.path / SHARDS / entry.name
+            path = self._place / SHARDS / entry.name
             reader = ShardReader(path, entry, access=self._access, check=self._check)
             shape, expected = reader.entry.extents["values"].shape[1:], self.vector_shape(0)[1:]
             if shape != expected:
@@ -387,7 +384,7 @@ class Store:
             shown = "".join(f"\n  {' '.join(wanted[i][:12])}" for i in missing[:3])
             raise MissingSentencesError(
                 f"{len(missing):,} of {len(wanted):,} sentences are not in {self.path}; the first:{shown}\n"
-                f"{how_to_add(self.recipe, self.path)}{missing_note(self.recipe)}"
+                f"{how_to_add(self.recipe, self.path)}{missing_note(self)}"
             )
         return [
             self.reader_of(shard, row, key).read(row)
@@ -428,7 +425,7 @@ class Store:
 
     def refreshed(self) -> Store:
         """Return the store at its latest commit."""
-        if list_numbers(self.path)[-1] == self.snapshot:
+        if list_numbers(self._place)[-1] == self.snapshot and not self.replaced:
             return self
         return Store.open(self.path, access=self._access, check=self._check, filesystem=self.filesystem)
 

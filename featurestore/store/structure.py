@@ -16,6 +16,7 @@ import numpy as np
 
 from featurestore.errors import DamagedStoreError, StoreError
 from featurestore.store import hdf5
+from featurestore.store.access import refuse_unreadable
 from featurestore.store.codec import CODECS, Array
 from featurestore.store.filesystem import open_for_reading
 from featurestore.store.layout import ALIGNMENT, FORMAT_VERSION, Extent, check_extents
@@ -134,6 +135,7 @@ def inspect(path: Path) -> tuple[str, str, dict[str, Extent]]:
     try:
         descriptor = open_for_reading(path)
     except OSError as error:
+        refuse_unreadable(path, error)
         raise DamagedStoreError(f"shard {path} cannot be opened: {error.strerror}") from error
     with open(descriptor, "rb", buffering=0) as file:
         n_bytes = os.fstat(descriptor).st_size

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from featurestore.errors import DamagedStoreError, FeaturestoreError
+from featurestore.errors import DamagedStoreError, FeaturestoreError, UnreadableStoreError
 from featurestore.keys import sentence_key
-from featurestore.store.filesystem import file_sha256
+from featurestore.store.access import sha256_of_shard
 from featurestore.store.layout import ShardEntry
 from featurestore.store.manifest import CANARIES, SHARDS, Manifest, read_manifest
 from featurestore.store.reader import ShardReader
@@ -69,9 +69,16 @@ def verify(
         Of the draw.
     progress : callable, optional
         Called with the bytes of each shard checked.
+
+    Raises
+    ------
+    UnreadableStoreError
+        If a file may not be opened, which may be sound.
     """
     try:
         read_manifest(store.path, store.snapshot)
+    except UnreadableStoreError:
+        raise  # which says nothing of its bytes
     except FeaturestoreError as error:
         yield Finding("", str(error))
     yield from verify_canaries(store.path, store.manifest)
@@ -144,24 +151,32 @@ def verify_shard(
     if rows is not None:
         yield from _verify_sentences(reader, entry, rows)
         return
-    found = file_sha256(path)
+    problem = ""
+    try:
+        found = sha256_of_shard(path)
+        if found != entry.sha256:
+            problem = f"the file has hash {found[:16]}..., expected {entry.sha256[:16]}..."
+    except DamagedStoreError as error:
+        problem = str(error)
     damaged = False
     for finding in _verify_sentences(reader, entry, range(len(reader))):
         damaged = True
         yield finding
-    if not damaged and found != entry.sha256:
-        yield Finding(entry.name, f"the file has hash {found[:16]}..., expected {entry.sha256[:16]}...")
+    if problem and not damaged:
+        yield Finding(entry.name, problem)
 
 
 def _verify_sentences(reader: ShardReader, entry: ShardEntry, rows: Iterable[int]) -> Iterator[Finding]:
     for row in rows:
-        if not reader.is_sound(row):
+        try:
+            problem = (
+                "" if reader.is_sound(row) else "its vectors are not what was committed (checksum differs)"
+            )
+        except DamagedStoreError as error:
+            problem = str(error)
+        if problem:
             yield Finding(
-                entry.name,
-                "its vectors are not what was committed (checksum differs)",
-                sentence=row,
-                key=reader.key(row).hex(),
-                text=_text(reader, row),
+                entry.name, problem, sentence=row, key=reader.key(row).hex(), text=_text(reader, row)
             )
         yield from _verify_keys(reader, entry, [row])
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import DamagedStoreError, StoreWriteError, VectorError
+from featurestore.errors import DamagedStoreError, StoreError, StoreWriteError, UsageError, VectorError
 from featurestore.keys import Sentence, require_sentence, sentence_key
 from featurestore.store.codec import Array, get_codec
 from featurestore.store.filesystem import temporary_name
@@ -66,7 +66,7 @@ class WriteSession:
     ----------
     store : Store
     codec : str, optional
-        By default the store's.
+        Of this session's shards, by default the store's, which stays as it is.
     """
 
     def __init__(self, store: Store, *, codec: str | None = None) -> None:
@@ -77,6 +77,7 @@ class WriteSession:
         self._since_opening = self._no_keys()
         self._pending: dict[bytes, tuple[Sentence, Array, Sample]] = {}
         self._pending_tokens = 0
+        self._closed = False
         self._memory = StagingMemory(self.staged_bytes)
         self._filesystem.make_directory(store.path / SHARDS)
         self._filesystem.make_directory(store.path / TMP, lasting=False)
@@ -91,8 +92,15 @@ class WriteSession:
     ) -> None:
         # A vector that was added is right whatever went wrong after it, so it is kept; unless storing failed.
         if not isinstance(error, (StoreWriteError, DamagedStoreError)):
-            self.flush()
             self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_pending", None):
+            logger.warning(
+                "%d sentences were added to %s but not committed: close the session, or add in a with block",
+                len(self._pending),
+                self.store.path,
+            )
 
     @property
     def tokens_per_shard(self) -> int:
@@ -148,7 +156,14 @@ class WriteSession:
         StoreError
             If the vectors have another shape, are not finite, or cannot be written.
         """
+        if self._closed:
+            raise UsageError(f"this session of {self.store.path} is closed: store.write() begins another")
         sentence = require_sentence(tokens)
+        if not isinstance(vectors, np.ndarray) or vectors.dtype.kind != "f":
+            raise VectorError(
+                f"vectors of {' '.join(sentence[:8])!r} are a {type(vectors).__name__}, expected a NumPy "
+                "array of floats (of a tensor: tensor.cpu().numpy())"
+            )
         expected = self.store.vector_shape(len(sentence))
         if vectors.shape != expected:
             raise VectorError(
@@ -241,7 +256,7 @@ class WriteSession:
                 if not placed:
                     place_file(self.store.path, shard.entry, shard.path, self._filesystem)
                     placed = True
-                if self.commit_placed([shard.entry], keys, self._codec.name, **note):
+                if self.commit_placed([shard.entry], keys, self.manifest.codec, **note):
                     return len(draft.sentences)
         return self.commit(draft.subset(np.flatnonzero(~known).tolist()), **note)
 
@@ -274,7 +289,9 @@ class WriteSession:
         return True
 
     def close(self) -> None:
-        """Bring the index up to date for the next reader."""
+        """Commit what was added, and bring the index up to date for the next reader."""
+        self.flush()
+        self._closed = True
         if self.manifest.number != self.store.manifest.number:
             self.store = self.store.refreshed()
             self.manifest = self.store.manifest
@@ -285,8 +302,15 @@ class WriteSession:
         return KeySet(self.store.path / TMP, filesystem=self._filesystem)
 
     def catch_up(self) -> None:
-        """Take in what others committed since this session last looked."""
-        if list_numbers(self.store.path)[-1] == self.manifest.number:
+        """Take in what others committed since this session last looked.
+
+        Raises
+        ------
+        RecipeMismatchError, StoreError
+            If another store lies at the path by now.
+        """
+        replaced = self.store.replaced
+        if list_numbers(self.store.path)[-1] == self.manifest.number and not replaced:
             return
         latest = read_manifest(self.store.path)
         self._make_sure_of_commits()
@@ -295,6 +319,11 @@ class WriteSession:
             where=f"store {self.store.path}",
             remedy="Use a store of its own for each recipe.",
         )
+        if replaced:
+            raise StoreError(
+                f"the store {self.store.path} was replaced by another while this process added to it: "
+                "nothing was written to that one. Run the same again"
+            )
         known = {shard.name for shard in self.manifest.shards}
         view = Store(self.store.path, latest, filesystem=self._filesystem)
         for number, shard in enumerate(latest.shards):

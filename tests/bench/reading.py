@@ -27,7 +27,7 @@ from report import PartResult, part_options, print_part
 from texts import TAGGING, source
 
 from featurestore import Corpus, Example, FeatureDataset, Recipe, extract, open_corpus
-from featurestore.encoders.base import BatchVectors
+from featurestore.encoders.vectors import BatchVectors
 
 RAW = "# text = "
 

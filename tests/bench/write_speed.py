@@ -29,7 +29,7 @@ from texts import enough_sentences, source
 
 from featurestore import Recipe
 from featurestore.corpora.given import as_corpora
-from featurestore.encoders.base import BatchVectors
+from featurestore.encoders.vectors import BatchVectors
 from featurestore.extraction.api import Job
 from featurestore.extraction.runner import Extraction
 

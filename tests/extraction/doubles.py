@@ -9,7 +9,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from featurestore.encoders.base import BatchVectors
+from featurestore.encoders.vectors import BatchVectors
 from featurestore.errors import EncoderOutOfMemory
 from featurestore.extraction.progress import Progress
 from featurestore.keys import condition_of

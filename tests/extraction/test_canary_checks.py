@@ -14,9 +14,9 @@ from doubles import CONTEXT_RECIPE, DoubleEncoder, draw_sentences
 from featurestore import Store, extract, load_encoder
 from featurestore.cli.main import main
 from featurestore.encoders.elmo.encoder import ElmoEncoder
-from featurestore.errors import DriftError, RecipeMismatchError
+from featurestore.errors import DriftError, EncoderError, RecipeMismatchError
 from featurestore.keys import ConditionedSentence
-from featurestore.store.canaries import SENTENCES, read_canaries
+from featurestore.store.canaries import SENTENCES, make_canaries, read_canaries
 
 OLD, NEW = draw_sentences(6), draw_sentences(12)
 
@@ -50,11 +50,36 @@ def test_the_first_snapshot_has_them_exactly_whatever_the_codec(tmp_path, tiny_e
         assert np.array_equal(vectors, again[0])
 
 
-def test_they_are_encoded_once_before_each_append_and_not_when_there_is_nothing_to_encode(tmp_path):
-    for sentences, n_asked in ((OLD, len(SENTENCES)), (OLD, 0), (NEW, len(SENTENCES)), (NEW, 0)):
+def test_they_are_encoded_twice_for_a_new_store_once_before_each_append_and_else_never(tmp_path):
+    for sentences, n_asked in ((OLD, 2 * len(SENTENCES)), (OLD, 0), (NEW, len(SENTENCES)), (NEW, 0)):
         encoder = Asked()
         extract(sentences, encoder, tmp_path / "store", progress=False)
         assert len(vars(encoder).get("canaries", [])) == n_asked
+
+
+@pytest.mark.parametrize("fault", ["dropout", "the batch's size", "state"])
+def test_an_encoder_that_gives_a_sentence_other_vectors_each_time_makes_no_store(tmp_path, fault):
+    class Faulty(DoubleEncoder):
+        def encode(self, sentences):
+            random, self.__dict__["calls"] = np.random.default_rng(), vars(self).get("calls", 0) + 1
+            off = {
+                "dropout": lambda array: array * (random.random(array.shape) > 0.5),
+                "the batch's size": lambda array: array + len(sentences),
+                "state": lambda array: array + self.calls,
+            }[fault]
+            return [off(array).astype(np.float32) for array in super().encode(sentences)]
+
+    with pytest.raises(EncoderError, match=r"other vectors when it is encoded again.*model\.eval\(\)"):
+        extract(OLD, Faulty(), tmp_path / "store", progress=False)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_of_which_only_canaries_are_there_says_so(tmp_path):
+    Store.create(
+        tmp_path / "store", recipe=DoubleEncoder().recipe, dim=8, canaries=make_canaries(DoubleEncoder())
+    )
+    with pytest.raises(DriftError, match="holds no sentence yet: if the encoder was mended since, delete it"):
+        extract(OLD, DoubleEncoder(drift=0.5), tmp_path / "store", progress=False)
 
 
 def test_a_store_made_of_nothing_gets_them_with_its_first_sentences(tmp_path):

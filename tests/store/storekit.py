@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,19 @@ def assert_holds(store: Store, wanted: Iterable[Sentence]) -> None:
 
 def shard_path(store: Store, number: int = 0) -> Path:
     return store.path / "shards" / store.manifest.shards[number].name
+
+
+@contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Be a user who may not do everything, if the tests run as root."""
+    was_root = os.geteuid() == 0
+    if was_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if was_root:
+            os.seteuid(0)
 
 
 def flip_bit(path: Path, offset: int, bit: int = 0) -> None:

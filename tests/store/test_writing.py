@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +20,7 @@ from featurestore.errors import (
     StoreError,
     StoreLimitError,
     UsageError,
+    VectorError,
 )
 from featurestore.recipe import Recipe
 from featurestore.store.codec import get_codec
@@ -242,6 +245,58 @@ def test_session_refuses_a_store_replaced_by_another_recipe(store, tmp_path):
     other.path.rename(store.path)
     with pytest.raises(RecipeMismatchError, match=r"version: 2 in store .*, 1 asked for"):
         session.flush()
+
+
+@pytest.mark.parametrize("in_front", [0, 1])
+def test_session_refuses_a_store_replaced_by_a_copy_of_itself(tmp_path, in_front):
+    store = fill(create(tmp_path / "store.fs"), sentences(3))
+    shutil.copytree(store.path, tmp_path / "copy.fs")
+    for _ in range(in_front):
+        fill(Store.open(tmp_path / "copy.fs"), [sentence(9)])
+    session = store.write()
+    session.add(sentence(5), vectors_of(sentence(5)))
+    store.path.rename(tmp_path / "away")
+    (tmp_path / "copy.fs").rename(store.path)
+    files = sorted(store.path.rglob("*"))
+    with pytest.raises(StoreError, match="was replaced by another while this process added to it"):
+        session.flush()
+    assert [path for path in sorted(store.path.rglob("*")) if path.is_file()] == [
+        path for path in files if path.is_file()
+    ]
+    assert len(store.refreshed()) == 3 + in_front
+
+
+def test_closing_commits_and_a_closed_session_takes_nothing(store):
+    session = store.write()
+    assert session.add(sentence(1), vectors_of(sentence(1)))
+    session.close()
+    assert stored_sentences(store) == [sentence(1)]
+    with pytest.raises(UsageError, match=r"is closed: store\.write\(\) begins another"):
+        session.add(sentence(2), vectors_of(sentence(2)))
+
+
+def test_what_is_never_committed_is_said(store, caplog):
+    session = store.write()
+    session.add(sentence(1), vectors_of(sentence(1)))
+    del session
+    gc.collect()
+    assert "1 sentences were added to" in caplog.text
+    assert "not committed: close the session" in caplog.text
+
+
+@pytest.mark.parametrize("vectors", [[[0.0] * DIM], None, np.zeros((1, DIM), int), "vectors"])
+def test_what_is_no_array_of_floats_is_refused(store, vectors):
+    with store.write() as session, pytest.raises(VectorError, match="expected a NumPy array of floats"):
+        session.add(sentence(0), vectors)
+
+
+def test_another_codec_for_one_session_leaves_the_stores_as_it_is(tmp_path):
+    store = create(tmp_path / "store.fs", codec="float16")
+    with store.write(codec="int8") as session:
+        session.add(sentence(1), vectors_of(sentence(1)))
+    store = fill(store.refreshed(), [sentence(2)])
+    assert store.manifest.codec == "float16"
+    assert [entry.codec for entry in store.manifest.shards] == ["int8", "float16"]
 
 
 # -- several writers

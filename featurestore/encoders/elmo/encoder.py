@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore.devices import choose_device, on_device, out_of_memory_as_ours
-from featurestore.encoders.base import BatchVectors
 from featurestore.encoders.elmo.catalog import UntrainedSource, choose_initial_state, parse_source
 from featurestore.encoders.elmo.files import find_files
 from featurestore.encoders.elmo.identity import PRECISIONS, elmo_recipe, untrained_identity
@@ -31,6 +30,7 @@ from featurestore.encoders.elmo.numerics import full_float32_products
 from featurestore.encoders.elmo.options import ElmoOptions
 from featurestore.encoders.elmo.packing import Packing
 from featurestore.encoders.elmo.weights import Weights, read_weights_and_hash, seeded_weights
+from featurestore.encoders.vectors import BatchVectors
 from featurestore.errors import UsageError
 from featurestore.keys import Sentence, check_sentence
 
@@ -115,6 +115,7 @@ class ElmoEncoder:
         EncoderOutOfMemory
             If the batch does not fit.
         """
+        sentences = list(sentences)
         for sentence in sentences:
             check_sentence(sentence)
         lengths = [len(sentence) for sentence in sentences]

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore.devices import out_of_memory_as_ours
-from featurestore.encoders.base import BatchVectors
 from featurestore.encoders.flair.conditions import Dependence, TokensOnly, flair_sentence
 from featurestore.encoders.flair.identity import flair_recipe
 from featurestore.encoders.flair.members import frozen, members_of
 from featurestore.encoders.flair.overflow import require_vectors, require_whole
 from featurestore.encoders.flair.rules import dependence_of
+from featurestore.encoders.vectors import BatchVectors
 from featurestore.errors import EncoderError, EncoderOutOfMemory, UsageError
 from featurestore.keys import Sentence, check_sentence
 
@@ -122,6 +122,7 @@ class FlairEncoder:
             If vectors depend on more than tokens, and sentences come from
             :func:`~featurestore.integrations.flair.from_flair` that was not told so.
         """
+        sentences = list(sentences)
         for sentence in sentences:
             check_sentence(sentence)
         self._require_surroundings(sentences)

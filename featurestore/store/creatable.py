@@ -1,0 +1,56 @@
+"""What a store may be made of, and where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from featurestore import limits
+from featurestore.errors import StoreLimitError, UsageError
+from featurestore.store.access import looking_at
+from featurestore.store.codec import get_codec
+from featurestore.store.locks import LOCK
+from featurestore.store.manifest import CANARIES, DAMAGED, INDEX, MANIFESTS, SHARDS, TMP
+
+
+def require_bounds(*, dim: int, n_layers: int, codec: str, shard_bytes: int, encoder: str = "") -> None:
+    """Raise unless a store may be made of these.
+
+    Raises
+    ------
+    StoreLimitError, UsageError
+    """
+    for name, value, kind in (
+        ("dim", dim, int), ("n_layers", n_layers, int), ("shard_bytes", shard_bytes, int),
+        ("codec", codec, str), ("encoder", encoder, str),
+    ):  # fmt: skip
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UsageError(f"{name} is {value!r}, a {type(value).__name__}: expected {kind.__name__}")
+    get_codec(codec)
+    if not (0 < dim <= limits.MAX_DIM and 0 < n_layers <= limits.MAX_LAYERS):
+        raise StoreLimitError(
+            f"vectors of {n_layers} x {dim} exceed the bounds {limits.MAX_LAYERS} x {limits.MAX_DIM}"
+        )
+    if not 0 < shard_bytes <= limits.MAX_SHARD_BYTES:
+        raise UsageError(
+            f"a shard size of {shard_bytes:,} bytes is not between 1 and {limits.MAX_SHARD_BYTES:,}"
+        )
+
+
+def require_creatable(path: Path) -> None:
+    """Raise if a store cannot be made at a path because something else is there.
+
+    Raises
+    ------
+    UsageError
+    UnreadableStoreError
+        If the path may not be looked at.
+    """
+    ours = (MANIFESTS, SHARDS, CANARIES, INDEX, TMP, DAMAGED, LOCK)
+    with looking_at(path):
+        if path.exists() and (not path.is_dir() or any(p.name not in ours for p in path.iterdir())):
+            raise UsageError(f"cannot make a store at {path}: something else is there; choose a new path")
+        if not path.exists() and path.is_symlink():
+            raise UsageError(f"cannot make a store at {path}: it is a link to what is not there")
+        above = next(directory for directory in path.absolute().parents if directory.exists())
+        if not above.is_dir():
+            raise UsageError(f"cannot make a store at {path}: {above} is a file")
