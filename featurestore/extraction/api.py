@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,14 +16,16 @@ from featurestore.encoders.base import (
     DEFAULT_LAYERS,
     Encoder,
     EncoderOutline,
+    Layers,
     encoder_recipe,
+    layers_text,
     load_encoder,
     outline_encoder,
     recipe_choices,
     require_encoder,
     require_no_code,
 )
-from featurestore.errors import EncoderError, UsageError
+from featurestore.errors import EncoderError, EncoderOutOfMemory, UsageError
 from featurestore.extraction.estimate import expected_speed
 from featurestore.extraction.mismatch import require_recipe
 from featurestore.extraction.plan import Plan, make_plan
@@ -30,17 +34,24 @@ from featurestore.extraction.report import Report
 from featurestore.extraction.runner import Extraction
 from featurestore.recipe import Recipe
 from featurestore.store.codec import DEFAULT_CODEC, get_codec
-from featurestore.store.creatable import require_creatable
 from featurestore.store.manifest import Manifest
+from featurestore.store.preconditions import (
+    require_bounds,
+    require_creatable,
+    require_shards,
+    require_writable,
+)
 from featurestore.store.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 def extract(
     corpora: CorpusLike | Sequence[CorpusLike],
     encoder: Encoder | str | None,
-    store: str | Path,
+    store: str | Path | Store,
     *,
-    layers: str | None = None,
+    layers: Layers | None = None,
     precision: str | None = None,
     initial_state: str | None = None,
     device: str = "auto",
@@ -60,10 +71,11 @@ def extract(
     encoder : Encoder, str or None
         An encoder, a specification for :func:`featurestore.load_encoder`, or None for the store's own,
         for a new store ``elmo:demo``.
-    store : str or Path
+    store : str, Path or Store
         Made if it does not exist.
-    layers, precision, initial_state : str, optional
-        For a specification; by default the store's own recipe, else ``average``, ``auto`` and ``auto``.
+    layers, precision, initial_state : optional
+        For a specification, as for :func:`featurestore.load_encoder`; by default the store's own recipe,
+        else ``average``, ``auto`` and ``auto``.
     device : str
         For a specification.
     codec : {"float16", "float32", "int8"}, optional
@@ -81,6 +93,8 @@ def extract(
 
     Raises
     ------
+    UsageError
+        If arguments make no sense, or choose for an encoder that is loaded already.
     RecipeMismatchError
         If the store holds vectors of another recipe.
     DriftError
@@ -89,12 +103,19 @@ def extract(
         See :mod:`featurestore.errors`. What was committed stays.
     """
     shown = progress if isinstance(progress, Progress) else BarProgress() if progress else Progress()
+    if isinstance(store, Store):
+        store = store.path
     job = Job(as_corpora(corpora), Path(store), codec=codec, shard_bytes=shard_bytes, device=device)
     given: Encoder | EncoderChoice
     if encoder is None or isinstance(encoder, str):
         given = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
     else:
         given = encoder
+        if (layers, precision, initial_state, device) != (None, None, None, "auto"):
+            raise UsageError(
+                "layers, precision, initial_state and device are chosen when an encoder is loaded, and this "
+                "one is: pass its specification, or load_encoder(spec, layers=..., ...)"
+            )
     plan = job.plan(given, progress=shown)
     plan.require_space(job.store)
     if job.is_done(given, plan):
@@ -125,7 +146,7 @@ class EncoderChoice:
         cls,
         path: str | Path,
         spec: str | None,
-        layers: str | None,
+        layers: Layers | None,
         precision: str | None,
         initial_state: str | None = None,
     ) -> EncoderChoice:
@@ -137,6 +158,7 @@ class EncoderChoice:
             If there is a store that does not name its encoder, and no specification.
         """
         named_by = None
+        layers = None if layers is None else layers_text(layers)
         if Store.exists(path):
             store = Store.open(path)
             recipe = store.recipe
@@ -168,20 +190,35 @@ class EncoderChoice:
     def load(self, device: str = "auto") -> Encoder:
         """Load the encoder."""
         self.require_no_code()
-        return load_encoder(
-            self.spec,
-            layers=self.layers,
-            precision=self.precision,
-            device=device,
-            initial_state=self.initial_state,
-        )
+        with self._said_who_named_it():
+            return load_encoder(
+                self.spec,
+                layers=self.layers,
+                precision=self.precision,
+                device=device,
+                initial_state=self.initial_state,
+            )
 
     def outline(self) -> EncoderOutline:
         """Return what can be known without loading it; one of Flair's is loaded."""
         self.require_no_code()
-        return outline_encoder(
-            self.spec, layers=self.layers, precision=self.precision, initial_state=self.initial_state
-        )
+        with self._said_who_named_it():
+            return outline_encoder(
+                self.spec, layers=self.layers, precision=self.precision, initial_state=self.initial_state
+            )
+
+    @contextmanager
+    def _said_who_named_it(self) -> Iterator[None]:
+        """Add to an error that it was the store that named the encoder, perhaps by a path of another day."""
+        try:
+            yield
+        except EncoderError as error:
+            if self.named_by is None or isinstance(error, EncoderOutOfMemory):
+                raise
+            raise EncoderError(
+                f"{error}\nThe store {self.named_by} names this encoder: if it lies elsewhere now, name it "
+                "yourself (--encoder)"
+            ) from error
 
     def require_recipe(self, stored: Recipe, store: Path) -> bool:
         """Compare recipes as far as that can be done without loading an ELMo.
@@ -204,8 +241,14 @@ class EncoderChoice:
             wanted = encoder_recipe(
                 self.spec, layers=self.layers, precision=precision, initial_state=self.initial_state
             )
-        except EncoderError:
-            return False  # not downloaded yet, or what loading it will say too
+        except EncoderError:  # not downloaded yet, or what loading it will say too
+            logger.warning(
+                "whether %s filled the store %s cannot be told before it is loaded: if not, nothing of what "
+                "counts as cached is, and it will be refused",
+                self.spec,
+                store,
+            )
+            return False
         require_recipe(_without(stored, open_choice), _without(wanted, open_choice), store)
         return open_choice is None
 
@@ -244,10 +287,14 @@ class Job:
         """
         if self.codec is not None:
             get_codec(self.codec)
+        if self.shard_bytes is not None:
+            require_bounds(dim=1, n_layers=1, codec=DEFAULT_CODEC, shard_bytes=self.shard_bytes)
         manifest = Store.open(self.store).manifest if Store.exists(self.store) else None
+        # Now, not after a model was loaded or even downloaded.
         if manifest is None:
-            # Now, not after a model was loaded or even downloaded.
             require_creatable(self.store)
+        else:
+            require_shards(self.store, manifest)
         outline = self._outlined(encoder, manifest)
         plan = make_plan(
             self.corpora,
@@ -299,6 +346,8 @@ class Job:
         """Return the speed to expect and what that rests on; (None, "") where nothing is known."""
         if not isinstance(encoder, EncoderChoice):
             return expected_speed(manifest, outline, self.device)
+        if manifest is not None and manifest.encoder != encoder.spec:
+            manifest = None  # its speed was another's
         speed, basis = expected_speed(manifest, outline, self.device, encoder.precision)
         loads = encoder.spec.startswith("flair:")  # and knows nothing of its speed
         if speed or loads or manifest is None or not self._is_own(encoder, manifest):
@@ -318,6 +367,7 @@ class Job:
         progress: Progress | None = None,
     ) -> Extraction:
         """Load the encoder, check it against the store, and return the run."""
+        require_writable(self.store)
         loaded = encoder.load(self.device) if isinstance(encoder, EncoderChoice) else encoder
         return Extraction(
             self.corpora,

@@ -26,6 +26,7 @@ def require_recipe(stored: Recipe, wanted: Recipe, store: Path) -> None:
         remedy = "Name the encoder that filled the store, or another --store."
     else:
         remedy = (
-            "Use the store's own recipe (leave --encoder, --layers and --precision out), or another --store."
+            "Use the store's own recipe (leave --encoder, --layers, --precision and --initial-state out), or "
+            "another --store."
         )
     stored.require_equal(wanted, where=f"store {store}", remedy=remedy_for(stored, wanted, remedy))

@@ -73,8 +73,10 @@ class Extraction:
         progress: Progress | None = None,
         n_sealing: int | None = None,
     ) -> None:
-        if token_budget is not None and token_budget < 1:
-            raise UsageError(f"a token budget of {token_budget} holds no sentence: give at least 1")
+        if token_budget is not None and (not isinstance(token_budget, int) or token_budget < 1):
+            raise UsageError(
+                f"a token budget of {token_budget!r} holds no sentence: give an int of at least 1"
+            )
         self.corpora, self.encoder, self.plan = corpora, encoder, plan
         self.progress = progress or Progress()
         self.report = Report(

@@ -127,17 +127,22 @@ def _opened_or_made(stores: Sequence[Store], into: Path, filesystem: FileSystem)
     if target is not None:
         return target
     last = first.manifest
-    return Store.create(
-        into,
-        recipe=first.recipe,
-        dim=first.dim,
-        n_layers=first.n_layers,
-        encoder=first.encoder,
-        codec=last.codec,
-        shard_bytes=last.shard_bytes,
-        canaries=read_canaries(first),
-        filesystem=filesystem,
-    )
+    try:
+        return Store.create(
+            into,
+            recipe=first.recipe,
+            dim=first.dim,
+            n_layers=first.n_layers,
+            encoder=first.encoder,
+            codec=last.codec,
+            shard_bytes=last.shard_bytes,
+            canaries=read_canaries(first),
+            filesystem=filesystem,
+        )
+    except UsageError:
+        if not Store.exists(into):
+            raise
+        return _opened_or_made(stores, into, filesystem)  # another merge made it just now
 
 
 def _merge_shards(

@@ -17,7 +17,6 @@ from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
 from featurestore.store.access import looking_at
 from featurestore.store.codec import DEFAULT_CODEC, CodecError, Floats
-from featurestore.store.creatable import require_bounds, require_creatable
 from featurestore.store.dependence import how_to_add, missing_note
 from featurestore.store.filesystem import LOCAL, FileSystem
 from featurestore.store.index import DamagedIndexError, Index, Locations, load_index
@@ -35,6 +34,7 @@ from featurestore.store.manifest import (
     publish,
     read_manifest,
 )
+from featurestore.store.preconditions import require_bounds, require_creatable
 from featurestore.store.reader import Access, Check, ShardReader
 
 if TYPE_CHECKING:

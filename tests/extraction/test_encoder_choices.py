@@ -7,11 +7,11 @@ import logging
 import pytest
 from doubles import CONTEXT_RECIPE, DoubleEncoder, draw_sentences, vectors_of
 
-from featurestore import Example, FeatureDataset, Store, extract, open_corpus
+from featurestore import Example, FeatureDataset, Store, extract, load_encoder, open_corpus
 from featurestore.cli.main import main
 from featurestore.corpora.given import as_corpora
 from featurestore.encoders.base import encoder_recipe
-from featurestore.errors import MissingSentencesError, RecipeMismatchError, UsageError
+from featurestore.errors import EncoderError, MissingSentencesError, RecipeMismatchError, UsageError
 from featurestore.extraction.api import EncoderChoice, Job
 from featurestore.keys import sentence_with
 from featurestore.recipe import Recipe
@@ -106,11 +106,53 @@ class TestChoicesThatMakeNoSense:
             job_of(tmp_path / "store").plan(choice)
         assert text in str(caught.value)
 
+    def test_for_an_encoder_that_is_loaded_already(self, tmp_path):
+        for option in (
+            {"layers": "all"},
+            {"precision": "bfloat16"},
+            {"initial_state": "zero"},
+            {"device": "cpu"},
+        ):
+            with pytest.raises(UsageError, match="chosen when an encoder is loaded"):
+                extract([("a",)], DoubleEncoder(), tmp_path / "store", progress=False, **option)
+        assert not (tmp_path / "store").exists()
+
+    @pytest.mark.parametrize("layers", [{0}, 1.5, [0.5], b"0"])
+    def test_layers_of_another_kind(self, tmp_path, tiny_elmo_spec, layers):
+        with pytest.raises(UsageError, match="expected average, top, all, or indices such as 0,2"):
+            extract([("a",)], tiny_elmo_spec, tmp_path / "store", layers=layers, progress=False)
+
     @pytest.mark.parametrize("given", [object(), 3, ["elmo:demo"]])
     def test_what_is_no_encoder_is_told_how_to_become_one(self, tmp_path, given):
         with pytest.raises(UsageError, match=r"is no encoder: .*FlairEncoder\(embedding\)"):
             extract([("a",)], given, tmp_path / "store", progress=False)
         assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(("layers", "kept"), [([0, 2], [0, 2]), ((1,), [1]), (2, [2]), ("0,2", [0, 2])])
+def test_layers_may_be_numbers(tmp_path, tiny_elmo_spec, layers, kept):
+    extract([("a",)], tiny_elmo_spec, tmp_path / "store", layers=layers, progress=False)
+    store = Store.open(tmp_path / "store")
+    assert store.recipe["layers"] == kept
+    # The store itself is as good as its path.
+    assert extract([("a",)], tiny_elmo_spec, store, layers=layers, progress=False).n_cached == 1
+    assert load_encoder(tiny_elmo_spec, layers=layers, device="cpu").recipe == store.recipe
+
+
+def test_a_model_that_is_gone_is_said_to_be_named_by_the_store(tmp_path, tiny_elmo_spec):
+    filled(tmp_path / "store", encoder_recipe(tiny_elmo_spec), encoder="elmo:/gone", sentences=[("a",)])
+    with pytest.raises(EncoderError, match=r"names this encoder: if it lies elsewhere now.*\(--encoder\)"):
+        extract([("b",)], None, tmp_path / "store", progress=False)
+
+
+def test_what_cannot_be_compared_is_said_and_has_no_speed_of_another(tmp_path, tiny_elmo_spec, caplog):
+    extract([("a", "b")], tiny_elmo_spec, tmp_path / "store", progress=False)
+    gone = tiny_elmo_spec.replace("weights.hdf5", "nowhere.hdf5")
+    plan = Job(as_corpora([("a", "b"), ("c",)]), tmp_path / "store").plan(
+        EncoderChoice.for_store(tmp_path / "store", gone, None, None)
+    )
+    assert "cannot be told before it is loaded" in caplog.text
+    assert "last commit" not in plan.seconds_basis
 
 
 class TestNothingToEncode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,14 @@ from featurestore.corpora.options import ReadOptions
 from featurestore.encoders.base import DEFAULT_ENCODER
 from featurestore.encoders.elmo import catalog
 from featurestore.encoders.elmo.encoder import BATCH_INVARIANCE
-from featurestore.errors import CorpusChangedError, EncoderError, RecipeMismatchError, UsageError
+from featurestore.errors import (
+    CorpusChangedError,
+    DamagedStoreError,
+    EncoderError,
+    RecipeMismatchError,
+    StoreWriteError,
+    UsageError,
+)
 from featurestore.extraction import api
 from featurestore.extraction import plan as planning
 from featurestore.extraction.api import EncoderChoice, Job
@@ -139,6 +147,44 @@ def test_corpora_are_read_once_where_nothing_is_new(tmp_path, named):
         encoder = DoubleEncoder() if named or n_encoded else None
         assert extract(corpus, encoder, tmp_path / "store", progress=False).n_encoded == n_encoded
         assert corpus.n_passes == n_passes
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
+def test_a_store_whose_shards_are_gone_is_not_called_complete_or_added_to(tmp_path, damage):
+    sentences = draw_sentences(9)
+    extract(sentences, DoubleEncoder(), tmp_path / "store", shard_bytes=160, progress=False)
+    damage(sorted((tmp_path / "store" / "shards").iterdir())[0])
+    before = files_of(tmp_path / "store")
+    for corpus in (sentences, [*sentences, ("new",)]):
+        with pytest.raises(DamagedStoreError, match=r"1 of \d+ shards of .*featurestore repair"):
+            extract(corpus, DoubleEncoder(), tmp_path / "store", progress=False)
+    assert files_of(tmp_path / "store") == before
+
+
+def test_a_store_that_may_not_be_written_is_said_before_anything_is_encoded(tmp_path, tiny_elmo_spec):
+    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        directory.chmod(0o755)
+    extract([("a",)], tiny_elmo_spec, tmp_path / "store", progress=False)
+    was_root = os.geteuid() == 0
+    if was_root:
+        os.seteuid(65534)
+    else:
+        (tmp_path / "store" / "shards").chmod(0o555)
+    try:
+        for store in (tmp_path / "store", tmp_path / "other"):
+            if store.exists() or was_root:
+                with pytest.raises(StoreWriteError, match=r"this user may not.*Nothing was encoded"):
+                    extract([("b",)], tiny_elmo_spec, store, progress=False)
+    finally:
+        if was_root:
+            os.seteuid(0)
+        (tmp_path / "store" / "shards").chmod(0o755)
+
+
+@pytest.mark.parametrize("options", [{"shard_bytes": 1e6}, {"shard_bytes": "64MiB"}, {"token_budget": "100"}])
+def test_sizes_are_whole_numbers(tmp_path, options):
+    with pytest.raises(UsageError, match="int"):
+        extract([("a",)], DoubleEncoder(), tmp_path / "store", progress=False, **options)
 
 
 def test_another_corpus_is_appended_with_the_stores_own_recipe(tmp_path, tiny_elmo_spec):

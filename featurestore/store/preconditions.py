@@ -1,15 +1,16 @@
-"""What a store may be made of, and where."""
+"""What must be true before a store is made or added to."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from featurestore import limits
-from featurestore.errors import StoreLimitError, UsageError
+from featurestore.errors import DamagedStoreError, StoreLimitError, StoreWriteError, UsageError
 from featurestore.store.access import looking_at
 from featurestore.store.codec import get_codec
 from featurestore.store.locks import LOCK
-from featurestore.store.manifest import CANARIES, DAMAGED, INDEX, MANIFESTS, SHARDS, TMP
+from featurestore.store.manifest import CANARIES, DAMAGED, INDEX, MANIFESTS, SHARDS, TMP, Manifest
 
 
 def require_bounds(*, dim: int, n_layers: int, codec: str, shard_bytes: int, encoder: str = "") -> None:
@@ -54,3 +55,44 @@ def require_creatable(path: Path) -> None:
         above = next(directory for directory in path.absolute().parents if directory.exists())
         if not above.is_dir():
             raise UsageError(f"cannot make a store at {path}: {above} is a file")
+
+
+def require_shards(store: Path, manifest: Manifest) -> None:
+    """Make sure that a store's shards are where they should be, of the right size, without opening them.
+
+    Raises
+    ------
+    DamagedStoreError
+        Naming how many are not, and the first.
+    """
+    directory = store / SHARDS
+    with looking_at(directory):
+        sizes = {e.name: e.stat().st_size for e in os.scandir(directory)} if directory.is_dir() else {}
+    wrong = [entry for entry in manifest.shards if sizes.get(entry.name) != entry.n_bytes]
+    if wrong:
+        found = sizes.get(wrong[0].name)
+        state = "is missing" if found is None else f"has {found:,} bytes, expected {wrong[0].n_bytes:,}"
+        raise DamagedStoreError(
+            f"{len(wrong):,} of {len(manifest.shards):,} shards of {store} are not what was committed; "
+            f"the first, {wrong[0].name}, {state}. Restore them from a copy, or run `featurestore repair "
+            f"{store}` and extract again"
+        )
+
+
+def require_writable(path: Path) -> None:
+    """Make sure that a store can be made or added to, as far as permissions say.
+
+    Raises
+    ------
+    StoreWriteError
+    """
+    with looking_at(path):
+        places = [path, *(path / name for name in (MANIFESTS, SHARDS, TMP))]
+        above = next(directory for directory in (path, *path.absolute().parents) if directory.exists())
+        places = [place for place in places if place.exists()] or [above]
+    for place in places:
+        effective = os.access in os.supports_effective_ids
+        if not os.access(place, os.W_OK | os.X_OK, effective_ids=effective):
+            raise StoreWriteError(
+                f"cannot write to {place}: this user may not, or the disk is read-only. Nothing was encoded"
+            )
