@@ -66,6 +66,11 @@ class FeatureBatch:
         if isinstance(self.features, PackedSequence):
             return self
         lengths = self.lengths.cpu()
+        if not len(lengths):  # which torch refuses
+            features = Packing.of(lengths, self.mask.cpu()).packed(self.features.flatten(0, 1))
+            return replace(
+                self, features=features, labels=None if self.labels is None else self.labels.flatten()
+            )
         features = pack_padded_sequence(self.features, lengths, batch_first=True, enforce_sorted=False)
         labels = self.labels
         if labels is not None and labels.dim() == 2:
