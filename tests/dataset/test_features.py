@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from featurestore import Example, FeatureDataset, Store, collate, extract, open_corpus
 from featurestore.dataset.batch import collate_packed
-from featurestore.errors import SentenceError, UsageError
+from featurestore.errors import LabelError, SentenceError, UsageError
 
 EMPTY = "\t_"
 
@@ -244,6 +245,75 @@ def test_any_collate_function_sees_items(dataset):
     [sizes] = DataLoader(dataset, batch_size=60, collate_fn=lambda items: [len(i.features) for i in items])
     assert sizes == dataset.lengths.tolist()
     assert [item.position for item in dataset.__getitems__([5, 6, 7])[1:]] == [6, 7]
+
+
+def same_batches(one, other) -> bool:
+    names = ("features", "lengths", "mask", "labels", "indices")
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
+
+
+def test_a_collate_function_may_treat_the_items_as_its_list(dataset):
+    def longest_first(items):
+        items.sort(key=lambda item: len(item.features), reverse=True)
+        del items[5:]
+        items[0], items[1] = items[1], items[0]
+        items.append(items.pop(2))
+        doubled = [dataset[0]] + items + [dataset[1]]
+        assert [item.position for item in doubled] == [0, *(item.position for item in items.copy()), 1]
+        return collate(items)
+
+    lengths = dataset.lengths[:20]
+    a, b, c, d, e = np.argsort(-lengths, kind="stable")[:5].tolist()
+    [batch] = DataLoader(Subset(dataset, range(20)), batch_size=20, collate_fn=longest_first)
+    assert batch.indices.tolist() == [b, a, d, e, c]
+    assert same_batches(batch, dataset.gather([b, a, d, e, c]))
+
+
+def test_a_collate_function_may_collate_by_ours(dataset):
+    [(batch, n)] = DataLoader(dataset, batch_size=60, collate_fn=lambda items: (collate(items), len(items)))
+    assert n == 60
+    assert same_batches(batch, dataset.gather(range(60)))
+
+
+def test_an_item_of_a_batch_is_read_once(dataset):
+    items = dataset.__getitems__([5, 6, 7])
+    assert items[1].features.data_ptr() == items[1].features.data_ptr() == [*items][1].features.data_ptr()
+    items[1].features.fill_(7)
+    assert torch.all(collate(items).features[1][: dataset.lengths[6]] == 7)
+
+
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_items_come_back_uncollated_if_asked_for(dataset, n_workers):
+    loader = DataLoader(dataset, batch_size=30, collate_fn=as_they_are, num_workers=n_workers)
+    for number, items in enumerate(loader):
+        assert [item.position for item in items] == list(range(30 * number, 30 * number + 30))
+        assert torch.equal(items[3].features, dataset[30 * number + 3].features)
+
+
+def as_they_are(items):
+    return items
+
+
+def test_datasets_put_together_have_labels_of_one_kind(store, examples):
+    kinds = {
+        "a label for each token": [examples[0]],
+        "a label for the sentence": [Example(examples[1].tokens, "A")],
+        "no label": [examples[2].tokens],
+    }
+    datasets = {kind: FeatureDataset(store, given) for kind, given in kinds.items()}
+    for one, other in itertools.permutations(kinds, 2):
+        both = ConcatDataset([datasets[one], datasets[other]])
+        with pytest.raises(LabelError, match=f"item 1 of the batch has {other}, but item 0 has {one}"):
+            list(DataLoader(both, batch_size=2, collate_fn=collate))
+    same = ConcatDataset([datasets["no label"]] * 2)
+    assert next(iter(DataLoader(same, batch_size=2, collate_fn=collate))).labels is None
+
+
+def test_no_items_are_no_batch(dataset):
+    for collating in (collate, collate_packed):
+        with pytest.raises(UsageError, match="collate: there are no items"):
+            collating([])
+        assert len(collating(dataset.__getitems__([]))) == 0
 
 
 def test_the_same_sentence_twice_is_two_examples_with_labels_of_their_own(store, examples):
