@@ -20,7 +20,7 @@ from featurestore.corpora.given import CorpusLike, read_examples
 from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, Packing, length_mask
 from featurestore.dataset.buffers import BufferPool
 from featurestore.dataset.gather import Gatherer
-from featurestore.dataset.indices import position_of, positions_of
+from featurestore.dataset.indices import EVERYTHING, Part, position_of, positions_of
 from featurestore.dataset.labels import LabelSet
 from featurestore.dataset.numbering import LabelKind, LabelNumbering
 from featurestore.dataset.resident import Resident
@@ -203,15 +203,19 @@ class FeatureDataset(Dataset[FeatureItem]):
         """Return a whole batch at once, unread; a DataLoader calls this where it is there."""
         return ItemBatch(self, indices)
 
-    def windows(self, memory: int) -> Windows:
-        """Cut the examples into windows, to be read with so many bytes of memory."""
-        return Windows(self.store, self._shard, self._row, self.lengths, memory)
+    def windows(self, memory: int, part: Part = EVERYTHING) -> Windows:
+        """Cut the examples, or a part of them, into windows, to be read with so many bytes of memory."""
+        return Windows(self.store, self._shard[part], self._row[part], self.lengths[part], memory)
 
     @property
     def stored_bytes(self) -> int:
         """Bytes that the vectors of all examples have on disk."""
-        shards, here = np.unique(self._shard, return_inverse=True)
-        tokens = np.bincount(here, self.lengths)
+        return self.stored_bytes_of(EVERYTHING)
+
+    def stored_bytes_of(self, part: Part) -> int:
+        """Return the bytes that the vectors of a part of the examples have on disk."""
+        shards, here = np.unique(self._shard[part], return_inverse=True)
+        tokens = np.bincount(here, self.lengths[part])
         codecs = [self.store.manifest.shards[s].codec if s >= 0 else None for s in shards.tolist()]
         each = [get_codec(c).bytes_per_token(self.n_layers, self.dim) if c else 0 for c in codecs]
         return int(tokens @ np.array(each, np.float64)) if len(each) else 0

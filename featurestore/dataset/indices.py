@@ -12,6 +12,11 @@ from torch import Tensor
 
 from featurestore.errors import UsageError
 
+Part = slice | NDArray[np.int64]
+"""Which of the examples: positions, or a stretch."""
+
+EVERYTHING = slice(None)
+
 
 def position_of(index: Any, size: int) -> int:
     """Return an index counted from the start.

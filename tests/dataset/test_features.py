@@ -258,7 +258,7 @@ def test_a_collate_function_may_treat_the_items_as_its_list(dataset):
         del items[5:]
         items[0], items[1] = items[1], items[0]
         items.append(items.pop(2))
-        doubled = [dataset[0]] + items + [dataset[1]]
+        doubled = [dataset[0]] + items + [dataset[1]]  # noqa: RUF005
         assert [item.position for item in doubled] == [0, *(item.position for item in items.copy()), 1]
         return collate(items)
 
