@@ -89,6 +89,7 @@ def require_names(labels: Iterable[object], place: str = "") -> None:
     """
     for label in labels:
         if not isinstance(label, str):
+            remedy = ": every token needs a label" if label is None else ": str(label)"
             raise LabelError(
-                f"{place}label {label!r:.40} is of type {type(label).__name__}, expected str: str(label)"
+                f"{place}label {label!r:.40} is of type {type(label).__name__}, expected str{remedy}"
             )
