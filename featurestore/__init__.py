@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from featurestore.corpora.example import Example
     from featurestore.dataset.batch import FeatureBatch, collate
     from featurestore.dataset.features import FeatureDataset
+    from featurestore.dataset.labels import LabelSet
     from featurestore.dataset.loader import feature_loader
     from featurestore.dataset.sampler import BucketBatchSampler
     from featurestore.encoders.base import Encoder, load_encoder
@@ -32,6 +33,7 @@ _HOMES = {
     "FeatureBatch": "featurestore.dataset.batch",
     "FeatureDataset": "featurestore.dataset.features",
     "FeaturestoreError": "featurestore.errors",
+    "LabelSet": "featurestore.dataset.labels",
     "Recipe": "featurestore.recipe",
     "Store": "featurestore.store.store",
     "collate": "featurestore.dataset.batch",
@@ -50,6 +52,7 @@ __all__ = [
     "FeatureBatch",
     "FeatureDataset",
     "FeaturestoreError",
+    "LabelSet",
     "Recipe",
     "Store",
     "collate",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from featurestore.dataset.labels import PADDING_LABEL
+from featurestore.errors import LabelError, UsageError
 
 if TYPE_CHECKING:
     from featurestore.dataset.features import FeatureDataset
@@ -66,6 +67,11 @@ class FeatureBatch:
         if isinstance(self.features, PackedSequence):
             return self
         lengths = self.lengths.cpu()
+        if not len(lengths):  # which torch refuses
+            features = Packing.of(lengths, self.mask.cpu()).packed(self.features.flatten(0, 1))
+            return replace(
+                self, features=features, labels=None if self.labels is None else self.labels.flatten()
+            )
         features = pack_padded_sequence(self.features, lengths, batch_first=True, enforce_sorted=False)
         labels = self.labels
         if labels is not None and labels.dim() == 2:
@@ -82,26 +88,72 @@ class FeatureBatch:
         )
 
 
-class ItemBatch(Sequence[FeatureItem]):
-    """What a :class:`FeatureDataset` hands to collate for a whole batch: indices, not yet read.
+class ItemBatch(MutableSequence[FeatureItem]):
+    """What a :class:`FeatureDataset` hands to collate for a whole batch: a list of items, not yet read.
 
-    It reads like a list of items, so that any collate function works; :func:`collate` reads it in one go.
+    :func:`collate` reads it in one go. Any other collate function uses it as the list that it expects: the
+    first look at an item reads all, each once, and from then on it is that list, which may be changed.
     """
 
     def __init__(self, dataset: FeatureDataset, indices: Sequence[int]) -> None:
         self.dataset, self.indices = dataset, indices
+        self._items: list[FeatureItem] | None = None
+
+    @property
+    def unread(self) -> bool:
+        """Whether it is still what the indices say."""
+        return self._items is None
+
+    @property
+    def items(self) -> list[FeatureItem]:
+        """The list itself."""
+        if self._items is None:
+            self._items = [self.dataset[index] for index in self.indices]
+        return self._items
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.indices if self._items is None else self._items)
 
     @overload
     def __getitem__(self, position: int) -> FeatureItem: ...
     @overload
-    def __getitem__(self, position: slice) -> Sequence[FeatureItem]: ...
-    def __getitem__(self, position: int | slice) -> FeatureItem | Sequence[FeatureItem]:
-        if isinstance(position, slice):
-            return ItemBatch(self.dataset, self.indices[position])
-        return self.dataset[self.indices[position]]
+    def __getitem__(self, position: slice) -> list[FeatureItem]: ...
+    def __getitem__(self, position: int | slice) -> FeatureItem | list[FeatureItem]:
+        return self.items[position]
+
+    def __setitem__(self, position: Any, item: Any) -> None:
+        self.items[position] = item
+
+    def __delitem__(self, position: int | slice) -> None:
+        del self.items[position]
+
+    def __iter__(self) -> Iterator[FeatureItem]:
+        return iter(self.items)
+
+    def __add__(self, other: Iterable[Any]) -> list[Any]:
+        return [*self.items, *other]
+
+    def __radd__(self, other: Iterable[Any]) -> list[Any]:
+        return [*other, *self.items]
+
+    def __repr__(self) -> str:
+        return repr(self.items)
+
+    def __reduce__(self) -> tuple[type, tuple[list[FeatureItem]]]:
+        # A worker process sends the items back, not the dataset.
+        return list, (self.items,)
+
+    def insert(self, position: int, item: FeatureItem) -> None:
+        """Insert an item, as a list does."""
+        self.items.insert(position, item)
+
+    def sort(self, *, key: Any = None, reverse: bool = False) -> None:
+        """Sort the items, as a list does."""
+        self.items.sort(key=key, reverse=reverse)
+
+    def copy(self) -> list[FeatureItem]:
+        """Return the items as a list of their own."""
+        return self.items.copy()
 
 
 def collate(items: Sequence[FeatureItem]) -> FeatureBatch:
@@ -111,38 +163,60 @@ def collate(items: Sequence[FeatureItem]) -> FeatureBatch:
     ----------
     items : sequence of FeatureItem
         From ``dataset[i]``, or the :class:`ItemBatch` a DataLoader gets from ``dataset.__getitems__``.
+
+    Raises
+    ------
+    LabelError
+        If some of the items have labels and others have none, or of another kind.
+    UsageError
+        If there are no items.
     """
-    if isinstance(items, ItemBatch):
+    if isinstance(items, ItemBatch) and items.unread:
         return items.dataset.gather(items.indices)
+    if not len(items):
+        raise UsageError("collate: there are no items, and so no shape of features: leave empty batches out")
     lengths = torch.tensor([len(item.features) for item in items])
     longest = int(lengths.max())
     first = items[0].features
     features = first.new_zeros(len(items), longest, *first.shape[1:])
     for i, item in enumerate(items):
         features[i, : len(item.features)] = item.features
-    labels = collate_labels([item.label for item in items], longest)
+    labels = _collate_labels(items, longest)
     indices = torch.tensor([item.position for item in items])
     return FeatureBatch(features, lengths, length_mask(lengths, longest), labels, indices)
 
 
 def collate_packed(items: Sequence[FeatureItem]) -> FeatureBatch:
     """Collate items to a packed batch; see :meth:`FeatureBatch.packed`."""
-    if isinstance(items, ItemBatch):
+    if isinstance(items, ItemBatch) and items.unread:
         return items.dataset.gather(items.indices, packed=True)
     return collate(items).packed()
 
 
-def collate_labels(labels: Sequence[Tensor | None], longest: int) -> Tensor | None:
+def _collate_labels(items: Sequence[FeatureItem], longest: int) -> Tensor | None:
     """Stack labels: (batch, longest) padded with -100 for token labels, (batch,) for sentence labels."""
-    present = [label for label in labels if label is not None]
-    if len(present) < len(labels):
+    present = [item.label for item in items if item.label is not None]
+    if not present:
         return None
+    if len(present) < len(items) or len({label.dim() for label in present}) > 1:
+        kinds = [_label_kind(item) for item in items]
+        other = next(i for i, kind in enumerate(kinds) if kind != kinds[0])
+        raise LabelError(
+            f"collate: item {other} of the batch has {kinds[other]}, but item 0 has {kinds[0]}: put datasets "
+            "together only if they have labels of one kind"
+        )
     if present[0].dim() == 0:
         return torch.stack(present)
     result = torch.full((len(present), longest), PADDING_LABEL)
     for i, label in enumerate(present):
         result[i, : len(label)] = label
     return result
+
+
+def _label_kind(item: FeatureItem) -> str:
+    if item.label is None:
+        return "no label"
+    return "a label for each token" if item.label.dim() else "a label for the sentence"
 
 
 class Packing(NamedTuple):

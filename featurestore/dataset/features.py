@@ -12,7 +12,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from featurestore import keys
@@ -21,7 +20,9 @@ from featurestore.corpora.given import CorpusLike, read_examples
 from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, Packing, length_mask
 from featurestore.dataset.buffers import BufferPool
 from featurestore.dataset.gather import Gatherer
-from featurestore.dataset.labels import PADDING_LABEL, LabelSet
+from featurestore.dataset.indices import EVERYTHING, Part, position_of, positions_of
+from featurestore.dataset.labels import LabelSet
+from featurestore.dataset.numbering import LabelKind, LabelNumbering
 from featurestore.dataset.resident import Resident
 from featurestore.dataset.windows import Windows
 from featurestore.devices import choose_device
@@ -36,7 +37,6 @@ logger = logging.getLogger(__name__)
 
 OnMissing = Literal["error", "skip", "zeros"]
 UnseenLabels = Literal["error", "keep"]
-LabelKind = Literal["token", "sentence"]
 
 _STEP = 4096
 """Examples looked up at a time while the dataset is built."""
@@ -54,15 +54,15 @@ class FeatureDataset(Dataset[FeatureItem]):
     examples : path, Corpus, iterable of Example or token lists, or a sequence of paths and corpora
         What :func:`featurestore.extract` takes. Labels are read from a file opened with ``label=``
         (:func:`featurestore.open_corpus`).
-    labels : LabelSet, optional
-        The labels a model knows. By default those of the examples, sorted.
+    labels : LabelSet or sequence of str, optional
+        The labels a model knows, in the order of their numbers. By default those of the examples, sorted.
     unseen_labels : {"error", "keep"}
         What to do with a label that is not in ``labels``: refuse it, or keep it under a number of its own
         behind the known ones (for scoring, where it counts as a mistake).
     on_missing : {"error", "skip", "zeros"}
         What to do with sentences that are not in the store.
     dtype : torch.dtype
-        Of the features.
+        Of the features; a floating one.
     resident : str or torch.device, optional
         ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: read all vectors now, every checksum compared, and hold them
         there as they are stored (float16 or int8); batches are gathered there and lie there. What that takes
@@ -71,11 +71,7 @@ class FeatureDataset(Dataset[FeatureItem]):
     Attributes
     ----------
     lengths : (n_examples,) int64
-        Tokens of each example.
-    labels : LabelSet or None
-    label_names : tuple of str
-        ``labels.names``, then unseen ones that were kept.
-    label_kind : {"token", "sentence"} or None
+        Tokens of each example; read-only.
     n_missing : int
         Sentences that are not in the store.
 
@@ -86,12 +82,13 @@ class FeatureDataset(Dataset[FeatureItem]):
     AlignmentError
         If the stored tokens are not the example's, naming corpus, line and both tokens.
     LabelError
-        If labels are missing from some examples, of mixed kinds, as many as the tokens they are not, or
-        not in ``labels``.
+        If labels are missing from some examples, no str, of mixed kinds, not one for each token, or not in
+        ``labels``.
     CorpusError, SentenceError
         If an example cannot be read, or is none.
     UsageError
-        If the vectors do not fit where they shall be resident, saying what they need and what is free.
+        If the vectors do not fit where they shall be resident, saying what they need and what is free, or an
+        option has no such value.
     """
 
     def __init__(
@@ -99,16 +96,17 @@ class FeatureDataset(Dataset[FeatureItem]):
         store: Store | str | Path,
         examples: CorpusLike | Sequence[CorpusLike],
         *,
-        labels: LabelSet | None = None,
+        labels: LabelSet | Sequence[str] | None = None,
         unseen_labels: UnseenLabels = "error",
         on_missing: OnMissing = "error",
         dtype: torch.dtype = torch.float32,
         resident: str | torch.device | None = None,
     ) -> None:
-        _require_policy(on_missing)
+        _require_one_of("on_missing", on_missing, get_args(OnMissing))
+        _require_one_of("unseen_labels", unseen_labels, get_args(UnseenLabels))
+        _require_floating(dtype)
         self.store = store if isinstance(store, Store) else Store.open(store)
         self.dtype = dtype
-        self.label_kind: LabelKind | None = None
         self.n_missing = 0
         self._gatherer = Gatherer(self.store)
         self._buffers = BufferPool()
@@ -116,8 +114,8 @@ class FeatureDataset(Dataset[FeatureItem]):
         self._missing_shown: list[str] = []
         self._missing_paths: dict[str, None] = {}
         shard, row, lengths = array("q"), array("q"), array("q")
-        names: dict[str, int] = {} if labels is None else {name: i for i, name in enumerate(labels.names)}
-        numbers, edges = array("i"), array("q", [0])
+        known = labels if labels is None or isinstance(labels, LabelSet) else LabelSet(labels)
+        numbering = LabelNumbering(known, keep_unseen=unseen_labels == "keep")
         iterator = read_examples(examples)
         while chunk := list(itertools.islice(iterator, _STEP)):
             for example, s, r in self._placed(chunk):
@@ -126,29 +124,18 @@ class FeatureDataset(Dataset[FeatureItem]):
                     if on_missing == "error" or on_missing == "skip":
                         continue
                     self._zeros[len(shard)] = example.tokens
-                self._take_labels(
-                    example, names, numbers, len(shard), None if unseen_labels == "keep" else labels
-                )
+                numbering.add(example)
                 shard.append(s)
                 row.append(r)
                 lengths.append(len(example.tokens))
-                edges.append(len(numbers))
         if self.n_missing and on_missing == "error":
             self._raise_missing(len(shard) + self.n_missing)
         if self.n_missing:
             logger.warning("%d sentences are not in %s: %s", self.n_missing, self.store.path, on_missing)
         self._shard, self._row = np.array(shard, np.int64), np.array(row, np.int64)
         self.lengths: NDArray[np.int64] = np.array(lengths, np.int64)
-        self._numbers, self._edges = np.array(numbers, np.int64), np.array(edges, np.int64)
-        self.labels: LabelSet | None = None
-        self.label_names: tuple[str, ...] = ()
-        if len(numbers):
-            self.label_names = tuple(names)
-            if labels is None:
-                self._sort_names()
-                self.labels = LabelSet(self.label_names)
-            else:
-                self.labels = labels
+        self.lengths.setflags(write=False)
+        self._labels = numbering.finished()
         self._resident: Resident | None = None
         if resident is not None:
             device = choose_device(str(resident))
@@ -156,6 +143,21 @@ class FeatureDataset(Dataset[FeatureItem]):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_resident": None}
+
+    @property
+    def label_kind(self) -> LabelKind | None:
+        """Whether there is a label for each ``"token"``, one for the ``"sentence"``, or none."""
+        return self._labels.kind
+
+    @property
+    def labels(self) -> LabelSet:
+        """The labels that were given or, if none were, those of the examples; empty if there are none."""
+        return self._labels.labels
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names by number: those of :attr:`labels`, then unseen ones that were kept."""
+        return self._labels.names
 
     @property
     def device(self) -> torch.device:
@@ -186,7 +188,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> FeatureItem:
-        index = self._position(index)
+        index = position_of(index, len(self))
         if self._resident is not None:
             batch = self.gather([index])
             label = None if batch.labels is None else batch.labels[0]
@@ -195,21 +197,25 @@ class FeatureDataset(Dataset[FeatureItem]):
         features = torch.zeros(self.store.vector_shape(n_tokens), dtype=self.dtype)
         if self._shard[index] >= 0:
             self._gatherer.decode_into(features, int(self._shard[index]), int(self._row[index]))
-        return FeatureItem(features, self._label(index), index)
+        return FeatureItem(features, self._labels.of_one(index), index)
 
     def __getitems__(self, indices: Sequence[int]) -> ItemBatch:
         """Return a whole batch at once, unread; a DataLoader calls this where it is there."""
         return ItemBatch(self, indices)
 
-    def windows(self, memory: int) -> Windows:
-        """Cut the examples into windows, to be read with so many bytes of memory."""
-        return Windows(self.store, self._shard, self._row, self.lengths, memory)
+    def windows(self, memory: int, part: Part = EVERYTHING) -> Windows:
+        """Cut the examples, or a part of them, into windows, to be read with so many bytes of memory."""
+        return Windows(self.store, self._shard[part], self._row[part], self.lengths[part], memory)
 
     @property
     def stored_bytes(self) -> int:
         """Bytes that the vectors of all examples have on disk."""
-        shards, here = np.unique(self._shard, return_inverse=True)
-        tokens = np.bincount(here, self.lengths)
+        return self.stored_bytes_of(EVERYTHING)
+
+    def stored_bytes_of(self, part: Part) -> int:
+        """Return the bytes that the vectors of a part of the examples have on disk."""
+        shards, here = np.unique(self._shard[part], return_inverse=True)
+        tokens = np.bincount(here, self.lengths[part])
         codecs = [self.store.manifest.shards[s].codec if s >= 0 else None for s in shards.tolist()]
         each = [get_codec(c).bytes_per_token(self.n_layers, self.dim) if c else 0 for c in codecs]
         return int(tokens @ np.array(each, np.float64)) if len(each) else 0
@@ -232,13 +238,13 @@ class FeatureDataset(Dataset[FeatureItem]):
         DamagedStoreError
             If stored bytes are not those that were committed.
         """
-        at = self._positions(indices)
+        at = positions_of(indices, len(self))
         n_tokens = self.lengths[at]
         longest = int(n_tokens.max(initial=0))
         shape = self.store.vector_shape(longest)
         lengths = torch.from_numpy(n_tokens)
         mask = length_mask(lengths, longest)
-        batch = FeatureBatch(mask, lengths, mask, self._labels(at, mask), torch.from_numpy(at))
+        batch = FeatureBatch(mask, lengths, mask, self._labels.of_batch(at, mask), torch.from_numpy(at))
         if self._resident is not None:
             batch = batch.to(self.device)
             batch.features = self._buffers.empty((len(at), *shape), self.dtype, self.device)
@@ -260,7 +266,7 @@ class FeatureDataset(Dataset[FeatureItem]):
 
     def tokens(self, index: int) -> Sentence:
         """Return the tokens of an example, with their condition if it has one."""
-        index = self._position(index)
+        index = position_of(index, len(self))
         if self._shard[index] < 0:
             return self._zeros[index]
         return self.store.reader(int(self._shard[index])).tokens(int(self._row[index]))
@@ -273,47 +279,12 @@ class FeatureDataset(Dataset[FeatureItem]):
         LabelError
             If the examples have no labels.
         """
-        label = self._label(self._position(index))
+        label = self._labels.of_one(position_of(index, len(self)))
         if label is None:
             raise LabelError("these examples have no labels: read the corpus with a label (--label)")
         if label.dim() == 0:
             return self.label_names[int(label)]
-        return tuple(self.label_names[number] for number in label.tolist())
-
-    def _position(self, index: int) -> int:
-        """Return an index counted from the start."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"example {index} of {len(self)}")
-        return int(index) % len(self)
-
-    def _positions(self, indices: Sequence[int]) -> NDArray[np.int64]:
-        """Return indices counted from the start, as a new (n,) int64 array."""
-        at = np.array(indices, np.int64)
-        beyond = (at < -len(self)) | (at >= len(self))
-        if beyond.any():
-            raise IndexError(f"example {int(at[beyond][0])} of {len(self)}")
-        at[at < 0] += len(self)
-        return at
-
-    def _labels(self, at: NDArray[np.int64], mask: Tensor) -> Tensor | None:
-        """Return a batch's labels: (batch,), or (batch, longest) with -100 where the mask is false."""
-        if self.label_kind is None:
-            return None
-        starts = self._edges[at]
-        if self.label_kind == "sentence":
-            return torch.from_numpy(self._numbers[starts])
-        pieces = [self._numbers[a:b] for a, b in zip(starts, self._edges[at + 1], strict=True)]
-        result = torch.full(mask.shape, PADDING_LABEL)
-        result[mask] = torch.from_numpy(np.concatenate(pieces))
-        return result
-
-    def _label(self, index: int) -> Tensor | None:
-        if self.label_kind is None:
-            return None
-        start, stop = int(self._edges[index]), int(self._edges[index + 1])
-        if self.label_kind == "sentence":
-            return torch.tensor(self._numbers[start])
-        return torch.from_numpy(self._numbers[start:stop])
+        return tuple(map(self.label_names.__getitem__, label.tolist()))
 
     def _placed(self, chunk: Sequence[Example]) -> Iterator[tuple[Example, int, int]]:
         """Yield each example with its shard and row (-1 if missing), its stored tokens checked."""
@@ -327,47 +298,6 @@ class FeatureDataset(Dataset[FeatureItem]):
                 if not same or reader.condition(row) != keys.condition_of(example.tokens):
                     self._raise_misaligned(example, reader.tokens(row))
             yield example, shard, row
-
-    def _take_labels(
-        self,
-        example: Example,
-        names: dict[str, int],
-        numbers: array[int],
-        position: int,
-        known: LabelSet | None,
-    ) -> None:
-        kind: LabelKind | None = None
-        if example.labels is not None:
-            kind = "sentence" if isinstance(example.labels, str) else "token"
-        if position == 0:
-            self.label_kind = kind
-        if kind != self.label_kind:
-            raise LabelError(
-                f"{example.place} has {_kind_text(kind)}, but the examples before it have "
-                f"{_kind_text(self.label_kind)}"
-            )
-        if example.labels is None:
-            return
-        mine = (example.labels,) if isinstance(example.labels, str) else example.labels
-        if kind == "token" and len(mine) != len(example.tokens):
-            raise LabelError(f"{example.place} has {len(mine)} labels for {len(example.tokens)} tokens")
-        if not all(map(names.__contains__, mine)):
-            for name in mine:
-                if name not in names and known is not None:
-                    raise LabelError(
-                        f"{example.place} has the label {name!r}, which is not one of "
-                        f"{', '.join(known.names[:20])}"
-                    )
-                names.setdefault(name, len(names))
-        numbers.extend(map(names.__getitem__, mine))
-
-    def _sort_names(self) -> None:
-        """Number the labels in alphabetical order, so that they do not depend on the corpus's order."""
-        order = sorted(range(len(self.label_names)), key=lambda i: self.label_names[i])
-        new_number = np.empty(len(order), np.int64)
-        new_number[order] = np.arange(len(order))
-        self._numbers = new_number[self._numbers]
-        self.label_names = tuple(self.label_names[i] for i in order)
 
     def _note_missing(self, example: Example) -> None:
         self.n_missing += 1
@@ -403,12 +333,13 @@ class FeatureDataset(Dataset[FeatureItem]):
         )
 
 
-def _require_policy(on_missing: str) -> None:
-    if on_missing not in get_args(OnMissing):
-        raise UsageError(f"on_missing is {on_missing!r}, expected error, skip or zeros")
+def _require_one_of(option: str, given: object, known: Sequence[str]) -> None:
+    if given not in known:
+        raise UsageError(f"{option} is {given!r}, expected {', '.join(known[:-1])} or {known[-1]}")
 
 
-def _kind_text(kind: LabelKind | None) -> str:
-    return {"token": "a label for each token", "sentence": "a label for the sentence", None: "no labels"}[
-        kind
-    ]
+def _require_floating(dtype: object) -> None:
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise UsageError(
+            f"dtype is {dtype!r}, expected a floating one of torch: torch.float32, torch.float16"
+        )

@@ -2,38 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
-from featurestore.errors import LabelError
+from featurestore.errors import LabelError, UsageError
 
 PADDING_LABEL = -100
 """Label of padding positions: what torch's losses ignore by default."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class LabelSet:
     """Distinct label names; a label's number is its position.
+
+    Parameters
+    ----------
+    names : sequence of str
 
     Attributes
     ----------
     names : tuple of str
+
+    Raises
+    ------
+    LabelError
+        If a name is repeated, or not a str.
+    UsageError
+        If they are not a sequence: other collections have no positions.
     """
 
     names: tuple[str, ...]
+    _ids: dict[str, int] = field(repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_ids", {name: number for number, name in enumerate(self.names)})
+    def __init__(self, names: Sequence[str]) -> None:
+        if isinstance(names, str) or not isinstance(names, Sequence):
+            raise UsageError(
+                f"label names are of type {type(names).__name__}, expected a list or tuple of str in the "
+                "order of their numbers; LabelSet.from_names(names) sorts them"
+            )
+        require_names(names)
+        object.__setattr__(self, "names", tuple(names))
+        object.__setattr__(self, "_ids", {name: number for number, name in enumerate(names)})
         if len(self._ids) != len(self.names):
             repeated = sorted({name for name in self.names if self.names.count(name) > 1})
             raise LabelError(f"label names must differ; repeated: {repeated}")
 
-    _ids: dict[str, int] = None  # type: ignore[assignment]
-
     @classmethod
     def from_names(cls, names: Iterable[str]) -> LabelSet:
-        """Return the sorted distinct names."""
-        return cls(tuple(sorted(set(names))))
+        """Return the sorted distinct names.
+
+        Raises
+        ------
+        LabelError
+            If a name is not a str.
+        """
+        distinct = list(names)
+        require_names(distinct)
+        return cls(sorted(set(distinct)))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -52,3 +77,19 @@ class LabelSet:
         if name not in self._ids:
             raise LabelError(f"label {name!r} is not one of {', '.join(self.names[:20])}")
         return self._ids[name]
+
+
+def require_names(labels: Iterable[object], place: str = "") -> None:
+    """Make sure that labels are str.
+
+    Raises
+    ------
+    LabelError
+        For the first that is not, after the place.
+    """
+    for label in labels:
+        if not isinstance(label, str):
+            remedy = ": every token needs a label" if label is None else ": str(label)"
+            raise LabelError(
+                f"{place}label {label!r:.40} is of type {type(label).__name__}, expected str{remedy}"
+            )

@@ -6,11 +6,13 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from torch.utils.data import DataLoader
+import numpy as np
+from torch.utils.data import DataLoader, Subset
 
 from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, collate, collate_packed
 from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.gather import Gatherer
+from featurestore.dataset.indices import EVERYTHING, Part, positions_of
 from featurestore.dataset.memory import available_bytes
 from featurestore.dataset.sampler import BucketBatchSampler
 from featurestore.dataset.windows import WindowBatchSampler, WindowReader
@@ -22,19 +24,43 @@ _MEMORY_FOR_WINDOWS = 512 << 20
 _LEAST_MEMORY = 1 << 20
 
 
+_INSTEAD = {
+    "batch_size": "batches are bounded by token_budget=, their padded tokens, and max_sentences=",
+    "sampler": "batches of like length are made of a sampler of its own; for others, use "
+    "DataLoader(dataset, batch_size=..., sampler=..., collate_fn=featurestore.collate)",
+    "batch_sampler": "batches of like length are made by a BucketBatchSampler of its own; for others, use "
+    "DataLoader(dataset, batch_sampler=..., collate_fn=featurestore.collate)",
+}
+"""Options of DataLoader that a bucketing loader cannot take, and what there is instead."""
+
+
+class FeatureLoader(DataLoader[FeatureItem]):
+    """A ``torch.utils.data.DataLoader`` over length-bucketed batches, from :func:`feature_loader`.
+
+    Attributes
+    ----------
+    batch_sampler : BucketBatchSampler
+        Whose ``set_epoch(n)`` goes to a given epoch.
+    """
+
+    batch_sampler: BucketBatchSampler
+
+
 def feature_loader(
-    dataset: FeatureDataset,
+    dataset: FeatureDataset | Subset[FeatureItem],
     *,
     token_budget: int = 2048,
     max_sentences: int | None = None,
     shuffle: bool = True,
     seed: int = 0,
     drop_last: bool = False,
+    num_replicas: int = 1,
+    rank: int = 0,
     packed: bool = False,
     window: int | Literal["auto"] | None = "auto",
     num_workers: int = 0,
     **options: Any,
-) -> DataLoader[FeatureItem]:
+) -> FeatureLoader:
     """Return a DataLoader over length-bucketed batches.
 
     Each pass is another epoch of the same seed; ``loader.batch_sampler.set_epoch(n)`` goes to a given one.
@@ -42,11 +68,12 @@ def feature_loader(
     Parameters
     ----------
     dataset : FeatureDataset
+        Or a ``torch.utils.data.Subset`` of one, such as ``random_split`` makes.
     token_budget : int
         Padded tokens a batch may hold.
     max_sentences : int, optional
         Sentences a batch may hold.
-    shuffle, seed, drop_last
+    shuffle, seed, drop_last, num_replicas, rank
         As in :class:`~featurestore.dataset.sampler.BucketBatchSampler`.
     packed : bool
         Features as a ``PackedSequence``.
@@ -59,25 +86,29 @@ def feature_loader(
         0 is fastest: reading is a copy from mapped memory, and worker processes have to send whole batches
         back. Useful only if your own ``collate_fn`` or transforms are slow.
     **options
-        For :class:`torch.utils.data.DataLoader`; a ``collate_fn`` of your own gets a sequence of
+        For :class:`torch.utils.data.DataLoader`; a ``collate_fn`` of your own gets a list of
         :class:`~featurestore.dataset.batch.FeatureItem`.
 
     Returns
     -------
-    torch.utils.data.DataLoader
-        Of :class:`~featurestore.dataset.batch.FeatureBatch`.
+    FeatureLoader
+        A DataLoader of :class:`~featurestore.dataset.batch.FeatureBatch`.
 
     Raises
     ------
     UsageError
-        If sizes hold nothing, if resident vectors meet ``num_workers``, or bytes of ``window`` resident
-        vectors, ``num_workers`` or a ``collate_fn``.
+        If sizes hold nothing, if the dataset is another, for options of DataLoader that make batches, if
+        resident vectors meet ``num_workers``, or bytes of ``window`` resident vectors, ``num_workers`` or a
+        ``collate_fn``.
     """
+    for name in _INSTEAD.keys() & options.keys():
+        raise UsageError(f"feature_loader takes no {name}: {_INSTEAD[name]}")
+    whole, part = _whole_and_part(dataset)
     own_collate = options.pop("collate_fn", None)
-    memory = _memory_for_windows(dataset, window, num_workers, own_collate is not None)
-    if num_workers and dataset.resident_bytes:
+    memory = _memory_for_windows(whole, part, window, num_workers, own_collate is not None)
+    if num_workers and whole.resident_bytes:
         raise UsageError(
-            f"num_workers={num_workers}: the vectors are resident on {dataset.device}, for which worker "
+            f"num_workers={num_workers}: the vectors are resident on {whole.device}, for which worker "
             "processes have no use: leave num_workers out"
         )
     if num_workers and own_collate is None:
@@ -92,15 +123,17 @@ def feature_loader(
         "shuffle": shuffle,
         "seed": seed,
         "drop_last": drop_last,
+        "num_replicas": num_replicas,
+        "rank": rank,
     }
     collating: Callable[[Sequence[FeatureItem]], Any] = own_collate or (collate_packed if packed else collate)
-    sampler = BucketBatchSampler(dataset.lengths, **sampling)
+    sampler = BucketBatchSampler(whole.lengths[part], **sampling)
     if memory is not None:
-        windows = dataset.windows(memory)
+        windows = whole.windows(memory, part)
         reader = WindowReader(windows)
-        sampler = WindowBatchSampler(dataset.lengths, windows, on_pool=reader.enter, **sampling)
-        collating = _WindowedCollate(Gatherer(dataset.store, reader), packed)
-    return DataLoader(
+        sampler = WindowBatchSampler(sampler.lengths, windows, on_pool=reader.enter, **sampling)
+        collating = _WindowedCollate(reader, packed)
+    return FeatureLoader(
         dataset, batch_sampler=sampler, collate_fn=collating, num_workers=num_workers, **options
     )
 
@@ -108,17 +141,35 @@ def feature_loader(
 class _WindowedCollate:
     """Collates batches from the windows that are in memory."""
 
-    def __init__(self, gatherer: Gatherer, packed: bool) -> None:
-        self._gatherer, self._packed = gatherer, packed
+    def __init__(self, reader: WindowReader, packed: bool) -> None:
+        self._lock, self._packed = reader.lock, packed
+        self._gatherer = Gatherer(reader.windows.store, reader)
 
     def __call__(self, items: Sequence[FeatureItem]) -> FeatureBatch:
         if not isinstance(items, ItemBatch):
-            raise UsageError("window: this loader needs the dataset itself, not a subset or a wrapper of it")
-        return items.dataset.gather(items.indices, self._gatherer, packed=self._packed)
+            raise UsageError("window: this loader needs the dataset itself, not a wrapper that changes items")
+        with self._lock:
+            return items.dataset.gather(items.indices, self._gatherer, packed=self._packed)
+
+
+def _whole_and_part(dataset: object) -> tuple[FeatureDataset, Part]:
+    """Return the dataset that a subset is of, and which of its examples."""
+    if isinstance(dataset, FeatureDataset):
+        return dataset, EVERYTHING
+    if isinstance(dataset, Subset):
+        whole, part = _whole_and_part(dataset.dataset)
+        outer = np.arange(len(whole))[part]
+        return whole, outer[positions_of(dataset.indices, len(outer))]
+    raise UsageError(
+        f"feature_loader takes a FeatureDataset or a torch.utils.data.Subset of one, not a "
+        f"{type(dataset).__name__}: one FeatureDataset reads several corpora, FeatureDataset(store, [path, "
+        "other]); for any dataset of its items there is DataLoader(dataset, batch_size=..., "
+        "collate_fn=featurestore.collate)"
+    )
 
 
 def _memory_for_windows(
-    dataset: FeatureDataset, window: int | str | None, num_workers: int, own_collate: bool
+    dataset: FeatureDataset, part: Part, window: int | str | None, num_workers: int, own_collate: bool
 ) -> int | None:
     """Return the bytes that windows may take, None for none."""
     reasons = {"resident": dataset.resident_bytes, "num_workers": num_workers, "collate_fn": own_collate}
@@ -126,7 +177,7 @@ def _memory_for_windows(
     if window is None or (window == "auto" and obstacle):
         return None
     if window == "auto":
-        needed, free = dataset.stored_bytes, available_bytes(dataset.device)
+        needed, free = dataset.stored_bytes_of(part), available_bytes(dataset.device)
         if needed <= free:
             return None
         logger.info("%d bytes of vectors, %d bytes are free: reading in windows", needed, free)

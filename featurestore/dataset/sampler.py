@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import operator
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,6 +11,8 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from featurestore.errors import UsageError
+
+logger = logging.getLogger(__name__)
 
 _POOL_SENTENCES = 8192
 """Sentences sorted by length together: large enough that batches hardly pad, small enough to stay random."""
@@ -32,13 +36,25 @@ class BucketBatchSampler(Sampler[list[int]]):
     shuffle : bool
         Shuffle sentences and batches; else batches come in ascending length within consecutive pools.
     seed : int
+        At least 0.
     drop_last : bool
-        Leave out the batches that end a pool early.
+        Leave out the batches that end a pool and could hold another sentence, as torch leaves out a last
+        batch that is not full. Sentences that do not fill one batch then give none.
+    num_replicas, rank : int
+        Of processes that train together, as for torch's ``DistributedSampler``: how many there are, and which
+        of them this is, from 0. They plan one epoch from one seed, and each takes every ``num_replicas``-th
+        batch. All get as many: a few batches are cut in two for that. With ``drop_last``, and where every
+        batch is of one sentence, the last ones are left out instead.
 
     Attributes
     ----------
     epoch : int
         Of the next pass.
+
+    Raises
+    ------
+    UsageError
+        If a number is not an integer, or too small or large.
     """
 
     def __init__(
@@ -50,20 +66,25 @@ class BucketBatchSampler(Sampler[list[int]]):
         shuffle: bool = True,
         seed: int = 0,
         drop_last: bool = False,
+        num_replicas: int = 1,
+        rank: int = 0,
     ) -> None:
-        if token_budget < 1 or (max_sentences is not None and max_sentences < 1):
-            raise UsageError(
-                f"token_budget={token_budget}, max_sentences={max_sentences}: both must be at least 1"
-            )
         self.lengths = np.asarray(lengths, np.int64)
-        self.token_budget, self.max_sentences = token_budget, max_sentences
-        self.shuffle, self.seed, self.drop_last = shuffle, seed, drop_last
+        self.token_budget = _integer("token_budget", token_budget, 1)
+        self.max_sentences = None if max_sentences is None else _integer("max_sentences", max_sentences, 1)
+        self.shuffle, self.seed, self.drop_last = shuffle, _integer("seed", seed, 0), drop_last
+        self.num_replicas = _integer("num_replicas", num_replicas, 1)
+        self.rank = _integer("rank", rank, 0)
+        if self.rank >= self.num_replicas:
+            raise UsageError(
+                f"rank={rank}: must be less than num_replicas={num_replicas}; ranks are counted from 0"
+            )
         self.epoch = 0
         self._planned: tuple[int, list[NDArray[np.int64]]] | None = None
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next pass."""
-        self.epoch = epoch
+        """Choose the epoch of the next pass, at least 0."""
+        self.epoch = _integer("epoch", epoch, 0)
 
     def __len__(self) -> int:
         return len(self.batches(self.epoch))
@@ -75,10 +96,17 @@ class BucketBatchSampler(Sampler[list[int]]):
             yield batch.tolist()
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Return the batches of an epoch, each an array of positions."""
-        if self._planned is None or self._planned[0] != epoch:
-            self._planned = epoch, self._plan(epoch)
-        return self._planned[1]
+        """Return the batches of an epoch, each an array of positions; of several ranks, this one's."""
+        planned = self._planned
+        if planned is None or planned[0] != epoch:
+            planned = self._planned = epoch, self._share(self._plan(epoch))
+            if len(self.lengths) and not planned[1]:
+                logger.warning(
+                    "%d sentences give no batch (drop_last=%s, num_replicas=%d): what does not fill one, or "
+                    "one for each rank, is left out",
+                    len(self.lengths), self.drop_last, self.num_replicas,
+                )  # fmt: skip
+        return planned[1]
 
     def padding(self, epoch: int = 0) -> float:
         """Return the padded positions of an epoch's batches per token, 0 for none."""
@@ -113,7 +141,28 @@ class BucketBatchSampler(Sampler[list[int]]):
             candidates = lengths[start : start + most]
             padded = candidates * np.arange(1, len(candidates) + 1)
             fitting = max(1, int(np.searchsorted(padded, self.token_budget, side="right")))
-            ends_early = fitting < most and padded[-1] < self.token_budget
-            if not (self.drop_last and ends_early and start > 0):
-                yield pool[start : start + fitting]
-            start += fitting
+            stop = start + fitting
+            full = fitting == self.max_sentences or (fitting + 1) * lengths[stop - 1] > self.token_budget
+            if full or stop < len(pool) or not self.drop_last:
+                yield pool[start:stop]
+            start = stop
+
+    def _share(self, batches: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+        """Return this rank's batches of all."""
+        while len(batches) % self.num_replicas and not self.drop_last:
+            largest = max(range(len(batches)), key=lambda i: len(batches[i]))
+            if len(batches[largest]) == 1:
+                break
+            batches[largest : largest + 1] = np.array_split(batches[largest], 2)
+        shared = len(batches) - len(batches) % self.num_replicas
+        return batches[self.rank : shared : self.num_replicas]
+
+
+def _integer(name: str, given: object, least: int) -> int:
+    try:
+        number = operator.index(given)  # type: ignore[arg-type]
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise UsageError(f"{name}={given!r}: must be at least {least}, an integer")
+    return number

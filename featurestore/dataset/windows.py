@@ -13,10 +13,11 @@ import errno
 import logging
 import mmap
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +110,8 @@ class WindowBatchSampler(BucketBatchSampler):
     """Batches of sentences of like length, drawn from a few windows at a time.
 
     The batches of an epoch are a pure function of the lengths, the windows, the settings, the seed and the
-    epoch. Parameters as :class:`~featurestore.dataset.sampler.BucketBatchSampler`, and:
+    epoch. Several ranks go through the same windows, and each of them reads all. Parameters as
+    :class:`~featurestore.dataset.sampler.BucketBatchSampler`, and:
 
     Parameters
     ----------
@@ -124,26 +126,20 @@ class WindowBatchSampler(BucketBatchSampler):
         windows: Windows,
         *,
         on_pool: Callable[[Sequence[int], Sequence[int]], None] | None = None,
-        token_budget: int = 2048,
-        max_sentences: int | None = None,
-        shuffle: bool = True,
-        seed: int = 0,
-        drop_last: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            lengths, token_budget=token_budget, max_sentences=max_sentences, shuffle=shuffle, seed=seed,
-            drop_last=drop_last,
-        )  # fmt: skip
+        super().__init__(lengths, **options)
         self.windows, self.on_pool = windows, on_pool
         by_window = np.argsort(windows.of, kind="stable")
         edges = np.searchsorted(windows.of[by_window], np.arange(1, len(windows.regions)))
         self._sentences = np.split(by_window, edges)
 
     def __iter__(self) -> Iterator[list[int]]:
-        batches, pools = self.batches(self.epoch), self.pools(self.epoch)
-        self.epoch += 1
+        epoch = self.epoch
+        self.epoch = epoch + 1
+        batches, pools = self.batches(epoch), self.pools(epoch)
         # The next pass most likely comes next; its first pool is read while the last one is served.
-        following = [*pools[1:], *self.pools(self.epoch)[:1]]
+        following = [*pools[1:], *self.pools(epoch + 1)[:1]]
         pool = -1
         for batch in batches:
             window = int(self.windows.of[batch[0]])
@@ -180,10 +176,15 @@ class WindowReader:
     Parameters
     ----------
     windows : Windows
+
+    Attributes
+    ----------
+    lock : Lock
+        To be held for as long as rows are used: the memory of a pool that is left is filled again.
     """
 
     def __init__(self, windows: Windows) -> None:
-        self.windows = windows
+        self.windows, self.lock = windows, threading.Lock()
         self._reading = ThreadPoolExecutor(1, "featurestore windows")
         self._pools: dict[tuple[int, ...], Future[_Pool]] = {}
         self._spare: list[mmap.mmap] = []
@@ -197,6 +198,10 @@ class WindowReader:
         DamagedStoreError
             If a shard cannot be read, or was cut.
         """
+        with self.lock:
+            self._enter(pool, following)
+
+    def _enter(self, pool: Sequence[int], following: Sequence[int]) -> None:
         wanted = {tuple(windows) for windows in (pool, following) if windows}
         self._here = {}
         for known in [known for known in self._pools if known not in wanted]:

@@ -96,7 +96,7 @@ def main(
         report = extract(list(files.values()), encoder, store)  # once: what is stored already is skipped
         print(f"{report.n_encoded:,} sentences encoded into {store}, {report.n_cached:,} were there")
         sets = {split: FeatureDataset(store, examples, labels=labels) for split, examples in splits.items()}
-        loaders = {
+        loaders: dict[str, DataLoader[Any]] = {
             split: feature_loader(s, token_budget=TOKEN_BUDGET, seed=seed) for split, s in sets.items()
         }
         dim = sets["train"].dim

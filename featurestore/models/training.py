@@ -214,7 +214,7 @@ def train(
     precision = training_precision(config.precision, device)
     _check(dataset, dev_dataset, config)
     labels = dataset.labels
-    if labels is None:
+    if not labels:
         raise ModelError("the training corpus has no labels: name one with --label")
     with _seeded(config.seed, device):
         head = build_head(

@@ -142,7 +142,6 @@ def measured(
         store = Path(name) / "store"
         extract(task.examples, CACHED, store, progress=False)
         dataset = FeatureDataset(store, task.examples)
-        assert dataset.labels is not None
         n_tokens, sizes = int(dataset.lengths.sum()), (dataset.dim, len(dataset.labels))
 
         def loader() -> Iterable[FeatureBatch]:

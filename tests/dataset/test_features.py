@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from featurestore import Example, FeatureDataset, Store, collate, extract, open_corpus
 from featurestore.dataset.batch import collate_packed
-from featurestore.errors import SentenceError
+from featurestore.errors import LabelError, SentenceError, UsageError
 
 EMPTY = "\t_"
 
@@ -56,7 +58,7 @@ def test_it_takes_what_extract_takes(tmp_path, tiny_elmo):
     for given in (path, str(path), [path], open_corpus(path), [["a"], ("b",), ["c"]]):
         dataset = FeatureDataset(store, given)
         assert [dataset.tokens(i) for i in range(len(dataset))] == [("a",), ("b",), ("c",)]
-        assert dataset.labels is None
+        assert dataset.label_kind is None
 
 
 @pytest.mark.parametrize("on_missing", ["error", "skip", "zeros"])
@@ -80,6 +82,63 @@ def test_indices_count_from_the_end_too_and_end_somewhere(dataset, examples):
         for outside in (60, -61):
             with pytest.raises(IndexError, match=f"example {outside} of 60"):
                 read(outside)
+
+
+@pytest.mark.parametrize("integer", [np.int64(7), np.uint8(7), np.array(7), torch.tensor(7)])
+def test_integers_of_numpy_and_torch_are_indices(dataset, examples, integer):
+    assert dataset[integer].position == 7
+    assert (dataset.tokens(integer), dataset.gold(integer)) == (examples[7].tokens, examples[7].labels)
+    assert dataset.gather([integer, integer]).indices.tolist() == [7, 7]
+    assert dataset.gather(np.array([3, 7], np.int32)).indices.tolist() == [3, 7]
+    assert dataset.gather(torch.tensor([3, 7])).indices.tolist() == [3, 7]
+
+
+@pytest.mark.parametrize(
+    "index", [1.0, 1.5, True, np.True_, torch.tensor(True), "1", None, slice(0, 5), [1, 2], np.array([1, 2])]
+)
+def test_nothing_but_an_integer_is_an_index(dataset, index):
+    for read in (dataset.__getitem__, dataset.gold, dataset.tokens):
+        with pytest.raises(UsageError, match=r"one integer, not by .*gather\(positions\).*Subset"):
+            read(index)
+
+
+@pytest.mark.parametrize("indices", [[1.7], np.array([0.0]), 5, "12", [[1, 2]], [[1], [2, 3]], None, ["1"]])
+def test_nothing_but_integers_in_a_row_are_the_indices_of_a_batch(dataset, indices):
+    with pytest.raises(UsageError, match="positions of its examples, integers in a row"):
+        dataset.gather(indices)
+
+
+def test_a_mask_is_no_list_of_indices(dataset):
+    mask = dataset.lengths > 4
+    for given in (mask, mask.tolist(), torch.from_numpy(mask)):
+        with pytest.raises(UsageError, match="a mask becomes positions by numpy"):
+            dataset.gather(given)
+    assert dataset.gather(np.flatnonzero(mask)).lengths.min() > 4
+
+
+def test_the_lengths_cannot_be_changed(dataset):
+    with pytest.raises(ValueError, match="read-only"):
+        dataset.lengths[0] = 1
+
+
+@pytest.mark.parametrize("labels", [None, "sentence", "token"])
+@pytest.mark.parametrize("resident", [None, "cpu"])
+def test_no_indices_are_an_empty_batch(store, examples, labels, resident):
+    kinds = {None: None, "sentence": "A", "token": examples[0].labels}
+    dataset = FeatureDataset(store, [Example(examples[0].tokens, kinds[labels])], resident=resident)
+    for packed in (False, True):
+        batch = dataset.gather([], packed=packed)
+        assert len(batch) == len(batch.indices) == batch.mask.numel() == 0
+        assert (batch.labels is None) == (labels is None)
+        assert labels is None or batch.labels.numel() == 0
+        features = batch.features.data if packed else batch.features
+        assert (features.shape[-1], features.numel(), features.dtype) == (32, 0, torch.float32)
+
+
+@pytest.mark.parametrize("dtype", ["float16", np.float32, None, torch.int64, torch.bool, torch.complex64])
+def test_features_have_a_floating_dtype_of_torch(store, examples, dtype):
+    with pytest.raises(UsageError, match=r"dtype is .*, expected a floating one of torch"):
+        FeatureDataset(store, examples, dtype=dtype)
 
 
 def test_a_padded_batch_has_zeros_lengths_mask_and_minus_100_in_the_padding(dataset, store, examples):
@@ -188,6 +247,75 @@ def test_any_collate_function_sees_items(dataset):
     assert [item.position for item in dataset.__getitems__([5, 6, 7])[1:]] == [6, 7]
 
 
+def same_batches(one, other) -> bool:
+    names = ("features", "lengths", "mask", "labels", "indices")
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
+
+
+def test_a_collate_function_may_treat_the_items_as_its_list(dataset):
+    def longest_first(items):
+        items.sort(key=lambda item: len(item.features), reverse=True)
+        del items[5:]
+        items[0], items[1] = items[1], items[0]
+        items.append(items.pop(2))
+        doubled = [dataset[0]] + items + [dataset[1]]  # noqa: RUF005
+        assert [item.position for item in doubled] == [0, *(item.position for item in items.copy()), 1]
+        return collate(items)
+
+    lengths = dataset.lengths[:20]
+    a, b, c, d, e = np.argsort(-lengths, kind="stable")[:5].tolist()
+    [batch] = DataLoader(Subset(dataset, range(20)), batch_size=20, collate_fn=longest_first)
+    assert batch.indices.tolist() == [b, a, d, e, c]
+    assert same_batches(batch, dataset.gather([b, a, d, e, c]))
+
+
+def test_a_collate_function_may_collate_by_ours(dataset):
+    [(batch, n)] = DataLoader(dataset, batch_size=60, collate_fn=lambda items: (collate(items), len(items)))
+    assert n == 60
+    assert same_batches(batch, dataset.gather(range(60)))
+
+
+def test_an_item_of_a_batch_is_read_once(dataset):
+    items = dataset.__getitems__([5, 6, 7])
+    assert items[1].features.data_ptr() == items[1].features.data_ptr() == [*items][1].features.data_ptr()
+    items[1].features.fill_(7)
+    assert torch.all(collate(items).features[1][: dataset.lengths[6]] == 7)
+
+
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_items_come_back_uncollated_if_asked_for(dataset, n_workers):
+    loader = DataLoader(dataset, batch_size=30, collate_fn=as_they_are, num_workers=n_workers)
+    for number, items in enumerate(loader):
+        assert [item.position for item in items] == list(range(30 * number, 30 * number + 30))
+        assert torch.equal(items[3].features, dataset[30 * number + 3].features)
+
+
+def as_they_are(items):
+    return items
+
+
+def test_datasets_put_together_have_labels_of_one_kind(store, examples):
+    kinds = {
+        "a label for each token": [examples[0]],
+        "a label for the sentence": [Example(examples[1].tokens, "A")],
+        "no label": [examples[2].tokens],
+    }
+    datasets = {kind: FeatureDataset(store, given) for kind, given in kinds.items()}
+    for one, other in itertools.permutations(kinds, 2):
+        both = ConcatDataset([datasets[one], datasets[other]])
+        with pytest.raises(LabelError, match=f"item 1 of the batch has {other}, but item 0 has {one}"):
+            list(DataLoader(both, batch_size=2, collate_fn=collate))
+    same = ConcatDataset([datasets["no label"]] * 2)
+    assert next(iter(DataLoader(same, batch_size=2, collate_fn=collate))).labels is None
+
+
+def test_no_items_are_no_batch(dataset):
+    for collating in (collate, collate_packed):
+        with pytest.raises(UsageError, match="collate: there are no items"):
+            collating([])
+        assert len(collating(dataset.__getitems__([]))) == 0
+
+
 def test_the_same_sentence_twice_is_two_examples_with_labels_of_their_own(store, examples):
     tokens = examples[0].tokens
     dataset = FeatureDataset(store, [Example(tokens, "good"), Example(tokens, "bad")])
@@ -206,4 +334,4 @@ def test_the_dataset_pickles_without_its_vectors(dataset):
 def test_no_examples_are_an_empty_dataset(store):
     dataset = FeatureDataset(store, [])
     assert len(dataset) == 0
-    assert dataset.labels is None
+    assert len(dataset.labels) == 0

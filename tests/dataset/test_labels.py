@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 
-from featurestore import Example, FeatureDataset, Store, open_corpus
-from featurestore.dataset.labels import LabelSet
-from featurestore.errors import LabelError
+from featurestore import Example, FeatureDataset, LabelSet, Store, open_corpus
+from featurestore.errors import LabelError, UsageError
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_sentence_labels_are_one_number_a_sentence(store, examples):
 
 def test_examples_without_labels_have_none(store, examples):
     dataset = FeatureDataset(store, [example.tokens for example in examples])
-    assert (dataset.label_kind, dataset.labels, dataset.label_names) == (None, None, ())
+    assert (dataset.label_kind, len(dataset.labels), dataset.label_names) == (None, 0, ())
     assert dataset[0].label is None
     assert dataset.gather([0, 1]).labels is None
     with pytest.raises(LabelError, match="no labels: read the corpus with a label"):
@@ -97,6 +98,51 @@ def test_an_unseen_label_can_be_kept_behind_the_known_ones(store, examples):
     assert dataset.gold(1) == examples[0].labels
 
 
+def test_a_models_labels_may_be_a_list_of_names(store, examples):
+    dataset = FeatureDataset(store, examples, labels=["VERB", "NOUN"])
+    assert dataset.labels == LabelSet(("VERB", "NOUN"))
+    assert dataset.gold(3) == examples[3].labels
+    for wrong in ("VERB", {"VERB", "NOUN"}, {"VERB": 1, "NOUN": 0}):
+        with pytest.raises(UsageError, match=f"type {type(wrong).__name__}, expected a list or tuple of str"):
+            FeatureDataset(store, examples, labels=wrong)
+
+
+def test_what_to_do_with_unseen_labels_is_one_of_two_things(store, examples):
+    with pytest.raises(UsageError, match="unseen_labels is 'keeep', expected error or keep"):
+        FeatureDataset(store, examples, labels=["NOUN", "VERB"], unseen_labels="keeep")
+
+
+def test_changing_the_labels_of_an_item_or_a_batch_changes_no_other(store, examples):
+    for given in (examples, [labelled(e, e.labels[0]) for e in examples]):
+        dataset = FeatureDataset(store, given)
+        for read in (lambda d=dataset: d[3].label, lambda d=dataset: d.gather([3]).labels):
+            before = read().clone()
+            read().fill_(-100)
+            assert torch.equal(read(), before)
+        assert dataset.gold(3) == given[3].labels
+
+
+@pytest.mark.parametrize("wrong", [1, 0.5, True, b"A", torch.tensor([0, 1]), {"A"}])
+def test_labels_of_another_type_are_refused_with_the_place(store, examples, wrong):
+    says = f"of type {type(wrong).__name__}, expected a str for the sentence, or a tuple with a str for each"
+    with pytest.raises(LabelError, match=f"corpus.conll, line 7: label .* is {says} token"):
+        FeatureDataset(store, [labelled(examples[0], wrong)])
+    with pytest.raises(LabelError, match=says):
+        FeatureDataset(store, [examples[0], labelled(examples[1], wrong)], labels=["NOUN", "VERB"])
+
+
+@pytest.mark.parametrize("wrong", [1, None, b"A", ["A"], torch.tensor(1)])
+def test_a_token_label_of_another_type_is_refused_with_the_place(store, examples, wrong):
+    example = next(e for e in examples if len(e.tokens) == 5)
+    mixed = Example(example.tokens, ("NOUN", "NEW", wrong, "VERB", wrong))
+    place = rf"an example made in memory \({' '.join(example.tokens)}\)"
+    for options in ({}, {"labels": ["NOUN", "VERB", "NEW"]}, {"labels": ["NOUN"], "unseen_labels": "keep"}):
+        with pytest.raises(
+            LabelError, match=f"{place}: label .* is of type {type(wrong).__name__}, expected str"
+        ):
+            FeatureDataset(store, [examples[0], mixed], **options)
+
+
 def test_a_models_labels_keep_their_numbers_when_some_do_not_occur(store, examples):
     known = LabelSet(("X", "VERB", "NOUN"))
     dataset = FeatureDataset(store, examples, labels=known)
@@ -124,3 +170,16 @@ def test_label_sets_number_names_and_refuse_repeats_and_strangers():
         labels.id("c")
     with pytest.raises(LabelError, match=r"repeated: \['a'\]"):
         LabelSet(("a", "b", "a"))
+
+
+def test_label_sets_are_equal_and_hashed_by_their_names():
+    assert LabelSet(["B", "A"]) == LabelSet(("B", "A")) != LabelSet(("A", "B"))
+    assert len({LabelSet(["B", "A"]), LabelSet(("B", "A"))}) == 1
+    assert repr(LabelSet(["A"])) == "LabelSet(names=('A',))"
+    assert pickle.loads(pickle.dumps(LabelSet(["B", "A"]))).id("A") == 1
+
+
+def test_label_sets_take_only_str():
+    for make in (LabelSet, LabelSet.from_names):
+        with pytest.raises(LabelError, match="label 1 is of type int, expected str"):
+            make(["A", 1])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import ConcatDataset, Subset, random_split
 from workers import START_METHODS, run_epochs
 
 from featurestore import BucketBatchSampler, Example, FeatureDataset, Store, feature_loader, open_corpus
@@ -57,16 +58,29 @@ def test_drop_last_leaves_out_only_a_batch_that_could_have_held_more(lengths, bu
     assert len(whole) - len(kept) <= 1
     if len(kept) < len(whole):
         last = whole[-1]
-        assert len(last) * max(lengths[i] for i in last) < budget
+        assert (len(last) + 1) * max(lengths[i] for i in last) <= budget
         assert max_sentences is None or len(last) < max_sentences
-    if whole:
-        assert kept
 
 
 def test_drop_last_does_leave_out_a_short_batch():
     sampler = BucketBatchSampler([4] * 11, token_budget=16, shuffle=False, drop_last=True)
     assert [len(batch) for batch in sampler] == [4, 4]
     assert len(sampler) == 2
+
+
+def test_drop_last_leaves_out_the_only_batch_too_and_says_so(caplog):
+    assert list(BucketBatchSampler([4] * 10, max_sentences=32, drop_last=True)) == []
+    assert list(BucketBatchSampler([4] * 10, token_budget=100, drop_last=True)) == []
+    assert "10 sentences give no batch (drop_last=True" in caplog.text
+
+
+@pytest.mark.parametrize("options", [{"token_budget": 54}, {"max_sentences": 10}, {"token_budget": 1}])
+def test_drop_last_leaves_out_nothing_that_is_full(options):
+    lengths = [4] * 9 + [5]
+    every = list(BucketBatchSampler(lengths, **options, shuffle=False))
+    assert sum(map(len, every)) == 10
+    options["token_budget"] = options.get("token_budget", 2048)
+    assert list(BucketBatchSampler(lengths, **options, shuffle=False, drop_last=True)) == every
 
 
 def test_a_sentence_over_the_budget_is_alone():
@@ -93,10 +107,109 @@ def test_epochs_differ_and_come_back_with_their_number():
     assert (len(sampler), list(sampler)) == (len(first), first)
 
 
-@pytest.mark.parametrize("sizes", [{"token_budget": 0}, {"max_sentences": 0}, {"token_budget": -3}])
-def test_sizes_that_hold_nothing_are_usage_errors(sizes):
-    with pytest.raises(UsageError, match="must be at least 1"):
-        BucketBatchSampler([1, 2], **sizes)
+@pytest.mark.parametrize("wrong", [0, -3, 8.0, None, "8"])
+@pytest.mark.parametrize("name", ["token_budget", "max_sentences", "num_replicas"])
+def test_sizes_that_hold_nothing_are_usage_errors(name, wrong):
+    if (name, wrong) != ("max_sentences", None):
+        with pytest.raises(UsageError, match=f"{name}={wrong!r}: must be at least 1, an integer"):
+            BucketBatchSampler([1, 2], **{name: wrong})
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, None])
+def test_seeds_and_epochs_are_counted_from_zero(dataset, wrong):
+    with pytest.raises(UsageError, match=f"seed={wrong}: must be at least 0, an integer"):
+        feature_loader(dataset, seed=wrong)
+    loader = feature_loader(dataset, seed=np.int64(3))
+    with pytest.raises(UsageError, match=f"epoch={wrong}: must be at least 0, an integer"):
+        loader.batch_sampler.set_epoch(wrong)
+    assert order_of(loader) == order_of(feature_loader(dataset, seed=3))
+
+
+def ranks_of(n: int, make) -> list[list[list[int]]]:
+    return [list(make(num_replicas=n, rank=rank)) for rank in range(n)]
+
+
+@given(many_lengths, budgets, most, st.booleans(), st.integers(1, 9))
+def test_ranks_share_an_epoch_and_get_as_many_batches(lengths, budget, max_sentences, shuffle, n_ranks):
+    def make(**options):
+        return BucketBatchSampler(
+            lengths, token_budget=budget, max_sentences=max_sentences, shuffle=shuffle, seed=4, **options
+        )
+
+    ranks = ranks_of(n_ranks, make)
+    assert len({len(batches) for batches in ranks}) == 1
+    seen = sorted(i for batches in ranks for batch in batches for i in batch)
+    assert len(set(seen)) == len(seen)
+    alone = list(make())
+    if len(lengths) >= -(-len(alone) // n_ranks) * n_ranks:
+        assert len(seen) == len(lengths)
+    for batch in (batch for batches in ranks for batch in batches):
+        assert any(set(batch) <= set(whole) for whole in alone)
+    dropping = ranks_of(n_ranks, lambda **options: make(drop_last=True, **options))
+    full = list(make(drop_last=True))
+    together = [batch for step in zip(*dropping, strict=True) for batch in step]
+    assert together == full[: len(full) - len(full) % n_ranks]
+
+
+def test_a_rank_is_one_of_the_replicas():
+    for rank in (2, 3):
+        with pytest.raises(UsageError, match=f"rank={rank}: must be less than num_replicas=2"):
+            BucketBatchSampler([1, 2], num_replicas=2, rank=rank)
+    with pytest.raises(UsageError, match="rank=-1: must be at least 0"):
+        BucketBatchSampler([1, 2], num_replicas=2, rank=-1)
+
+
+@pytest.mark.parametrize("window", [None, 1 << 20])
+def test_the_loaders_of_all_ranks_give_every_example_once_an_epoch(dataset, window):
+    options = {"token_budget": 40, "seed": 3, "window": window}
+    loaders = [feature_loader(dataset, num_replicas=3, rank=rank, **options) for rank in range(3)]
+    epochs = []
+    for _ in range(2):
+        orders = [order_of(loader) for loader in loaders]
+        assert len(orders[0]) == len(orders[1]) == len(orders[2])
+        assert sorted(i for order in orders for batch in order for i in batch) == list(range(60))
+        epochs.append(orders)
+    assert epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize("resident", [None, "cpu"])
+@pytest.mark.parametrize("window", ["auto", 1 << 20])
+def test_a_subset_is_loaded_as_what_it_is_of(store, examples, window, resident):
+    if resident and window != "auto":
+        return
+    dataset = FeatureDataset(store, examples, resident=resident)
+    train, dev = random_split(dataset, [45, 15], generator=torch.Generator().manual_seed(1))
+    inner = Subset(train, torch.tensor([3, -1, 7, 20]))
+    parts = {n: (s, [dataset[i].position for i in i_s]) for n, s, i_s in (
+        ("train", train, train.indices), ("dev", dev, dev.indices),
+        ("inner", inner, [train.indices[i] for i in (3, -1, 7, 20)]),
+        ("array", Subset(dataset, np.array([5, 9])), [5, 9]), ("empty", Subset(dataset, []), []),
+    )}  # fmt: skip
+    for subset, positions in parts.values():
+        loader = feature_loader(subset, token_budget=40, window=window)
+        assert loader.dataset is subset
+        batches = list(loader)
+        assert sorted(i for batch in batches for i in batch.indices.tolist()) == sorted(positions)
+        for batch in batches:
+            whole = dataset.gather(batch.indices)
+            assert torch.equal(batch.features, whole.features)
+            assert torch.equal(batch.labels, whole.labels)
+            assert len(batch) == 1 or batch.mask.numel() <= 40
+
+
+def test_other_datasets_are_refused_with_what_to_do(dataset):
+    for other in (ConcatDataset([dataset, dataset]), [dataset[0]], Subset(ConcatDataset([dataset]), [0])):
+        with pytest.raises(UsageError, match=r"takes a FeatureDataset or .*Subset of one, not a (Conc|list)"):
+            feature_loader(other)
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [("batch_size", "max_sentences="), ("sampler", "sampler=..., coll"), ("batch_sampler", "batch_sampler=")],
+)
+def test_options_that_make_batches_are_refused_with_what_there_is_instead(dataset, option, says):
+    with pytest.raises(UsageError, match=f"takes no {option}: .*{says}"):
+        feature_loader(dataset, **{option: 32})
 
 
 @pytest.mark.shared

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from test_gather import CODECS, expected, make_store
+from torch.utils.data import Subset
 
 from featurestore import Example, FeatureDataset, Store, feature_loader
 from featurestore.dataset import loader as loading
@@ -168,6 +171,43 @@ def test_two_passes_at_once_give_the_right_vectors(tmp_path, small_windows):
             assert torch.equal(
                 batch.features[0, :n], expected(dataset.store, dataset.tokens(i), torch.float32)
             )
+
+
+def test_passes_of_several_threads_give_the_right_vectors(tmp_path, small_windows):
+    dataset = make_dataset(tmp_path)
+    loader = feature_loader(dataset, token_budget=40, window=12_000)
+    start = threading.Barrier(4)
+
+    def load(_) -> None:
+        start.wait()
+        for _ in range(3):
+            assert_loads_everything(dataset, loader)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(load, range(4)))
+
+
+@pytest.mark.parametrize("n_ranks", [2, 5])
+def test_ranks_go_through_the_same_pools(tmp_path, small_windows, n_ranks):
+    dataset = make_dataset(tmp_path)
+    seen = []
+    for rank in range(n_ranks):
+        for batch in feature_loader(dataset, token_budget=40, window=12_000, num_replicas=n_ranks, rank=rank):
+            seen.extend(batch.indices.tolist())
+            i, n = int(batch.indices[0]), int(batch.lengths[0])
+            assert torch.equal(
+                batch.features[0, :n], expected(dataset.store, dataset.tokens(i), torch.float32)
+            )
+    assert sorted(seen) == list(range(len(dataset)))
+
+
+def test_auto_looks_at_the_part_that_is_loaded(example_store, examples, monkeypatch):
+    dataset = FeatureDataset(example_store, examples)
+    monkeypatch.setattr(loading, "available_bytes", lambda device: dataset.stored_bytes // 2)
+    assert isinstance(feature_loader(dataset).batch_sampler, WindowBatchSampler)
+    part = feature_loader(Subset(dataset, range(10)))
+    assert not isinstance(part.batch_sampler, WindowBatchSampler)
+    assert sum(map(len, part)) == 10
 
 
 @pytest.mark.parametrize("refuses", ["open", "read"])

@@ -1,0 +1,168 @@
+"""The labels of a dataset's examples as numbers: taken in one example after the other, then handed out."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featurestore.corpora.example import Example
+from featurestore.dataset.labels import PADDING_LABEL, LabelSet, require_names
+from featurestore.errors import LabelError
+
+LabelKind = Literal["token", "sentence"]
+
+
+@dataclass(frozen=True)
+class NumberedLabels:
+    """The labels of examples.
+
+    Attributes
+    ----------
+    kind : {"token", "sentence"} or None
+        None if the examples have no labels.
+    labels : LabelSet
+    names : tuple of str
+        By number: ``labels.names``, then unseen ones that were kept.
+    numbers : (n_labels,) int64
+        Of one example after the other.
+    edges : (n_examples + 1,) int64
+        Where the labels of each example begin, and the last ones end.
+    """
+
+    kind: LabelKind | None
+    labels: LabelSet
+    names: tuple[str, ...]
+    numbers: NDArray[np.int64]
+    edges: NDArray[np.int64]
+
+    def of_one(self, position: int) -> Tensor | None:
+        """Return an example's labels, the caller's own: (n_tokens,) or () int64, or None."""
+        if self.kind is None:
+            return None
+        start, stop = int(self.edges[position]), int(self.edges[position + 1])
+        if self.kind == "sentence":
+            return torch.tensor(self.numbers[start])
+        return torch.tensor(self.numbers[start:stop])
+
+    def of_batch(self, at: NDArray[np.int64], mask: Tensor) -> Tensor | None:
+        """Return a batch's labels: (batch,), or (batch, longest) with -100 where the mask is false."""
+        if self.kind is None:
+            return None
+        starts = self.edges[at]
+        if self.kind == "sentence":
+            return torch.from_numpy(self.numbers[starts])
+        pieces = [self.numbers[a:b] for a, b in zip(starts, self.edges[at + 1], strict=True)]
+        result = torch.full(mask.shape, PADDING_LABEL)
+        if pieces:
+            result[mask] = torch.from_numpy(np.concatenate(pieces))
+        return result
+
+
+class LabelNumbering:
+    """Numbers labels, example after example.
+
+    Parameters
+    ----------
+    known : LabelSet, optional
+        Numbered as they are there; by default the labels that are met, sorted.
+    keep_unseen : bool
+        Number labels that are not known behind those that are, instead of refusing them.
+
+    Attributes
+    ----------
+    kind : {"token", "sentence"} or None
+        Of the examples so far.
+    """
+
+    def __init__(self, known: LabelSet | None, *, keep_unseen: bool) -> None:
+        self.kind: LabelKind | None = None
+        self._known, self._keep_unseen = known, keep_unseen
+        self._names = {name: i for i, name in enumerate(() if known is None else known.names)}
+        self._numbers, self._edges = array("i"), array("q", [0])
+
+    def add(self, example: Example) -> None:
+        """Take in the labels of the next example.
+
+        Raises
+        ------
+        LabelError
+            If they are no labels, of another kind than those before, not one a token, or not known.
+        """
+        labels, kind = example.labels, _kind_of(example)
+        if len(self._edges) == 1:
+            self.kind = kind
+        if kind != self.kind:
+            raise LabelError(
+                f"{_place(example)} has {_kind_text(kind)}, but the examples before it have "
+                f"{_kind_text(self.kind)}"
+            )
+        if labels is not None:
+            mine = (labels,) if isinstance(labels, str) else labels
+            if kind == "token" and len(mine) != len(example.tokens):
+                raise LabelError(f"{_place(example)} has {len(mine)} labels for {len(example.tokens)} tokens")
+            try:
+                met = all(map(self._names.__contains__, mine))
+            except TypeError:  # a label that cannot be looked up is none
+                met = False
+            if not met:
+                self._meet(example, mine)
+            self._numbers.extend(map(self._names.__getitem__, mine))
+        self._edges.append(len(self._numbers))
+
+    def finished(self) -> NumberedLabels:
+        """Return the labels of all examples."""
+        names, numbers = tuple(self._names), np.array(self._numbers, np.int64)
+        labels = self._known
+        if labels is None:
+            # In alphabetical order, so that numbers do not depend on the corpus's.
+            order = sorted(range(len(names)), key=lambda i: names[i])
+            new_number = np.empty(len(order), np.int64)
+            new_number[order] = np.arange(len(order))
+            numbers, names = new_number[numbers], tuple(names[i] for i in order)
+            labels = LabelSet(names)
+        return NumberedLabels(self.kind, labels, names, numbers, np.array(self._edges, np.int64))
+
+    def _meet(self, example: Example, labels: tuple[str, ...]) -> None:
+        """Number the labels that were not met before."""
+        require_names(labels, f"{_place(example)}: ")
+        for name in labels:
+            if name not in self._names and self._known is not None and not self._keep_unseen:
+                raise LabelError(
+                    f"{_place(example)} has the label {name!r}, which is not one of "
+                    f"{', '.join(self._known.names[:20]) or 'none'}"
+                )
+            self._names.setdefault(name, len(self._names))
+
+
+def _kind_of(example: Example) -> LabelKind | None:
+    labels: Any = example.labels
+    if labels is None:
+        return None
+    if isinstance(labels, str):
+        return "sentence"
+    if isinstance(labels, (tuple, list)):
+        return "token"
+    raise LabelError(
+        f"{_place(example)}: label {' '.join(repr(labels).split()):.40} is of type {type(labels).__name__}, "
+        "expected a str for the sentence, or a tuple with a str for each token"
+    )
+
+
+def _kind_text(kind: LabelKind | None) -> str:
+    return {"token": "a label for each token", "sentence": "a label for the sentence", None: "no labels"}[
+        kind
+    ]
+
+
+def _place(example: Example) -> str:
+    """Return where an example is from, and where that says nothing, what it is."""
+    if example.path:
+        return example.place
+    more = " ..." if len(example.tokens) > 8 else ""
+    return f"{example.place} ({' '.join(example.tokens[:8])}{more})"
