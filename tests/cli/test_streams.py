@@ -65,6 +65,15 @@ def test_extract_goes_on_where_its_reader_leaves_later(corpus, tmp_path, tiny_el
     assert len(Store.open(tmp_path / "store")) == 40
 
 
+def test_extract_goes_on_where_its_terminal_hangs_up(corpus, tmp_path, tiny_elmo_spec):
+    terminal, end = os.openpty()
+    os.close(terminal)
+    line = command("extract", corpus, "--store", tmp_path / "store", "--encoder", tiny_elmo_spec)
+    assert subprocess.run(line, stdout=end, stderr=end, check=False).returncode == 0
+    os.close(end)
+    assert len(Store.open(tmp_path / "store")) == 40
+
+
 def test_what_is_found_decides_the_exit_code(tmp_path):
     store = make_store(tmp_path / "store", [("a", "b")])
     assert unread("why", store.path, "a b") == 0
@@ -128,8 +137,6 @@ def test_every_encoding_shows_every_text(tmp_path):
         # click writes UTF-8 where the encoding is ASCII, which it takes for a mistake.
         listed = json.loads(done.stdout.decode("utf-8" if encoding == "ascii" else encoding))
         assert tuple(listed["tokens"]) == sentence
-    done = subprocess.run(
-        command("ls", tmp_path / "中"), capture_output=True, env={**environment}, check=False
-    )
+    done = subprocess.run(command("ls", tmp_path / "中"), capture_output=True, env=environment, check=False)
     assert done.returncode == 2
     assert b"Traceback" not in done.stderr
