@@ -34,7 +34,12 @@ def encoder(name: str, spec: str, code: int, *says: str) -> Case:
 
 CORPORA = [
     new_store("no such file", "{nowhere.txt}", 1, "{nowhere.txt}", "no such file"),
-    new_store("a directory", "{folder} --format text", 1, "{folder}", "is a directory"),
+    new_store("a directory", "{folder}", 1, "{folder}", "is a directory"),
+    new_store("no such file, of a name without format", "{new}", 1, "{new}", "no such file"),
+    new_store("CoNLL-2003 called text", "{docstart.txt}", 1, "{docstart.txt}, line 1", "--format conll"),
+    new_store("CoNLL-X called CoNLL", "{numbered.conll}", 1, "{numbered.conll}, line 1", "--text-column 2"),
+    new_store("line ends of an old Mac", "{mac.txt}", 1, "{mac.txt}", "carriage returns"),
+    new_store("an empty text column", "{moods.tsv} --text-column=", 2, "text column is empty"),
     new_store("an empty file", "{empty.txt}", 1, "{empty.txt}", "no sentences", "text"),
     new_store("only blank lines", "{blank.txt}", 1, "{blank.txt}", "no sentences"),
     new_store("a header and no rows", "{header.tsv}", 1, "{header.tsv}", "no sentences"),
@@ -163,6 +168,13 @@ ENCODERS = [
         "2,199,023,255,552",
         "1,099,511,627,776",
     ),
+    Case(
+        "a plan with a shard size over the bound",
+        "plan {good.txt} --store {new} --encoder {tiny} --shard-size 2TiB",
+        2,
+        "2,199,023,255,552",
+        "1,099,511,627,776",
+    ),
     new_store("a token budget of nothing", "{good.txt} --token-budget 0", 2, "token-budget"),
 ]
 
@@ -224,6 +236,9 @@ def place(tmp_path_factory, tiny_elmo, tiny_elmo_spec) -> dict[str, str]:
         "empty.txt": b"",
         "blank.txt": b"\n  \n\t\n",
         "header.tsv": b"text\tmood\n",
+        "docstart.txt": b"-DOCSTART- -X- O\n\nThe DT O\n",
+        "numbered.conll": b"1\tThe\tDET\n2\tcat\tNOUN\n",
+        "mac.txt": b"The cat sat\rIt purred\r",
         "latin1.txt": b"The cat sat\nIt purred\nat the caf\xe9\n",
         "binary.txt": bytes(range(8)) * 40,
         "cut.txt.gz": gzip.compress(b"The cat sat\n" * 500)[:-20],

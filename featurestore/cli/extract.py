@@ -63,7 +63,8 @@ def extract(as_json: bool, no_progress: bool, token_budget: int | None, **argume
     Every distinct sentence is encoded once, whatever corpus it stands in. Shards are committed as they fill;
     after a kill the same command goes on where the last commit was. An encoder that no longer gives the
     vectors it gave, by another library or driver, is refused before anything is added (exit code 4). A CORPUS
-    is a file (text, CoNLL, CoNLL-U, CSV, TSV, JSON Lines, each also .gz) or - for standard input.
+    is a file (text, CoNLL, CoNLL-U, CSV, TSV, JSON Lines, each also .gz) or - for standard input, which is
+    read as text, a sentence on each line, unless --format names another format.
     """
     from featurestore.extraction.report import Report
     from featurestore.store.store import Store
@@ -151,13 +152,18 @@ def _job(
 ) -> tuple[Job, EncoderChoice]:
     from featurestore.corpora.corpus import open_corpus
     from featurestore.extraction.api import EncoderChoice, Job
+    from featurestore.store.codec import DEFAULT_CODEC
+    from featurestore.store.manifest import require_bounds
 
+    shard_bytes = parse_size(shard_size) if shard_size else None
+    if shard_bytes is not None:
+        # Now, for plan makes no store that would refuse it, and extract only after a model was loaded.
+        require_bounds(dim=1, n_layers=1, codec=codec or DEFAULT_CODEC, shard_bytes=shard_bytes)
     choice = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
     opened = [
         open_corpus(path, format=format_, text_column=text_column, label=label, tokenize=tokenize)
         for path in corpora
     ]
-    shard_bytes = parse_size(shard_size) if shard_size else None
     return Job(opened, store, codec=codec, shard_bytes=shard_bytes, device=device), choice
 
 

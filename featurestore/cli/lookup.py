@@ -21,11 +21,12 @@ _MOST_COPIES = 10
 
 
 def parse_sentence(text: str, as_tokens: bool) -> Sentence:
-    """Return the sentence of a text split at spaces, or of a JSON list of tokens."""
+    """Return the sentence of a text, split as a line of a text corpus, or of a JSON list of tokens."""
+    from featurestore.corpora.text import whitespace_tokens
     from featurestore.keys import require_sentence
 
     if not as_tokens:
-        return require_sentence(text.split())
+        return require_sentence(whitespace_tokens(text))
     try:
         tokens = json.loads(text)
     except ValueError as error:
@@ -149,10 +150,12 @@ def spelled(tokens: Sentence) -> str:
 
     What it depends on beside the tokens follows.
     """
+    from featurestore.corpora.text import whitespace_tokens
     from featurestore.keys import condition_of
 
     text, condition = " ".join(tokens), shown_condition(condition_of(tokens))
-    plain = render.printable(text) if text.split() == list(tokens) else json.dumps(tokens)
+    is_plain = text.isprintable() and list(whitespace_tokens(text)) == list(tokens)
+    plain = text if is_plain else json.dumps(tokens)
     return f"{plain}  with {condition}" if condition else plain
 
 

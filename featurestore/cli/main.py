@@ -6,12 +6,12 @@ Subcommand modules are imported only when they run, so that ``featurestore --hel
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
 import click
 
+from featurestore.cli.streams import Unread, ending_when_unread, prepare_streams
 from featurestore.errors import FeaturestoreError
 
 # command -> (module, one-line help). The help stands here so that listing commands imports none of them.
@@ -37,6 +37,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "merge": ("featurestore.cli.maintain", "Add stores of one recipe, filled elsewhere, to another."),
 }
 
+# What these print is all they do, and it may be long: they end when nobody reads it (``ls STORE | head``).
+# All others go on, and end with the exit code of what they did.
+_END_WHEN_UNREAD = frozenset({"ls", "predict"})
+
 EXIT_CODES = """\b
 Exit codes:
   0    done
@@ -60,15 +64,6 @@ class _LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{cmd_name} is not a command")
         return command
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            # The reader of our output went away (``featurestore ls | head``): not an error. Python would
-            # complain once more when it flushes standard output at exit, so that is pointed elsewhere.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise click.exceptions.Exit(0) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -97,20 +92,26 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
     help="Show the version and exit.",
 )
 @click.option("-v", "--verbose", count=True, help="Log more (-vv for everything).")
-def cli(verbose: int) -> None:
+@click.pass_context
+def cli(context: click.Context, verbose: int) -> None:
     """Contextual embeddings computed once, stored in sharded HDF5, streamed into PyTorch."""
     import logging
 
+    if context.invoked_subcommand in _END_WHEN_UNREAD:
+        context.with_resource(ending_when_unread())
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its documented code."""
+    prepare_streams()
     try:
         code = cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
+    except Unread:
+        code = 0
     except click.Abort:
         click.echo("interrupted", err=True)
         code = 130
@@ -120,4 +121,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except FeaturestoreError as error:
         click.echo(f"error: {error}", err=True)
         code = error.exit_code
+    except OSError as error:
+        import logging
+
+        logging.getLogger(__name__).debug("where it happened", exc_info=True)
+        place = "" if error.filename is None else f"{error.filename}: "
+        click.echo(f"error: {place}{error.strerror or error}", err=True)
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)

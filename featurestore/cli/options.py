@@ -33,7 +33,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 reading_options = options(
     click.option("--format", "format_", metavar="NAME",
-                 help="Corpus format: text, conll, conllu, csv, tsv or jsonl; by default, by the file name."),
+                 help="Corpus format: text, conll, conllu, csv, tsv or jsonl; by default, by the file name; "
+                 "standard input is text."),
     click.option("--text-column", metavar="NAME|N", help="Column or field with the text or the tokens."),
     click.option("--tokenize", is_flag=True, help="The text is raw: split it into tokens."),
 )  # fmt: skip

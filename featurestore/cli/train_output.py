@@ -97,6 +97,7 @@ def writing(output: str) -> Iterator[IO[str]]:
     """Open standard output, or a file that gets its name only when it is complete."""
     if output == "-":
         yield sys.stdout
+        sys.stdout.flush()
         return
     target = Path(output)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")

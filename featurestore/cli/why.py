@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +20,10 @@ from featurestore.cli.lookup import (
 from featurestore.cli.options import json_option
 from featurestore.cli.store import open_store, store_argument, tokens_option
 
+if TYPE_CHECKING:
+    from featurestore.extraction.api import EncoderChoice
+    from featurestore.recipe import FieldDifference, Recipe
+
 
 @click.command()
 @store_argument
@@ -26,7 +31,7 @@ from featurestore.cli.store import open_store, store_argument, tokens_option
 @tokens_option
 @click.option("--encoder", metavar="SPEC", help="Encoder you want.  [default: the store's own]")
 @click.option("--layers", help="Layers you want.  [default: the store's own]")
-@click.option("--precision", help="Precision you want.  [default: the store's own]")
+@click.option("--precision", help="Precision you want; auto fits any.  [default: the store's own]")
 @click.option(
     "--initial-state", metavar="auto|zero|warm", help="Initial state you want.  [default: the store's own]"
 )
@@ -46,7 +51,6 @@ def why(
 
     Exits with 0 if it is cached, 1 if the sentence is missing, 4 if the recipe differs.
     """
-    from featurestore.encoders.base import encoder_recipe
     from featurestore.extraction.api import EncoderChoice
     from featurestore.keys import sentence_key
 
@@ -57,13 +61,7 @@ def why(
     if encoder or layers or precision or initial_state:
         choice = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
         choice.require_no_code()
-        wanted = encoder_recipe(
-            choice.spec,
-            layers=choice.layers,
-            precision=choice.precision,
-            initial_state=choice.initial_state,
-        )
-        differences = opened.recipe.diff(wanted)
+        differences = _differences(opened.recipe, choice)
     code = 4 if differences else 0 if cached else 1
     copies = [] if cached else conditioned_copies(opened, sentence)
     nearest = [] if cached or copies else near_sentences(opened, sentence)
@@ -102,3 +100,20 @@ def why(
                 click.echo(f"  like it  {spelled(tokens)}")
     if code:
         raise click.exceptions.Exit(code)
+
+
+def _differences(stored: Recipe, choice: EncoderChoice) -> list[FieldDifference]:
+    """Return the fields in which a store's recipe and that of an encoder differ.
+
+    What precision ``auto`` becomes depends on the device, which only loading finds out: it fits any.
+    """
+    from featurestore.encoders.base import encoder_recipe
+
+    is_open = choice.precision == "auto"
+    wanted = encoder_recipe(
+        choice.spec,
+        layers=choice.layers,
+        precision="float32" if is_open else choice.precision,
+        initial_state=choice.initial_state,
+    )
+    return [found for found in stored.diff(wanted) if not (is_open and found.field == "precision")]

@@ -5,6 +5,7 @@
 - A line of nothing but whitespace is blank. A ``-DOCSTART-`` line is skipped and ends a sentence.
 - A line that starts with ``#`` is a comment only before the first token of a sentence, and only if it does
   not have the file's number of columns or reads ``# name = value``; otherwise ``#`` is a token.
+- The token column is the first, unless that numbers the words of the first sentences, as in CoNLL-X.
 - ``# global.columns = ID FORM ...`` (CoNLL-U Plus) names the columns. The token column is then FORM, and
   where there is an ID column, multiword ranges and empty nodes are skipped.
 """
@@ -16,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from featurestore.corpora.conllu import SKIPPED_ID
 from featurestore.corpora.example import Example
 from featurestore.corpora.options import Reader, ReadOptions, parse_column, refuse_tokenize
 from featurestore.corpora.text import WHITESPACE
@@ -35,6 +37,7 @@ class _Layout:
     separator: str | None
     n_columns: int
     token: int
+    token_is_guessed: bool
     label: int | None
     word_id: int | None
     source: str
@@ -65,44 +68,68 @@ def conll_reader(options: ReadOptions) -> Reader:
         numbered = iter(enumerate(lines, 1))
         head, layout = _read_head(numbered, options.path, token, label)
         if layout is None:
-            return
-        tokens: list[str] = []
-        labels: list[str] = []
-        start = 0
-        for number, line in chain(head, numbered):
-            fields = layout.split(line)
-            if not line.strip(WHITESPACE) or fields[0].startswith(_DOCSTART):
-                if tokens:
-                    yield _example(tokens, labels, options, start)
-                    tokens, labels = [], []
-                continue
-            if not tokens and layout.is_comment(line, fields):
-                continue
-            if len(fields) != layout.n_columns:
-                raise CorpusError(
-                    f"expected {layout.n_columns} columns (as {layout.source}), found {len(fields)}: "
-                    f"{line[:60]!r}",
+            return iter(())
+        examples = _examples(chain(head, numbered), layout, options)
+        return _refuse_word_numbers(examples, options.path) if layout.token_is_guessed else examples
+
+    return read
+
+
+def _examples(lines: Iterable[tuple[int, str]], layout: _Layout, options: ReadOptions) -> Iterator[Example]:
+    tokens: list[str] = []
+    labels: list[str] = []
+    start = 0
+    for number, line in lines:
+        fields = layout.split(line)
+        if not line.strip(WHITESPACE) or fields[0].startswith(_DOCSTART):
+            if tokens:
+                yield _example(tokens, labels, options, start)
+                tokens, labels = [], []
+            continue
+        if not tokens and layout.is_comment(line, fields):
+            continue
+        if len(fields) != layout.n_columns:
+            raise CorpusError(
+                f"expected {layout.n_columns} columns (as {layout.source}), found {len(fields)}: "
+                f"{line[:60]!r}",
+                path=options.path,
+                line=number,
+            )
+        if layout.word_id is not None and not fields[layout.word_id].isdigit():
+            continue
+        if not fields[layout.token]:
+            raise CorpusError("the token column is empty", path=options.path, line=number)
+        start = start if tokens else number
+        tokens.append(fields[layout.token])
+        if layout.label is not None:
+            if not fields[layout.label]:
+                raise LabelError(
+                    f"column {layout.label + 1}, asked for as label, is empty (the line is {fields})",
                     path=options.path,
                     line=number,
                 )
-            if layout.word_id is not None and not fields[layout.word_id].isdigit():
-                continue
-            if not fields[layout.token]:
-                raise CorpusError("the token column is empty", path=options.path, line=number)
-            start = start if tokens else number
-            tokens.append(fields[layout.token])
-            if layout.label is not None:
-                if not fields[layout.label]:
-                    raise LabelError(
-                        f"column {layout.label + 1}, asked for as label, is empty (the line is {fields})",
-                        path=options.path,
-                        line=number,
-                    )
-                labels.append(fields[layout.label])
-        if tokens:
-            yield _example(tokens, labels, options, start)
+            labels.append(fields[layout.label])
+    if tokens:
+        yield _example(tokens, labels, options, start)
 
-    return read
+
+def _refuse_word_numbers(examples: Iterator[Example], path: str) -> Iterator[Example]:
+    """Yield the examples, unless the first ones hold the numbers of words, with one of several words."""
+    for example in examples:
+        words = [token for token in example.tokens if not SKIPPED_ID.fullmatch(token)]
+        if words != [str(number) for number in range(1, len(words) + 1)]:
+            yield example
+            break
+        if len(words) > 1:
+            raise CorpusError(
+                f"the first column numbers the words ({' '.join(words[:3])} ...): say which one holds them, "
+                "--text-column 2 (in Python text_column=2), or 1 if the text is numbers; or read CoNLL-U as "
+                "that, --format conllu",
+                path=path,
+                line=example.line,
+            )
+        yield example
+    yield from examples
 
 
 def _example(tokens: list[str], labels: list[str], options: ReadOptions, line: int) -> Example:
@@ -165,6 +192,7 @@ def _layout(
         separator=separator,
         n_columns=n_columns,
         token=default if token is None else index(token, "text column"),
+        token_is_guessed=token is None and n_columns > 1 and "FORM" not in names,
         label=None if label is None else index(label, "label"),
         word_id=names.index("ID") if "ID" in names else None,
         source=source,

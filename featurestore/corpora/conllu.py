@@ -18,7 +18,7 @@ COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "de
 _KEYED = ("feats", "misc")
 # In these an underscore means "not annotated"; in the others it is a value (no features, the word "_").
 _NEVER_EMPTY = ("upos", "xpos", "head", "deprel")
-_SKIPPED_ID = re.compile(r"[0-9]+[-.][0-9]+")
+SKIPPED_ID = re.compile(r"[0-9]+[-.][0-9]+")
 
 _Fields = list[str]
 _Place = tuple[str, int]
@@ -61,7 +61,7 @@ def conllu_reader(options: ReadOptions) -> Reader:
                 continue
             # Anything else than the next integer is rare, so the exact checks wait until then.
             if fields[0] != str(len(tokens) + 1):
-                if _SKIPPED_ID.fullmatch(fields[0]):
+                if SKIPPED_ID.fullmatch(fields[0]):
                     continue
                 raise _bad_id(fields[0], len(tokens) + 1, (options.path, number))
             if not fields[form]:

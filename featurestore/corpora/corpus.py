@@ -12,7 +12,7 @@ from featurestore import limits
 from featurestore.corpora.example import Example
 from featurestore.corpora.formats import format_of, make_reader
 from featurestore.corpora.lines import read_lines
-from featurestore.corpora.options import ReadOptions
+from featurestore.corpora.options import ReadOptions, column_text
 from featurestore.corpora.source import Source
 from featurestore.errors import CorpusChangedError, CorpusError, SentenceError, UsageError
 from featurestore.keys import check_sentence
@@ -67,22 +67,24 @@ class FileCorpus(Corpus):
     ----------
     options : ReadOptions
         The file and how to read it.
-    format_name : str
-        One of the names of :mod:`featurestore.corpora.formats`.
+    format_name : str or None
+        One of the names of :mod:`featurestore.corpora.formats`; None for the one that the file's name tells.
 
     Raises
     ------
     CorpusError
         If there is no such file, or it may not be read.
     UsageError
-        If the options make no sense for the format.
+        If there is no such format, its name tells none, or the options make no sense for it.
     """
 
-    def __init__(self, options: ReadOptions, format_name: str) -> None:
+    def __init__(self, options: ReadOptions, format_name: str | None) -> None:
         self.path = options.path
-        self.format = format_name
-        self._reader = make_reader(format_name, options)
+        self._options = options
+        # Before its name is judged: of a file that is not there, or a directory, it does not matter.
         self._source = Source(options.path)
+        self.format = format_of(options.path, format_name)
+        self._reader = make_reader(self.format, options)
         self._first_digest: bytes | None = None
         self._latest_digest: bytes | None = None
 
@@ -90,7 +92,7 @@ class FileCorpus(Corpus):
         digest = hashlib.blake2b(digest_size=16)
         n_sentences = 0
         with closing(self._source.chunks(digest)) as chunks:
-            for example in self._reader(read_lines(chunks, self.path)):
+            for example in self._reader(read_lines(chunks, self._options)):
                 _check_size(example)
                 n_sentences += 1
                 yield example
@@ -157,8 +159,8 @@ def open_corpus(
     path: str | os.PathLike[str],
     *,
     format: str | None = None,
-    text_column: str | None = None,
-    label: str | None = None,
+    text_column: str | int | None = None,
+    label: str | int | None = None,
     tokenize: bool = False,
 ) -> Corpus:
     """Open a file of sentences; it is read when the corpus is iterated.
@@ -172,10 +174,10 @@ def open_corpus(
     format : str, optional
         ``text``, ``conll``, ``conllu``, ``csv``, ``tsv`` or ``jsonl``; by default what the file name's
         extension means, and ``text`` for standard input.
-    text_column : str, optional
+    text_column : str or int, optional
         Where the text or tokens are: a column's name (CSV, TSV, CoNLL-U, JSON field) or its 1-based number
         (CoNLL, CoNLL-U).
-    label : str, optional
+    label : str or int, optional
         Where the labels are, in the same way; for CoNLL also ``last``, for CoNLL-U also ``feats.KEY`` and
         ``misc.KEY``. Without it no labels are read.
     tokenize : bool
@@ -197,8 +199,14 @@ def open_corpus(
     name = os.fspath(path)
     if not isinstance(name, str):
         raise UsageError(f"a corpus path is a str or a Path, not {type(name).__name__}: {name!r}")
-    options = ReadOptions(name, text_column=text_column, label=label, tokenize=tokenize)
-    return FileCorpus(options, format_of(name, format))
+    options = ReadOptions(
+        name,
+        text_column=column_text(text_column, "text column"),
+        label=column_text(label, "label"),
+        tokenize=tokenize,
+        format_is_guessed=format is None,
+    )
+    return FileCorpus(options, format)
 
 
 def corpus_from_sentences(sentences: Iterable[Sequence[str] | Example], name: str = MEMORY) -> Corpus:

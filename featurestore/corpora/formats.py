@@ -59,7 +59,9 @@ def format_of(path: str, asked: str | None) -> str:
         if name.endswith(format_.extensions):
             return format_name
     known = ", ".join(f"{name} ({' '.join(format_.extensions)})" for name, format_ in _FORMATS.items())
-    raise UsageError(f"{path}: the file name does not tell its format: name one with --format: {known}")
+    raise UsageError(
+        f"{path}: the file name does not tell its format: name one with --format (in Python format=): {known}"
+    )
 
 
 def make_reader(format_name: str, options: ReadOptions) -> Reader:

@@ -7,7 +7,6 @@ their JSON text. Blank lines are skipped; objects whose text is empty are skippe
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,8 +16,6 @@ from featurestore.corpora.text import WHITESPACE, whitespace_tokens
 from featurestore.corpora.tokenizer import tokenize
 from featurestore.errors import CorpusError, LabelError, UsageError
 from featurestore.keys import Sentence
-
-_logger = logging.getLogger(__name__)
 
 
 def jsonl_reader(options: ReadOptions) -> Reader:
@@ -43,9 +40,7 @@ def jsonl_reader(options: ReadOptions) -> Reader:
                 labels = _labels(record, options.label, len(tokens), options.path, number)
             yield Example(tokens, labels, options.path, number)
         if n_empty:
-            _logger.warning(
-                "%s: skipped %d objects without text, first line %d", options.path, n_empty, first_empty
-            )
+            options.warn_once("skipped %d objects without text, first line %d", n_empty, first_empty)
 
     return read
 
@@ -74,7 +69,7 @@ def _tokens(record: dict[str, Any], options: ReadOptions, number: int) -> Senten
     if field is None:
         field = "tokens" if "tokens" in record and not options.tokenize else "text"
     if field not in record:
-        wanted = repr(field) if options.text_column or options.tokenize else "'tokens' or 'text'"
+        wanted = repr(field) if options.text_column is not None or options.tokenize else "'tokens' or 'text'"
         raise CorpusError(
             f"no field {wanted} for the text: the object has {_names(record)}", path=options.path, line=number
         )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from featurestore.corpora.example import Example
 from featurestore.errors import UsageError
+
+_logger = logging.getLogger(__name__)
 
 Reader = Callable[[Iterable[str]], Iterator[Example]]
 """Turns the lines of a file, without their line ends, into examples."""
@@ -26,12 +29,48 @@ class ReadOptions:
         Where the labels are; None to read no labels.
     tokenize : bool
         Whether the text is raw and has to be tokenised.
+    format_is_guessed : bool
+        Whether only the file's name, or nothing, tells the format.
     """
 
     path: str
     text_column: str | None = None
     label: str | None = None
     tokenize: bool = False
+    format_is_guessed: bool = False
+    _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def warn_once(self, message: str, *values: object) -> None:
+        """Log a warning about the file as ``logging`` does, at the first of the passes over it only."""
+        if message not in self._warned:
+            self._warned.add(message)
+            _logger.warning(f"%s: {message}", self.path, *values)
+
+
+def column_text(column: object, what: str) -> str | None:
+    """Return a column as the readers take it: as text, None for none.
+
+    Parameters
+    ----------
+    column : str, int or None
+        What the caller gave, a name or a 1-based number.
+    what : str
+        The option it was given for, for the message.
+
+    Raises
+    ------
+    UsageError
+        If it is empty or neither.
+    """
+    if column is None:
+        return None
+    if not isinstance(column, (str, int)) or isinstance(column, bool):
+        raise UsageError(
+            f"{what} is a {type(column).__name__}, {column!r}: expected a column's name or number"
+        )
+    if column == "":
+        raise UsageError(f"{what} is empty: give a column name or number, or leave the option out")
+    return str(column)
 
 
 def parse_column(text: str, what: str) -> int | str:
@@ -52,14 +91,12 @@ def parse_column(text: str, what: str) -> int | str:
     Raises
     ------
     UsageError
-        If the text is empty or the number is not positive.
+        If the number is not positive.
     """
     if text.isascii() and text.removeprefix("-").isdigit():
         if int(text) < 1:
             raise UsageError(f"{what} {text}: columns are counted from 1")
         return int(text) - 1
-    if not text:
-        raise UsageError(f"{what} is empty: give a column name or number, or leave the option out")
     return text
 
 

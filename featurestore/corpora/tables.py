@@ -7,9 +7,11 @@ an ordinary character there. Blank lines are skipped; rows whose text is empty a
 from __future__ import annotations
 
 import csv
-import logging
+import threading
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
+from featurestore import limits
 from featurestore.corpora.example import Example
 from featurestore.corpora.options import Reader, ReadOptions
 from featurestore.corpora.text import WHITESPACE, whitespace_tokens
@@ -17,8 +19,7 @@ from featurestore.corpora.tokenizer import tokenize
 from featurestore.errors import CorpusError, LabelError
 
 DEFAULT_TEXT_COLUMN = "text"
-_logger = logging.getLogger(__name__)
-
+_FIELD_LIMIT = threading.Lock()
 _Rows = Iterator[tuple[int, list[str]]]
 
 
@@ -39,26 +40,54 @@ def _tsv_rows(lines: Iterable[str]) -> _Rows:
 
 
 def _csv_rows(lines: Iterable[str], path: str) -> _Rows:
-    # The csv module needs the line ends to keep a quoted field that spans lines apart.
-    rows = csv.reader((line + "\n" for line in lines), strict=True)
+    row_lines: list[str] = []
+
+    def feed() -> Iterator[str]:
+        for line in lines:
+            # The csv module needs the line ends to keep a quoted field that spans lines apart.
+            row_lines.append(line + "\n")
+            yield row_lines[-1]
+
+    fed = feed()
+    rows = csv.reader(fed, strict=True)
     start = 1
-    try:
-        for row in rows:
-            if row:
-                yield start, row
-            start = rows.line_num + 1
-    except csv.Error as error:
-        # A quote never closed swallows lines up to the csv module's field limit: the row's start helps more.
-        raise CorpusError(
-            f"not valid CSV: {error}: check the quotes of this row", path=path, line=start
-        ) from error
+    while True:
+        try:
+            row = next(rows, None)
+        except csv.Error:
+            # Perhaps a cell beyond the csv module's limit: once more, with our own.
+            rows = csv.reader(chain(row_lines.copy(), fed), strict=True)
+            row = _next_long_row(rows, path, start)
+        if row is None:
+            return
+        if row:
+            yield start, row
+        start += len(row_lines)
+        row_lines.clear()
+
+
+def _next_long_row(rows: Iterator[list[str]], path: str, line: int) -> list[str] | None:
+    """Return the next row with cells as long as a line of any format may be."""
+    # The module has one limit for the whole process, others' tables included.
+    with _FIELD_LIMIT:
+        before = csv.field_size_limit(limits.MAX_LINE_BYTES)
+        try:
+            return next(rows, None)
+        except csv.Error as error:
+            # A quote never closed swallows lines up to the limit: the row's start helps more.
+            raise CorpusError(
+                f"not valid CSV: {error}: check the quotes of this row", path=path, line=line
+            ) from error
+        finally:
+            csv.field_size_limit(before)
 
 
 def _examples(rows: _Rows, options: ReadOptions) -> Iterator[Example]:
     header_line, header = next(rows, (0, []))
     if not header:
         return
-    text = _index(header, options.text_column or DEFAULT_TEXT_COLUMN, "text", options.path, header_line)
+    text_column = DEFAULT_TEXT_COLUMN if options.text_column is None else options.text_column
+    text = _index(header, text_column, "text", options.path, header_line)
     label = None
     if options.label is not None:
         label = _index(header, options.label, "label", options.path, header_line)
@@ -87,7 +116,7 @@ def _examples(rows: _Rows, options: ReadOptions) -> Iterator[Example]:
             )
         yield Example(tokens, row[label], options.path, number)
     if n_empty:
-        _logger.warning("%s: skipped %d rows without text, first line %d", options.path, n_empty, first_empty)
+        options.warn_once("skipped %d rows without text, first line %d", n_empty, first_empty)
 
 
 def _index(header: list[str], name: str, what: str, path: str, line: int) -> int:

@@ -371,6 +371,20 @@ def test_why_missing_shows_what_is_like_it(run, store):
     assert (found["cached"], found["nearest"]) == (False, [["New York", "is", "big"]])
 
 
+@pytest.mark.parametrize("sign", ["\u00a0", "\u3000", "\u2028", "\x1c"])
+def test_a_text_is_split_where_corpora_are(run, tmp_path, sign):
+    stored = (f"10{sign}000", "cats")
+    path = make_store(tmp_path / "s.fs", [stored, ("10", "000", "cats")]).path
+    assert run("why", path, f"10{sign}000 cats", "--json")[0] == 0
+    found = json.loads(run("show", path, f"10{sign}000 cats", "--json")[1])
+    assert tuple(found["tokens"]) == stored
+    # What is like a sentence is shown as it can be given back.
+    code, out, _ = run("why", path, f"10{sign}000 CATS")
+    listed = [line.split("like it  ")[1] for line in out.splitlines() if "like it" in line]
+    assert (code, listed) == (1, [json.dumps(stored), "10 000 cats"])
+    assert run("why", path, listed[0], "--tokens")[0] == run("why", path, listed[1])[0] == 0
+
+
 def test_why_of_json_tokens(run, store):
     assert run("why", store.path, '["New York", "is", "big"]', "--tokens")[0] == 0
 
@@ -413,6 +427,22 @@ def test_why_names_every_field_in_which_the_wanted_encoder_differs(run, elmo_sto
 def test_why_with_the_stores_own_encoder_is_cached(run, elmo_store, options):
     assert run("why", elmo_store.path, "the cat sat", *options)[0] == 0
     assert run("why", elmo_store.path, "absent", *options)[0] == 1
+
+
+def test_why_of_a_store_of_another_kind_names_the_differences(run, store):
+    code, out, _ = run("why", store.path, "the cat sat", "--encoder", ENCODER, "--json")
+    fields = {difference["field"] for difference in json.loads(out)["differences"]}
+    assert code == 4
+    assert {"kind", "weights_sha256", "layers"} <= fields
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_why_of_precision_auto_is_content_with_the_stores(run, tmp_path, precision):
+    recipe = encoder_recipe(ENCODER, precision=precision)
+    path = make_store(tmp_path / "s.fs", recipe=recipe, encoder=ENCODER).path
+    assert run("why", path, "the cat sat", "--precision", "auto")[0] == 0
+    code, out, _ = run("why", path, "the cat sat", "--precision", "auto", "--layers", "top", "--json")
+    assert (code, [found["field"] for found in json.loads(out)["differences"]]) == (4, ["layers"])
 
 
 @pytest.mark.parametrize("options", [["--encoder", "bert:large"], ["--layers", "seventh"]])

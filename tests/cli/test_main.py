@@ -73,6 +73,19 @@ def test_error_is_one_message_without_a_traceback(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_failing_file_system_is_one_message_without_a_traceback(tmp_path):
+    name = "x" * 300
+    for arguments in (
+        ("info", str(tmp_path / name)),
+        ("evaluate", str(tmp_path / name), "-", "--store", "s"),
+    ):
+        done = run_featurestore(*arguments)
+        assert done.returncode in (1, 2), arguments
+        assert done.stdout == ""
+        assert done.stderr.startswith("error: ")
+        assert "Traceback" not in done.stderr
+
+
 def test_exit_codes_of_errors_are_the_documented_ones():
     def tree(kind: type[FeaturestoreError]) -> list[type[FeaturestoreError]]:
         return [kind, *(below for child in kind.__subclasses__() for below in tree(child))]

@@ -184,6 +184,17 @@ def test_predict_tagger_gives_the_corpus_back(models, capsys):
     assert (models / "predicted.conll").read_text() == out
 
 
+def test_predict_ends_quietly_where_nobody_reads_it(models):
+    arguments = ["predict", models / "tagger.h5", models / "pos.dev.conll", "--store", models / "a.fs"]
+    command = [sys.executable, "-m", "featurestore", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == b""
+    assert running.returncode == 0
+
+
 def test_predict_classifier(models, capsys):
     arguments = ["predict", models / "classifier.h5", models / "pos.dev.tsv", "--store", models / "a.fs"]
     code, out, _ = run(capsys, *arguments)

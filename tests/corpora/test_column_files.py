@@ -109,6 +109,34 @@ def test_column_that_is_not_there(read):
         read("a X\n", label="")
 
 
+def test_columns_are_numbers_too(read):
+    assert read("a X\nb Y\n", text_column=2, label=1) == [(("X", "Y"), ("a", "b"), 1)]
+    assert read(word(1, "a", "DET"), "c.conllu", label=4) == [(("a",), ("DET",), 1)]
+    with pytest.raises(UsageError, match="label 0: columns are counted from 1"):
+        read("a X\n", label=0)
+
+
+def test_numbers_of_words_are_not_taken_for_words(read):
+    conll_x = "1\tYes\t_\n\n1\tthe\t_\n2\tcat\t_\n3\tsat\t_\n"
+    ranges = "1-2\tdon't\n1\tdo\n2\tn't\n2.1\tx\n"
+    for content, line in ((conll_x, 3), (ranges, 1), ("# global.columns = ID WORD\n" + ranges, 3)):
+        with pytest.raises(
+            CorpusError, match=rf"line {line}: the first column numbers the words \(1 2 .*--text-column 2 "
+        ):
+            read(content)
+        assert read(content, text_column=1)[-1][0][-1] in ("3", "2.1", "2")
+    assert read(conll_x, text_column=2) == [(("Yes",), None, 1), (("the", "cat", "sat"), None, 3)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["1 CD\n\nThe DT\n2 CD\n", "1 CD\n3 CD\n", "1\n2\n3\n", "a X\n\n1 CD\n2 CD\n",
+     "# global.columns = FORM UPOS\n1\tNUM\n2\tNUM\n"],
+)  # fmt: skip
+def test_numbers_that_are_words_stay_words(read, content):
+    assert read(content)
+
+
 def test_named_columns_of_conllu_plus(read):
     content = (
         "# global.columns = ID FORM UPOS NER\n# text = Vámonos a la playa\n"

@@ -1,9 +1,11 @@
 """CSV, TSV and JSON Lines files."""
 
+import csv
 import gzip
 
 import pytest
 
+from featurestore import limits
 from featurestore.corpora.corpus import open_corpus
 from featurestore.errors import CorpusError, LabelError, UsageError
 
@@ -63,6 +65,18 @@ def test_columns_that_are_not_there_list_those_that_are(read, name, separator):
         read(content, name, text_column="review", label="stars")
 
 
+def test_a_column_is_a_name_and_never_empty(read):
+    assert read("text,4\na b,pos\n", "c.csv", label=4) == [(("a", "b"), "pos", 2)]
+    with pytest.raises(CorpusError, match="column '0', asked for as text, is not there"):
+        read("text\na\n", "c.csv", text_column=0)
+    for name in ("c.csv", "c.tsv", "c.jsonl"):
+        for option, said in (("text_column", "text column"), ("label", "label")):
+            with pytest.raises(UsageError, match=f"{said} is empty: give a column name or number"):
+                read("text\na\n", name, **{option: ""})
+            with pytest.raises(UsageError, match=f"{said} is a bool, True: expected"):
+                read("text\na\n", name, **{option: True})
+
+
 @pytest.mark.parametrize(("name", "separator"), [("c.csv", ","), ("c.tsv", "\t")])
 def test_rows_of_another_length(read, name, separator):
     with pytest.raises(
@@ -97,8 +111,19 @@ def test_broken_quotes_name_the_row(read):
         read('text\na\n"b" c\n', "c.csv")
     with pytest.raises(CorpusError, match="line 3: not valid CSV: unexpected end of data: check the quotes"):
         read('text\na\n"b\nc\nd\n', "c.csv")
-    with pytest.raises(CorpusError, match="line 2: not valid CSV: field larger than field limit"):
-        read('text\n"' + "a word\n" * 50_000, "c.csv")
+
+
+def test_cells_are_as_long_as_lines_may_be(read, monkeypatch):
+    before, word = csv.field_size_limit(), "x" * 200_000
+    assert read(f'text\n{word} a\n"{word}\nb"\nc\n', "c.csv") == [
+        ((word, "a"), None, 2),
+        ((word, "b"), None, 3),
+        (("c",), None, 5),
+    ]
+    monkeypatch.setattr(limits, "MAX_LINE_BYTES", 1000)
+    with pytest.raises(CorpusError, match=r"line 2: not valid CSV: field larger than field limit \(1000\)"):
+        read('text\n"' + "a word\n" * 1000, "c.csv")
+    assert csv.field_size_limit() == before  # which is that of the whole process
 
 
 def test_text_of_a_table_is_tokenised_on_request_and_stays_one_sentence(read):
@@ -173,6 +198,20 @@ def test_missing_label_field_lists_the_fields(read):
 def test_bad_objects(read, line, message):
     with pytest.raises(CorpusError, match=f"line 2: .*{message}"):
         read(f'{{"tokens": ["fine"]}}\n{line}\n', "c.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("c.tsv", "text\tn\n \t1\na\t2\n"), ("c.jsonl", '{"text": ""}\n{"text": "a"}\n')]
+)
+def test_what_is_skipped_is_said_once_however_often_it_is_read(tmp_path, caplog, name, content):
+    (tmp_path / name).write_text(content)
+    corpus = open_corpus(tmp_path / name)
+    assert list(corpus) == list(corpus)
+    assert [
+        record.getMessage().startswith(f"{tmp_path / name}: skipped 1 ") for record in caplog.records
+    ] == [True]
+    list(open_corpus(tmp_path / name))
+    assert len(caplog.records) == 2
 
 
 def test_missing_text_field_names_it(read):

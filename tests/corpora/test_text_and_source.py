@@ -58,6 +58,25 @@ def test_crlf_and_byte_order_mark(write):
     assert tokens(write(b"\xef\xbb\xbfa b\r\n\r\nc\r\n")) == [("a", "b"), ("c",)]
 
 
+def test_lines_that_end_in_carriage_returns_alone_are_refused(write):
+    for content in (b"a b\rc\r", b"a b\rc"):
+        with pytest.raises(CorpusError, match=r"carriage returns alone, .* `tr '\\r' '\\n'`"):
+            tokens(write(content))
+    assert tokens(write(b"a b\r")) == [("a", "b")]
+
+
+def test_a_carriage_return_inside_a_line_is_said_once(write, caplog):
+    path = write(b"a\r\nb\rc\n" + b"d\re\n" * 100_000)
+    corpus = open_corpus(path)
+    assert [example.tokens for example in corpus][:3] == [("a",), ("b", "c"), ("d", "e")]
+    list(corpus)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{path}: line 2 is the first with a carriage return inside it")
+    caplog.clear()
+    assert tokens(write(b"a\r\n\r\nb\r\n")) == [("a",), ("b",)]
+    assert not caplog.records
+
+
 def test_broken_utf8_names_line_and_byte_after_the_lines_before_it(write):
     path = write(b"good\nalso good\nab \xe9 c\nnever\n")
     found = []
@@ -133,6 +152,13 @@ def test_missing_file_directory_and_bad_name(tmp_path):
         open_corpus("a\0b.txt")
     with pytest.raises(UsageError, match="str or a Path, not bytes"):
         open_corpus(b"corpus.txt")
+
+
+def test_the_path_is_looked_at_before_its_name(tmp_path):
+    with pytest.raises(CorpusError, match="typo: no such file"):
+        open_corpus(tmp_path / "typo")
+    with pytest.raises(CorpusError, match="is a directory"):
+        open_corpus(tmp_path)
 
 
 def test_file_without_permission(write):
@@ -277,9 +303,38 @@ def test_plain_text_has_no_labels_or_columns(write):
             open_corpus(path, **options)
 
 
+CONLLU = "\t".join(["1", "cats", "cat", "NOUN", "_", "_", "0", "root", "_", "_"]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "advice", "line"),
+    [
+        ("-DOCSTART- -X- O O\n\nEU NNP B-NP B-ORG\n", "conll", 1),
+        (CONLLU, "conllu", 1),
+        (f"\n# text = cats\n{CONLLU}", "conllu", 3),
+        (CONLLU.replace("1", "1-2") + CONLLU, "conllu", 1),
+        (CONLLU.replace("1", "0.1"), "conllu", 1),
+    ],
+)
+def test_a_column_file_is_not_taken_for_text_unless_that_is_said(write, monkeypatch, content, advice, line):
+    path = write(content)
+    with pytest.raises(CorpusError, match=rf"line {line}: reads as .*--format {advice} .*or the format text"):
+        tokens(path)
+    assert tokens(path, format="text")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    with pytest.raises(CorpusError, match=f"-, line {line}: reads as "):
+        tokens("-")
+
+
+@pytest.mark.parametrize("content", ["1\t2\t3\n", "a\t" * 9 + "b\n", "1 cat\n-DOCSTART-\n", f"a\n{CONLLU}"])
+def test_text_with_tabs_and_numbers_is_text(write, content):
+    assert tokens(write(content))
+
+
 def test_unknown_formats(write):
     with pytest.raises(
-        UsageError, match=r"corpus\.dat: the file name does not tell .*--format: text \(\.txt"
+        UsageError,
+        match=r"corpus\.dat: the file name does not tell .*--format \(in Python format=\): text \(\.txt",
     ):
         open_corpus(write("a\n", "corpus.dat"))
     with pytest.raises(UsageError, match="no corpus format 'xml': expected one of text, conll, conllu, csv"):
