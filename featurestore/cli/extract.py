@@ -110,7 +110,7 @@ def extract(as_json: bool, no_progress: bool, token_budget: int | None, **argume
             }
         )
     else:
-        click.echo(_report_text(report, store, status))
+        click.echo(_report_text(report, plan, store, status))
     if code:
         raise click.exceptions.Exit(code)
 
@@ -152,13 +152,8 @@ def _job(
 ) -> tuple[Job, EncoderChoice]:
     from featurestore.corpora.corpus import open_corpus
     from featurestore.extraction.api import EncoderChoice, Job
-    from featurestore.store.codec import DEFAULT_CODEC
-    from featurestore.store.manifest import require_bounds
 
     shard_bytes = parse_size(shard_size) if shard_size else None
-    if shard_bytes is not None:
-        # Now, for plan makes no store that would refuse it, and extract only after a model was loaded.
-        require_bounds(dim=1, n_layers=1, codec=codec or DEFAULT_CODEC, shard_bytes=shard_bytes)
     choice = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
     opened = [
         open_corpus(path, format=format_, text_column=text_column, label=label, tokenize=tokenize)
@@ -201,7 +196,7 @@ def _plan_text(made: Plan, encoder: str) -> str:
     return render.facts(rows)
 
 
-def _report_text(report: Report | None, store: Any, status: str) -> str:
+def _report_text(report: Report | None, plan: Plan, store: Any, status: str) -> str:
     lines = []
     if report is not None and report.n_encoded:
         lines.append(
@@ -210,12 +205,12 @@ def _report_text(report: Report | None, store: Any, status: str) -> str:
             f"{render.duration(report.seconds)} ({report.tokens_per_second:,.0f} tokens/s): "
             f"{render.count(report.n_shards, 'shard')}, {render.size(report.n_bytes)}"
         )
+    elif status != "complete":
+        lines.append("nothing was encoded")
+    elif plan.n_new:
+        lines.append("nothing was added: another process stored the same sentences meanwhile")
     else:
-        lines.append(
-            "nothing to encode: every sentence is in the store"
-            if status == "complete"
-            else "nothing was encoded"
-        )
+        lines.append("nothing to encode: every sentence is in the store")
     lines.append(
         f"{store.path} holds {render.count(len(store), 'sentence')}, "
         f"{render.count(store.n_tokens, 'token')}, "

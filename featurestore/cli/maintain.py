@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,6 +128,9 @@ def repair(store: Path, dry_run: bool, list_: Path | None, no_progress: bool, as
 
     from featurestore.store.repair import repair as repair_store
 
+    if list_ is not None and not os.access(list_.absolute().parent, os.W_OK | os.X_OK):
+        # Now, for a second repair finds nothing lost.
+        raise UsageError(f"{list_} cannot be written: name a file in a directory that can (--list)")
     hidden = no_progress or as_json or not sys.stderr.isatty()
     with tqdm(unit="B", unit_scale=True, desc="verifying", disable=hidden) as progress:
         done = repair_store(store, dry_run=dry_run, progress=progress.update)
@@ -174,7 +178,8 @@ def _list_lost(done: Repair, file: Path | None) -> dict[str, int]:
         n_listed += 1
         if file is not None:
             lines.append(json.dumps({"tokens": tokens}))
-    if file is not None:
+    # Where nothing was lost a list that is there may be that of the repair before.
+    if file is not None and (lines or not file.exists()):
         write_atomic(file, "".join(f"{line}\n" for line in lines).encode())
     n_unreadable = sum(shard.entry.n_sentences for shard in done.unreadable() if shard.entry is not None)
     return {"n_listed": n_listed, "n_with_conditions": n_conditioned, "n_unreadable": n_unreadable}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -90,9 +91,9 @@ def require_writable(path: Path) -> None:
         places = [path, *(path / name for name in (MANIFESTS, SHARDS, TMP))]
         above = next(directory for directory in (path, *path.absolute().parents) if directory.exists())
         places = [place for place in places if place.exists()] or [above]
+    effective = os.access in os.supports_effective_ids
     for place in places:
-        effective = os.access in os.supports_effective_ids
         if not os.access(place, os.W_OK | os.X_OK, effective_ids=effective):
-            raise StoreWriteError(
-                f"cannot write to {place}: this user may not, or the disk is read-only. Nothing was encoded"
-            )
+            read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+            reason = os.strerror(errno.EROFS if read_only else errno.EACCES)
+            raise StoreWriteError(f"cannot write {path}: {reason} ({place}). Nothing was encoded")
