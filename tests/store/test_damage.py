@@ -353,3 +353,11 @@ def test_verify_command_exits_with_3(store, arguments):
 def test_odd_tokens_are_verified_too(tmp_path):
     store = fill(create(tmp_path / "store.fs"), ODD_SENTENCES)
     assert list(verify(store)) == []
+
+
+def test_verify_finds_a_damaged_manifest_of_an_earlier_snapshot(store):
+    store = fill(store, [sentence(90)])
+    flip_bit(store.path / "manifests" / f"{store.snapshot - 1:08d}.json", 40)
+    [found] = verify(store)
+    assert f"{store.snapshot - 1:08d}.json" in found.problem
+    assert list(verify(store, quick=True)) == []

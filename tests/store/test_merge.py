@@ -293,3 +293,18 @@ def test_what_another_writer_commits_meanwhile_is_left_out(tmp_path):
     assert (done.n_sentences, done.n_repeated) == (10, 2)
     assert sorted(stored(into)) == sorted(sentences(14))
     assert_holds(Store.open(into), sentences(14))
+
+
+def test_two_merges_into_one_new_store_both_succeed(tmp_path, monkeypatch):
+    one = fill(create(tmp_path / "one.fs"), sentences(4))
+    two = fill(create(tmp_path / "two.fs"), sentences(4, start=4))
+    create_store, into = Store.create, tmp_path / "merged.fs"
+
+    def just_made_by_another(path, **options):
+        monkeypatch.undo()
+        merge([two.path], into)
+        return create_store(path, **options)
+
+    monkeypatch.setattr(Store, "create", just_made_by_another)
+    merge([one.path], into)
+    assert sorted(tokens for _, _, tokens in Store.open(into).sentences()) == sorted(sentences(8))
