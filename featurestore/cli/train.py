@@ -151,15 +151,12 @@ def _train(
 ) -> None:
     from featurestore.dataset.features import FeatureDataset
     from featurestore.models.training import TrainConfig, train
-    from featurestore.store.filesystem import LOCAL, temporary_name, write_atomic
+    from featurestore.store.destination import require_writable
     from featurestore.store.store import Store
 
     config = TrainConfig(head, **settings)
     path = out or Path("runs") / f"{task}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', label)}.h5"
-    # A place that cannot be written to shows now, rather than after the training.
-    probe = path.with_name(f".{path.name}.{temporary_name('.probe')}")
-    write_atomic(probe, b"")
-    LOCAL.remove(probe)
+    require_writable(path)
     opened = Store.open(store)
     reading = {"format": format_, "text_column": text_column, "label": label, "tokenize": tokenize}
     dataset = FeatureDataset(opened, _examples(train_files, reading), on_missing=on_missing)

@@ -94,17 +94,27 @@ def text_lines(example: Example) -> str:
 
 @contextmanager
 def writing(output: str) -> Iterator[IO[str]]:
-    """Open standard output, or a file that gets its name only when it is complete."""
+    """Open standard output, or a file that gets its name only when it is complete.
+
+    Of a link, its target is replaced; a pipe or a device is written to as it is.
+    """
     if output == "-":
         yield sys.stdout
         return
-    target = Path(output)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    from featurestore.store.destination import replaceable
+
+    target = replaceable(output)
+    written = Path(output) if target is None else target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as stream:
+        with open(written, "w", encoding="utf-8", newline="\n") as stream:
             yield stream
-        os.replace(temporary, target)
+        if target is not None:
+            os.replace(written, target)
+    except BrokenPipeError:
+        # Its reader has gone away: as when standard output's has.
+        raise
     except OSError as error:
-        raise StoreWriteError(f"cannot write {target}: {error.strerror or error}") from error
+        raise StoreWriteError(f"cannot write {output}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if target is not None:
+            written.unlink(missing_ok=True)

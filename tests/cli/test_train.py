@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -220,6 +222,7 @@ def test_what_goes_wrong_has_its_exit_code_and_reason(models, capsys):
     cases = [
         (2, "a.fs2", ["evaluate", models / "tagger.h5", dev, "--store", models / "a.fs2"]),
         (1, "broken.h5", ["evaluate", models / "broken.h5", dev, "--store", store]),
+        (1, "it is a store", ["evaluate", store, dev, "--store", store]),
         (1, "nothing.h5", ["predict", models / "nothing.h5", dev, "--store", store]),
         (1, "never seen", ["predict", models / "tagger.h5", models / "unknown.conll", "--store", store]),
         (1, "one label per token, the corpus has one label per sentence",
@@ -246,6 +249,60 @@ def test_a_failed_prediction_leaves_no_file(models, capsys):
     assert list(target.parent.iterdir()) == []
     assert run(capsys, *arguments, "--output", target, "--on-missing", "skip")[0] == 0
     assert [path.name for path in target.parent.iterdir()] == ["half.txt"]
+
+
+class TestOutput:
+    """What stands at --output or --out already."""
+
+    @pytest.fixture
+    def predict(self, models):
+        return ["predict", models / "tagger.h5", models / "pos.dev.conll", "--store", models / "a.fs"]
+
+    def test_a_pipe_is_written_to(self, predict, capsys, tmp_path):
+        expected = run(capsys, *predict)[1]
+        os.mkfifo(tmp_path / "pipe")
+        with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True) as reader:
+            assert run(capsys, *predict, "--output", tmp_path / "pipe")[:2] == (0, "")
+            assert reader.communicate(timeout=60)[0] == expected
+        assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+    def test_an_open_descriptor_is_written_to(self, predict, capsys):
+        expected = run(capsys, *predict)[1]
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+            # As bash passes >(cat).
+            assert run(capsys, *predict, "--output", f"/dev/fd/{reader.stdin.fileno()}")[0] == 0
+            assert reader.communicate(timeout=60)[0] == expected
+
+    def test_a_device_stays_one(self, predict, capsys, tmp_path):
+        device = tmp_path / "null"
+        try:
+            os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+            device.write_bytes(b"")
+        except PermissionError:
+            pytest.skip("needs the right to make a device")
+        assert run(capsys, *predict, "--output", device)[:2] == (0, "")
+        assert stat.S_ISCHR(device.lstat().st_mode)
+
+    def test_of_a_link_the_target_is_replaced(self, predict, place, capsys, tmp_path):
+        links = [tmp_path / "predicted.conll", tmp_path / "model.h5"]
+        for link in links:
+            (tmp_path / f"old-{link.name}").write_text("stale")
+            link.symlink_to(f"old-{link.name}")
+        assert run(capsys, *predict, "--output", links[0])[0] == 0
+        assert run(capsys, *train_arguments(place, out=links[1]), "--epochs", "1")[0] == 0
+        for link in links:
+            assert link.is_symlink()
+            assert (tmp_path / f"old-{link.name}").stat().st_size > len("stale")
+        assert len(list(tmp_path.iterdir())) == 4
+
+    def test_a_model_goes_to_a_regular_file(self, place, capsys, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        code, out, err = run(capsys, *train_arguments(place, out=tmp_path / "pipe"))
+        assert (code, out) == (2, "")
+        assert f"cannot write {tmp_path / 'pipe'}: it is there, and is no regular file" in err
+        assert stat.S_ISFIFO((tmp_path / "pipe").lstat().st_mode)
+        code, out, err = run(capsys, *train_arguments(place, out="/proc/model.h5"))
+        assert (code, out, err) == (1, "", "error: cannot write /proc/model.h5: No such file or directory\n")
 
 
 def test_ctrl_c_saves_the_best_epoch_and_exits_with_130(place, capsys, monkeypatch):
