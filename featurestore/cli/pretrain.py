@@ -118,10 +118,10 @@ def pretrain(
     with terminable():
         try:
             training.run()
-        except KeyboardInterrupt:
-            status, code = "interrupted", 130
         except Terminated:
             status, code = "terminated", 143
+        except KeyboardInterrupt:
+            status, code = "interrupted", 130
     report = training.report(status)
     if as_json:
         render.echo_json(report.to_dict())

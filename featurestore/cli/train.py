@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from featurestore.cli.interrupts import Terminated, terminable
 from featurestore.cli.options import json_option, options, reading_options
 from featurestore.cli.render import echo_json
 from featurestore.cli.train_output import (
@@ -168,14 +169,20 @@ def _train(
         on_missing=on_missing,
     )
     table = EpochTable(config) if not as_json else None
-    result = train(
-        dataset,
-        dev,
-        config,
-        label=label,
-        progress=not no_progress and sys.stderr.isatty(),
-        on_epoch=table,
-    )
+    with terminable():
+        try:
+            result = train(
+                dataset,
+                dev,
+                config,
+                label=label,
+                progress=not no_progress and sys.stderr.isatty(),
+                on_epoch=table,
+            )
+        except KeyboardInterrupt as stop:
+            status, code = _ending(stop)
+            click.echo(f"{status} before the first epoch was finished: there is no model to save", err=True)
+            raise click.exceptions.Exit(code) from None
     result.model.save(path)
     untrained = _untrained(opened.recipe)
     if as_json:
@@ -187,7 +194,7 @@ def _train(
                 "layer_weights": result.model.head.layer_weights,
                 "n_sentences": len(dataset),
                 "best_epoch": result.best_epoch,
-                "interrupted": result.interrupted,
+                "interrupted": result.interrupted is not None,
                 "untrained": untrained,
                 "history": [vars(epoch) for epoch in result.history],
                 "dev": result.scores.to_dict(),
@@ -201,8 +208,13 @@ def _train(
         if untrained:
             click.echo(UNTRAINED)
         click.echo(f"saved to {path} ({path.stat().st_size:,} bytes)")
-    if result.interrupted:
-        raise click.exceptions.Exit(130)
+    if result.interrupted is not None:
+        raise click.exceptions.Exit(_ending(result.interrupted)[1])
+
+
+def _ending(stop: KeyboardInterrupt) -> tuple[str, int]:
+    """Return what ended a training, in a word, and the exit code for it."""
+    return ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
 
 
 @click.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from featurestore.cli.main import main
+from featurestore.models.checkpoint import TrainedModel
 from featurestore.recipe import Recipe
 from featurestore.store.store import Store
 
@@ -316,6 +318,36 @@ def test_ctrl_c_saves_the_best_epoch_and_exits_with_130(place, capsys, monkeypat
     assert code == 130
     assert "best: epoch 1" in out
     assert (place / "interrupted.h5").is_file()
+
+
+def test_sigterm_saves_the_best_epoch_and_exits_with_143(place):
+    arguments = [*train_arguments(place, out="terminated.h5"), "--epochs", "100000", "--patience", "100000"]
+    command = [sys.executable, "-m", "featurestore", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not process.stdout.readline().startswith("    1 "):
+            assert process.poll() is None, process.stderr.read()
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "interrupted: keeping epoch" in err
+    assert "best: epoch" in out
+    assert TrainedModel.load(place / "terminated.h5").label == "2"
+
+
+@pytest.mark.parametrize(
+    ("number", "word", "code"), [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143)]
+)
+@pytest.mark.usefixtures("ctrl_c_interrupts")
+def test_a_signal_in_the_first_epoch_says_that_there_is_no_model(
+    place, capsys, monkeypatch, tmp_path, number, word, code
+):
+    monkeypatch.setattr(
+        "featurestore.models.training.score_head", lambda *_, **__: signal.raise_signal(number)
+    )
+    found, out, err = run(capsys, *train_arguments(place, out=tmp_path / "never.h5"))
+    assert (found, out) == (code, "")
+    assert err == f"{word} before the first epoch was finished: there is no model to save\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_commands_start_without_torch():
