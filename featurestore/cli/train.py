@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from featurestore.cli.interrupts import Terminated, terminable
-from featurestore.cli.options import json_option, options, reading_options
+from featurestore.cli.options import json_option, options, reading_arguments, reading_options
 from featurestore.cli.render import echo_json
 from featurestore.cli.train_output import (
     UNTRAINED,
@@ -160,14 +162,15 @@ def _train(
     require_writable(path)
     opened = Store.open(store)
     reading = {"format": format_, "text_column": text_column, "label": label, "tokenize": tokenize}
-    dataset = FeatureDataset(opened, _examples(train_files, reading), on_missing=on_missing)
-    dev = FeatureDataset(
-        opened,
-        _examples([dev_file], reading),
-        labels=dataset.labels,
-        unseen_labels="keep",
-        on_missing=on_missing,
-    )
+    with _remedy_reads_alike(reading):
+        dataset = FeatureDataset(opened, _examples(train_files, reading), on_missing=on_missing)
+        dev = FeatureDataset(
+            opened,
+            _examples([dev_file], reading),
+            labels=dataset.labels,
+            unseen_labels="keep",
+            on_missing=on_missing,
+        )
     table = EpochTable(config) if not as_json else None
     with terminable():
         try:
@@ -257,13 +260,14 @@ def evaluate(
     if label is None:
         raise UsageError(f"{model} does not say which label it was trained on: name one with --label")
     reading = {"format": format_, "text_column": text_column, "label": label, "tokenize": tokenize}
-    dataset = FeatureDataset(
-        opened,
-        _examples([corpus], reading),
-        labels=LabelSet(trained.label_names),
-        unseen_labels="keep",
-        on_missing=on_missing,
-    )
+    with _remedy_reads_alike(reading):
+        dataset = FeatureDataset(
+            opened,
+            _examples([corpus], reading),
+            labels=LabelSet(trained.label_names),
+            unseen_labels="keep",
+            on_missing=on_missing,
+        )
     scores = evaluate_model(trained, dataset, device=device, metric=metric, token_budget=token_budget)
     untrained = _untrained(opened.recipe)
     if as_json:
@@ -323,7 +327,7 @@ def predict(
         on_missing=on_missing,
         token_budget=token_budget,
     )
-    with writing(output) as stream:
+    with _remedy_reads_alike(reading), writing(output) as stream:
         for example in predicted:
             stream.write(json_line(example) if as_json else text_lines(example))
 
@@ -338,6 +342,20 @@ def _examples(files: Iterable[str], reading: dict[str, Any]) -> Iterator[Example
 
     for file in files:
         yield from open_corpus(file, **reading)
+
+
+@contextmanager
+def _remedy_reads_alike(reading: dict[str, Any]) -> Iterator[None]:
+    """Let the command that adds missing sentences read the corpus as this one does: else it adds others."""
+    from featurestore.errors import MissingSentencesError
+    from featurestore.store.dependence import ADD_THEM
+
+    try:
+        yield
+    except MissingSentencesError as error:
+        options = reading_arguments(reading["format"], reading["text_column"], reading["tokenize"])
+        command = " ".join([ADD_THEM, *map(shlex.quote, options)])
+        raise MissingSentencesError(str(error).replace(f"\n{ADD_THEM}", f"\n{command}", 1)) from error
 
 
 def _untrained(recipe: Recipe) -> bool:

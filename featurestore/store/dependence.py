@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from featurestore.recipe import Recipe
 
 DEPENDS_ON = "depends_on"
 """The field of a recipe: an object whose entries that are neither false nor 0 name what decides."""
+
+ADD_THEM = "Add them: featurestore extract"
+"""How the line begins that :func:`how_to_add` returns; options may follow."""
 
 
 def depends_on(recipe: Recipe) -> tuple[str, ...]:
@@ -32,8 +36,11 @@ def missing_note(recipe: Recipe) -> str:
 
 
 def how_to_add(recipe: Recipe, store: Path, corpora: str = "CORPUS") -> str:
-    """Return the command that adds sentences to a store; a line, or two where it must name the encoder."""
-    command = f"Add them: featurestore extract {corpora} --store {store}"
+    """Return the command that adds sentences to a store; a line, or two where it must name the encoder.
+
+    ``corpora`` are words of the command already: paths quoted for a shell.
+    """
+    command = f"{ADD_THEM} {corpora} --store {shlex.quote(str(store))}"
     if recipe["kind"] != "flair":
         return command
     # Not by the store's own word for it, which a stranger may have written for people to paste.

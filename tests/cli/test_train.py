@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import stat
 import subprocess
@@ -240,6 +241,56 @@ def test_what_goes_wrong_has_its_exit_code_and_reason(models, capsys):
         found, out, err = run(capsys, *arguments)
         assert (found, out) == (code, ""), arguments
         assert message in err
+
+
+@pytest.fixture(scope="module")
+def odd_paths(tmp_path_factory, tiny_elmo_spec) -> Path:
+    """A folder with blanks in its paths: a store of an encoder that is here, a model, a raw text."""
+    folder = tmp_path_factory.mktemp("my corpora")
+    (folder / "labelled.tsv").write_text("label\ttext\nanimal\ta dog\nthing\ta red hat\n")
+    (folder / "raw.txt").write_text("Never seen: a cat. Nor this one!\n")
+    (folder / "raw table").write_text("mood\tsaid so\nanimal\tIt's a cat.\n")
+    data, store = folder / "labelled.tsv", folder / "a store"
+    train = ["--train", data, "--dev", data, "--label", "label", "--epochs", 1, "--out", folder / "m.h5"]
+    for command in (
+        ["extract", data, "--store", store, "--encoder", tiny_elmo_spec, "--no-progress"],
+        ["train", "classifier", "--store", store, *train],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in command])
+        assert stop.value.code == 0
+    return folder
+
+
+class TestMissingSentences:
+    """The command in the message adds them: read as they were asked for, whatever their paths hold."""
+
+    def obey(self, capsys, command):
+        """Run a command that lacks sentences, then what its message says, then the command again."""
+        code, _, err = run(capsys, *command)
+        assert code == 1
+        (line,) = (line for line in err.splitlines() if line.startswith("Add them: "))
+        assert run(capsys, *shlex.split(line)[3:], "--no-progress")[0] == 0
+        return run(capsys, *command)
+
+    def test_of_raw_text(self, odd_paths, capsys):
+        command = ["predict", odd_paths / "m.h5", odd_paths / "raw.txt", "--store", odd_paths / "a store"]
+        code, out, _ = self.obey(capsys, [*command, "--tokenize"])
+        assert code == 0
+        texts = [line.split("\t")[1] for line in out.splitlines()]
+        assert texts == ["Never seen : a cat .", "Nor this one !"]
+
+    @pytest.mark.parametrize("command", ["evaluate", "train"])
+    def test_of_a_table(self, odd_paths, capsys, tmp_path, command):
+        (corpus := tmp_path / "raw table").write_text(f"mood\tsaid so\nanimal\tIt's a {command}.\n")
+        options = ["--store", odd_paths / "a store", "--label", "mood"]
+        options += ["--format", "tsv", "--text-column", "said so", "--tokenize"]
+        if command == "evaluate":
+            whole = ["evaluate", odd_paths / "m.h5", corpus, *options]
+        else:
+            files = ["--train", corpus, "--dev", corpus, "--out", tmp_path / "m.h5", "--epochs", 1]
+            whole = ["train", "classifier", *files, *options]
+        assert self.obey(capsys, whole)[0] == 0
 
 
 def test_a_failed_prediction_leaves_no_file(models, capsys):
