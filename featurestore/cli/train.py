@@ -21,6 +21,7 @@ from featurestore.cli.train_output import (
     json_line,
     label_table,
     summary,
+    text_header,
     text_lines,
     writing,
 )
@@ -309,7 +310,8 @@ def predict(
     """Label a corpus with a trained model.
 
     Taggers write a line "token TAB label" per token and an empty line after each sentence; classifiers
-    write a line "label TAB text" per sentence.
+    write a line "label TAB text" per sentence. An --output named .tsv begins with a row that names these two
+    columns, so that evaluate reads it.
     """
     from featurestore.models.checkpoint import TrainedModel
     from featurestore.models.inference import predict as predict_labels
@@ -328,6 +330,8 @@ def predict(
         token_budget=token_budget,
     )
     with _remedy_reads_alike(reading), writing(output) as stream:
+        if trained.label_kind == "sentence" and not as_json and output.lower().endswith(".tsv"):
+            stream.write(text_header(trained.label))
         for example in predicted:
             stream.write(json_line(example) if as_json else text_lines(example))
 

@@ -16,6 +16,7 @@ import pytest
 
 from featurestore.cli.main import main
 from featurestore.models.checkpoint import TrainedModel
+from featurestore.models.heads import HeadConfig, build_head
 from featurestore.recipe import Recipe
 from featurestore.store.store import Store
 
@@ -201,6 +202,64 @@ def test_predict_classifier(models, capsys):
     assert [f"{row['label']}\t{' '.join(row['tokens'])}" for row in rows] == out.splitlines()
 
 
+def test_predictions_named_tsv_are_a_corpus(models, capsys):
+    arguments = ["predict", models / "classifier.h5", models / "pos.dev.tsv", "--store", models / "a.fs"]
+    rows = run(capsys, *arguments)[1]
+    assert run(capsys, *arguments, "--output", models / "predicted.tsv")[0] == 0
+    assert (models / "predicted.tsv").read_text() == "mood\ttext\n" + rows
+    code, out, _ = run(
+        capsys, "evaluate", models / "classifier.h5", models / "predicted.tsv", "--store", models / "a.fs"
+    )
+    assert code == 0
+    assert out.startswith("accuracy 1.0000")
+
+
+class TestWhatDoesNotFitIntoLines:
+    """Is refused with its place, and what is written as JSON Lines instead comes back."""
+
+    @pytest.fixture
+    def predict(self, capsys, tmp_path):
+        def predict(head: str, label: str, tokens: list[str]) -> tuple[int, str, str]:
+            """Predict with a model that knows one label and one sentence; the text, and what it said."""
+            head_config = HeadConfig(dim=8, n_labels=1, n_layers=1, hidden=4, dropout=0.0)
+            store = Store.create(tmp_path / "s.fs", recipe=Recipe({"kind": "test", "version": 1}), dim=8)
+            with store.write() as session:
+                session.add(tokens, np.ones((len(tokens), 8), np.float32))
+            model = TrainedModel(build_head(head, head_config), (label,), store.recipe)
+            model.save(tmp_path / "m.h5")
+            (tmp_path / "c.jsonl").write_text(json.dumps({"tokens": tokens}) + "\n")
+            command = ["predict", tmp_path / "m.h5", tmp_path / "c.jsonl", "--store", store.path]
+            command += ["--text-column", "tokens"]
+            code, out, _ = run(capsys, *command, "--json")
+            assert code == 0
+            assert json.loads(out)["tokens"] == tokens
+            return run(capsys, *command)
+
+        return predict
+
+    @pytest.mark.parametrize(
+        ("head", "label", "tokens", "named"),
+        [
+            ("linear-tagger", "a\tb", ["x"], r"the label 'a\tb'"),
+            ("linear-tagger", "a\n", ["x"], r"the label 'a\n'"),
+            ("linear-tagger", "a\r", ["x"], r"the label 'a\r'"),
+            ("linear-tagger", "a", ["x\n"], r"the token 'x\n'"),
+            ("meanpool-classifier", "a\tb", ["x"], r"the label 'a\tb'"),
+            ("meanpool-classifier", "a", ["x", "1 000"], "the token '1 000'"),
+            ("meanpool-classifier", "a", ["x\v"], r"the token 'x\x0b'"),
+        ],
+    )
+    def test_is_refused(self, predict, head, label, tokens, named):
+        code, out, err = predict(head, label, tokens)
+        assert (code, out) == (2, "")
+        assert f"c.jsonl, line 1: {named} does not fit into lines and tabs: use --json" in err
+
+    def test_other_spaces_fit(self, predict):
+        assert (
+            predict("meanpool-classifier", "a b", ["1\u00a0000", "x\u2028"])[1] == "a b\t1\u00a0000 x\u2028\n"
+        )
+
+
 def test_predict_of_tagger_as_json_has_a_label_per_token(models, capsys):
     arguments = ["predict", models / "ner.h5", models / "ner.dev.tsv", "--store", models / "a.fs", "--json"]
     code, out, _ = run(capsys, *arguments)
@@ -249,7 +308,6 @@ def odd_paths(tmp_path_factory, tiny_elmo_spec) -> Path:
     folder = tmp_path_factory.mktemp("my corpora")
     (folder / "labelled.tsv").write_text("label\ttext\nanimal\ta dog\nthing\ta red hat\n")
     (folder / "raw.txt").write_text("Never seen: a cat. Nor this one!\n")
-    (folder / "raw table").write_text("mood\tsaid so\nanimal\tIt's a cat.\n")
     data, store = folder / "labelled.tsv", folder / "a store"
     train = ["--train", data, "--dev", data, "--label", "label", "--epochs", 1, "--out", folder / "m.h5"]
     for command in (
