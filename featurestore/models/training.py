@@ -184,8 +184,9 @@ def train(
 ) -> TrainResult:
     """Train a head.
 
-    The first Ctrl-C after the first epoch ends the training and returns the best epoch so far; before that
-    there is nothing to keep, and ``KeyboardInterrupt`` is raised. Random number generators are left as found.
+    The first Ctrl-C after the first epoch ends the training and returns the best epoch so far, as does any
+    subclass of ``KeyboardInterrupt``; before that there is nothing to keep, and it is raised. Random number
+    generators are left as found.
 
     Parameters
     ----------
