@@ -85,10 +85,10 @@ def extract(as_json: bool, no_progress: bool, token_budget: int | None, **argume
                 extraction = job.extraction(choice, plan, token_budget=token_budget, progress=progress)
                 report = extraction.report
                 extraction.run()
-            except KeyboardInterrupt:
-                status, code = "interrupted", 130
             except Terminated:
                 status, code = "terminated", 143
+            except KeyboardInterrupt:
+                status, code = "interrupted", 130
     if code and not Store.exists(job.store):
         click.echo(f"{status} before the store was made", err=True)
         raise click.exceptions.Exit(code)

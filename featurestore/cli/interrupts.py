@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived."""
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived: whoever finishes on Ctrl-C what must not be lost does so then, too."""
 
 
 @contextmanager

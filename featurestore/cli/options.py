@@ -40,6 +40,13 @@ reading_options = options(
 )  # fmt: skip
 
 
+def reading_arguments(format_: str | None, text_column: str | None, tokenize: bool) -> list[str]:
+    """Return words of a command line that mean the same values of :data:`reading_options`."""
+    words = [] if format_ is None else ["--format", format_]
+    words += [] if text_column is None else ["--text-column", text_column]
+    return [*words, "--tokenize"] if tokenize else words
+
+
 def parse_size(text: str) -> int:
     """Return the bytes that a size such as ``64MiB`` or ``500 MB`` means.
 

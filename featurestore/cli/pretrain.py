@@ -25,7 +25,7 @@ _pretrain_options = options(
     click.argument("corpora", nargs=-1, required=True, metavar="CORPUS..."),
     click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True,
                  help="Folder of the model; an unfinished training in it goes on."),
-    click.option("--shape", metavar="NAME", default="demo", show_default=True,
+    click.option("--shape", metavar="NAME", show_default="demo",
                  help="Size of the model: demo, small, medium or original."),
     click.option("--options", "options_file", type=click.Path(dir_okay=False, path_type=Path),
                  help="An options.json instead of --shape."),
@@ -75,7 +75,7 @@ _pretrain_options = options(
 def pretrain(
     corpora: tuple[str, ...],
     out: Path,
-    shape: str,
+    shape: str | None,
     options_file: Path | None,
     streams: int,
     steps: int,
@@ -118,10 +118,10 @@ def pretrain(
     with terminable():
         try:
             training.run()
-        except KeyboardInterrupt:
-            status, code = "interrupted", 130
         except Terminated:
             status, code = "terminated", 143
+        except KeyboardInterrupt:
+            status, code = "interrupted", 130
     report = training.report(status)
     if as_json:
         render.echo_json(report.to_dict())
@@ -131,12 +131,15 @@ def pretrain(
         raise click.exceptions.Exit(code)
 
 
-def _model_options(shape: str, options_file: Path | None) -> Any:
+def _model_options(shape: str | None, options_file: Path | None) -> Any:
     from featurestore.encoders.elmo.options import PRESETS, ElmoOptions
     from featurestore.errors import UsageError
 
     if options_file is not None:
+        if shape is not None:
+            raise UsageError(f"--options {options_file} and --shape {shape} both say the shape: give one")
         return ElmoOptions.read(options_file)
+    shape = shape or "demo"
     if shape not in PRESETS:
         raise UsageError(f"unknown shape {shape!r}: expected one of {', '.join(PRESETS)}, or --options FILE")
     return PRESETS[shape]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from featurestore.cli.options import json_option, options, reading_options
+from featurestore.cli.interrupts import Terminated, terminable
+from featurestore.cli.options import json_option, options, reading_arguments, reading_options
 from featurestore.cli.render import echo_json
 from featurestore.cli.train_output import (
     UNTRAINED,
@@ -18,6 +21,7 @@ from featurestore.cli.train_output import (
     json_line,
     label_table,
     summary,
+    text_header,
     text_lines,
     writing,
 )
@@ -151,34 +155,38 @@ def _train(
 ) -> None:
     from featurestore.dataset.features import FeatureDataset
     from featurestore.models.training import TrainConfig, train
-    from featurestore.store.filesystem import LOCAL, temporary_name, write_atomic
+    from featurestore.store.destination import require_writable
     from featurestore.store.store import Store
 
     config = TrainConfig(head, **settings)
     path = out or Path("runs") / f"{task}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', label)}.h5"
-    # A place that cannot be written to shows now, rather than after the training.
-    probe = path.with_name(f".{path.name}.{temporary_name('.probe')}")
-    write_atomic(probe, b"")
-    LOCAL.remove(probe)
+    require_writable(path)
     opened = Store.open(store)
     reading = {"format": format_, "text_column": text_column, "label": label, "tokenize": tokenize}
-    dataset = FeatureDataset(opened, _examples(train_files, reading), on_missing=on_missing)
-    dev = FeatureDataset(
-        opened,
-        _examples([dev_file], reading),
-        labels=dataset.labels,
-        unseen_labels="keep",
-        on_missing=on_missing,
-    )
+    with _remedy_reads_alike(reading):
+        dataset = FeatureDataset(opened, _examples(train_files, reading), on_missing=on_missing)
+        dev = FeatureDataset(
+            opened,
+            _examples([dev_file], reading),
+            labels=dataset.labels,
+            unseen_labels="keep",
+            on_missing=on_missing,
+        )
     table = EpochTable(config) if not as_json else None
-    result = train(
-        dataset,
-        dev,
-        config,
-        label=label,
-        progress=not no_progress and sys.stderr.isatty(),
-        on_epoch=table,
-    )
+    with terminable():
+        try:
+            result = train(
+                dataset,
+                dev,
+                config,
+                label=label,
+                progress=not no_progress and sys.stderr.isatty(),
+                on_epoch=table,
+            )
+        except KeyboardInterrupt as stop:
+            status, code = _ending(stop)
+            click.echo(f"{status} before the first epoch was finished: there is no model to save", err=True)
+            raise click.exceptions.Exit(code) from None
     result.model.save(path)
     untrained = _untrained(opened.recipe)
     if as_json:
@@ -190,7 +198,7 @@ def _train(
                 "layer_weights": result.model.head.layer_weights,
                 "n_sentences": len(dataset),
                 "best_epoch": result.best_epoch,
-                "interrupted": result.interrupted,
+                "interrupted": result.interrupted is not None,
                 "untrained": untrained,
                 "history": [vars(epoch) for epoch in result.history],
                 "dev": result.scores.to_dict(),
@@ -204,8 +212,13 @@ def _train(
         if untrained:
             click.echo(UNTRAINED)
         click.echo(f"saved to {path} ({path.stat().st_size:,} bytes)")
-    if result.interrupted:
-        raise click.exceptions.Exit(130)
+    if result.interrupted is not None:
+        raise click.exceptions.Exit(_ending(result.interrupted)[1])
+
+
+def _ending(stop: KeyboardInterrupt) -> tuple[str, int]:
+    """Return what ended a training, in a word, and the exit code for it."""
+    return ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
 
 
 @click.command()
@@ -248,13 +261,14 @@ def evaluate(
     if label is None:
         raise UsageError(f"{model} does not say which label it was trained on: name one with --label")
     reading = {"format": format_, "text_column": text_column, "label": label, "tokenize": tokenize}
-    dataset = FeatureDataset(
-        opened,
-        _examples([corpus], reading),
-        labels=LabelSet(trained.label_names),
-        unseen_labels="keep",
-        on_missing=on_missing,
-    )
+    with _remedy_reads_alike(reading):
+        dataset = FeatureDataset(
+            opened,
+            _examples([corpus], reading),
+            labels=LabelSet(trained.label_names),
+            unseen_labels="keep",
+            on_missing=on_missing,
+        )
     scores = evaluate_model(trained, dataset, device=device, metric=metric, token_budget=token_budget)
     untrained = _untrained(opened.recipe)
     if as_json:
@@ -296,7 +310,8 @@ def predict(
     """Label a corpus with a trained model.
 
     Taggers write a line "token TAB label" per token and an empty line after each sentence; classifiers
-    write a line "label TAB text" per sentence.
+    write a line "label TAB text" per sentence. An --output named .tsv begins with a row that names these two
+    columns, so that evaluate reads it.
     """
     from featurestore.models.checkpoint import TrainedModel
     from featurestore.models.inference import predict as predict_labels
@@ -314,7 +329,9 @@ def predict(
         on_missing=on_missing,
         token_budget=token_budget,
     )
-    with writing(output) as stream:
+    with _remedy_reads_alike(reading), writing(output) as stream:
+        if trained.label_kind == "sentence" and not as_json and output.lower().endswith(".tsv"):
+            stream.write(text_header(trained.label))
         for example in predicted:
             stream.write(json_line(example) if as_json else text_lines(example))
 
@@ -329,6 +346,20 @@ def _examples(files: Iterable[str], reading: dict[str, Any]) -> Iterator[Example
 
     for file in files:
         yield from open_corpus(file, **reading)
+
+
+@contextmanager
+def _remedy_reads_alike(reading: dict[str, Any]) -> Iterator[None]:
+    """Let the command that adds missing sentences read the corpus as this one does: else it adds others."""
+    from featurestore.errors import MissingSentencesError
+    from featurestore.store.dependence import ADD_THEM
+
+    try:
+        yield
+    except MissingSentencesError as error:
+        options = reading_arguments(reading["format"], reading["text_column"], reading["tokenize"])
+        command = " ".join([ADD_THEM, *map(shlex.quote, options)])
+        raise MissingSentencesError(str(error).replace(f"\n{ADD_THEM}", f"\n{command}", 1)) from error
 
 
 def _untrained(recipe: Recipe) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from featurestore.cli.render import json_text
+from featurestore.corpora.text import WHITESPACE
 from featurestore.errors import StoreWriteError, UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ UNTRAINED = (
     "NOTE: these vectors come from an UNTRAINED encoder (random weights): "
     "the scores say nothing about the quality of any embeddings"
 )
+
+_NOT_IN_FIELD = re.compile("[\t\r\n\ud800-\udfff]")
+_NOT_IN_TEXT = re.compile(f"[{WHITESPACE}\ud800-\udfff]")
+"""What a field must not hold, and what a token in a text of several must not: lone surrogates neither."""
 
 
 class EpochTable:
@@ -79,33 +85,54 @@ def text_lines(example: Example) -> str:
     Raises
     ------
     UsageError
-        If a token holds a tab or a line end.
+        If one would not be read back: a token or label with a tab, a line end or a lone surrogate in it, or
+        a token with a blank in a line of tokens.
     """
-    for token in example.tokens:
-        if "\t" in token or len(token.splitlines()) > 1:
-            raise UsageError(
-                f"{example.place}: the token {token!r} does not fit into lines and tabs: use --json"
-            )
     if isinstance(example.labels, str):
+        _require_fitting(example, "token", example.tokens, _NOT_IN_TEXT)
+        _require_fitting(example, "label", (example.labels,), _NOT_IN_FIELD)
         return f"{example.labels}\t{' '.join(example.tokens)}\n"
-    rows = zip(example.tokens, example.labels or (), strict=True)
+    labels = example.labels or ()
+    _require_fitting(example, "token", example.tokens, _NOT_IN_FIELD)
+    _require_fitting(example, "label", labels, _NOT_IN_FIELD)
+    rows = zip(example.tokens, labels, strict=True)
     return "".join(f"{token}\t{label}\n" for token, label in rows) + "\n"
+
+
+def _require_fitting(example: Example, what: str, texts: Sequence[str], unfit: re.Pattern[str]) -> None:
+    for text in texts:
+        if unfit.search(text):
+            raise UsageError(
+                f"{example.place}: the {what} {text!r} does not fit into lines and tabs: use --json"
+            )
+
+
+def text_header(label: str | None) -> str:
+    """Return the row that makes a table of sentence labels, as its readers want one: their name, text."""
+    return f"{label if label and label != 'text' else 'label'}\ttext\n"
 
 
 @contextmanager
 def writing(output: str) -> Iterator[IO[str]]:
-    """Open standard output, or a file that gets its name only when it is complete."""
+    """Open standard output, or a file that gets its name only when it is complete.
+
+    Of a link, its target is replaced; a pipe or a device is written to as it is.
+    """
     if output == "-":
         yield sys.stdout
         sys.stdout.flush()
         return
-    target = Path(output)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    from featurestore.store.destination import replaceable
+
+    target = replaceable(output)
+    written = Path(output) if target is None else target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as stream:
+        with open(written, "w", encoding="utf-8", newline="\n") as stream:
             yield stream
-        os.replace(temporary, target)
+        if target is not None:
+            os.replace(written, target)
     except OSError as error:
-        raise StoreWriteError(f"cannot write {target}: {error.strerror or error}") from error
+        raise StoreWriteError(f"cannot write {output}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if target is not None:
+            written.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import shlex
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -308,7 +309,7 @@ class FeatureDataset(Dataset[FeatureItem]):
 
     def _raise_missing(self, n_examples: int) -> None:
         shown = "".join(f"\n  {line}" for line in self._missing_shown)
-        corpora = " ".join(self._missing_paths) or "CORPUS"
+        corpora = shlex.join(self._missing_paths) or "CORPUS"
         raise MissingSentencesError(
             f"{self.n_missing:,} of {n_examples:,} sentences are not in the store {self.store.path}; "
             f"the first:{shown}\n{how_to_add(self.store.recipe, self.store.path, corpora)}\n"

@@ -11,17 +11,23 @@ import click
 from featurestore import Example, open_corpus
 from featurestore.encoders.base import DEFAULT_ENCODER
 from featurestore.errors import FeaturestoreError, LabelError, UsageError
+from featurestore.store.destination import require_writable
 
 SPLITS = ("train", "dev", "test")
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 class ExampleCommand(click.Command):
-    """A command that says in one message what is wrong, and exits with featurestore's code for it."""
+    """A command that says in one message what is wrong, and exits with featurestore's code for it.
+
+    That no model can be written to its ``--out`` shows before anything is done.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
         try:
+            if "out" in ctx.params:
+                require_writable(ctx.params["out"] / "model.pt")
             return super().invoke(ctx)
         except FeaturestoreError as error:
             click.echo(f"error: {error}", err=True)

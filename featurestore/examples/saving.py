@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from featurestore.store.destination import regular_file
 from featurestore.store.filesystem import write_atomic
 from featurestore.tensorfile import read_tensor_file, tensor_file_image
 
@@ -30,6 +31,8 @@ def save_module(path: Path, module: nn.Module, about: Mapping[str, Any]) -> None
     ------
     ModelError
         If they cannot be kept in such a file.
+    UsageError
+        If something is there that is no regular file.
     StoreWriteError
         If the disk is full, read-only, or failing.
     """
@@ -38,7 +41,7 @@ def save_module(path: Path, module: nn.Module, about: Mapping[str, Any]) -> None
         name: np.ascontiguousarray(tensor.detach().cpu().numpy(), "<f4")
         for name, tensor in module.state_dict().items()
     }
-    write_atomic(path, tensor_file_image(metadata, tensors, noun="model"))
+    write_atomic(regular_file(path), tensor_file_image(metadata, tensors, noun="model"))
 
 
 def load_module(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

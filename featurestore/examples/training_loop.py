@@ -8,27 +8,29 @@ Run it on the sample corpora after bin/demo::
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import torch
 from torch import nn
 
-from featurestore import FeatureDataset, Store, feature_loader, open_corpus
-from featurestore.examples.common import ExampleCommand
+from featurestore import FeatureDataset, Store, feature_loader
+from featurestore.examples.common import ExampleCommand, labelled
 
 
 @click.command(cls=ExampleCommand)
 @click.option("--store", required=True)
-@click.option("--train", required=True)
-@click.option("--dev", required=True)
+@click.option("--train", type=Path, required=True)
+@click.option("--dev", type=Path, required=True)
 @click.option("--label", default="upos", show_default=True)
-@click.option("--epochs", default=10, show_default=True)
-def main(store: str, train: str, dev: str, label: str, epochs: int) -> None:
+@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
+def main(store: str, train: Path, dev: Path, label: str, epochs: int) -> None:
     """Train a tagger that looks at each vector alone."""
     torch.manual_seed(0)
     opened = Store.open(store)
-    training = FeatureDataset(opened, open_corpus(train, label=label))
+    training = FeatureDataset(opened, labelled(train, label, "token"))
     development = FeatureDataset(
-        opened, open_corpus(dev, label=label), labels=training.labels, unseen_labels="keep"
+        opened, labelled(dev, label, "token"), labels=training.labels, unseen_labels="keep"
     )
 
     model = nn.Sequential(nn.LayerNorm(training.dim), nn.Linear(training.dim, len(training.label_names)))

@@ -145,7 +145,8 @@ class CachedEmbeddings(VectorEmbeddings):
     on_missing : {"error", "compute", "zeros"}
         What to do with sentences that are not in the store: raise
         :class:`~featurestore.errors.MissingSentencesError`; encode them and add them to the store, which
-        many processes may do at the same time; or give them zeros.
+        many processes may do at the same time; or give them zeros. What is encoded is served as the store
+        will give it (but of an int8 store unrounded at first).
     fallback : Encoder or str, optional
         What ``compute`` encodes with, of the store's recipe; a specification is loaded when the first
         sentence is missing. By default the encoder that the store names, unless it is one of Flair's, whose

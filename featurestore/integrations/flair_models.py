@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import flair.models
 import flair.nn
+from flair.class_utils import get_non_abstract_subclasses
 from flair.embeddings import StackedEmbeddings
 from flair.embeddings.base import TokenEmbeddings
+from flair.file_utils import load_torch_state
 
 from featurestore.encoders.base import Encoder, require_no_code
 from featurestore.encoders.flair.conditions import Dependence
@@ -26,6 +29,8 @@ from featurestore.integrations.live import LiveVectors, load_encoder_of, require
 from featurestore.integrations.stored import OnMissing, StoredVectors
 from featurestore.recipe import Recipe
 from featurestore.store.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 def bind(model: Any, store: Store | str | Path) -> Any:
@@ -100,12 +105,16 @@ def to_live(model: Any, encoder: Encoder | str | None = None) -> Any:
         except RecipeMismatchError as error:
             mismatch = mismatch or error
             continue
-        source = LiveVectors(
-            loaded[embedding.recipe], loaded[embedding.recipe].spec, embedding.recipe, embedding.source.choice
-        )
+        running = loaded[embedding.recipe]
+        source = LiveVectors(running, running.spec, embedding.recipe, embedding.source.choice)
         replacements[embedding] = _changed(embedding, source, LiveEmbeddings)
     if not replacements and mismatch is not None:
         raise mismatch
+    if any(not running.spec for running in loaded.values()):
+        logger.warning(
+            "the encoder has no specification, so a saved copy of this model cannot load it: call "
+            "to_live(model, ENCODER) on that again, or take an encoder of load_encoder('...')"
+        )
     return _replaced(model, replacements)
 
 
@@ -200,7 +209,7 @@ def load(path: str | Path, *, trusted: bool = False) -> Any:
     UsageError
         Without ``trusted=True``.
     ModelError
-        If there is no such file, or it is no Flair model that can be loaded here.
+        If there is no such file, it cannot be read, or it is no Flair model that can be loaded here.
     """
     path = Path(path)
     if not path.is_file():
@@ -210,15 +219,52 @@ def load(path: str | Path, *, trusted: bool = False) -> Any:
             f"{path} was not loaded: a Flair model is a pickle, and loading it can run any code its maker "
             "put in. If you made it or trust who did: load(path, trusted=True)"
         )
+    state = _read_state(path)
+    named = state.get("__cls__")
     try:
-        return _in_training_order(flair.nn.Model.load(str(path)))
+        return _in_training_order(flair.nn.Model.load(state))
+    except FeaturestoreError:
+        raise
     except KeyError as error:
         raise ModelError(
-            f"{path} needs an embedding class that Flair does not know here, {error}: import the module that "
-            "registers it first"
+            f"{path} cannot be loaded: there is no {error}. If that is an embedding class, import the module "
+            "that registers it with Flair first; if not, the model is of another version of Flair, or damaged"
         ) from error
-    except ValueError as error:
-        raise ModelError(f"{path} cannot be loaded as a Flair model: {error}") from error
+    except Exception as error:  # whatever the class of the model says of a state it cannot use
+        # Of a state without a class Flair tries every one, and then shows all of the state.
+        reason = f"{type(error).__name__}: {error}" if named else "no model class of Flair here takes it"
+        raise ModelError(
+            f"{path} cannot be loaded as a Flair {named or 'model'} ({reason}): it is of another version of "
+            "Flair, or damaged"
+        ) from error
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """Return what a file of Flair's holds, if a model can be made of it.
+
+    Not ``Model.load``, which takes a file it cannot read for the name of a published model.
+    """
+    try:
+        state = load_torch_state(str(path))
+    except Exception as error:  # unpickling raises anything
+        raise ModelError(
+            f"{path} cannot be read as a Flair model ({type(error).__name__}: {error}): is it damaged or cut "
+            "short, of another kind, or in need of a module that is not here?"
+        ) from error
+    if not isinstance(state, dict) or not isinstance(state.get("state_dict"), dict):
+        held = (
+            f"keys {', '.join(map(str, list(state)[:5]))}"
+            if isinstance(state, dict)
+            else type(state).__name__
+        )
+        raise ModelError(f"{path} holds no Flair model (but {held}): expected a file that model.save wrote")
+    named = state.get("__cls__")
+    if named and named not in [known.__name__ for known in get_non_abstract_subclasses(flair.nn.Model)]:
+        raise ModelError(
+            f"{path} is a model of the class {named!r}, which Flair does not know here: import the module "
+            "that defines it first"
+        )
+    return state
 
 
 def _in_training_order(model: Any) -> Any:

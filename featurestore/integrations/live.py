@@ -101,7 +101,11 @@ def load_encoder_of(recipe: Recipe, spec: str, *, device: str = "auto") -> Encod
         If it cannot be loaded.
     """
     if not spec:
-        raise UsageError("no encoder is named: give one, as an object or by its specification")
+        raise UsageError(
+            "no encoder is named: the one that was given had no specification, so it has to be given again. "
+            "Of a model that ran it: to_live(model, ENCODER); of cached embeddings that compute what is "
+            "missing: to_cached(model, STORE, on_missing='compute', fallback=ENCODER)"
+        )
     encoder = load_encoder(spec, device=device, **recipe_choices(recipe))
     require_recipe(recipe, encoder)
     return encoder

@@ -8,7 +8,7 @@ import multiprocessing.util
 import os
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from featurestore.integrations.live import encode_all, load_encoder_of, require_
 from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
 from featurestore.store.canaries import require_canaries
+from featurestore.store.casting import cast
+from featurestore.store.codec import get_codec
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -36,7 +38,9 @@ class ReadThrough:
     """An encoder behind a store: encodes what is missing and hands it to the store.
 
     Any number of processes may do so at the same time. What was not committed when a process is killed is
-    computed again by whoever needs it; one that ends commits the rest.
+    computed again by whoever needs it; one that ends commits the rest. Vectors are served as the store will
+    give them, so that a training does not depend on what was stored before it: rounded to its float type.
+    Those of an int8 store are served unrounded, for how int8 rounds depends on all sentences of a shard.
 
     Parameters
     ----------
@@ -60,6 +64,7 @@ class ReadThrough:
             self._encoder, self.spec = encoder, encoder.spec
         self._recipe = recipe
         self._checked: Path | None = None
+        self._kept_as: np.dtype[np.generic] = np.dtype(np.float32)
         self._start()
 
     def _start(self) -> None:
@@ -80,7 +85,12 @@ class ReadThrough:
     @property
     def n_waiting(self) -> int:
         """Sentences that are not committed yet."""
-        return len(self._buffer.of_this_process())
+        return len(self.waiting)
+
+    @property
+    def waiting(self) -> Collection[bytes]:
+        """Keys of the sentences that are not committed yet."""
+        return self._buffer.of_this_process().keys()
 
     def vectors(
         self, path: Path, keys: Sequence[bytes], sentences: Sequence[Sentence], *, device: str
@@ -123,7 +133,7 @@ class ReadThrough:
                 # A copy: the arrays of a batch are views of one, which a single waiting sentence would keep.
                 self._buffer.put(path, sentence, np.array(array, np.float32))
         # Taken before a full buffer is committed and emptied.
-        found = {key: waiting[key][1] for key in keys}
+        found = {key: self._as_stored(waiting[key][1]) for key in keys}
         if self._buffer.is_due:
             self._buffer.commit_or_warn()
         return found
@@ -132,11 +142,22 @@ class ReadThrough:
         """Raise DriftError unless the encoder gives a store's canaries again; asked once for each store."""
         if self._checked == path:
             return
+        store = Store.open(path)
         try:
-            require_canaries(Store.open(path), encoder)
+            require_canaries(store, encoder)
         except StoreWriteError as error:
             self._buffer.give_up(path, error)
+        self._kept_as = get_codec(store.manifest.codec).staging_dtype
         self._checked = path
+
+    def _as_stored(self, vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return vectors as they will come back from the store; those it cannot hold, as they are."""
+        if self._kept_as == vectors.dtype:
+            return vectors
+        rounded = np.empty(vectors.shape, self._kept_as)
+        cast(rounded, vectors)
+        back = rounded.astype(np.float32)
+        return back if np.isfinite(back).all() else vectors
 
     def flush(self) -> None:
         """Commit what is waiting.

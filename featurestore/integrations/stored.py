@@ -92,7 +92,8 @@ class StoredVectors:
     Attributes
     ----------
     n_served, n_missing : int
-        Sentences asked for, and how many of them were not in the store when they were.
+        Sentences asked for, and how many of them were not in the store when they were; with ``compute``, how
+        many were computed: one that waits to be committed counts once.
 
     Raises
     ------
@@ -318,7 +319,10 @@ class StoredVectors:
     ) -> Computed:
         """Do about missing sentences what was asked for; return vectors computed for them, by key."""
         first = self.n_missing == 0
-        self.n_missing += len(missing)
+        if self._read_through is None:
+            self.n_missing += len(missing)
+        else:
+            self.n_missing += len({wanted[at] for at in missing}.difference(self._read_through.waiting))
         shown = "".join(f"\n  {' '.join(sentences[i][:12])}" for i in missing[:3])
         found_out = f"{len(missing):,} of {len(wanted):,} sentences of a batch are not in {self.path}"
         if self.on_missing == "error":

@@ -19,7 +19,9 @@ import featurestore
 from featurestore.errors import ModelError, UsageError
 from featurestore.models.heads import Head, HeadConfig, build_head
 from featurestore.recipe import Recipe
+from featurestore.store.destination import regular_file
 from featurestore.store.filesystem import write_atomic
+from featurestore.store.store import Store
 from featurestore.tensorfile import TensorReader, open_tensor_file, tensor_file_image
 
 FORMAT = "featurestore model"
@@ -101,16 +103,18 @@ class TrainedModel:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the model to a file, whole or not at all.
+        """Write the model to a file, whole or not at all; of a link, its target is replaced.
 
         Raises
         ------
+        UsageError
+            If something is there that is no regular file.
         StoreWriteError
             Disk full, read-only, or failing.
         ModelError
             If it is larger than a model file may be.
         """
-        write_atomic(Path(path), self.to_bytes())
+        write_atomic(regular_file(path), self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """Return the model as the bytes of its file."""
@@ -149,9 +153,11 @@ class TrainedModel:
         """
         path = Path(path)
         if not path.is_file():
+            found = "no such file"
+            if path.exists():
+                found = "it is a store" if Store.exists(path) else "it is no regular file"
             raise ModelError(
-                f"{path} cannot be read as a model: no such file; train writes one "
-                "(featurestore train --help)"
+                f"{path} cannot be read as a model: {found}; train writes one (featurestore train --help)"
             )
         with open_tensor_file(path, format_name=FORMAT, format_version=FORMAT_VERSION, noun="model") as file:
             return _read_model(file)

@@ -162,15 +162,15 @@ class TrainResult:
         Every epoch that was finished.
     best_epoch : int
         The epoch the model is of.
-    interrupted : bool
-        Whether Ctrl-C ended the training early.
+    interrupted : KeyboardInterrupt, optional
+        What ended the training early: Ctrl-C, or a signal of which a handler makes a subclass.
     """
 
     model: TrainedModel
     scores: Scores
     history: tuple[Epoch, ...]
     best_epoch: int
-    interrupted: bool
+    interrupted: KeyboardInterrupt | None = None
 
 
 def train(
@@ -184,8 +184,9 @@ def train(
 ) -> TrainResult:
     """Train a head.
 
-    The first Ctrl-C after the first epoch ends the training and returns the best epoch so far; before that
-    there is nothing to keep, and ``KeyboardInterrupt`` is raised. Random number generators are left as found.
+    The first Ctrl-C after the first epoch ends the training and returns the best epoch so far, as does any
+    subclass of ``KeyboardInterrupt``; before that there is nothing to keep, and it is raised. Random number
+    generators are left as found.
 
     Parameters
     ----------
@@ -225,13 +226,14 @@ def train(
         if config.standardize:
             _fit_standardization(head, dataset, config)
         run = _Run(head.to(device), dataset, dev_dataset, config, device)
-        interrupted = False
+        interrupted: KeyboardInterrupt | None = None
         try:
             run.epochs(progress, on_epoch)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             if run.best is None:
                 raise
-            interrupted = True
+            # Its traceback would keep everything the training held.
+            interrupted = error.with_traceback(None)
             log.warning("interrupted: keeping epoch %d, the best so far", run.best.epoch)
     if run.best is None:
         raise ModelError("training ended before its first epoch")

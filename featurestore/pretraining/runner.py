@@ -27,6 +27,7 @@ from featurestore.pretraining.settings import PretrainConfig
 from featurestore.pretraining.streams import Text
 from featurestore.pretraining.trainer import Diverged, Trainer
 from featurestore.pretraining.vocabulary import Vocabulary
+from featurestore.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ class Pretraining:
         If a corpus cannot be read, holds no sentence, or gives no vocabulary.
     UsageError
         If the folder holds a checkpoint of another training: naming what differs; or a model and no
-        checkpoint, which would be overwritten.
+        checkpoint, which would be overwritten; or is a store.
     ModelError
         If its checkpoint is damaged, or the weights that go with it are.
     """
@@ -129,6 +130,8 @@ class Pretraining:
         progress: PretrainProgress | None = None,
     ) -> None:
         self._progress = progress or PretrainProgress()
+        if Store.exists(out):
+            raise UsageError(f"{out} is a store, and takes no model: choose another --out")
         chosen = choose_device(device)
         config = dataclasses.replace(config, precision=training_precision(config.precision, chosen))
         self._checkpoint_seconds = checkpoint_seconds

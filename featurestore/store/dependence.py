@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 DEPENDS_ON = "depends_on"
 """The field of a recipe: an object whose entries that are neither false nor 0 name what decides."""
+
+ADD_THEM = "Add them: featurestore extract"
+"""How the line begins that :func:`how_to_add` returns; options may follow."""
 
 
 def depends_on(recipe: Recipe) -> tuple[str, ...]:
@@ -43,8 +47,11 @@ def missing_note(store: Store) -> str:
 
 
 def how_to_add(recipe: Recipe, store: Path, corpora: str = "CORPUS") -> str:
-    """Return the command that adds sentences to a store; a line, or two where it must name the encoder."""
-    command = f"Add them: featurestore extract {corpora} --store {store}"
+    """Return the command that adds sentences to a store; a line, or two where it must name the encoder.
+
+    ``corpora`` are words of the command already: paths quoted for a shell.
+    """
+    command = f"{ADD_THEM} {corpora} --store {shlex.quote(str(store))}"
     if recipe["kind"] != "flair":
         return command
     # Not by the store's own word for it, which a stranger may have written for people to paste.

@@ -158,6 +158,7 @@ def test_help_needs_no_torch():
     ("more", "code", "says"),
     [
         (["--shape", "huge"], 2, "unknown shape 'huge': expected one of demo, small, medium, original"),
+        (["--shape", "demo", "--options", "my.json"], 2, "--options my.json and --shape demo both say"),
         (["--options", "nowhere.json"], 1, "nowhere.json"),
         (["nowhere.txt"], 1, "nowhere.txt: no such file"),
         (["--lr", "nan"], 2, "lr must be"),

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +15,8 @@ import numpy as np
 import pytest
 
 from featurestore.cli.main import main
+from featurestore.models.checkpoint import TrainedModel
+from featurestore.models.heads import HeadConfig, build_head
 from featurestore.recipe import Recipe
 from featurestore.store.store import Store
 
@@ -207,6 +213,64 @@ def test_predict_classifier(models, capsys):
     assert [f"{row['label']}\t{' '.join(row['tokens'])}" for row in rows] == out.splitlines()
 
 
+def test_predictions_named_tsv_are_a_corpus(models, capsys):
+    arguments = ["predict", models / "classifier.h5", models / "pos.dev.tsv", "--store", models / "a.fs"]
+    rows = run(capsys, *arguments)[1]
+    assert run(capsys, *arguments, "--output", models / "predicted.tsv")[0] == 0
+    assert (models / "predicted.tsv").read_text() == "mood\ttext\n" + rows
+    code, out, _ = run(
+        capsys, "evaluate", models / "classifier.h5", models / "predicted.tsv", "--store", models / "a.fs"
+    )
+    assert code == 0
+    assert out.startswith("accuracy 1.0000")
+
+
+class TestWhatDoesNotFitIntoLines:
+    """Is refused with its place, and what is written as JSON Lines instead comes back."""
+
+    @pytest.fixture
+    def predict(self, capsys, tmp_path):
+        def predict(head: str, label: str, tokens: list[str]) -> tuple[int, str, str]:
+            """Predict with a model that knows one label and one sentence; the text, and what it said."""
+            head_config = HeadConfig(dim=8, n_labels=1, n_layers=1, hidden=4, dropout=0.0)
+            store = Store.create(tmp_path / "s.fs", recipe=Recipe({"kind": "test", "version": 1}), dim=8)
+            with store.write() as session:
+                session.add(tokens, np.ones((len(tokens), 8), np.float32))
+            model = TrainedModel(build_head(head, head_config), (label,), store.recipe)
+            model.save(tmp_path / "m.h5")
+            (tmp_path / "c.jsonl").write_text(json.dumps({"tokens": tokens}) + "\n")
+            command = ["predict", tmp_path / "m.h5", tmp_path / "c.jsonl", "--store", store.path]
+            command += ["--text-column", "tokens"]
+            code, out, _ = run(capsys, *command, "--json")
+            assert code == 0
+            assert json.loads(out)["tokens"] == tokens
+            return run(capsys, *command)
+
+        return predict
+
+    @pytest.mark.parametrize(
+        ("head", "label", "tokens", "named"),
+        [
+            ("linear-tagger", "a\tb", ["x"], r"the label 'a\tb'"),
+            ("linear-tagger", "a\n", ["x"], r"the label 'a\n'"),
+            ("linear-tagger", "a\r", ["x"], r"the label 'a\r'"),
+            ("linear-tagger", "a", ["x\n"], r"the token 'x\n'"),
+            ("meanpool-classifier", "a\tb", ["x"], r"the label 'a\tb'"),
+            ("meanpool-classifier", "a", ["x", "1 000"], "the token '1 000'"),
+            ("meanpool-classifier", "a", ["x\v"], r"the token 'x\x0b'"),
+        ],
+    )
+    def test_is_refused(self, predict, head, label, tokens, named):
+        code, out, err = predict(head, label, tokens)
+        assert (code, out) == (2, "")
+        assert f"c.jsonl, line 1: {named} does not fit into lines and tabs: use --json" in err
+
+    def test_other_spaces_fit(self, predict):
+        assert (
+            predict("meanpool-classifier", "a b", ["1\u00a0000", "x\u2028"])[1] == "a b\t1\u00a0000 x\u2028\n"
+        )
+
+
 def test_predict_of_tagger_as_json_has_a_label_per_token(models, capsys):
     arguments = ["predict", models / "ner.h5", models / "ner.dev.tsv", "--store", models / "a.fs", "--json"]
     code, out, _ = run(capsys, *arguments)
@@ -231,6 +295,7 @@ def test_what_goes_wrong_has_its_exit_code_and_reason(models, capsys):
     cases = [
         (2, "a.fs2", ["evaluate", models / "tagger.h5", dev, "--store", models / "a.fs2"]),
         (1, "broken.h5", ["evaluate", models / "broken.h5", dev, "--store", store]),
+        (1, "it is a store", ["evaluate", store, dev, "--store", store]),
         (1, "nothing.h5", ["predict", models / "nothing.h5", dev, "--store", store]),
         (1, "never seen", ["predict", models / "tagger.h5", models / "unknown.conll", "--store", store]),
         (1, "one label per token, the corpus has one label per sentence",
@@ -248,6 +313,55 @@ def test_what_goes_wrong_has_its_exit_code_and_reason(models, capsys):
         assert message in err
 
 
+@pytest.fixture(scope="module")
+def odd_paths(tmp_path_factory, tiny_elmo_spec) -> Path:
+    """A folder with blanks in its paths: a store of an encoder that is here, a model, a raw text."""
+    folder = tmp_path_factory.mktemp("my corpora")
+    (folder / "labelled.tsv").write_text("label\ttext\nanimal\ta dog\nthing\ta red hat\n")
+    (folder / "raw.txt").write_text("Never seen: a cat. Nor this one!\n")
+    data, store = folder / "labelled.tsv", folder / "a store"
+    train = ["--train", data, "--dev", data, "--label", "label", "--epochs", 1, "--out", folder / "m.h5"]
+    for command in (
+        ["extract", data, "--store", store, "--encoder", tiny_elmo_spec, "--no-progress"],
+        ["train", "classifier", "--store", store, *train],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in command])
+        assert stop.value.code == 0
+    return folder
+
+
+class TestMissingSentences:
+    """The command in the message adds them: read as they were asked for, whatever their paths hold."""
+
+    def obey(self, capsys, command):
+        """Run a command that lacks sentences, then what its message says, then the command again."""
+        code, _, err = run(capsys, *command)
+        assert code == 1
+        (line,) = (line for line in err.splitlines() if line.startswith("Add them: "))
+        assert run(capsys, *shlex.split(line)[3:], "--no-progress")[0] == 0
+        return run(capsys, *command)
+
+    def test_of_raw_text(self, odd_paths, capsys):
+        command = ["predict", odd_paths / "m.h5", odd_paths / "raw.txt", "--store", odd_paths / "a store"]
+        code, out, _ = self.obey(capsys, [*command, "--tokenize"])
+        assert code == 0
+        texts = [line.split("\t")[1] for line in out.splitlines()]
+        assert texts == ["Never seen : a cat .", "Nor this one !"]
+
+    @pytest.mark.parametrize("command", ["evaluate", "train"])
+    def test_of_a_table(self, odd_paths, capsys, tmp_path, command):
+        (corpus := tmp_path / "raw table").write_text(f"mood\tsaid so\nanimal\tIt's a {command}.\n")
+        options = ["--store", odd_paths / "a store", "--label", "mood"]
+        options += ["--format", "tsv", "--text-column", "said so", "--tokenize"]
+        if command == "evaluate":
+            whole = ["evaluate", odd_paths / "m.h5", corpus, *options]
+        else:
+            files = ["--train", corpus, "--dev", corpus, "--out", tmp_path / "m.h5", "--epochs", 1]
+            whole = ["train", "classifier", *files, *options]
+        assert self.obey(capsys, whole)[0] == 0
+
+
 def test_a_failed_prediction_leaves_no_file(models, capsys):
     (models / "half.conll").write_text((models / "pos.dev.conll").read_text() + "\nnever\tDET\n")
     target = models / "out" / "half.txt"
@@ -257,6 +371,60 @@ def test_a_failed_prediction_leaves_no_file(models, capsys):
     assert list(target.parent.iterdir()) == []
     assert run(capsys, *arguments, "--output", target, "--on-missing", "skip")[0] == 0
     assert [path.name for path in target.parent.iterdir()] == ["half.txt"]
+
+
+class TestOutput:
+    """What stands at --output or --out already."""
+
+    @pytest.fixture
+    def predict(self, models):
+        return ["predict", models / "tagger.h5", models / "pos.dev.conll", "--store", models / "a.fs"]
+
+    def test_a_pipe_is_written_to(self, predict, capsys, tmp_path):
+        expected = run(capsys, *predict)[1]
+        os.mkfifo(tmp_path / "pipe")
+        with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True) as reader:
+            assert run(capsys, *predict, "--output", tmp_path / "pipe")[:2] == (0, "")
+            assert reader.communicate(timeout=60)[0] == expected
+        assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+    def test_an_open_descriptor_is_written_to(self, predict, capsys):
+        expected = run(capsys, *predict)[1]
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+            # As bash passes >(cat).
+            assert run(capsys, *predict, "--output", f"/dev/fd/{reader.stdin.fileno()}")[0] == 0
+            assert reader.communicate(timeout=60)[0] == expected
+
+    def test_a_device_stays_one(self, predict, capsys, tmp_path):
+        device = tmp_path / "null"
+        try:
+            os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+            device.write_bytes(b"")
+        except PermissionError:
+            pytest.skip("needs the right to make a device")
+        assert run(capsys, *predict, "--output", device)[:2] == (0, "")
+        assert stat.S_ISCHR(device.lstat().st_mode)
+
+    def test_of_a_link_the_target_is_replaced(self, predict, place, capsys, tmp_path):
+        links = [tmp_path / "predicted.conll", tmp_path / "model.h5"]
+        for link in links:
+            (tmp_path / f"old-{link.name}").write_text("stale")
+            link.symlink_to(f"old-{link.name}")
+        assert run(capsys, *predict, "--output", links[0])[0] == 0
+        assert run(capsys, *train_arguments(place, out=links[1]), "--epochs", "1")[0] == 0
+        for link in links:
+            assert link.is_symlink()
+            assert (tmp_path / f"old-{link.name}").stat().st_size > len("stale")
+        assert len(list(tmp_path.iterdir())) == 4
+
+    def test_a_model_goes_to_a_regular_file(self, place, capsys, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        code, out, err = run(capsys, *train_arguments(place, out=tmp_path / "pipe"))
+        assert (code, out) == (2, "")
+        assert f"cannot write {tmp_path / 'pipe'}: it is there, and is no regular file" in err
+        assert stat.S_ISFIFO((tmp_path / "pipe").lstat().st_mode)
+        code, out, err = run(capsys, *train_arguments(place, out="/proc/model.h5"))
+        assert (code, out, err) == (1, "", "error: cannot write /proc/model.h5: No such file or directory\n")
 
 
 def test_ctrl_c_saves_the_best_epoch_and_exits_with_130(place, capsys, monkeypatch):
@@ -270,6 +438,36 @@ def test_ctrl_c_saves_the_best_epoch_and_exits_with_130(place, capsys, monkeypat
     assert code == 130
     assert "best: epoch 1" in out
     assert (place / "interrupted.h5").is_file()
+
+
+def test_sigterm_saves_the_best_epoch_and_exits_with_143(place):
+    arguments = [*train_arguments(place, out="terminated.h5"), "--epochs", "100000", "--patience", "100000"]
+    command = [sys.executable, "-m", "featurestore", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not process.stdout.readline().startswith("    1 "):
+            assert process.poll() is None, process.stderr.read()
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "interrupted: keeping epoch" in err
+    assert "best: epoch" in out
+    assert TrainedModel.load(place / "terminated.h5").label == "2"
+
+
+@pytest.mark.parametrize(
+    ("number", "word", "code"), [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143)]
+)
+@pytest.mark.usefixtures("ctrl_c_interrupts")
+def test_a_signal_in_the_first_epoch_says_that_there_is_no_model(
+    place, capsys, monkeypatch, tmp_path, number, word, code
+):
+    monkeypatch.setattr(
+        "featurestore.models.training.score_head", lambda *_, **__: signal.raise_signal(number)
+    )
+    found, out, err = run(capsys, *train_arguments(place, out=tmp_path / "never.h5"))
+    assert (found, out) == (code, "")
+    assert err == f"{word} before the first epoch was finished: there is no model to save\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_commands_start_without_torch():

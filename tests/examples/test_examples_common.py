@@ -71,6 +71,25 @@ class TestErrors:
     def test_labels_of_the_wrong_kind(self, run_example, tagging_folder):
         self.one_message(run_example("bilstm", tagging_folder, "--label", "upos"), 1, "each sentence")
 
+    def test_labels_of_the_wrong_kind_for_a_tagger(self, run_example, sentiment_folder, exact_store):
+        splits = ("--train", sentiment_folder / "train.tsv", "--dev", sentiment_folder / "dev.tsv")
+        result = run_example("training_loop", "--store", exact_store, *splits, "--label", "label")
+        self.one_message(result, 1, "train.tsv, line 2", "expected one for each token")
+
+    def test_no_epochs(self, run_example, tagging_folder, exact_store):
+        splits = ("--train", tagging_folder / "train.conllu", "--dev", tagging_folder / "dev.conllu")
+        result = run_example("training_loop", "--store", exact_store, *splits, "--epochs", 0)
+        assert result.exit_code == 2
+        assert "--epochs" in result.stderr
+
+    @pytest.mark.parametrize("name", ["sentiment", "entities", "bilstm"])
+    def test_a_place_for_no_model_shows_before_the_work(self, run_example, name, sentiment_folder, tmp_path):
+        store = tmp_path / "store"
+        for out in ("/proc/new", sentiment_folder / "dev.tsv" / "new"):
+            result = run_example(name, sentiment_folder, "--store", store, "--out", out)
+            self.one_message(result, 1, f"cannot write {out}")
+        assert not store.exists()
+
     def test_a_store_of_another_model(self, run_example, sentiment_folder, exact_store):
         other = ("--encoder", "elmo:untrained-small?seed=0", "--store", exact_store)
         self.one_message(run_example("bilstm", sentiment_folder, *other), 4, "weights")

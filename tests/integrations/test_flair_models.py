@@ -21,6 +21,7 @@ from flair.embeddings import (  # noqa: E402
     StackedEmbeddings,
     TransformerWordEmbeddings,
 )
+from flair.file_utils import load_torch_state  # noqa: E402
 from flair.models import SequenceTagger, TextClassifier  # noqa: E402
 from flair.trainers import ModelTrainer  # noqa: E402
 
@@ -283,14 +284,48 @@ class TestLoading:
 
     def test_no_model(self, tmp_path):
         (tmp_path / "no.pt").write_bytes(b"not a model")
-        with pytest.raises(ModelError, match="cannot be loaded"):
-            load(tmp_path / "no.pt", trusted=True)
+        torch.save({"a": 1}, tmp_path / "other.pt")
+        torch.save(torch.ones(1), tmp_path / "tensor.pt")
+        for name, reason in (
+            ("no.pt", r"cannot be read as a Flair model \(UnpicklingError: .*damaged or cut short"),
+            ("other.pt", r"holds no Flair model \(but keys a\)"),
+            ("tensor.pt", r"holds no Flair model \(but Tensor\)"),
+        ):
+            with pytest.raises(ModelError, match=rf"{name} {reason}"):
+                load(tmp_path / name, trusted=True)
+
+    def test_a_damaged_model_is_called_so(self, trained, tmp_path, caplog):
+        whole = (trained[0] / "model.pt").read_bytes()
+        for n_bytes in (0, 100, len(whole) // 2, len(whole) - 1):
+            (tmp_path / "cut.pt").write_bytes(whole[:n_bytes])
+            with pytest.raises(ModelError, match=r"cut\.pt cannot be read as a Flair model .*damaged"):
+                load(tmp_path / "cut.pt", trusted=True)
+        assert "ModelHub" not in caplog.text
+
+    def test_a_state_that_makes_no_model(self, trained, tmp_path):
+        for changes, reason in (
+            (
+                {"__cls__": "Elsewhere"},
+                r"is a model of the class 'Elsewhere', which Flair does not know here",
+            ),
+            ({"hidden_size": 3}, r"cannot be loaded as a Flair SequenceTagger \(RuntimeError: "),
+            (
+                {"__cls__": None},
+                r"cannot be loaded as a Flair model \(no model class of Flair here takes it\)",
+            ),
+        ):
+            state = load_torch_state(str(trained[0] / "model.pt"))
+            if changes == {"__cls__": None}:
+                state = {"state_dict": {}}
+            torch.save({**state, **changes}, tmp_path / "odd.pt")
+            with pytest.raises(ModelError, match=rf"odd\.pt {reason}"):
+                load(tmp_path / "odd.pt", trusted=True)
 
     def test_a_class_that_is_not_registered(self, trained, monkeypatch):
         from flair.embeddings.base import EMBEDDING_CLASSES
 
         monkeypatch.delitem(EMBEDDING_CLASSES, "featurestore.CachedEmbeddings")
-        with pytest.raises(ModelError, match=r"featurestore\.CachedEmbeddings.*import the module"):
+        with pytest.raises(ModelError, match=r"no 'featurestore\.CachedEmbeddings'.*import the module"):
             load(trained[0] / "model.pt", trusted=True)
 
     def test_a_whole_model_can_be_pickled_for_workers(self, trained, tagged):
@@ -446,14 +481,18 @@ class TestFlairBySpecification:
         with pytest.raises(RecipeMismatchError, match="kind"):
             CachedEmbeddings(store, "compute", full_store.encoder)
 
-    def test_an_object_that_nothing_names_is_asked_for(self, tiny_bert):
+    def test_an_object_that_nothing_names_is_asked_for(self, store, tiny_bert, caplog):
         bert = TransformerWordEmbeddings(str(tiny_bert), fine_tune=False)
         saved = LiveEmbeddings(FlairEncoder(bert)).save_embeddings(False)
         loaded = LiveEmbeddings.load_embedding(saved)
-        with pytest.raises(UsageError, match="no encoder is named: give one"):
+        with pytest.raises(UsageError, match=r"no encoder is named: .*to_live\(model, ENCODER\).*fallback="):
             loaded.embed(Sentence(["x"]))
         sentence = Sentence(["x"])
         to_live(loaded, FlairEncoder(bert)).embed(sentence)
+        assert "a saved copy of this model cannot load it: call to_live(model, ENCODER)" in caplog.text
+        caplog.clear()
+        to_live(CachedEmbeddings(store), store.encoder)
+        assert caplog.text == ""
         assert sentence[0].get_embedding().shape == (16,)
 
 

@@ -185,7 +185,26 @@ class TestReadThrough:
         same(torch.from_numpy(np.concatenate(Store.open(store.path).get_many(NEW))), encoded(tiny_elmo, NEW))
         same(source.vectors(NEW), encoded(tiny_elmo, NEW))
         assert counting.sentences == [tuple(s) for s in NEW]
-        assert source.n_missing == 8
+        assert source.n_missing == len(NEW)
+
+    @pytest.mark.parametrize("codec", ["float16", "float32"])
+    def test_what_is_computed_is_served_as_it_will_be_stored(self, tmp_path, tiny_elmo, codec):
+        made = Store.create(tmp_path / "s", recipe=tiny_elmo.recipe, dim=32, codec=codec)
+        source = source_of(made, "compute", fallback=tiny_elmo)
+        computed, waiting = source.vectors(NEW), source.vectors(NEW)
+        source.flush()
+        stored = source_of(Store.open(made.path)).vectors(NEW)
+        assert torch.equal(computed, stored)
+        assert torch.equal(waiting, stored)
+        # The shard knows all the same what its codec lost.
+        assert (Store.open(made.path).codec_error.max_abs > 0) == (codec == "float16")
+
+    def test_what_the_store_cannot_hold_is_served_as_it_is(self, tmp_path, tiny_elmo, caplog):
+        made = Store.create(tmp_path / "s", recipe=tiny_elmo.recipe, dim=32)
+        source = source_of(made, "compute", fallback=Counting(tiny_elmo, scale=1e6))
+        assert source.vectors(NEW).abs().max() > 65504
+        source.flush()
+        assert "computed, but not stored" in caplog.text
 
     def test_the_stores_own_encoder_is_the_default(self, store, tiny_elmo):
         source = source_of(store, "compute")
@@ -217,7 +236,7 @@ class TestReadThrough:
             source.vectors(NEW)
 
     def test_a_store_that_names_no_encoder_needs_one(self, tmp_path, tiny_elmo):
-        made = Store.create(tmp_path / "s", recipe=tiny_elmo.recipe, dim=32)
+        made = Store.create(tmp_path / "s", recipe=tiny_elmo.recipe, dim=32, codec="float32")
         with pytest.raises(UsageError, match="fallback="):
             source_of(made, "compute")
         same(source_of(made, "compute", fallback=tiny_elmo).vectors(NEW), encoded(tiny_elmo, NEW))
@@ -280,7 +299,7 @@ class TestReadThrough:
             source_of(made, "compute", fallback=Counting(tiny_elmo, drift=1.1)).vectors(SENTENCES)
 
     def test_canaries_that_cannot_be_written_cost_no_training(self, tmp_path, tiny_elmo, monkeypatch, caplog):
-        made = Store.create(tmp_path / "s", recipe=tiny_elmo.recipe, dim=32)
+        made = Store.create(tmp_path / "s", recipe=tiny_elmo.recipe, dim=32, codec="float32")
 
         def full(*_args, **_options):
             raise StoreWriteError("the disk is full")
@@ -422,8 +441,9 @@ if fate == "killed":
 class Counting:
     """An encoder that keeps what it was asked for, and can fail."""
 
-    def __init__(self, encoder, *, most=1_000, nan=False, drift=1.0):
+    def __init__(self, encoder, *, most=1_000, nan=False, drift=1.0, scale=1.0):
         self._encoder, self._most, self._nan, self._drift = encoder, most, nan, drift
+        self._scale = np.float32(scale)
         self.sentences = []
         for name in ("spec", "recipe", "dim", "n_layers", "device", "token_budget"):
             setattr(self, name, getattr(encoder, name))
@@ -434,7 +454,7 @@ class Counting:
         if len(sentences) > self._most:
             raise EncoderOutOfMemory("the device is full")
         self.sentences += sentences
-        arrays = [np.array(a) for a in self._encoder.encode(sentences)]
+        arrays = [np.array(a) * self._scale for a in self._encoder.encode(sentences)]
         if self._nan:
             arrays[-1][0, 0] = np.nan
         return arrays

@@ -25,6 +25,8 @@ from featurestore.pretraining.progress import PretrainProgress
 from featurestore.pretraining.runner import Pretraining
 from featurestore.pretraining.settings import PretrainConfig
 from featurestore.pretraining.trainer import Perplexity
+from featurestore.recipe import Recipe
+from featurestore.store.store import Store
 
 FILES = {"options.json", "weights.hdf5", "vocabulary.txt", "card.json", "CARD.md", "checkpoint.h5"}
 
@@ -304,6 +306,14 @@ def test_kept_weights_that_are_gone_are_missed_at_once(unfinished, corpus):
     (unfinished / "weights.hdf5").unlink()
     with pytest.raises(ModelError, match=r"weights\.hdf5.*empty the folder"):
         training(corpus, unfinished)
+
+
+def test_a_store_takes_no_model(corpus, tmp_path):
+    Store.create(tmp_path / "store", recipe=Recipe({"kind": "test", "version": 1}), dim=8)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match="is a store, and takes no model: choose another --out"):
+        training(corpus, tmp_path / "store")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_model_without_checkpoint_is_not_overwritten(finished, corpus):
