@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,11 +125,11 @@ def repair(store: Path, dry_run: bool, list_: Path | None, no_progress: bool, as
     """
     from tqdm import tqdm
 
+    from featurestore.store.destination import require_writable
     from featurestore.store.repair import repair as repair_store
 
-    if list_ is not None and not os.access(list_.absolute().parent, os.W_OK | os.X_OK):
-        # Now, for a second repair finds nothing lost.
-        raise UsageError(f"{list_} cannot be written: name a file in a directory that can (--list)")
+    if list_ is not None:
+        require_writable(list_)  # now, for a second repair finds nothing lost
     hidden = no_progress or as_json or not sys.stderr.isatty()
     with tqdm(unit="B", unit_scale=True, desc="verifying", disable=hidden) as progress:
         done = repair_store(store, dry_run=dry_run, progress=progress.update)
@@ -167,6 +166,7 @@ def repair(store: Path, dry_run: bool, list_: Path | None, no_progress: bool, as
 def _list_lost(done: Repair, file: Path | None) -> dict[str, int]:
     """Count the sentences to extract again, and write those that can be written."""
     from featurestore.keys import condition_of
+    from featurestore.store.destination import regular_file
     from featurestore.store.filesystem import write_atomic
 
     lines: list[str] = []
@@ -180,7 +180,7 @@ def _list_lost(done: Repair, file: Path | None) -> dict[str, int]:
             lines.append(json.dumps({"tokens": tokens}))
     # Where nothing was lost a list that is there may be that of the repair before.
     if file is not None and (lines or not file.exists()):
-        write_atomic(file, "".join(f"{line}\n" for line in lines).encode())
+        write_atomic(regular_file(file), "".join(f"{line}\n" for line in lines).encode())
     n_unreadable = sum(shard.entry.n_sentences for shard in done.unreadable() if shard.entry is not None)
     return {"n_listed": n_listed, "n_with_conditions": n_conditioned, "n_unreadable": n_unreadable}
 
