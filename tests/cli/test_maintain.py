@@ -116,8 +116,9 @@ def test_repair_of_a_sound_store_says_so(run, store):
 
 def test_a_list_is_neither_lost_to_a_second_repair_nor_to_a_place_that_is_not_there(run, store, tmp_path):
     damage(store, 1)
-    code, _, err = run("repair", store, "--list", tmp_path)
-    assert (code, "no regular file" in err) == (2, True)
+    (tmp_path / "file").write_text("")
+    code, _, err = run("repair", store, "--list", tmp_path / "file" / "lost.jsonl")
+    assert (code, "cannot write" in err) == (1, True)
     assert run("repair", store, "--dry-run")[0] == 3  # nothing was set aside
     listed = tmp_path / "lost.jsonl"
     run("repair", store, "--list", listed)
