@@ -73,7 +73,7 @@ class Encoder(Protocol):
     def submit(self, sentences: Sequence[Sentence]) -> PendingVectors:
         """Start encoding a batch and return without waiting for the device.
 
-        For a class that inherits from this one it is enough to have ``encode``.
+        An encoder need not have it: ``encode`` is enough.
 
         Raises
         ------
@@ -87,7 +87,6 @@ class Encoder(Protocol):
 
 
 _ATTRIBUTES = {"spec": str, "dim": int, "n_layers": int, "device": str, "token_budget": int}
-_METHODS = ("submit", "encode")
 
 
 def require_encoder(given: object) -> None:
@@ -110,7 +109,8 @@ def require_encoder(given: object) -> None:
         for name, expected in _ATTRIBUTES.items()
         if not isinstance(getattr(given, name, None), expected) or isinstance(getattr(given, name), bool)
     ]
-    wrong += [f"{name}() is missing" for name in _METHODS if not callable(getattr(given, name, None))]
+    if not callable(getattr(given, "encode", None)):
+        wrong.append("encode() is missing")
     if wrong:
         raise UsageError(
             f"a {type(given).__name__} is not a whole encoder: {'; '.join(wrong)} (see featurestore.Encoder)"

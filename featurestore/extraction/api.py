@@ -111,7 +111,8 @@ def extract(
         given = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
     else:
         given = encoder
-        if (layers, precision, initial_state, device) != (None, None, None, "auto"):
+        elsewhere = device != "auto" and not getattr(given, "device", "").startswith(device)
+        if elsewhere or (layers, precision, initial_state) != (None, None, None):
             raise UsageError(
                 "layers, precision, initial_state and device are chosen when an encoder is loaded, and this "
                 "one is: pass its specification, or load_encoder(spec, layers=..., ...)"

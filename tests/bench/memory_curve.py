@@ -42,7 +42,7 @@ class Double:
 
     def __init__(self) -> None:
         from featurestore import Recipe
-        from featurestore.encoders.base import BatchVectors
+        from featurestore.encoders.vectors import BatchVectors
 
         self.batch = BatchVectors
         self.recipe = Recipe({"kind": "double", "version": 1})

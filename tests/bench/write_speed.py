@@ -56,7 +56,7 @@ class ReadyVectors:
         return self.Ready(self._vectors[start:], [len(tokens) for tokens in sentences])
 
     def encode(self, sentences: Sequence[tuple[str, ...]]) -> list[NDArray[np.floating]]:
-        return list(self.Ready(self._vectors, [len(tokens) for tokens in sentences]).result())
+        return [self._vectors[: len(tokens)] for tokens in sentences]
 
     class Ready:
         def __init__(self, vectors: NDArray[np.floating], lengths: list[int]) -> None:

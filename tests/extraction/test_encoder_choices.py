@@ -111,11 +111,12 @@ class TestChoicesThatMakeNoSense:
             {"layers": "all"},
             {"precision": "bfloat16"},
             {"initial_state": "zero"},
-            {"device": "cpu"},
+            {"device": "cuda"},
         ):
             with pytest.raises(UsageError, match="chosen when an encoder is loaded"):
                 extract([("a",)], DoubleEncoder(), tmp_path / "store", progress=False, **option)
         assert not (tmp_path / "store").exists()
+        extract([("a",)], DoubleEncoder(), tmp_path / "store", progress=False, device="cpu")  # where it is
 
     @pytest.mark.parametrize("layers", [{0}, 1.5, [0.5]])
     def test_layers_of_another_kind(self, tmp_path, tiny_elmo_spec, layers):

@@ -29,8 +29,9 @@ def assert_stores_its_vectors(encoder, path) -> None:
         assert np.array_equal(found, vectors_of(sentence))
 
 
-def test_inheriting_and_encode_are_enough(tmp_path):
-    assert_stores_its_vectors(Least(), tmp_path / "store")
+def test_encode_is_enough(tmp_path):
+    assert_stores_its_vectors(Least(), tmp_path / "inheriting")
+    assert_stores_its_vectors(Without("submit"), tmp_path / "not")
 
 
 def test_its_arrays_may_be_used_again_for_the_next_batch(tmp_path):
@@ -91,7 +92,7 @@ def test_what_it_may_not_return_is_named(tmp_path, returned, found, canaries_too
         (lambda: DoubleEncoder(n_layers=True), "n_layers is True, expected int"),
         (lambda: DoubleEncoder(spec=None, token_budget=None), "spec is None.*token_budget is None"),
         (lambda: DoubleEncoder(recipe={"kind": "x"}), "a DoubleEncoder is no encoder"),
-        (lambda: Without("submit"), r"submit\(\) is missing"),
+        (lambda: Without("encode"), r"encode\(\) is missing"),
         (lambda: Without("dim"), "dim is None, expected int"),
         (lambda: 3, "a int is no encoder"),
     ],
