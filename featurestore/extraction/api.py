@@ -111,7 +111,7 @@ def extract(
         given = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
     else:
         given = encoder
-        elsewhere = device != "auto" and not getattr(given, "device", "").startswith(device)
+        elsewhere = device != "auto" and not str(getattr(given, "device", "")).startswith(device)
         if elsewhere or (layers, precision, initial_state) != (None, None, None):
             raise UsageError(
                 "layers, precision, initial_state and device are chosen when an encoder is loaded, and this "
@@ -244,8 +244,8 @@ class EncoderChoice:
             )
         except EncoderError:  # not downloaded yet, or what loading it will say too
             logger.warning(
-                "whether %s filled the store %s cannot be told before it is loaded: if not, nothing of what "
-                "counts as cached is, and it will be refused",
+                "whether %s filled the store %s cannot be told yet, for its files are not here: if it did "
+                "not, extract will refuse it, and nothing is cached for it",
                 self.spec,
                 store,
             )
@@ -290,7 +290,8 @@ class Job:
             get_codec(self.codec)
         if self.shard_bytes is not None:
             require_bounds(dim=1, n_layers=1, codec=DEFAULT_CODEC, shard_bytes=self.shard_bytes)
-        manifest = Store.open(self.store).manifest if Store.exists(self.store) else None
+        store = Store.open(self.store) if Store.exists(self.store) else None  # held, so that gc leaves it
+        manifest = store.manifest if store is not None else None
         # Now, not after a model was loaded or even downloaded.
         if manifest is None:
             require_creatable(self.store)

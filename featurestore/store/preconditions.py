@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -67,8 +68,11 @@ def require_shards(store: Path, manifest: Manifest) -> None:
         Naming how many are not, and the first.
     """
     directory = store / SHARDS
-    with looking_at(directory):
-        sizes = {e.name: e.stat().st_size for e in os.scandir(directory)} if directory.is_dir() else {}
+    sizes: dict[str, int] = {}
+    with looking_at(directory), contextlib.suppress(FileNotFoundError):
+        for file in os.scandir(directory):
+            with contextlib.suppress(FileNotFoundError):  # gc may be at work on what no snapshot needs
+                sizes[file.name] = file.stat().st_size
     wrong = [entry for entry in manifest.shards if sizes.get(entry.name) != entry.n_bytes]
     if wrong:
         found = sizes.get(wrong[0].name)

@@ -152,7 +152,7 @@ def test_what_cannot_be_compared_is_said_and_has_no_speed_of_another(tmp_path, t
     plan = Job(as_corpora([("a", "b"), ("c",)]), tmp_path / "store").plan(
         EncoderChoice.for_store(tmp_path / "store", gone, None, None)
     )
-    assert "cannot be told before it is loaded" in caplog.text
+    assert "cannot be told yet" in caplog.text
     assert "last commit" not in plan.seconds_basis
 
 
