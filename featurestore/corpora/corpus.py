@@ -175,8 +175,8 @@ def open_corpus(
         ``text``, ``conll``, ``conllu``, ``csv``, ``tsv`` or ``jsonl``; by default what the file name's
         extension means, and ``text`` for standard input.
     text_column : str or int, optional
-        Where the text or tokens are: a column's name (CSV, TSV, CoNLL-U, JSON field) or its 1-based number
-        (CoNLL, CoNLL-U).
+        Where the text or tokens are: the name of a column or of a JSON field, or the column's 1-based number
+        (not of a JSON field; in a table, where no column has that name).
     label : str or int, optional
         Where the labels are, in the same way; for CoNLL also ``last``, for CoNLL-U also ``feats.KEY`` and
         ``misc.KEY``. Without it no labels are read.

@@ -122,6 +122,8 @@ def _examples(rows: _Rows, options: ReadOptions) -> Iterator[Example]:
 def _index(header: list[str], name: str, what: str, path: str, line: int) -> int:
     if header.count(name) == 1:
         return header.index(name)
+    if name not in header and name.isascii() and name.isdigit() and 1 <= int(name) <= len(header):
+        return int(name) - 1
     problem = "is there twice" if name in header else "is not there"
     known = ", ".join(map(repr, header))
     message = f"column {name!r}, asked for as {what}, {problem}: the header row names {known}"

@@ -65,6 +65,17 @@ def test_columns_that_are_not_there_list_those_that_are(read, name, separator):
         read(content, name, text_column="review", label="stars")
 
 
+@pytest.mark.parametrize(("name", "separator"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_columns_may_be_numbers_unless_one_is_named_so(read, name, separator):
+    rows = separator.join(["review", "stars", "1"]) + "\n" + separator.join(["good", "5", "one"]) + "\n"
+    for text, label, expected in ((2, 3, ("5", "one")), ("2", "stars", ("5", "5")), (1, 2, ("one", "5"))):
+        [(tokens, labels, _)] = read(rows, name, text_column=text, label=label)
+        assert (" ".join(tokens), labels) == expected
+    for beyond in (0, 4):
+        with pytest.raises(CorpusError, match=f"column '{beyond}', asked for as text, is not there"):
+            read(rows, name, text_column=beyond)
+
+
 def test_a_column_is_a_name_and_never_empty(read):
     assert read("text,4\na b,pos\n", "c.csv", label=4) == [(("a", "b"), "pos", 2)]
     with pytest.raises(CorpusError, match="column '0', asked for as text, is not there"):
