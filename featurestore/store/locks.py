@@ -29,6 +29,9 @@ _TRIES, _PAUSE = 40, 0.005
 """How often, and after how many seconds, a reader asks again for a manifest that someone holds alone: a
 writer that is just publishing it, or gc that is just removing it. Both are done in milliseconds."""
 
+_TRIES_IN_SILENCE = 400
+"""As often the store's lock is asked for, with the same pause, before it is said that somebody waits."""
+
 _OPEN_FOR_LOCKING = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """Nothing is ever written, but network file systems lock exclusively only what is open for writing."""
 
@@ -138,7 +141,7 @@ def _locked(store: Path, operation: int) -> Iterator[None]:
         ) from error
     try:
         try:
-            fcntl.flock(descriptor, operation)
+            _lock(descriptor, operation, path)
         except OSError as error:
             raise StoreWriteError(
                 f"cannot lock {path}: {error.strerror or error}. A store needs a file system with flock"
@@ -146,3 +149,15 @@ def _locked(store: Path, operation: int) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, operation: int, path: Path) -> None:
+    """Wait for a lock, and say so if that takes longer than a commit does."""
+    for _ in range(_TRIES_IN_SILENCE):
+        try:
+            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            time.sleep(_PAUSE)
+    logger.warning("waiting for %s, which gc, repair or a writer in another process holds", path)
+    fcntl.flock(descriptor, operation)

@@ -319,15 +319,17 @@ def test_gc_at_any_moment_of_a_commit_costs_nothing(path, tmp_path):
     assert list(verify(opened)) == []
 
 
-def test_gc_waits_for_a_commit_that_is_under_way(path, tmp_path):
+def test_gc_waits_for_a_commit_that_is_under_way_and_says_so(path, tmp_path):
     orphan = orphan_of(path, tmp_path)
     code = "import sys; from featurestore.store.gc import collect; collect(sys.argv[1], older_than=0)"
     with committing(path):
-        child = subprocess.Popen([sys.executable, "-c", code, str(path)])
+        child = subprocess.Popen([sys.executable, "-c", code, str(path)], stderr=subprocess.PIPE, text=True)
+        assert f"waiting for {path / 'lock'}" in child.stderr.readline()
         with pytest.raises(subprocess.TimeoutExpired):
-            child.wait(1.5)
+            child.wait(0.5)
         assert orphan.exists()
     assert child.wait(60) == 0
+    child.stderr.close()
     assert not orphan.exists()
 
 
