@@ -187,6 +187,8 @@ def repair(
             raise StoreWriteError(
                 f"another writer committed to {path} meanwhile, from where locks do not reach: run it again"
             )
+        # The last manifest may be that of a repair that was killed before it was on the disk.
+        filesystem.sync_directory(path / MANIFESTS)
         # Published first: a process killed here leaves files that nobody lists, and the next repair goes on.
         for damaged in found.damaged:
             if not damaged.missing:

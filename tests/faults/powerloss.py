@@ -158,6 +158,15 @@ class Disk:
                 if isinstance(node, File):
                     node.sync()
 
+    def is_unsynced(self, path: Path) -> bool:
+        """Return whether a directory, if it is there, has entries that the disk may lose."""
+        node: Any = self.root
+        for part in path.relative_to(self.folder).parts:
+            node = node.entries.get(part)
+            if node is None:
+                return False
+        return bool(node.since)
+
     def after_power_loss(self, random: Random) -> dict[str, Any]:
         """Return a tree that may be left: names to trees, or to the number and the bytes of a file."""
         torn: dict[File, tuple[int, bytes]] = {}

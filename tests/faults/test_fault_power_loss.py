@@ -60,6 +60,32 @@ def test_a_job_that_was_killed_and_done_again_rests_on_nothing_unsynced(scenario
     assert {lives: wrong for lives, wrong in problems.items() if wrong} == {}
 
 
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_what_follows_a_manifest_that_is_not_on_the_disk_yet_may_stop_anywhere(scenario):
+    """The first one was killed between naming a manifest and syncing it; the second one finds it there."""
+    problems: dict[tuple[int, int], list[str]] = {}
+    for lives in itertools.count(1):
+        with memory_folder() as folder:
+            scenario.prepare(folder)
+            disk, acknowledged = Disk.holding(folder), []
+            try:
+                scenario.act(folder, RecordingFileSystem(disk, lives=lives), acknowledged.extend)
+            except Killed:
+                pass
+            else:
+                break
+            if not disk.is_unsynced(folder / scenario.store / "manifests"):
+                continue
+
+            def power_is_lost(disk=disk, acknowledged=acknowledged, lives=lives):
+                with memory_folder() as left:
+                    write_tree(left, disk.after_power_loss(_AllThatIsUnsyncedIsLost()))
+                    problems[lives, len(problems)] = check(left, scenario, acknowledged)
+
+            scenario.act(folder, RecordingFileSystem(disk, after=power_is_lost), acknowledged.extend)
+    assert {moment: wrong for moment, wrong in problems.items() if wrong} == {}
+
+
 # What is left out -> the scenarios in which that must be noticed.
 SYNCS = {
     "files": (lambda done: done.kind == "sync", {"append"}),
