@@ -66,7 +66,6 @@ def extract(as_json: bool, no_progress: bool, token_budget: int | None, **argume
     is a file (text, CoNLL, CoNLL-U, CSV, TSV, JSON Lines, each also .gz) or - for standard input, which is
     read as text, a sentence on each line, unless --format names another format.
     """
-    from featurestore.extraction.report import Report
     from featurestore.store.store import Store
 
     progress = _progress(no_progress or as_json)
@@ -75,11 +74,9 @@ def extract(as_json: bool, no_progress: bool, token_budget: int | None, **argume
     if not as_json:
         click.echo(_plan_text(plan, choice.spec))
     plan.require_space(job.store)
-    report: Report | None = None
+    report = job.done(choice, plan)
     status, code = "complete", 0
-    if job.is_done(choice, plan):
-        report = Report(plan.n_sentences, plan.n_distinct, plan.n_cached)
-    else:
+    if report is None:
         with terminable():
             try:
                 extraction = job.extraction(choice, plan, token_budget=token_budget, progress=progress)
@@ -153,12 +150,12 @@ def _job(
     from featurestore.corpora.corpus import open_corpus
     from featurestore.extraction.api import EncoderChoice, Job
 
-    shard_bytes = parse_size(shard_size) if shard_size else None
     choice = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
     opened = [
         open_corpus(path, format=format_, text_column=text_column, label=label, tokenize=tokenize)
         for path in corpora
     ]
+    shard_bytes = parse_size(shard_size) if shard_size else None
     return Job(opened, store, codec=codec, shard_bytes=shard_bytes, device=device), choice
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -19,10 +18,6 @@ from featurestore.cli.lookup import (
 )
 from featurestore.cli.options import json_option
 from featurestore.cli.store import open_store, store_argument, tokens_option
-
-if TYPE_CHECKING:
-    from featurestore.extraction.api import EncoderChoice
-    from featurestore.recipe import FieldDifference, Recipe
 
 
 @click.command()
@@ -60,8 +55,8 @@ def why(
     differences = []
     if encoder or layers or precision or initial_state:
         choice = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
-        choice.require_no_code()
-        differences = _differences(opened.recipe, choice)
+        stored, wanted = choice.comparable(opened.recipe)
+        differences = stored.diff(wanted)
     code = 4 if differences else 0 if cached else 1
     copies = [] if cached else conditioned_copies(opened, sentence)
     nearest = [] if cached or copies else near_sentences(opened, sentence)
@@ -100,20 +95,3 @@ def why(
                 click.echo(f"  like it  {spelled(tokens)}")
     if code:
         raise click.exceptions.Exit(code)
-
-
-def _differences(stored: Recipe, choice: EncoderChoice) -> list[FieldDifference]:
-    """Return the fields in which a store's recipe and that of an encoder differ.
-
-    What precision ``auto`` becomes depends on the device, which only loading finds out: it fits any.
-    """
-    from featurestore.encoders.base import encoder_recipe
-
-    is_open = choice.precision == "auto"
-    wanted = encoder_recipe(
-        choice.spec,
-        layers=choice.layers,
-        precision="float32" if is_open else choice.precision,
-        initial_state=choice.initial_state,
-    )
-    return [found for found in stored.diff(wanted) if not (is_open and found.field == "precision")]

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from featurestore.dataset.sampler import BucketBatchSampler
 from featurestore.errors import DamagedStoreError
+from featurestore.store.access import refuse_unreadable
 from featurestore.store.codec import Array
 from featurestore.store.filesystem import open_for_reading
 from featurestore.store.manifest import SHARDS
@@ -260,7 +261,7 @@ def _read_pool(windows: Windows, pool: Sequence[int], room: mmap.mmap | None) ->
         lead = start % _BLOCK
         room_bytes = -(-(lead + n_bytes) // _BLOCK) * _BLOCK
         into = memoryview(room)[position : position + room_bytes]
-        _read_into(into, windows.store.path / SHARDS / entry.name, start - lead, lead + n_bytes)
+        _read_into(into, windows.store.location / SHARDS / entry.name, start - lead, lead + n_bytes)
         array = np.frombuffer(into[lead : lead + n_bytes], extent.dtype)
         values.append((region, array.reshape(region.stop - region.first, *extent.shape[1:])))
         position += room_bytes
@@ -277,6 +278,7 @@ def _read_into(into: memoryview, path: Path, offset: int, n_bytes: int) -> None:
             if flags and error.errno == errno.EINVAL:
                 flags = 0
                 continue
+            refuse_unreadable(path, error)
             raise DamagedStoreError(f"shard {path} cannot be opened: {error.strerror}") from error
         try:
             while done < n_bytes:

@@ -36,10 +36,10 @@ from featurestore.recipe import Recipe
 from featurestore.store.codec import DEFAULT_CODEC, get_codec
 from featurestore.store.manifest import Manifest
 from featurestore.store.preconditions import (
+    require_addable,
     require_bounds,
     require_creatable,
     require_shards,
-    require_writable,
 )
 from featurestore.store.store import Store
 
@@ -104,7 +104,7 @@ def extract(
     """
     shown = progress if isinstance(progress, Progress) else BarProgress() if progress else Progress()
     if isinstance(store, Store):
-        store = store.path
+        store = store.location
     job = Job(as_corpora(corpora), Path(store), codec=codec, shard_bytes=shard_bytes, device=device)
     given: Encoder | EncoderChoice
     if encoder is None or isinstance(encoder, str):
@@ -119,9 +119,9 @@ def extract(
             )
     plan = job.plan(given, progress=shown)
     plan.require_space(job.store)
-    if job.is_done(given, plan):
-        return Report(plan.n_sentences, plan.n_distinct, plan.n_cached)
-    return job.extraction(given, plan, token_budget=token_budget, progress=shown).run()
+    return (
+        job.done(given, plan) or job.extraction(given, plan, token_budget=token_budget, progress=shown).run()
+    )
 
 
 @dataclass(frozen=True)
@@ -234,14 +234,8 @@ class EncoderChoice:
         RecipeMismatchError
             If the store has another recipe.
         """
-        self.require_no_code()
-        # What precision ``auto`` becomes depends on the device, which only loading finds out.
-        open_choice = "precision" if self.precision == "auto" else None
-        precision = "float32" if open_choice else self.precision
         try:
-            wanted = encoder_recipe(
-                self.spec, layers=self.layers, precision=precision, initial_state=self.initial_state
-            )
+            ours, wanted = self.comparable(stored)
         except EncoderError:  # not downloaded yet, or what loading it will say too
             logger.warning(
                 "whether %s filled the store %s cannot be told yet, for its files are not here: if it did "
@@ -250,8 +244,28 @@ class EncoderChoice:
                 store,
             )
             return False
-        require_recipe(_without(stored, open_choice), _without(wanted, open_choice), store)
-        return open_choice is None
+        require_recipe(ours, wanted, store)
+        return self.precision != "auto"
+
+    def comparable(self, stored: Recipe) -> tuple[Recipe, Recipe]:
+        """Return a store's recipe and the encoder's, without what only loading finds out.
+
+        That is what precision ``auto`` becomes, which depends on the device.
+
+        Raises
+        ------
+        EncoderError
+            If the encoder's files are not here.
+        """
+        self.require_no_code()
+        is_open = self.precision == "auto"
+        wanted = encoder_recipe(
+            self.spec,
+            layers=self.layers,
+            precision="float32" if is_open else self.precision,
+            initial_state=self.initial_state,
+        )
+        return (_without(stored, "precision"), _without(wanted, "precision")) if is_open else (stored, wanted)
 
 
 @dataclass(frozen=True)
@@ -308,10 +322,10 @@ class Job:
         )
         return plan.timed(*self._speed(encoder, manifest, outline)) if plan.n_new else plan
 
-    def is_done(self, encoder: Encoder | EncoderChoice, plan: Plan) -> bool:
-        """Return whether the store has all that was planned, and by this encoder, which need not be loaded.
+    def done(self, encoder: Encoder | EncoderChoice, plan: Plan) -> Report | None:
+        """Return the report of a store that has all that was planned, by this encoder, which is not loaded.
 
-        False also where only loading the encoder can tell.
+        None if it has not, or where only loading the encoder can tell.
 
         Raises
         ------
@@ -319,13 +333,14 @@ class Job:
             If the store holds vectors of another recipe.
         """
         if plan.n_new or not Store.exists(self.store):
-            return False
-        if not isinstance(encoder, EncoderChoice):
-            return True  # its recipe was compared before planning
-        manifest = Store.open(self.store).manifest
-        if encoder.named_by is not None and self._is_own(encoder, manifest):
-            return True  # the user named none, and the model may be gone
-        return encoder.require_recipe(manifest.recipe, self.store)
+            return None
+        if isinstance(encoder, EncoderChoice):  # an object's recipe was compared before planning
+            manifest = Store.open(self.store).manifest
+            # If the user named none its model may be gone.
+            unnamed = encoder.named_by is not None and self._is_own(encoder, manifest)
+            if not unnamed and not encoder.require_recipe(manifest.recipe, self.store):
+                return None
+        return Report(plan.n_sentences, plan.n_distinct, plan.n_cached)
 
     def _outlined(self, encoder: Encoder | EncoderChoice, manifest: Manifest | None) -> EncoderOutline:
         """Return the shape of the vectors, after what can be found wrong before the corpora are read."""
@@ -369,7 +384,7 @@ class Job:
         progress: Progress | None = None,
     ) -> Extraction:
         """Load the encoder, check it against the store, and return the run."""
-        require_writable(self.store)
+        require_addable(self.store)
         loaded = encoder.load(self.device) if isinstance(encoder, EncoderChoice) else encoder
         return Extraction(
             self.corpora,
@@ -383,6 +398,6 @@ class Job:
         )
 
 
-def _without(recipe: Recipe, name: str | None) -> Recipe:
+def _without(recipe: Recipe, name: str) -> Recipe:
     """Return a recipe without one of its fields."""
     return Recipe({field: value for field, value in recipe.items() if field != name})

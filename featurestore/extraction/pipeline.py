@@ -10,10 +10,11 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from featurestore.corpora.example import Example
 from featurestore.encoders.base import Encoder
-from featurestore.encoders.vectors import BatchVectors, EncodedVectors, PendingVectors, require_vectors
+from featurestore.encoders.vectors import BatchVectors, PendingVectors, require_vectors
 from featurestore.errors import EncoderOutOfMemory
 from featurestore.extraction.batching import batches_by_length
 from featurestore.extraction.progress import Progress
@@ -62,7 +63,7 @@ class EncodingPipeline:
 
     def __init__(self, encoder: Encoder, writer: ShardWriter, report: Report, progress: Progress) -> None:
         self._encoder, self._writer, self._report, self._progress = encoder, writer, report, progress
-        self._submit_batch = getattr(encoder, "submit", lambda batch: EncodedVectors(encoder.encode(batch)))
+        self._submit_batch = getattr(encoder, "submit", partial(Encoder.submit, encoder))
         self._most_in_flight = 1 if encoder.device == "cpu" else _IN_FLIGHT
         self._shards: deque[_Shard] = deque()
         self._in_flight: deque[tuple[_Shard, list[int], PendingVectors]] = deque()

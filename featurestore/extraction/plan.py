@@ -20,11 +20,11 @@ from featurestore.errors import StoreWriteError
 from featurestore.extraction.progress import Progress
 from featurestore.store.canaries import canary_bytes
 from featurestore.store.codec import get_codec
-from featurestore.store.filesystem import free_bytes
 from featurestore.store.keyarrays import keys_array
 from featurestore.store.keyset import KeySet
 from featurestore.store.layout import ALIGNMENT
 from featurestore.store.manifest import TMP
+from featurestore.store.places import free_bytes
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)

@@ -129,7 +129,7 @@ class StoredVectors:
     ) -> StoredVectors:
         """Return the vectors of an open store."""
         choice = LayerChoice.of(layers, store.recipe, dim=store.dim, n_layers=store.n_layers)
-        source = cls(store.path, store.recipe, choice, on_missing=on_missing, fallback=fallback)
+        source = cls(store.location, store.recipe, choice, on_missing=on_missing, fallback=fallback)
         if on_missing == "compute" and fallback is None:
             source._read_through = ReadThrough(_named_encoder(store), store.recipe)
         return source
@@ -173,7 +173,7 @@ class StoredVectors:
         """
         self._require_recipe(store)
         self.flush()
-        self.path = store.path.absolute()
+        self.path = store.location
         self._close()
 
     def flush(self) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from featurestore.errors import DamagedStoreError, UnreadableStoreError
-from featurestore.store.filesystem import file_sha256
+from featurestore.store.filesystem import file_sha256, open_for_reading
 
 _MAY_NOT = (errno.EACCES, errno.EPERM, errno.ESTALE)
 _TOO_MANY = (errno.EMFILE, errno.ENFILE)
@@ -31,6 +31,23 @@ def refuse_unreadable(path: Path, error: OSError) -> None:
             f"{path} cannot be opened: {error.strerror}. A store needs one for each of its shards: allow "
             "more (ulimit -n)"
         ) from error
+
+
+def open_shard(path: Path) -> int:
+    """Return a descriptor of a shard's file.
+
+    Raises
+    ------
+    DamagedStoreError
+        If there is no such file, or something else in its place.
+    UnreadableStoreError
+        See :func:`refuse_unreadable`.
+    """
+    try:
+        return open_for_reading(path)
+    except OSError as error:
+        refuse_unreadable(path, error)
+        raise DamagedStoreError(f"shard {path} cannot be opened: {error.strerror}") from error
 
 
 def sha256_of_shard(path: Path) -> str:

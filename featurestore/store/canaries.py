@@ -180,7 +180,7 @@ def read_canaries(store: Store) -> Canaries | None:
     entry = store.manifest.canaries
     if entry is None:
         return None
-    reader = ShardReader(store.path / CANARIES / entry.name, entry.shard, access="pread", check="always")
+    reader = ShardReader(store.location / CANARIES / entry.name, entry.shard, access="pread", check="always")
     rows = range(len(reader))
     return Canaries(
         tuple(map(reader.tokens, rows)), tuple(map(reader.read, rows)), entry.tolerance, entry.made_with
@@ -282,14 +282,14 @@ def relative_l2(now: NDArray[np.floating], stored: NDArray[np.floating]) -> floa
 
 def _with_canaries(store: Store, canaries: Canaries) -> Store:
     """Make canaries the store's, unless another process was faster; return the store that has some."""
-    with committing(store.path):
+    with committing(store.location):
         latest, entry = store.refreshed(), None
         while latest.manifest.canaries is None:
             if entry is None:
-                entry = canaries.put(store.path, store.recipe, store.filesystem)
+                entry = canaries.put(store.location, store.recipe, store.filesystem)
             last = latest.manifest
             following = replace(last, number=last.number + 1, canaries=entry, commit=commit_note(last.commit))
-            if publish(store.path, following, store.filesystem) and len(latest):
+            if publish(store.location, following, store.filesystem) and len(latest):
                 logger.warning(
                     "store %s had no canaries and has some now: what was stored before was not compared with "
                     "what the encoder gives here; `featurestore verify %s --encode 20` does",

@@ -30,7 +30,7 @@ def depends_on(recipe: Recipe) -> tuple[str, ...]:
 
 def missing_note(store: Store) -> str:
     """Return what to add to a message about missing sentences: lines, or nothing."""
-    note, newest = "", list_numbers(store.path)[-1]
+    note, newest = "", list_numbers(store.location)[-1]
     if newest > store.snapshot:
         note = (
             f"\nThe store was opened at snapshot {store.snapshot} and has snapshot {newest} now: open it "

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from featurestore.errors import StoreWriteError, UsageError
 from featurestore.store.filesystem import LOCAL, temporary_name
+from featurestore.store.places import nearest_existing
 
 
 def replaceable(path: str | Path) -> Path | None:
@@ -66,9 +67,7 @@ def require_writable(path: str | Path) -> None:
         See :func:`regular_file`; the place is read-only, full, or none for files.
     """
     target = regular_file(path)
-    folder = target.parent
-    while not folder.exists():
-        folder = folder.parent
+    folder = nearest_existing(target.parent)
     try:
         # A name as long as the temporary one that the file will have.
         with LOCAL.temporary_file(folder / f".{target.name}.{temporary_name('.tmp')}", []):

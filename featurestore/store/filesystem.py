@@ -14,7 +14,6 @@ import hashlib
 import logging
 import os
 import secrets
-import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import StoreWriteError
+from featurestore.store.places import free_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -366,14 +366,6 @@ def file_sha256(path: Path) -> str:
         while block := file.read(8 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def free_bytes(path: Path) -> int:
-    """Return the free bytes, for this user, of the disk that holds a path or would hold it."""
-    existing = path.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    return shutil.disk_usage(existing).free
 
 
 def _bytes_view(part: Buffer) -> memoryview:

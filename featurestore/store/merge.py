@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from featurestore.errors import DamagedStoreError, StoreError, UsageError
-from featurestore.store.access import sha256_of_shard
+from featurestore.store.access import open_shard, sha256_of_shard
 from featurestore.store.canaries import read_canaries, require_same_canaries
-from featurestore.store.filesystem import LOCAL, FileSystem, open_for_reading
+from featurestore.store.filesystem import LOCAL, FileSystem
 from featurestore.store.keyset import KeySet
 from featurestore.store.locks import committing
 from featurestore.store.manifest import SHARDS, TMP
@@ -109,7 +109,7 @@ def _opened_or_made(stores: Sequence[Store], into: Path, filesystem: FileSystem)
     target = Store.open(into, filesystem=filesystem) if Store.exists(into) else None
     first = target or stores[0]
     for store in stores:
-        if into.exists() and os.path.samefile(store.path, into):
+        if into.exists() and os.path.samefile(store.location, into):
             raise UsageError(f"{store.path} is the store to merge into: leave it out of the sources")
         store.recipe.require_equal(
             first.recipe,
@@ -151,7 +151,7 @@ def _merge_shards(
     """Place shards of a source and commit them; return False if another writer committed first."""
     session.catch_up()
     done, entries = Merged(), []
-    added, new_keys = KeySet(session.store.path / TMP), []
+    added, new_keys = KeySet(session.store.location / TMP), []
     for number in numbers:
         reader = store.reader(number)
         known = session.stored(reader.keys) | added.contains(reader.keys)
@@ -162,7 +162,7 @@ def _merge_shards(
             continue
         if known.any():
             sealed = part_of(reader, rows.tolist(), store.fingerprint)
-            place(session.store.path, sealed.entry, [sealed.head, sealed.values], filesystem)
+            place(session.store.location, sealed.entry, [sealed.head, sealed.values], filesystem)
             entry = sealed.entry
             done.n_part += 1
         else:
@@ -199,10 +199,10 @@ def _place_whole(reader: ShardReader, session: WriteSession, filesystem: FileSys
             f"shard {reader.path} is damaged: it has hash {found[:16]}..., expected {entry.sha256[:16]}.... "
             f"Run `featurestore repair {reader.path.parent.parent}`, then merge again"
         )
-    if not filesystem.second_name(reader.path, session.store.path / SHARDS / entry.name):
-        descriptor = open_for_reading(reader.path)
+    if not filesystem.second_name(reader.path, session.store.location / SHARDS / entry.name):
+        descriptor = open_shard(reader.path)
         try:
             whole = mmap.mmap(descriptor, entry.n_bytes, access=mmap.ACCESS_READ)
         finally:
             os.close(descriptor)
-        place(session.store.path, entry, [memoryview(whole)], filesystem)
+        place(session.store.location, entry, [memoryview(whole)], filesystem)

@@ -13,6 +13,7 @@ from featurestore.store.access import looking_at
 from featurestore.store.codec import get_codec
 from featurestore.store.locks import LOCK
 from featurestore.store.manifest import CANARIES, DAMAGED, INDEX, MANIFESTS, SHARDS, TMP, Manifest
+from featurestore.store.places import nearest_existing
 
 
 def require_bounds(*, dim: int, n_layers: int, codec: str, shard_bytes: int, encoder: str = "") -> None:
@@ -54,7 +55,7 @@ def require_creatable(path: Path) -> None:
             raise UsageError(f"cannot make a store at {path}: something else is there; choose a new path")
         if not path.exists() and path.is_symlink():
             raise UsageError(f"cannot make a store at {path}: it is a link to what is not there")
-        above = next(directory for directory in path.absolute().parents if directory.exists())
+        above = nearest_existing(path.absolute().parent)
         if not above.is_dir():
             raise UsageError(f"cannot make a store at {path}: {above} is a file")
 
@@ -84,7 +85,7 @@ def require_shards(store: Path, manifest: Manifest) -> None:
         )
 
 
-def require_writable(path: Path) -> None:
+def require_addable(path: Path) -> None:
     """Make sure that a store can be made or added to, as far as permissions say.
 
     Raises
@@ -92,9 +93,8 @@ def require_writable(path: Path) -> None:
     StoreWriteError
     """
     with looking_at(path):
-        places = [path, *(path / name for name in (MANIFESTS, SHARDS, TMP))]
-        above = next(directory for directory in (path, *path.absolute().parents) if directory.exists())
-        places = [place for place in places if place.exists()] or [above]
+        inside = [path / name for name in (MANIFESTS, SHARDS, TMP)]
+        places = [nearest_existing(path), *filter(Path.exists, inside)]
     effective = os.access in os.supports_effective_ids
     for place in places:
         if not os.access(place, os.W_OK | os.X_OK, effective_ids=effective):

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from featurestore.errors import DamagedStoreError
-from featurestore.store.access import refuse_unreadable
+from featurestore.store.access import open_shard, refuse_unreadable
 from featurestore.store.codec import CodecError
 from featurestore.store.filesystem import file_sha256, open_for_reading
 from featurestore.store.layout import NAME_DIGITS, ShardEntry
@@ -29,11 +29,7 @@ class HeadReader(ShardReader):
 
     def _open(self) -> int:
         # Whatever its size: what is missing or too much may lie behind the head.
-        try:
-            return open_for_reading(self.path)
-        except OSError as error:
-            refuse_unreadable(self.path, error)
-            raise DamagedStoreError(f"shard {self.path} cannot be opened: {error.strerror}") from error
+        return open_shard(self.path)
 
 
 def entry_of_file(path: Path) -> ShardEntry | str:

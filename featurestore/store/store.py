@@ -58,6 +58,7 @@ class Store:
     Parameters
     ----------
     path : Path
+        For messages; :attr:`location` is the same, absolute, wherever the working directory is.
     manifest : Manifest
         The snapshot.
     access : {"mmap", "pread"}
@@ -80,8 +81,7 @@ class Store:
                 listed = ", ".join(get_args(choices))
                 raise UsageError(f"unknown {option} {value!r}: expected one of {listed}")
         self.path, self.manifest, self.filesystem = path, manifest, filesystem
-        # Shards are opened when they are needed, perhaps from another directory or process.
-        self._place = path.absolute()
+        self.location = path.absolute()
         self._access, self._check = access, check
         self._readers: list[ShardReader | None] = [None] * len(manifest.shards)
         self._index: Index | None = None
@@ -200,16 +200,14 @@ class Store:
 
     def _held(self) -> bool:
         """Keep gc from removing this snapshot while it is open; return False if it is gone already."""
-        self._hold = hold(manifest_path(self._place, self.snapshot))
+        self._hold = hold(manifest_path(self.location, self.snapshot))
         return self._hold is not None and self._hold.exists
 
     @property
     def replaced(self) -> bool:
         """Whether another store lies at the path now."""
-        if self._hold is None:
-            return False
-        path = manifest_path(self._place, self.snapshot)
-        return path.exists() and not self._hold.is_at(path)
+        path = manifest_path(self.location, self.snapshot)
+        return self._hold is not None and path.exists() and not self._hold.is_at(path)
 
     @property
     def snapshot(self) -> int:
@@ -274,10 +272,10 @@ class Store:
         return self._index
 
     def _load_index(self, *, believe: bool = True) -> Index:
-        shards = self.manifest.shards
+        shards, directory = self.manifest.shards, self.location / INDEX
         names, sizes = [shard.name for shard in shards], [shard.n_sentences for shard in shards]
         return load_index(
-            self._place / INDEX, names, self.keys_of, sizes=sizes, filesystem=self.filesystem, believe=believe
+            directory, names, self.keys_of, sizes=sizes, filesystem=self.filesystem, believe=believe
         )
 
     def _ask_index(self, question: Callable[[Index], Answer]) -> Answer:
@@ -299,7 +297,7 @@ class Store:
         reader = self._readers[shard]
         if reader is None:
             entry = self.manifest.shards[shard]
-            path = self._place / SHARDS / entry.name
+            path = self.location / SHARDS / entry.name
             reader = ShardReader(path, entry, access=self._access, check=self._check)
             shape, expected = reader.entry.extents["values"].shape[1:], self.vector_shape(0)[1:]
             if shape != expected:
@@ -425,9 +423,11 @@ class Store:
 
     def refreshed(self) -> Store:
         """Return the store at its latest commit."""
-        if list_numbers(self._place)[-1] == self.snapshot and not self.replaced:
+        if list_numbers(self.location)[-1] == self.snapshot and not self.replaced:
             return self
-        return Store.open(self.path, access=self._access, check=self._check, filesystem=self.filesystem)
+        newer = Store.open(self.location, access=self._access, check=self._check, filesystem=self.filesystem)
+        newer.path = self.path
+        return newer
 
     def reader_of(self, shard: int, row: int, key: bytes) -> ShardReader:
         """Return the open shard of a located sentence, after making sure that the index told the truth.

@@ -16,9 +16,8 @@ import numpy as np
 
 from featurestore.errors import DamagedStoreError, StoreError
 from featurestore.store import hdf5
-from featurestore.store.access import refuse_unreadable
+from featurestore.store.access import open_shard
 from featurestore.store.codec import CODECS, Array
-from featurestore.store.filesystem import open_for_reading
 from featurestore.store.layout import ALIGNMENT, FORMAT_VERSION, Extent, check_extents
 
 _FORMAT = b"featurestore shard"
@@ -132,11 +131,7 @@ def inspect(path: Path) -> tuple[str, str, dict[str, Extent]]:
         If the file is not HDF5 or holds anything a shard may not: links, groups, filters, chunks, external
         or virtual storage, foreign types or attributes, extents that overlap or lie outside the file.
     """
-    try:
-        descriptor = open_for_reading(path)
-    except OSError as error:
-        refuse_unreadable(path, error)
-        raise DamagedStoreError(f"shard {path} cannot be opened: {error.strerror}") from error
+    descriptor = open_shard(path)
     with open(descriptor, "rb", buffering=0) as file:
         n_bytes = os.fstat(descriptor).st_size
         try:

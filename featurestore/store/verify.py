@@ -76,19 +76,19 @@ def verify(
         If a file may not be opened, which may be sound.
     """
     # Earlier snapshots too: whoever reads them needs theirs, and gc refuses to guess what they need.
-    for number in list_numbers(store.path) if not quick and sample is None else [store.snapshot]:
+    for number in list_numbers(store.location) if not quick and sample is None else [store.snapshot]:
         try:
-            read_manifest(store.path, number)
+            read_manifest(store.location, number)
         except UnreadableStoreError:
             raise  # which says nothing of its bytes
         except FeaturestoreError as error:
             yield Finding("", str(error))
-    yield from verify_canaries(store.path, store.manifest)
+    yield from verify_canaries(store.location, store.manifest)
     drawn = None if sample is None else draw_sentences(store, sample, seed)
     for number, entry in enumerate(store.manifest.shards):
         rows = None if drawn is None else drawn.get(number, [])
         yield from verify_shard(
-            store.path / SHARDS / entry.name, entry, store.fingerprint, quick=quick, rows=rows
+            store.location / SHARDS / entry.name, entry, store.fingerprint, quick=quick, rows=rows
         )
         if progress is not None:
             progress(entry.n_bytes)

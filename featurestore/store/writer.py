@@ -79,9 +79,9 @@ class WriteSession:
         self._pending_tokens = 0
         self._closed = False
         self._memory = StagingMemory(self.staged_bytes)
-        self._filesystem.make_directory(store.path / SHARDS)
-        self._filesystem.make_directory(store.path / TMP, lasting=False)
-        self._filesystem.remove_abandoned(store.path / TMP)
+        self._filesystem.make_directory(store.location / SHARDS)
+        self._filesystem.make_directory(store.location / TMP, lasting=False)
+        self._filesystem.remove_abandoned(store.location / TMP)
         self._make_sure_of_commits()
 
     def __enter__(self) -> WriteSession:
@@ -236,7 +236,7 @@ class WriteSession:
             As :meth:`commit`.
         """
         sealed = draft.seal(self.store.fingerprint)
-        path = self.store.path / TMP / temporary_name(".h5")
+        path = self.store.location / TMP / temporary_name(".h5")
         with self._filesystem.temporary_file(path, [sealed.head, sealed.values]):
             yield PreparedShard(draft, sealed.entry, path)
 
@@ -247,14 +247,14 @@ class WriteSession:
         """
         draft, placed = shard.draft, False
         keys = keys_array(draft.keys)
-        with committing(self.store.path):
+        with committing(self.store.location):
             while True:
                 self.catch_up()
                 known = self.stored(keys)
                 if known.any():
                     break
                 if not placed:
-                    place_file(self.store.path, shard.entry, shard.path, self._filesystem)
+                    place_file(self.store.location, shard.entry, shard.path, self._filesystem)
                     placed = True
                 if self.commit_placed([shard.entry], keys, self.manifest.codec, **note):
                     return len(draft.sentences)
@@ -281,7 +281,7 @@ class WriteSession:
             False if another writer came first: :meth:`catch_up`, leave out what it brought, and try again.
         """
         manifest = following(self.manifest, tuple(entries), replace(commit_note(), **note), codec)
-        if not publish(self.store.path, manifest, self._filesystem):
+        if not publish(self.store.location, manifest, self._filesystem):
             logger.info("another writer took snapshot %d; following it", manifest.number)
             return False
         self.manifest = manifest
@@ -299,7 +299,7 @@ class WriteSession:
         _ = self.store.index
 
     def _no_keys(self) -> KeySet:
-        return KeySet(self.store.path / TMP, filesystem=self._filesystem)
+        return KeySet(self.store.location / TMP, filesystem=self._filesystem)
 
     def catch_up(self) -> None:
         """Take in what others committed since this session last looked.
@@ -310,9 +310,9 @@ class WriteSession:
             If another store lies at the path by now.
         """
         replaced = self.store.replaced
-        if list_numbers(self.store.path)[-1] == self.manifest.number and not replaced:
+        if list_numbers(self.store.location)[-1] == self.manifest.number and not replaced:
             return
-        latest = read_manifest(self.store.path)
+        latest = read_manifest(self.store.location)
         self._make_sure_of_commits()
         latest.recipe.require_equal(
             self.store.recipe,
@@ -325,7 +325,7 @@ class WriteSession:
                 "nothing was written to that one. Run the same again"
             )
         known = {shard.name for shard in self.manifest.shards}
-        view = Store(self.store.path, latest, filesystem=self._filesystem)
+        view = Store(self.store.location, latest, filesystem=self._filesystem)
         for number, shard in enumerate(latest.shards):
             if shard.name not in known:
                 self._since_opening.add(view.keys_of(number))
@@ -337,4 +337,4 @@ class WriteSession:
         Their writer may have been killed before it came to that, or be about to; and what this session finds
         stored it never stores again.
         """
-        self._filesystem.sync_directory(self.store.path / MANIFESTS)
+        self._filesystem.sync_directory(self.store.location / MANIFESTS)

@@ -12,7 +12,12 @@ import pytest
 from storekit import create, fill, ordinary_user, sentence, sentences, shard_path
 
 from featurestore.cli.main import main
-from featurestore.errors import DamagedStoreError, UnreadableStoreError, UsageError
+from featurestore.errors import (
+    DamagedStoreError,
+    MissingSentencesError,
+    UnreadableStoreError,
+    UsageError,
+)
 from featurestore.store.merge import merge
 from featurestore.store.repair import repair
 from featurestore.store.store import Store
@@ -122,6 +127,12 @@ def test_a_store_is_read_where_it_was_opened_whatever_the_working_directory(stor
     monkeypatch.chdir("/")
     assert relative.get(sentence(1)).shape[1] == store.dim
     assert str(relative.path) == "store.fs"
+    with pytest.raises(MissingSentencesError, match=r"not in store\.fs"):
+        relative.get(sentence(60))
+    newer = fill(relative, [sentence(60)])
+    assert str(newer.path) == "store.fs"
+    assert newer.get(sentence(60)).shape[1] == store.dim
+    assert list(verify(newer)) == []
 
 
 def test_a_missing_sentence_that_was_added_since_says_so(store):
