@@ -56,7 +56,7 @@ def tiny_elmo(tiny_elmo_spec):
 @pytest.fixture
 def bundled(monkeypatch, tmp_path_factory) -> Path:
     """The folder of ``elmo:demo``, which is the tiny model's for this test, whether the real one is there."""
-    from featurestore.encoders.elmo import catalog
+    from featurestore.encoders.elmo.files import catalog
 
     folder = tmp_path_factory.mktemp("bundled")
     for name in ("options.json", "weights.hdf5"):

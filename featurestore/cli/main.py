@@ -11,30 +11,49 @@ from collections.abc import Sequence
 
 import click
 
-from featurestore.cli.streams import Unread, ending_when_unread, prepare_streams
+from featurestore._version import __version__
+from featurestore.cli.display.streams import Unread, ending_when_unread, prepare_streams
 from featurestore.errors import FeaturestoreError
 
 # command -> (module, one-line help). The help stands here so that listing commands imports none of them.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "extract": ("featurestore.cli.extract", "Encode corpora into a store (resumes where it stopped)."),
+    "extract": (
+        "featurestore.cli.commands.extract",
+        "Encode corpora into a store (resumes where it stopped).",
+    ),
     "pretrain": (
-        "featurestore.cli.pretrain",
+        "featurestore.cli.commands.pretrain",
         "Train an ELMo of one's own on text (resumes where it stopped).",
     ),
-    "plan": ("featurestore.cli.extract", "Say what extract would do: sentences, bytes, time."),
-    "warm-up": ("featurestore.cli.warm_up", "Make the fixed state in which a model starts every sentence."),
-    "train": ("featurestore.cli.train", "Train a light tagger or classifier on stored vectors."),
-    "evaluate": ("featurestore.cli.train", "Score a trained model on a labelled corpus."),
-    "predict": ("featurestore.cli.train", "Label a corpus with a trained model."),
-    "info": ("featurestore.cli.inspect", "Show a store's recipe, counts, bytes and commits."),
-    "ls": ("featurestore.cli.inspect", "List stored sentences, optionally those that contain a text."),
-    "show": ("featurestore.cli.inspect", "Show one sentence: tokens, vectors summarised, where it lies."),
-    "stats": ("featurestore.cli.inspect", "Show the distributions of lengths and vector norms."),
-    "why": ("featurestore.cli.why", "Say whether a sentence is cached for an encoder, and if not, why."),
-    "verify": ("featurestore.cli.verify", "Check every stored byte; name what is damaged."),
-    "repair": ("featurestore.cli.maintain", "Set damaged files aside; say what to extract again."),
-    "gc": ("featurestore.cli.maintain", "Remove old snapshots and files that nothing needs."),
-    "merge": ("featurestore.cli.maintain", "Add stores of one recipe, filled elsewhere, to another."),
+    "plan": ("featurestore.cli.commands.extract", "Say what extract would do: sentences, bytes, time."),
+    "warm-up": (
+        "featurestore.cli.commands.warm_up",
+        "Make the fixed state in which a model starts every sentence.",
+    ),
+    "train": ("featurestore.cli.commands.train", "Train a light tagger or classifier on stored vectors."),
+    "evaluate": ("featurestore.cli.commands.train", "Score a trained model on a labelled corpus."),
+    "predict": ("featurestore.cli.commands.train", "Label a corpus with a trained model."),
+    "info": ("featurestore.cli.commands.inspect", "Show a store's recipe, counts, bytes and commits."),
+    "ls": (
+        "featurestore.cli.commands.inspect",
+        "List stored sentences, optionally those that contain a text.",
+    ),
+    "show": (
+        "featurestore.cli.commands.inspect",
+        "Show one sentence: tokens, vectors summarised, where it lies.",
+    ),
+    "stats": ("featurestore.cli.commands.inspect", "Show the distributions of lengths and vector norms."),
+    "why": (
+        "featurestore.cli.commands.why",
+        "Say whether a sentence is cached for an encoder, and if not, why.",
+    ),
+    "verify": ("featurestore.cli.commands.verify", "Check every stored byte; name what is damaged."),
+    "repair": ("featurestore.cli.commands.maintain", "Set damaged files aside; say what to extract again."),
+    "gc": ("featurestore.cli.commands.maintain", "Remove old snapshots and files that nothing needs."),
+    "merge": (
+        "featurestore.cli.commands.maintain",
+        "Add stores of one recipe, filled elsewhere, to another.",
+    ),
 }
 
 # What these print is all they do, and it may be long: they end when nobody reads it (``ls STORE | head``).
@@ -72,8 +91,6 @@ class _LazyGroup(click.Group):
 
 def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from featurestore import __version__
-
         click.echo(f"featurestore {__version__}")
         ctx.exit()
 

@@ -11,8 +11,8 @@ from contextlib import closing
 from featurestore import limits
 from featurestore.corpora.example import Example
 from featurestore.corpora.formats import format_of, make_reader
-from featurestore.corpora.lines import read_lines
 from featurestore.corpora.options import ReadOptions, column_text
+from featurestore.corpora.readers.lines import read_lines
 from featurestore.corpora.source import Source
 from featurestore.errors import CorpusChangedError, CorpusError, SentenceError, UsageError
 from featurestore.keys import check_sentence
@@ -181,7 +181,7 @@ def open_corpus(
         Where the labels are, in the same way; for CoNLL also ``last``, for CoNLL-U also ``feats.KEY`` and
         ``misc.KEY``. Without it no labels are read.
     tokenize : bool
-        Tokenise raw text by :mod:`featurestore.corpora.tokenizer`. Otherwise a text's tokens are what
+        Tokenise raw text by :mod:`featurestore.corpora.readers.tokenizer`. Otherwise a text's tokens are what
         whitespace separates.
 
     Returns

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from featurestore.corpora.conll import conll_reader
-from featurestore.corpora.conllu import conllu_reader
-from featurestore.corpora.jsonl import jsonl_reader
 from featurestore.corpora.options import Reader, ReadOptions
+from featurestore.corpora.readers.conll import conll_reader
+from featurestore.corpora.readers.conllu import conllu_reader
+from featurestore.corpora.readers.jsonl import jsonl_reader
+from featurestore.corpora.readers.tables import csv_reader, tsv_reader
+from featurestore.corpora.readers.text import text_reader
 from featurestore.corpora.source import STDIN
-from featurestore.corpora.tables import csv_reader, tsv_reader
-from featurestore.corpora.text import text_reader
 from featurestore.errors import UsageError
 
 

@@ -19,19 +19,19 @@ from featurestore import keys
 from featurestore.corpora.example import Example
 from featurestore.corpora.given import CorpusLike, read_examples
 from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, Packing, length_mask
-from featurestore.dataset.buffers import BufferPool
-from featurestore.dataset.gather import Gatherer
+from featurestore.dataset.gathering.buffers import BufferPool
+from featurestore.dataset.gathering.gather import Gatherer
+from featurestore.dataset.gathering.resident import Resident
 from featurestore.dataset.indices import EVERYTHING, Part, position_of, positions_of
 from featurestore.dataset.labels import LabelSet
 from featurestore.dataset.numbering import LabelKind, LabelNumbering
-from featurestore.dataset.resident import Resident
 from featurestore.dataset.windows import Windows
 from featurestore.devices import choose_device
 from featurestore.errors import AlignmentError, LabelError, MissingSentencesError, UsageError
 from featurestore.keys import Sentence
 from featurestore.recipe import Recipe
-from featurestore.store.codec import get_codec
 from featurestore.store.dependence import how_to_add, missing_note
+from featurestore.store.format.codec import get_codec
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)

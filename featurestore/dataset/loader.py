@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader, Subset
 
 from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, collate, collate_packed
 from featurestore.dataset.features import FeatureDataset
-from featurestore.dataset.gather import Gatherer
+from featurestore.dataset.gathering.gather import Gatherer
+from featurestore.dataset.gathering.memory import available_bytes
 from featurestore.dataset.indices import EVERYTHING, Part, positions_of
-from featurestore.dataset.memory import available_bytes
 from featurestore.dataset.sampler import BucketBatchSampler
 from featurestore.dataset.windows import WindowBatchSampler, WindowReader
 from featurestore.errors import UsageError

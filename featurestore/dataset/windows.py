@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.dataset.sampler import BucketBatchSampler
+from featurestore.disk.filesystem import open_for_reading
 from featurestore.errors import DamagedStoreError
-from featurestore.store.access import refuse_unreadable
-from featurestore.store.codec import Array
-from featurestore.store.filesystem import open_for_reading
-from featurestore.store.manifest import SHARDS
+from featurestore.store.format.access import refuse_unreadable
+from featurestore.store.format.codec import Array
+from featurestore.store.format.manifest import SHARDS
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)

@@ -225,7 +225,7 @@ def outline_encoder(
         raise UsageError(f"unknown precision {precision!r}: expected {', '.join(PRECISIONS)}")
     family, _, rest = spec.partition(":")
     if family == "elmo" and rest:
-        from featurestore.encoders.elmo.files import outline_elmo
+        from featurestore.encoders.elmo.files.resolving import outline_elmo
 
         return outline_elmo(rest, layers=layers, initial_state=initial_state)
     if family == "flair" and rest:
@@ -250,7 +250,7 @@ def encoder_recipe(
     """
     family, _, rest = spec.partition(":")
     if family == "elmo" and rest:
-        from featurestore.encoders.elmo.identity import recipe_of
+        from featurestore.encoders.elmo.files.identity import recipe_of
 
         return recipe_of(rest, layers=layers, precision=precision, initial_state=initial_state)
     if family == "flair" and rest:

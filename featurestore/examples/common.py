@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from featurestore import Example, open_corpus
+from featurestore.disk.destination import require_writable
 from featurestore.encoders.base import DEFAULT_ENCODER
 from featurestore.errors import FeaturestoreError, LabelError, UsageError
-from featurestore.store.destination import require_writable
 
 SPLITS = ("train", "dev", "test")
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)

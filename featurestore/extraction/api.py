@@ -33,8 +33,8 @@ from featurestore.extraction.progress import BarProgress, Progress
 from featurestore.extraction.report import Report
 from featurestore.extraction.runner import Extraction
 from featurestore.recipe import Recipe
-from featurestore.store.codec import DEFAULT_CODEC, get_codec
-from featurestore.store.manifest import Manifest
+from featurestore.store.format.codec import DEFAULT_CODEC, get_codec
+from featurestore.store.format.manifest import Manifest
 from featurestore.store.preconditions import (
     require_addable,
     require_bounds,

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from featurestore.encoders.base import EncoderOutline
-from featurestore.store.manifest import Manifest
+from featurestore.store.format.manifest import Manifest
 
 _SHARE_OF_PEAK = 0.8
 """What an encoder reaches of the speed that NumPy multiplies at: on an AMD EPYC 0.82 with elmo:demo, 0.96

@@ -20,7 +20,7 @@ from featurestore.extraction.batching import batches_by_length
 from featurestore.extraction.progress import Progress
 from featurestore.extraction.report import Report
 from featurestore.extraction.writing import ShardWriter
-from featurestore.store.shard import ShardDraft
+from featurestore.store.format.shard import ShardDraft
 
 logger = logging.getLogger(__name__)
 

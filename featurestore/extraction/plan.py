@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from featurestore import keys
 from featurestore.corpora.corpus import Corpus
 from featurestore.corpora.example import Example
+from featurestore.disk.places import free_bytes
 from featurestore.encoders.base import EncoderOutline
 from featurestore.errors import StoreWriteError
 from featurestore.extraction.progress import Progress
+from featurestore.keyarrays import keys_array
 from featurestore.store.canaries import canary_bytes
-from featurestore.store.codec import get_codec
-from featurestore.store.keyarrays import keys_array
-from featurestore.store.keyset import KeySet
-from featurestore.store.layout import ALIGNMENT
-from featurestore.store.manifest import TMP
-from featurestore.store.places import free_bytes
+from featurestore.store.format.codec import get_codec
+from featurestore.store.format.layout import ALIGNMENT
+from featurestore.store.format.manifest import TMP
+from featurestore.store.index.keyset import KeySet
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from featurestore.encoders.vectors import BatchVectors
 from featurestore.errors import VectorError
 from featurestore.extraction.progress import Progress
 from featurestore.extraction.report import Report
-from featurestore.store.shard import ShardDraft
+from featurestore.store.format.shard import ShardDraft
 from featurestore.store.writer import PreparedShard, WriteSession
 
 _MOST_SEALING_THREADS = 8

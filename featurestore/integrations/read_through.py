@@ -21,8 +21,8 @@ from featurestore.integrations.live import encode_all, load_encoder_of, require_
 from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
 from featurestore.store.canaries import require_canaries
-from featurestore.store.casting import cast
-from featurestore.store.codec import get_codec
+from featurestore.store.format.casting import cast
+from featurestore.store.format.codec import get_codec
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featurestore.dataset.buffers import BufferPool
-from featurestore.dataset.gather import Gatherer
+from featurestore.dataset.gathering.buffers import BufferPool
+from featurestore.dataset.gathering.gather import Gatherer
 from featurestore.encoders.base import Encoder, require_no_code
 from featurestore.errors import MissingSentencesError, NotAStoreError, SentenceError, UsageError
 from featurestore.integrations.layers import LayerChoice

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-import featurestore
+from featurestore._version import __version__
+from featurestore.disk.destination import regular_file
+from featurestore.disk.filesystem import write_atomic
 from featurestore.errors import ModelError, UsageError
 from featurestore.models.heads import Head, HeadConfig, build_head
 from featurestore.recipe import Recipe
-from featurestore.store.destination import regular_file
-from featurestore.store.filesystem import write_atomic
 from featurestore.store.store import Store
 from featurestore.tensorfile import TensorReader, open_tensor_file, tensor_file_image
 
@@ -73,7 +73,7 @@ class TrainedModel:
     seed: int = 0
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
-    featurestore_version: str = featurestore.__version__
+    featurestore_version: str = __version__
 
     def __post_init__(self) -> None:
         if len(self.label_names) != self.head.config.n_labels:

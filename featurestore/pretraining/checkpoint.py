@@ -9,8 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from featurestore.disk.filesystem import write_atomic
 from featurestore.errors import ModelError, UsageError
-from featurestore.store.filesystem import write_atomic
 from featurestore.tensorfile import read_tensor_file, tensor_file_image
 
 FORMAT = "featurestore pretraining checkpoint"

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from featurestore.encoders.elmo.characters import N_CHARACTER_IDS
-from featurestore.encoders.elmo.options import ElmoOptions
-from featurestore.encoders.elmo.weights import Weights
+from featurestore.encoders.elmo.files.weights import Weights
+from featurestore.encoders.elmo.model.characters import N_CHARACTER_IDS
+from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.pretraining.recurrence import lstm_layer
 
 _SCOPE = "RNN_{direction}/RNN/MultiRNNCell/Cell{layer}/LSTMCell"

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import featurestore
-from featurestore.encoders.elmo.options import ElmoOptions
-from featurestore.encoders.elmo.weights import Weights, read_weights, write_weights
+from featurestore._version import __version__
+from featurestore.disk.filesystem import file_sha256, write_atomic
+from featurestore.encoders.elmo.files.weights import Weights, read_weights, write_weights
+from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.errors import EncoderError, UsageError
 from featurestore.pretraining.progress import EpochReport
 from featurestore.pretraining.vocabulary import Vocabulary
-from featurestore.store.filesystem import file_sha256, write_atomic
 
 
 class ModelFolder:
@@ -97,7 +97,7 @@ class ModelFolder:
         if best is None or digest is None:
             raise EncoderError(f"{self.path} has no weights to describe")
         card = {
-            "featurestore_version": featurestore.__version__,
+            "featurestore_version": __version__,
             "weights_sha256": digest,
             "weights_dtype": self._dtype,
             "options_sha256": self._options.sha256,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from featurestore.encoders.elmo.lstm import FORGET_BIAS
+from featurestore.encoders.elmo.model.lstm import FORGET_BIAS
 
 
 def lstm_layer(

@@ -17,7 +17,7 @@ import torch
 
 from featurestore.corpora.corpus import Corpus
 from featurestore.devices import choose_device, out_of_memory_as_ours, training_precision
-from featurestore.encoders.elmo.options import ElmoOptions
+from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.errors import EncoderError, ModelError, UsageError
 from featurestore.pretraining.checkpoint import Checkpoint, SavedTraining
 from featurestore.pretraining.interrupts import held_back

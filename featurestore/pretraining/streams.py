@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.encoders.elmo.characters import BEGIN_SENTENCE, END_SENTENCE
+from featurestore.encoders.elmo.model.characters import BEGIN_SENTENCE, END_SENTENCE
 from featurestore.errors import CorpusError
 
 BEGIN_TYPE, END_TYPE = 0, 1

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from featurestore.encoders.elmo.characters import character_ids
-from featurestore.encoders.elmo.options import ElmoOptions
+from featurestore.encoders.elmo.model.characters import character_ids
+from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.errors import ModelError
 from featurestore.pretraining.network import StreamState, TrainableBiLM
 from featurestore.pretraining.objective import NextWord

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from featurestore.encoders.elmo.characters import BEGIN_SENTENCE, END_SENTENCE
+from featurestore.encoders.elmo.model.characters import BEGIN_SENTENCE, END_SENTENCE
 from featurestore.errors import CorpusError, UsageError
 
 UNKNOWN = "<UNK>"

@@ -20,16 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import limits
+from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import DriftError, EncoderError, SentenceError
 from featurestore.keys import Sentence
 from featurestore.recipe import Recipe
-from featurestore.store.codec import Floats, get_codec
-from featurestore.store.filesystem import FileSystem
-from featurestore.store.layout import ALIGNMENT, CanaryEntry
+from featurestore.store.format.codec import Floats, get_codec
+from featurestore.store.format.layout import ALIGNMENT, CanaryEntry
+from featurestore.store.format.manifest import CANARIES, TMP, commit_note, publish
+from featurestore.store.format.reader import ShardReader
+from featurestore.store.format.shard import ShardDraft, place
 from featurestore.store.locks import committing
-from featurestore.store.manifest import CANARIES, TMP, commit_note, publish
-from featurestore.store.reader import ShardReader
-from featurestore.store.shard import ShardDraft, place
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)

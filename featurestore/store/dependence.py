@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurestore.recipe import Recipe
-from featurestore.store.manifest import list_numbers
+from featurestore.store.format.manifest import list_numbers
 
 if TYPE_CHECKING:
     from featurestore.store.store import Store

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from featurestore.disk.filesystem import open_for_reading
 from featurestore.errors import StoreWriteError
-from featurestore.store.filesystem import open_for_reading
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ import os
 from pathlib import Path
 
 from featurestore import limits
+from featurestore.disk.places import nearest_existing
 from featurestore.errors import DamagedStoreError, StoreLimitError, StoreWriteError, UsageError
-from featurestore.store.access import looking_at
-from featurestore.store.codec import get_codec
+from featurestore.store.format.access import looking_at
+from featurestore.store.format.codec import get_codec
+from featurestore.store.format.manifest import CANARIES, DAMAGED, INDEX, MANIFESTS, SHARDS, TMP, Manifest
 from featurestore.store.locks import LOCK
-from featurestore.store.manifest import CANARIES, DAMAGED, INDEX, MANIFESTS, SHARDS, TMP, Manifest
-from featurestore.store.places import nearest_existing
 
 
 def require_bounds(*, dim: int, n_layers: int, codec: str, shard_bytes: int, encoder: str = "") -> None:

@@ -12,17 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import limits
+from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.errors import DamagedStoreError, MissingSentencesError, UsageError
+from featurestore.keyarrays import keys_array
 from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
-from featurestore.store.access import looking_at
-from featurestore.store.codec import DEFAULT_CODEC, CodecError, Floats
 from featurestore.store.dependence import how_to_add, missing_note
-from featurestore.store.filesystem import LOCAL, FileSystem
-from featurestore.store.index import DamagedIndexError, Index, Locations, load_index
-from featurestore.store.keyarrays import keys_array
-from featurestore.store.locks import Hold, hold
-from featurestore.store.manifest import (
+from featurestore.store.format.access import looking_at
+from featurestore.store.format.codec import DEFAULT_CODEC, CodecError, Floats
+from featurestore.store.format.manifest import (
     INDEX,
     MANIFESTS,
     SHARDS,
@@ -34,8 +32,10 @@ from featurestore.store.manifest import (
     publish,
     read_manifest,
 )
+from featurestore.store.format.reader import Access, Check, ShardReader
+from featurestore.store.index.lookup import DamagedIndexError, Index, Locations, load_index
+from featurestore.store.locks import Hold, hold
 from featurestore.store.preconditions import require_bounds, require_creatable
-from featurestore.store.reader import Access, Check, ShardReader
 
 if TYPE_CHECKING:
     from featurestore.store.canaries import Canaries
@@ -62,7 +62,7 @@ class Store:
     manifest : Manifest
         The snapshot.
     access : {"mmap", "pread"}
-        How bytes are read: see :class:`~featurestore.store.reader.ShardReader`.
+        How bytes are read: see :class:`~featurestore.store.format.reader.ShardReader`.
     check : {"first", "always", "never"}
         When a sentence's checksum is compared.
     """

@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.disk.filesystem import temporary_name
 from featurestore.errors import DamagedStoreError, StoreError, StoreWriteError, UsageError, VectorError
+from featurestore.keyarrays import keys_array
 from featurestore.keys import Sentence, require_sentence, sentence_key
-from featurestore.store.codec import Array, get_codec
-from featurestore.store.filesystem import temporary_name
-from featurestore.store.keyarrays import keys_array
-from featurestore.store.keyset import KeySet
-from featurestore.store.layout import ShardEntry
-from featurestore.store.locks import committing
-from featurestore.store.manifest import (
+from featurestore.store.format.codec import Array, get_codec
+from featurestore.store.format.layout import ShardEntry
+from featurestore.store.format.manifest import (
     MANIFESTS,
     SHARDS,
     TMP,
@@ -32,8 +30,10 @@ from featurestore.store.manifest import (
     publish,
     read_manifest,
 )
-from featurestore.store.shard import ShardDraft, place_file
-from featurestore.store.staging import Sample, StagingMemory, sample, stage
+from featurestore.store.format.shard import ShardDraft, place_file
+from featurestore.store.format.staging import Sample, StagingMemory, sample, stage
+from featurestore.store.index.keyset import KeySet
+from featurestore.store.locks import committing
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -202,7 +202,7 @@ class WriteSession:
         ----------
         draft : ShardDraft
         **note
-            Fields of :class:`~featurestore.store.manifest.Commit` beside time and software.
+            Fields of :class:`~featurestore.store.format.manifest.Commit` beside time and software.
 
         Returns
         -------

@@ -17,9 +17,9 @@ from victim import Report
 
 from featurestore.errors import FeaturestoreError
 from featurestore.keys import Sentence
-from featurestore.store.codec import Floats
+from featurestore.store.format.codec import Floats
+from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from featurestore.store.verify import verify
 
 # -- flipped bits
 

@@ -23,8 +23,8 @@ from hostile import (
     signed,
 )
 
-from featurestore.store.index import Index, _to_bytes
-from featurestore.store.manifest import read_manifest
+from featurestore.store.format.manifest import read_manifest
+from featurestore.store.index.lookup import Index, _to_bytes
 from featurestore.store.store import Store
 
 DEEP = 100_000

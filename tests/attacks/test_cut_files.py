@@ -14,8 +14,8 @@ import pytest
 from storekit import RECIPE, assert_holds, create, fill, sentence, sentences, shard_path
 
 from featurestore.errors import DamagedStoreError, StoreError
+from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from featurestore.store.verify import verify
 
 FORK = multiprocessing.get_context("fork")
 N = 400

@@ -141,8 +141,8 @@ def _stages() -> dict[str, Callable[[Path], None]]:
 
     from featurestore.cli.main import main
     from featurestore.errors import FeaturestoreError
+    from featurestore.store.maintenance.verify import verify
     from featurestore.store.store import Store
-    from featurestore.store.verify import verify
 
     def command(*arguments: str) -> None:
         shown = io.StringIO()

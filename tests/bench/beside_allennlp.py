@@ -31,8 +31,8 @@ from machine import machine
 from numpy.typing import NDArray
 
 from featurestore import load_encoder, open_corpus
-from featurestore.encoders.elmo.catalog import UntrainedSource
-from featurestore.encoders.elmo.weights import seeded_weights, write_weights
+from featurestore.encoders.elmo.files.catalog import UntrainedSource
+from featurestore.encoders.elmo.files.weights import seeded_weights, write_weights
 from featurestore.extraction.batching import batches_by_length
 
 PEER = """

@@ -40,7 +40,7 @@ def carried_vectors(
     import torch
 
     from featurestore.encoders.elmo.encoder import load_elmo
-    from featurestore.encoders.elmo.network import CarriedState
+    from featurestore.encoders.elmo.model.network import CarriedState
 
     # The network of the ordinary encoder: the very weights and numbers, only the state differs.
     encoder = load_elmo(

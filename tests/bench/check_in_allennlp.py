@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 from featurestore import open_corpus
-from featurestore.encoders.elmo.network import BiLM, CarriedState
-from featurestore.encoders.elmo.numerics import full_float32_products
-from featurestore.encoders.elmo.options import ElmoOptions
-from featurestore.encoders.elmo.weights import read_weights
+from featurestore.encoders.elmo.files.weights import read_weights
+from featurestore.encoders.elmo.model.network import BiLM, CarriedState
+from featurestore.encoders.elmo.model.numerics import full_float32_products
+from featurestore.encoders.elmo.model.options import ElmoOptions
 
 PEER = """
 import json, sys

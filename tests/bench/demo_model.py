@@ -18,7 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from featurestore.encoders.elmo.catalog import BUNDLED_FOLDER
+from featurestore.encoders.elmo.files.catalog import BUNDLED_FOLDER
 
 LICENCES = (
     "en_ewt-ud-train.conllu: the training part of the Universal Dependencies English Web Treebank (Silveira "

@@ -35,8 +35,8 @@ from texts import sentences as real_sentences
 from texts import source
 
 from featurestore import extract, load_encoder
-from featurestore.encoders.elmo.catalog import UntrainedSource
-from featurestore.encoders.elmo.products import FixedProduct
+from featurestore.encoders.elmo.files.catalog import UntrainedSource
+from featurestore.encoders.elmo.model.linear import FixedProduct
 
 RECORDED = Path(__file__).with_name("recorded.json")
 BATCH_SIZE = 64

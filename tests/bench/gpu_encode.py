@@ -29,7 +29,7 @@ from machine import machine
 
 from featurestore import extract, load_encoder, open_corpus
 from featurestore.encoders.elmo.encoder import ElmoEncoder
-from featurestore.encoders.elmo.gates import plain_gates
+from featurestore.encoders.elmo.model.gates import plain_gates
 from featurestore.extraction.batching import batches_by_length
 
 PRECISIONS = ("float16", "bfloat16", "float32")

@@ -21,7 +21,7 @@ import click
 import numpy as np
 from machine import machine
 
-from featurestore.store.index import Index, load_index
+from featurestore.store.index.lookup import Index, load_index
 
 SHARD_KEYS = 50_000
 

@@ -31,9 +31,9 @@ from ngrams import BEGIN, END, Trigram, Unigram, events
 from ngrams import perplexity as perplexity_of
 
 from featurestore import open_corpus
-from featurestore.encoders.elmo.initial_state import read_state
-from featurestore.encoders.elmo.network import BiLM, InitialState
-from featurestore.encoders.elmo.options import ElmoOptions
+from featurestore.encoders.elmo.files.initial_state import read_state
+from featurestore.encoders.elmo.model.network import BiLM, InitialState
+from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.encoders.elmo.warm import split_streams, warm_state
 from featurestore.pretraining.checkpoint import FORMAT, FORMAT_VERSION
 from featurestore.pretraining.network import StreamState

@@ -27,7 +27,7 @@ from texts import source
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from featurestore import FeatureDataset, extract, feature_loader, load_encoder
-from featurestore.dataset.compiled import CompiledGather
+from featurestore.dataset.gathering.compiled import CompiledGather
 
 KINDS = {
     "matrix products, in float32 with their nonlinearities": (

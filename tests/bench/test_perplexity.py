@@ -9,8 +9,8 @@ import pytest
 import torch
 from perplexity import sentence_perplexity, table
 
-from featurestore.encoders.elmo.network import InitialState
-from featurestore.encoders.elmo.options import ElmoOptions
+from featurestore.encoders.elmo.model.network import InitialState
+from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.pretraining.settings import PretrainConfig
 from featurestore.pretraining.streams import Text
 from featurestore.pretraining.trainer import Trainer

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from featurestore import Store
-from featurestore.cli import progress as cli_progress
+from featurestore.cli.display import progress as cli_progress
 from featurestore.cli.main import main
 from featurestore.encoders.elmo.encoder import ElmoEncoder
 from featurestore.errors import EncoderOutOfMemory

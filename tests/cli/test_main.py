@@ -9,9 +9,9 @@ import click
 import pytest
 
 import featurestore
+from featurestore.cli.display.render import count, duration, facts, printable, size, table
 from featurestore.cli.main import COMMANDS, cli, main
 from featurestore.cli.options import parse_size
-from featurestore.cli.render import count, duration, facts, printable, size, table
 from featurestore.errors import FeaturestoreError, UsageError
 
 

@@ -19,9 +19,9 @@ import click
 import pytest
 
 from featurestore import load_encoder
+from featurestore.cli.commands.pretrain import pretrain
 from featurestore.cli.main import main
-from featurestore.cli.pretrain import pretrain
-from featurestore.encoders.elmo.options import PRESETS
+from featurestore.encoders.elmo.model.options import PRESETS
 from featurestore.pretraining.settings import OPTIMIZERS, PRECISIONS, PretrainConfig
 
 OPTIONS = {

@@ -428,7 +428,7 @@ class TestOutput:
 
 
 def test_ctrl_c_saves_the_best_epoch_and_exits_with_130(place, capsys, monkeypatch):
-    from featurestore.cli.train_output import EpochTable
+    from featurestore.cli.display.train_output import EpochTable
 
     def interrupt(self, epoch):
         raise KeyboardInterrupt
@@ -471,14 +471,15 @@ def test_a_signal_in_the_first_epoch_says_that_there_is_no_model(
 
 
 def test_the_commands_start_without_torch():
-    code = "import sys, featurestore.cli.train; sys.exit('torch' in sys.modules or 'h5py' in sys.modules)"
+    module = "featurestore.cli.commands.train"
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'h5py' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_defaults_shown_are_those_of_the_library():
     import dataclasses
 
-    from featurestore.cli.train import evaluate, predict, train
+    from featurestore.cli.commands.train import evaluate, predict, train
     from featurestore.models.inference import TOKEN_BUDGET
     from featurestore.models.training import TrainConfig
 

@@ -14,11 +14,11 @@ from featurestore.cli.main import main
 from featurestore.errors import DamagedStoreError, DriftError, FormatVersionError
 from featurestore.keys import Sentence, sentence_key, sentence_with
 from featurestore.store.canaries import read_canaries, require_canaries
-from featurestore.store.gc import collect
-from featurestore.store.merge import merge
-from featurestore.store.repair import repair
+from featurestore.store.maintenance.gc import collect
+from featurestore.store.maintenance.merge import merge
+from featurestore.store.maintenance.repair import repair
+from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from featurestore.store.verify import verify
 
 FOLDERS = sorted(path for path in Path(__file__).parent.glob("v*/*") if path.is_dir())
 EXPECTED: dict[Path, dict[str, Any]] = {

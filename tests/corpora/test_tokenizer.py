@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featurestore.corpora.corpus import open_corpus
-from featurestore.corpora.tokenizer import split_sentences, tokenize
+from featurestore.corpora.readers.tokenizer import split_sentences, tokenize
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from featurestore import FeatureDataset, Recipe, Store, feature_loader
-from featurestore.dataset.buffers import BufferPool
+from featurestore.dataset.gathering.buffers import BufferPool
 
 DIM = 64
 SHAPE = (40, 16, DIM)

@@ -9,7 +9,7 @@ import torch
 from featurestore import Example, FeatureDataset, Recipe, Store, collate
 from featurestore.errors import AlignmentError, MissingSentencesError
 from featurestore.keys import ConditionedSentence, condition_of, sentence_key
-from featurestore.store.shard import ShardDraft
+from featurestore.store.format.shard import ShardDraft
 
 DIM = 4
 TOKENS = ("the", "cat")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from featurestore import FeatureDataset, Recipe, Store
-from featurestore.dataset import compiled, gather
+from featurestore.dataset.gathering import compiled, gather
 from featurestore.errors import DamagedStoreError
 from featurestore.keys import sentence_key
 

@@ -11,8 +11,8 @@ import torch
 
 from featurestore import Example, FeatureDataset, Store, extract, feature_loader, sentence_key
 from featurestore.errors import AlignmentError, DamagedStoreError, MissingSentencesError, UsageError
-from featurestore.store.index import Index, _to_bytes
-from featurestore.store.shard import ShardDraft
+from featurestore.store.format.shard import ShardDraft
+from featurestore.store.index.lookup import Index, _to_bytes
 
 
 def tensor_of(store: Store, example: Example) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from test_gather import CODECS, assert_right, make_store
 
 from featurestore import Example, FeatureDataset, Store, feature_loader
-from featurestore.dataset import memory, resident
+from featurestore.dataset.gathering import memory, resident
 from featurestore.errors import DamagedStoreError, UsageError
 
 

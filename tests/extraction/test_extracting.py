@@ -17,8 +17,8 @@ from featurestore.corpora.corpus import FileCorpus
 from featurestore.corpora.given import as_corpora
 from featurestore.corpora.options import ReadOptions
 from featurestore.encoders.base import DEFAULT_ENCODER
-from featurestore.encoders.elmo import catalog
 from featurestore.encoders.elmo.encoder import BATCH_INVARIANCE
+from featurestore.encoders.elmo.files import catalog
 from featurestore.errors import (
     CorpusChangedError,
     DamagedStoreError,
@@ -31,7 +31,7 @@ from featurestore.extraction import api
 from featurestore.extraction import plan as planning
 from featurestore.extraction.api import EncoderChoice, Job
 from featurestore.extraction.progress import BarProgress
-from featurestore.store.verify import verify
+from featurestore.store.maintenance.verify import verify
 
 BOUND = BATCH_INVARIANCE["float32"]
 CODEC_BOUND = {"float32": BOUND, "float16": 1e-3, "int8": 2e-2}

@@ -12,10 +12,10 @@ import pytest
 from doubles import DoubleEncoder, Recorder, draw_sentences, vectors_of
 
 from featurestore import Store, extract
+from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import EncoderError, StoreError, StoreWriteError
-from featurestore.store.filesystem import FileSystem
-from featurestore.store.shard import ShardDraft
-from featurestore.store.verify import verify
+from featurestore.store.format.shard import ShardDraft
+from featurestore.store.maintenance.verify import verify
 
 pytestmark = pytest.mark.usefixtures("ctrl_c_interrupts")
 

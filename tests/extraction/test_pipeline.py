@@ -10,7 +10,7 @@ from doubles import DoubleEncoder, draw_sentences, vectors_of
 
 from featurestore import Store, extract
 from featurestore.errors import EncoderOutOfMemory
-from featurestore.store.verify import verify
+from featurestore.store.maintenance.verify import verify
 
 pytestmark = pytest.mark.usefixtures("ctrl_c_interrupts")
 

@@ -17,13 +17,13 @@ from doubles import DoubleEncoder, Recorder, vectors_of
 
 from featurestore import Store
 from featurestore.corpora.given import as_corpora
+from featurestore.disk.filesystem import FileSystem, Operation
 from featurestore.errors import StoreWriteError
 from featurestore.extraction import writing
 from featurestore.extraction.api import Job
 from featurestore.extraction.runner import Extraction
 from featurestore.extraction.writing import sealing_threads
-from featurestore.store.filesystem import FileSystem, Operation
-from featurestore.store.verify import verify
+from featurestore.store.maintenance.verify import verify
 
 pytestmark = pytest.mark.usefixtures("ctrl_c_interrupts")
 

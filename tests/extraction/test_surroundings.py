@@ -14,7 +14,7 @@ from featurestore.errors import UsageError
 from featurestore.extraction.api import Job
 from featurestore.extraction.plan import Plan
 from featurestore.keys import ConditionedSentence, sentence_key, sentence_with
-from featurestore.store.verify import verify
+from featurestore.store.maintenance.verify import verify
 
 SURROUNDINGS = [b"", b'{"left":["Look","!"]}', b'{"left":["No","."]}']
 

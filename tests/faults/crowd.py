@@ -22,12 +22,12 @@ from random import Random
 import numpy as np
 from storekit import create, fill, sentence, vectors_of
 
+from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.keys import Sentence
-from featurestore.store.filesystem import LOCAL, FileSystem
-from featurestore.store.gc import collect
-from featurestore.store.merge import merge
+from featurestore.store.maintenance.gc import collect
+from featurestore.store.maintenance.merge import merge
+from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from featurestore.store.verify import verify
 
 Say = Callable[[str], None]
 FORK = multiprocessing.get_context("fork")

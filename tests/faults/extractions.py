@@ -17,9 +17,9 @@ from random import Random
 from typing import IO
 
 from featurestore.extraction.writing import sealing_threads
-from featurestore.store.manifest import Manifest
+from featurestore.store.format.manifest import Manifest
+from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from featurestore.store.verify import verify
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY_ELMO = ROOT / "tests" / "golden" / "elmo-tiny"

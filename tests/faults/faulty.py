@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from featurestore.store.filesystem import FileSystem, Operation
+from featurestore.disk.filesystem import FileSystem, Operation
 
 MEMORY_DISK = Path("/dev/shm")
 

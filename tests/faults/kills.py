@@ -12,8 +12,8 @@ from pathlib import Path
 from faulty import FaultyFileSystem, Moment, ignore, kill
 from scenarios import EVERY_SENTENCE, Scenario, check
 
+from featurestore.disk.filesystem import FileSystem
 from featurestore.keys import Sentence
-from featurestore.store.filesystem import FileSystem
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import json
 import os
 import sys
 
-import featurestore.cli.extract
+import featurestore.cli.commands.extract
 import featurestore.encoders.elmo.encoder
 import featurestore.extraction.runner
-import featurestore.store.structure  # noqa: F401 - imported here once
-from featurestore.cli import progress
+import featurestore.store.format.structure  # noqa: F401 - imported here once
+from featurestore.cli.display import progress
 from featurestore.cli.main import main
 
 # After every batch, not every ten seconds: how much a kill cost is read from these lines.

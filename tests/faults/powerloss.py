@@ -20,8 +20,8 @@ from typing import Any
 from faulty import memory_folder
 from scenarios import Scenario, check
 
+from featurestore.disk.filesystem import FileSystem, Operation
 from featurestore.keys import Sentence
-from featurestore.store.filesystem import FileSystem, Operation
 
 SECTOR = 512
 

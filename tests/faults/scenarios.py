@@ -26,14 +26,14 @@ from storekit import (
     vectors_of,
 )
 
+from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.keys import Sentence
 from featurestore.store.canaries import make_canaries, require_canaries
-from featurestore.store.filesystem import LOCAL, FileSystem
-from featurestore.store.gc import collect
-from featurestore.store.merge import merge
-from featurestore.store.repair import repair
+from featurestore.store.maintenance.gc import collect
+from featurestore.store.maintenance.merge import merge
+from featurestore.store.maintenance.repair import repair
+from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from featurestore.store.verify import verify
 
 Acknowledge = Callable[[list[Sentence]], object]
 N_BEFORE, N_AFTER = 4, 12

@@ -8,7 +8,7 @@ import pytest
 from crowd import crowd
 from faulty import WithoutLinks
 
-from featurestore.store.filesystem import LOCAL
+from featurestore.disk.filesystem import LOCAL
 
 
 @pytest.mark.parametrize(

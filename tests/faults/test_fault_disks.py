@@ -17,11 +17,11 @@ from kills import in_child
 from scenarios import SCENARIOS, Scenario, check
 from storekit import assert_holds, create, fill, sentences, vectors_of
 
+from featurestore.disk import filesystem
+from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import StoreWriteError
-from featurestore.store import filesystem
-from featurestore.store.filesystem import FileSystem
+from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from featurestore.store.verify import verify
 
 SOME = [scenario for scenario in SCENARIOS if scenario.name in ("create", "commit", "conflict", "index")]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from scenarios import SCENARIOS
 
-from featurestore.store.filesystem import FileSystem, Operation
+from featurestore.disk.filesystem import FileSystem, Operation
 
 _CHANGES = {
     "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.rename", "os.remove", "os.truncate", "os.chmod",

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from featurestore.corpora.corpus import open_corpus
-from featurestore.encoders.elmo.options import ElmoOptions
+from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.pretraining.progress import PretrainProgress
 from featurestore.pretraining.runner import Pretraining, PretrainReport
 from featurestore.pretraining.settings import PretrainConfig

@@ -9,9 +9,9 @@ import pytest
 import torch
 from pretrainkit import TINY
 
-from featurestore.encoders.elmo.characters import character_ids
-from featurestore.encoders.elmo.network import BiLM, CarriedState
-from featurestore.encoders.elmo.weights import expected_shapes, read_weights, write_weights
+from featurestore.encoders.elmo.files.weights import expected_shapes, read_weights, write_weights
+from featurestore.encoders.elmo.model.characters import character_ids
+from featurestore.encoders.elmo.model.network import BiLM, CarriedState
 from featurestore.pretraining.network import StreamState, TrainableBiLM
 
 SHAPES = {

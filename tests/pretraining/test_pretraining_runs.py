@@ -18,8 +18,8 @@ from pretrainkit import QUICK, TINY, drawn_text, history, training, write_text
 
 from featurestore import load_encoder
 from featurestore.corpora.corpus import open_corpus
-from featurestore.encoders.elmo.options import ElmoOptions
-from featurestore.encoders.elmo.weights import read_weights
+from featurestore.encoders.elmo.files.weights import read_weights
+from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.errors import CorpusError, EncoderError, ModelError, StoreWriteError, UsageError
 from featurestore.pretraining.progress import PretrainProgress
 from featurestore.pretraining.runner import Pretraining

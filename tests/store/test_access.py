@@ -18,10 +18,10 @@ from featurestore.errors import (
     UnreadableStoreError,
     UsageError,
 )
-from featurestore.store.merge import merge
-from featurestore.store.repair import repair
+from featurestore.store.maintenance.merge import merge
+from featurestore.store.maintenance.repair import repair
+from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from featurestore.store.verify import verify
 
 
 @pytest.fixture

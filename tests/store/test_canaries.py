@@ -30,11 +30,11 @@ from featurestore.store.canaries import (
     relative_l2,
     require_canaries,
 )
-from featurestore.store.gc import collect
-from featurestore.store.merge import merge
-from featurestore.store.repair import repair
+from featurestore.store.maintenance.gc import collect
+from featurestore.store.maintenance.merge import merge
+from featurestore.store.maintenance.repair import repair
+from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from featurestore.store.verify import verify
 
 
 def born(path: Path, **options) -> Store:

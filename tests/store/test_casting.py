@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from featurestore.store.casting import cast
+from featurestore.store.format.casting import cast
 
 EDGES = np.array(
     [0.0, -0.0, 1.0, 65504.0, 65519.9, 65520.0, -70000.0, 6e-8, 2.98e-8, 2.99e-8, 1e-10, 1.00048828125,

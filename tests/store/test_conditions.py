@@ -29,12 +29,12 @@ from featurestore import limits
 from featurestore.errors import DamagedStoreError, MissingSentencesError
 from featurestore.keys import ConditionedSentence, condition_of, sentence_key, sentence_with
 from featurestore.recipe import Recipe
-from featurestore.store.codec import get_codec
-from featurestore.store.layout import CONDITIONS, Extent
-from featurestore.store.shard import ShardDraft
+from featurestore.store.format.codec import get_codec
+from featurestore.store.format.layout import CONDITIONS, Extent
+from featurestore.store.format.shard import ShardDraft
+from featurestore.store.format.structure import inspect
+from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from featurestore.store.structure import inspect
-from featurestore.store.verify import verify
 
 TOKENS = st.sampled_from([("a",), ("a", "b"), ("ab",)]) | st.lists(
     st.text(st.characters(codec=None, exclude_categories=()), min_size=1, max_size=3), min_size=1, max_size=4

@@ -25,9 +25,9 @@ from storekit import (
 
 from featurestore.errors import DamagedStoreError
 from featurestore.keys import sentence_key
-from featurestore.store.index import Index, _to_bytes
+from featurestore.store.index.lookup import Index, _to_bytes
+from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from featurestore.store.verify import verify
 
 N = 30
 

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
+from featurestore.disk.destination import regular_file, replaceable, require_writable
 from featurestore.errors import StoreWriteError, UsageError
-from featurestore.store.destination import regular_file, replaceable, require_writable
 
 
 def test_a_file_and_a_free_name_may_be_replaced_and_a_link_is_followed(tmp_path):

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from storekit import assert_holds, create, fill, flip_bit, sentences, shard_path, vectors_of
 
+from featurestore.disk import filesystem as filesystem_module
+from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import DamagedStoreError, NotAStoreError, UsageError
-from featurestore.store import filesystem as filesystem_module
-from featurestore.store.filesystem import FileSystem
-from featurestore.store.gc import collect, needless_shards
+from featurestore.store.format.manifest import list_numbers, manifest_path
 from featurestore.store.locks import committing
-from featurestore.store.manifest import list_numbers, manifest_path
+from featurestore.store.maintenance.gc import collect, needless_shards
+from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from featurestore.store.verify import verify
 
 DAY = 24 * 3600
 N = 20
@@ -97,7 +97,7 @@ def test_shards_that_no_snapshot_lists_go_with_their_bytes_counted(path, tmp_pat
 
 def test_shard_that_only_an_older_snapshot_lists_stays_with_it(path, tmp_path):
     """After a repair the latest snapshot lists less than the one before."""
-    from featurestore.store.repair import repair
+    from featurestore.store.maintenance.repair import repair
 
     lost = Store.open(path).manifest.shards[0]
     file = path / "shards" / lost.name
@@ -252,7 +252,7 @@ def test_opening_while_the_latest_snapshot_goes_finds_the_one_after_it(path, mon
             assert not file.exists()
         return really_open(file)
 
-    monkeypatch.setattr("featurestore.store.manifest.open_for_reading", overtaken)
+    monkeypatch.setattr("featurestore.store.format.manifest.open_for_reading", overtaken)
     opened = Store.open(path)
     assert calls
     assert opened.snapshot == list_numbers(path)[-1]
@@ -321,7 +321,8 @@ def test_gc_at_any_moment_of_a_commit_costs_nothing(path, tmp_path):
 
 def test_gc_waits_for_a_commit_that_is_under_way_and_says_so(path, tmp_path):
     orphan = orphan_of(path, tmp_path)
-    code = "import sys; from featurestore.store.gc import collect; collect(sys.argv[1], older_than=0)"
+    module = "featurestore.store.maintenance.gc"
+    code = f"import sys; from {module} import collect; collect(sys.argv[1], older_than=0)"
     with committing(path):
         child = subprocess.Popen([sys.executable, "-c", code, str(path)], stderr=subprocess.PIPE, text=True)
         assert f"waiting for {path / 'lock'}" in child.stderr.readline()

@@ -8,7 +8,7 @@ import h5py
 import pytest
 from storekit import CONDITIONED_SENTENCES, create, fill, sentences, shard_path
 
-from featurestore.store import hdf5
+from featurestore.store.format import hdf5
 
 
 def parsed(content: bytes) -> hdf5.Structure:

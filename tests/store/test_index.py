@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from storekit import create, fill, sentences
 
+from featurestore.keyarrays import keys_array
 from featurestore.keys import sentence_key
-from featurestore.store.index import (
+from featurestore.store.index.lookup import (
     DamagedIndexError,
     Index,
     _to_bytes,
@@ -19,7 +20,6 @@ from featurestore.store.index import (
     load_index,
     stale_files,
 )
-from featurestore.store.keyarrays import keys_array
 from featurestore.store.store import Store
 
 # Few different halves, so that many keys share their first or last eight bytes.

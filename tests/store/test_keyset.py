@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_index import KEY_LISTS, KEYS
 
+from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import StoreWriteError
-from featurestore.store.filesystem import FileSystem
-from featurestore.store.keyarrays import keys_array
-from featurestore.store.keyset import KeySet
+from featurestore.keyarrays import keys_array
+from featurestore.store.index.keyset import KeySet
 
 
 @given(st.lists(KEY_LISTS, max_size=6), KEY_LISTS, st.sampled_from([0, 3, 1000]))

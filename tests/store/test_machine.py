@@ -15,9 +15,9 @@ from storekit import CONDITIONED_SENTENCES, ODD_SENTENCES, create, sentence, vec
 
 from featurestore.errors import MissingSentencesError
 from featurestore.keys import Sentence, sentence_key
-from featurestore.store.manifest import read_manifest
+from featurestore.store.format.manifest import read_manifest
+from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from featurestore.store.verify import verify
 
 SENTENCES = st.integers(0, 25).map(sentence) | st.sampled_from([*ODD_SENTENCES, *CONDITIONED_SENTENCES])
 

@@ -12,7 +12,7 @@ from storekit import create, fill, sentences
 
 from featurestore.errors import DamagedStoreError, FormatVersionError, NotAStoreError, UsageError
 from featurestore.recipe import Recipe, canonical_json
-from featurestore.store.manifest import list_numbers, manifest_path, parse_manifest, read_manifest
+from featurestore.store.format.manifest import list_numbers, manifest_path, parse_manifest, read_manifest
 from featurestore.store.store import Store
 
 

@@ -23,6 +23,7 @@ from storekit import (
     vectors_of,
 )
 
+from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import (
     DamagedStoreError,
     NotAStoreError,
@@ -32,13 +33,12 @@ from featurestore.errors import (
     UsageError,
 )
 from featurestore.recipe import Recipe
-from featurestore.store import merge as merge_module
-from featurestore.store.filesystem import FileSystem
-from featurestore.store.manifest import manifest_path
-from featurestore.store.merge import merge
-from featurestore.store.repair import repair
+from featurestore.store.format.manifest import manifest_path
+from featurestore.store.maintenance import merge as merge_module
+from featurestore.store.maintenance.merge import merge
+from featurestore.store.maintenance.repair import repair
+from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from featurestore.store.verify import verify
 
 EVERY = 1 if os.environ.get("FEATURESTORE_LONG_TESTS") else 5
 """Operations from one stop of a merge to the next."""

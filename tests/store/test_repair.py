@@ -23,15 +23,15 @@ from storekit import (
     vectors_of,
 )
 
+from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import DamagedStoreError, NotAStoreError, StoreWriteError
 from featurestore.recipe import Recipe
-from featurestore.store.filesystem import FileSystem
-from featurestore.store.gc import collect
-from featurestore.store.index import Index, _to_bytes
-from featurestore.store.manifest import list_numbers, manifest_path
-from featurestore.store.repair import repair
+from featurestore.store.format.manifest import list_numbers, manifest_path
+from featurestore.store.index.lookup import Index, _to_bytes
+from featurestore.store.maintenance.gc import collect
+from featurestore.store.maintenance.repair import repair
+from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from featurestore.store.verify import verify
 
 N = 24
 EVERY = 1 if os.environ.get("FEATURESTORE_LONG_TESTS") else 3

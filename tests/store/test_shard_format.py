@@ -14,10 +14,10 @@ from storekit import RECIPE, create, fill, sentence, sentences, shard_path, vect
 
 from featurestore.errors import DamagedStoreError, StoreError
 from featurestore.keys import sentence_key
-from featurestore.store.codec import get_codec
-from featurestore.store.layout import ALIGNMENT, STRUCTURE
-from featurestore.store.shard import ShardDraft
-from featurestore.store.structure import inspect
+from featurestore.store.format.codec import get_codec
+from featurestore.store.format.layout import ALIGNMENT, STRUCTURE
+from featurestore.store.format.shard import ShardDraft
+from featurestore.store.format.structure import inspect
 
 
 def filled_draft(order: list[int], *, codec: str = "float16", n: int = 6, n_layers: int = 1) -> ShardDraft:

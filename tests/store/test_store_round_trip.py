@@ -12,7 +12,7 @@ from storekit import ODD_SENTENCES, assert_holds, create, fill, sentence, senten
 
 from featurestore.errors import MissingSentencesError, SentenceError, UsageError
 from featurestore.keys import sentence_key
-from featurestore.store.codec import get_codec
+from featurestore.store.format.codec import get_codec
 from featurestore.store.store import Store
 
 CODECS = ("float32", "float16", "int8")

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from storekit import create, fill, sentences
 
 from featurestore import limits
+from featurestore.disk.strict_json import parse_json
 from featurestore.errors import StoreLimitError
-from featurestore.store.manifest import read_manifest
-from featurestore.store.strict_json import parse_json
+from featurestore.store.format.manifest import read_manifest
 
 NUMBERS = st.integers(-(1 << 63), (1 << 64) - 1) | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(

@@ -23,12 +23,12 @@ from featurestore.errors import (
     VectorError,
 )
 from featurestore.recipe import Recipe
-from featurestore.store.codec import get_codec
-from featurestore.store.gc import collect
-from featurestore.store.shard import ShardDraft
-from featurestore.store.staging import StagingMemory
+from featurestore.store.format.codec import get_codec
+from featurestore.store.format.shard import ShardDraft
+from featurestore.store.format.staging import StagingMemory
+from featurestore.store.maintenance.gc import collect
+from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from featurestore.store.verify import verify
 
 
 @pytest.fixture

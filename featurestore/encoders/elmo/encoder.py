@@ -3,7 +3,7 @@
 How far a sentence's vectors may depend on the batch it was in, as relative L2 difference per sentence and
 layer: at most :data:`BATCH_INVARIANCE`. On a CPU with AVX2 or AVX-512 they do not depend on it at all: the
 same bits in any batch, order, process and number of threads, for every product adds up each row the same
-way (:mod:`featurestore.encoders.elmo.products`; observed with oneDNN told that it runs on either, not yet
+way (:mod:`featurestore.encoders.elmo.model.linear`; observed with oneDNN told that it runs on either, not yet
 on one with AMX). Elsewhere a product over other rows may add up in another order, and the recurrence
 carries that on. The largest differences seen where it did, between sentences of UD EWT alone and in batches
 of hundreds, with the ``original`` shape: float32 2e-6, bfloat16 7e-3, float16 1e-3.
@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore.devices import choose_device, on_device, out_of_memory_as_ours
-from featurestore.encoders.elmo.catalog import UntrainedSource, choose_initial_state, parse_source
-from featurestore.encoders.elmo.files import find_files
-from featurestore.encoders.elmo.identity import PRECISIONS, elmo_recipe, untrained_identity
-from featurestore.encoders.elmo.initial_state import WarmState, read_state
-from featurestore.encoders.elmo.layers import CanonicalLayers, n_layers_kept, parse_layers
-from featurestore.encoders.elmo.network import BiLM, InitialState
-from featurestore.encoders.elmo.numerics import full_float32_products
-from featurestore.encoders.elmo.options import ElmoOptions
-from featurestore.encoders.elmo.packing import Packing
-from featurestore.encoders.elmo.weights import Weights, read_weights_and_hash, seeded_weights
+from featurestore.encoders.elmo.files.catalog import UntrainedSource, choose_initial_state, parse_source
+from featurestore.encoders.elmo.files.identity import PRECISIONS, elmo_recipe, untrained_identity
+from featurestore.encoders.elmo.files.initial_state import WarmState, read_state
+from featurestore.encoders.elmo.files.resolving import find_files
+from featurestore.encoders.elmo.files.weights import Weights, read_weights_and_hash, seeded_weights
+from featurestore.encoders.elmo.model.layers import CanonicalLayers, n_layers_kept, parse_layers
+from featurestore.encoders.elmo.model.network import BiLM, InitialState
+from featurestore.encoders.elmo.model.numerics import full_float32_products
+from featurestore.encoders.elmo.model.options import ElmoOptions
+from featurestore.encoders.elmo.model.packing import Packing
 from featurestore.encoders.vectors import BatchVectors
 from featurestore.errors import UsageError
 from featurestore.keys import Sentence, check_sentence
@@ -53,7 +53,7 @@ class ElmoEncoder:
     identity : dict
         The recipe fields that name the weights.
     layers : str
-        As for :func:`featurestore.encoders.elmo.layers.parse_layers`.
+        As for :func:`featurestore.encoders.elmo.model.layers.parse_layers`.
     precision : str
         ``float32``, ``bfloat16`` or ``float16``.
     device : torch.device
@@ -199,7 +199,7 @@ def load_elmo(rest: str, *, layers: str, precision: str, device: str, initial_st
     Parameters
     ----------
     rest : str
-        The specification after ``elmo:``: see :func:`featurestore.encoders.elmo.catalog.parse_source`.
+        The specification after ``elmo:``: see :func:`featurestore.encoders.elmo.files.catalog.parse_source`.
     layers, precision, device, initial_state : str
         As for :func:`featurestore.encoders.base.load_encoder`.
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 
 from featurestore.devices import choose_device, out_of_memory_as_ours
-from featurestore.encoders.elmo.catalog import UntrainedSource, parse_source
-from featurestore.encoders.elmo.files import find_files
-from featurestore.encoders.elmo.initial_state import WarmState, same_state, write_state
-from featurestore.encoders.elmo.network import BiLM, CarriedState, InitialState
-from featurestore.encoders.elmo.numerics import full_float32_products
-from featurestore.encoders.elmo.options import ElmoOptions
-from featurestore.encoders.elmo.weights import read_weights_and_hash
+from featurestore.encoders.elmo.files.catalog import UntrainedSource, parse_source
+from featurestore.encoders.elmo.files.initial_state import WarmState, same_state, write_state
+from featurestore.encoders.elmo.files.resolving import find_files
+from featurestore.encoders.elmo.files.weights import read_weights_and_hash
+from featurestore.encoders.elmo.model.network import BiLM, CarriedState, InitialState
+from featurestore.encoders.elmo.model.numerics import full_float32_products
+from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.errors import EncoderError, UsageError
 from featurestore.keys import Sentence, check_sentence
 

@@ -11,7 +11,7 @@ import torch
 from flair.embeddings import StackedEmbeddings
 from flair.embeddings.base import TokenEmbeddings
 
-from featurestore.encoders.elmo.numerics import full_float32_products
+from featurestore.encoders.elmo.model.numerics import full_float32_products
 from featurestore.errors import UsageError
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from featurestore.encoders.elmo.network import BiLM
-from featurestore.encoders.elmo.options import ElmoOptions
-from featurestore.encoders.elmo.packing import Packing
-from featurestore.encoders.elmo.weights import read_weights
+from featurestore.encoders.elmo.files.weights import read_weights
+from featurestore.encoders.elmo.model.network import BiLM
+from featurestore.encoders.elmo.model.options import ElmoOptions
+from featurestore.encoders.elmo.model.packing import Packing
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "elmo-tiny"
 GOLDEN_SPEC = f"elmo:{GOLDEN / 'options.json'},{GOLDEN / 'weights.hdf5'}"

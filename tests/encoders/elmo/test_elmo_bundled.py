@@ -15,8 +15,8 @@ from featurestore.encoders.base import (
     outline_encoder,
     warm_up_encoder,
 )
-from featurestore.encoders.elmo import catalog
-from featurestore.encoders.elmo.options import PRESETS, ElmoOptions
+from featurestore.encoders.elmo.files import catalog
+from featurestore.encoders.elmo.model.options import PRESETS, ElmoOptions
 from featurestore.errors import EncoderError, UnknownEncoderError, UsageError
 
 SENTENCES = [tuple(sentence) for sentence in golden_sentences()]

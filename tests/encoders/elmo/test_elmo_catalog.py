@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from featurestore import load_encoder
-from featurestore.encoders.elmo.catalog import LocalSource, parse_source
+from featurestore.encoders.elmo.files.catalog import LocalSource, parse_source
 from featurestore.errors import EncoderError, UnknownEncoderError
 
 

@@ -9,7 +9,7 @@ from helpers_elmo import GOLDEN, golden_network, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore.encoders.elmo.characters import character_ids
+from featurestore.encoders.elmo.model.characters import character_ids
 
 BEGIN, END, PADDING = 259, 260, 261
 

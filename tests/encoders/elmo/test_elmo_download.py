@@ -18,9 +18,9 @@ import pytest
 from helpers_elmo import GOLDEN
 
 from featurestore.encoders.base import encoder_recipe, load_encoder
-from featurestore.encoders.elmo.cache import cache_folder, fetch_published
-from featurestore.encoders.elmo.catalog import PUBLISHED, parse_source
-from featurestore.encoders.elmo.download import download
+from featurestore.encoders.elmo.files.cache import cache_folder, fetch_published
+from featurestore.encoders.elmo.files.catalog import PUBLISHED, parse_source
+from featurestore.encoders.elmo.files.download import download
 from featurestore.errors import DownloadError, EncoderError
 
 BODY = np.random.Generator(np.random.PCG64(0)).bytes(3_000_000)
@@ -250,7 +250,7 @@ class TestOneFile:
     def test_two_processes_at_once(self, site, target):
         site.files = {"/file": BODY}
         program = (
-            "import sys, pathlib; from featurestore.encoders.elmo.download import download\n"
+            "import sys, pathlib; from featurestore.encoders.elmo.files.download import download\n"
             "download(sys.argv[1], pathlib.Path(sys.argv[2]))\n"
         )
         command = [sys.executable, "-c", program, f"{site.url}/file", str(target)]

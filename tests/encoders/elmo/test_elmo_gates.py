@@ -15,11 +15,11 @@ from helpers_elmo import TINY, differences, golden_sentences, one_thread, run  #
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore.encoders.elmo import gates
-from featurestore.encoders.elmo.gates import choose_gates, disagreement, plain_gates
-from featurestore.encoders.elmo.network import BiLM
-from featurestore.encoders.elmo.packing import Packing
-from featurestore.encoders.elmo.weights import seeded_weights
+from featurestore.encoders.elmo.files.weights import seeded_weights
+from featurestore.encoders.elmo.model import gates
+from featurestore.encoders.elmo.model.gates import choose_gates, disagreement, plain_gates
+from featurestore.encoders.elmo.model.network import BiLM
+from featurestore.encoders.elmo.model.packing import Packing
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=12)
@@ -124,7 +124,7 @@ def raising(product, bias, memory, cell_clip):
     ],
 )
 def test_kernel_that_fails_or_errs_is_not_used(monkeypatch, caplog, kernel, says):
-    module = types.ModuleType("featurestore.encoders.elmo.fused_gates")
+    module = types.ModuleType("featurestore.encoders.elmo.model.fused_gates")
     if kernel is not None:
         module.fused_gates = kernel
     monkeypatch.setitem(sys.modules, module.__name__, module)  # without the name: as if Triton were missing
@@ -140,7 +140,7 @@ def test_right_kernel_is_used_on_a_gpu_alone(monkeypatch):
     def right(product, bias, memory, cell_clip):
         return plain_gates(product, bias, memory, cell_clip)
 
-    module = types.ModuleType("featurestore.encoders.elmo.fused_gates")
+    module = types.ModuleType("featurestore.encoders.elmo.model.fused_gates")
     module.fused_gates = right
     monkeypatch.setitem(sys.modules, module.__name__, module)
     real = gates.disagreement
@@ -152,8 +152,8 @@ def test_right_kernel_is_used_on_a_gpu_alone(monkeypatch):
 
 INTERPRETED = """
 import torch
-from featurestore.encoders.elmo.fused_gates import fused_gates
-from featurestore.encoders.elmo.gates import disagreement
+from featurestore.encoders.elmo.model.fused_gates import fused_gates
+from featurestore.encoders.elmo.model.gates import disagreement
 for operands in (torch.float32, torch.float16, torch.bfloat16):
     for lstm_dim in (24, 1030):
         for cell_clip in (3.0, None):

@@ -21,9 +21,9 @@ from helpers_elmo import (  # noqa: F401
     run_carrying,
 )
 
-from featurestore.encoders.elmo.network import BiLM, CarriedState
-from featurestore.encoders.elmo.options import ElmoOptions
-from featurestore.encoders.elmo.weights import read_weights
+from featurestore.encoders.elmo.files.weights import read_weights
+from featurestore.encoders.elmo.model.network import BiLM, CarriedState
+from featurestore.encoders.elmo.model.options import ElmoOptions
 
 MAX_ABS, RELATIVE_L2 = 2e-4, 1e-5
 VARYING = [1, 3, 2, 5, 8, 4, 1, 7, 6, 1, 3, 2]

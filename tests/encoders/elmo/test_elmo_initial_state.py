@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers_elmo import TINY
 
-from featurestore.encoders.elmo.initial_state import WarmState, read_state, same_state, write_state
+from featurestore.encoders.elmo.files.initial_state import WarmState, read_state, same_state, write_state
 from featurestore.errors import EncoderError, WeightsError
 
 WEIGHTS = "ab" * 32

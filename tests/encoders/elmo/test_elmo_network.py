@@ -19,12 +19,12 @@ from helpers_elmo import (  # noqa: F401
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore.encoders.elmo.characternet import CharacterNetwork, TypeTable
-from featurestore.encoders.elmo.characters import character_ids
-from featurestore.encoders.elmo.network import BiLM, CarriedState, InitialState
-from featurestore.encoders.elmo.numerics import Numerics
-from featurestore.encoders.elmo.packing import Packing
-from featurestore.encoders.elmo.weights import expected_shapes, seeded_weights
+from featurestore.encoders.elmo.files.weights import expected_shapes, seeded_weights
+from featurestore.encoders.elmo.model.characternet import CharacterNetwork, TypeTable
+from featurestore.encoders.elmo.model.characters import character_ids
+from featurestore.encoders.elmo.model.network import BiLM, CarriedState, InitialState
+from featurestore.encoders.elmo.model.numerics import Numerics
+from featurestore.encoders.elmo.model.packing import Packing
 
 CPU = torch.device("cpu")
 WORDS = ["a", "bc", "def", "naïve", "字" * 30, "x" * 50, "."]

@@ -8,7 +8,7 @@ import json
 import pytest
 from helpers_elmo import GOLDEN
 
-from featurestore.encoders.elmo.options import PRESETS, ElmoOptions
+from featurestore.encoders.elmo.model.options import PRESETS, ElmoOptions
 from featurestore.errors import EncoderError, WeightsError
 
 SOUND = json.loads((GOLDEN / "options.json").read_text(encoding="utf-8"))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from helpers_elmo import differences, golden_network, golden_sentences, one_thread, run  # noqa: F401
 
-from featurestore.encoders.elmo import products
-from featurestore.encoders.elmo.products import FixedProduct, arranging_works
+from featurestore.encoders.elmo.model import linear as products
+from featurestore.encoders.elmo.model.linear import FixedProduct, arranging_works
 
 APPLIED = {"none": torch.clone, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]

@@ -8,10 +8,10 @@ import torch
 from helpers_elmo import GOLDEN
 
 from featurestore import load_encoder
-from featurestore.encoders.elmo.characternet import CharacterNetwork
-from featurestore.encoders.elmo.numerics import Numerics
-from featurestore.encoders.elmo.options import PRESETS, ElmoOptions
-from featurestore.encoders.elmo.weights import read_weights, seeded_weights
+from featurestore.encoders.elmo.files.weights import read_weights, seeded_weights
+from featurestore.encoders.elmo.model.characternet import CharacterNetwork
+from featurestore.encoders.elmo.model.numerics import Numerics
+from featurestore.encoders.elmo.model.options import PRESETS, ElmoOptions
 
 CPU = torch.device("cpu")
 TYPES = [f"{'abcdefgh' * (n % 9)}{n}" for n in range(150)] + ["a", "é", "<S>", "x" * 60]

@@ -14,11 +14,11 @@ from helpers_elmo import GOLDEN, differences, golden_network, golden_sentences, 
 
 from featurestore.encoders.base import encoder_recipe, load_encoder, outline_encoder, warm_up_encoder
 from featurestore.encoders.elmo.encoder import BATCH_INVARIANCE
-from featurestore.encoders.elmo.initial_state import read_state
-from featurestore.encoders.elmo.network import BiLM, InitialState
-from featurestore.encoders.elmo.options import ElmoOptions
+from featurestore.encoders.elmo.files.initial_state import read_state
+from featurestore.encoders.elmo.files.weights import read_weights
+from featurestore.encoders.elmo.model.network import BiLM, InitialState
+from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.encoders.elmo.warm import BURN_IN, N_STREAMS, split_streams, warm_state
-from featurestore.encoders.elmo.weights import read_weights
 from featurestore.errors import EncoderError, SentenceError, UsageError, WeightsError
 
 OPTIONS = ElmoOptions.read(GOLDEN / "options.json")

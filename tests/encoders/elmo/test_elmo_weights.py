@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from helpers_elmo import GOLDEN, TINY
 
-from featurestore.encoders.elmo.options import ElmoOptions
-from featurestore.encoders.elmo.weights import (
+from featurestore.encoders.elmo.files.weights import (
     expected_shapes,
     read_weights,
     read_weights_and_hash,
@@ -20,6 +19,7 @@ from featurestore.encoders.elmo.weights import (
     tensors_sha256,
     write_weights,
 )
+from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.errors import EncoderError, WeightsError
 
 NAME = "CNN_proj/W_proj"

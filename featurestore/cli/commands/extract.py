@@ -1,0 +1,222 @@
+"""``extract`` and ``plan``: corpora into a store."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from featurestore.cli.display import render
+from featurestore.cli.interrupts import Terminated, terminable
+from featurestore.cli.options import json_option, options, parse_size, reading_options
+from featurestore.encoders.base import DEFAULT_ENCODER
+
+if TYPE_CHECKING:
+    from featurestore.extraction.api import EncoderChoice, Job
+    from featurestore.extraction.plan import Plan
+    from featurestore.extraction.progress import Progress
+    from featurestore.extraction.report import Report
+
+_extract_options = options(
+    click.argument("corpora", nargs=-1, required=True, metavar="CORPUS..."),
+    click.option("--store", type=click.Path(path_type=Path), required=True,
+                 help="Directory of the store; made if it does not exist."),
+    click.option("--encoder", metavar="SPEC",
+                 help="elmo:demo (comes with featurestore), "
+                 "elmo:small|medium|original|original-5.5b|portuguese|pubmed (downloaded once), "
+                 "elmo:./FOLDER, elmo:OPTIONS.json,WEIGHTS.hdf5, "
+                 "elmo:untrained-small?seed=0 (random weights), or "
+                 "flair:PATH|glove|news-forward|Class=NAME?option=value (needs Flair; + makes a stack).  "
+                 f"[default: the store's own, else {DEFAULT_ENCODER}]"),
+    click.option("--layers", metavar="WHICH",
+                 help="average, top, all, or indices such as 0,2.  [default: the store's own, else average]"),
+    click.option("--codec", type=click.Choice(["float16", "float32", "int8"]),
+                 help="How vectors lie on disk.  [default: the store's own, else float16]"),
+    click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+                 help="What the encoder computes in.  [default: the store's own, else float32 on a CPU, "
+                 "float16 on a GPU]"),
+    click.option("--initial-state", metavar="auto|zero|warm",
+                 help="LSTM state at the start of every sentence: zero, or warm as `featurestore warm-up` "
+                 "made it for the model; auto is what suits the model.  "
+                 "[default: the store's own, else auto]"),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
+    click.option("--token-budget", type=click.IntRange(1),
+                 help="Tokens in a batch; halved when memory runs out."),
+    click.option("--shard-size", metavar="SIZE",
+                 help="Size of a shard of a new store, such as 64MiB; a kill can cost one and those "
+                 "being written, eight at most.  "
+                 "[default: 128MiB]"),
+    reading_options,
+    click.option("--label", metavar="NAME|N", help="Also check that this label is there, as training will."),
+    click.option("--no-progress", is_flag=True, help="Show no progress."),
+    json_option,
+)  # fmt: skip
+
+
+@click.command()
+@_extract_options
+def extract(as_json: bool, no_progress: bool, token_budget: int | None, **arguments: Any) -> None:
+    """Encode corpora into a store.
+
+    Every distinct sentence is encoded once, whatever corpus it stands in. Shards are committed as they fill;
+    after a kill the same command goes on where the last commit was. An encoder that no longer gives the
+    vectors it gave, by another library or driver, is refused before anything is added (exit code 4). A CORPUS
+    is a file (text, CoNLL, CoNLL-U, CSV, TSV, JSON Lines, each also .gz) or - for standard input, which is
+    read as text, a sentence on each line, unless --format names another format.
+    """
+    from featurestore.store.store import Store
+
+    progress = _progress(no_progress or as_json)
+    job, choice = _job(**arguments)
+    plan = job.plan(choice, progress=progress)
+    if not as_json:
+        click.echo(_plan_text(plan, choice.spec))
+    plan.require_space(job.store)
+    report = job.done(choice, plan)
+    status, code = "complete", 0
+    if report is None:
+        with terminable():
+            try:
+                extraction = job.extraction(choice, plan, token_budget=token_budget, progress=progress)
+                report = extraction.report
+                extraction.run()
+            except Terminated:
+                status, code = "terminated", 143
+            except KeyboardInterrupt:
+                status, code = "interrupted", 130
+    if code and not Store.exists(job.store):
+        click.echo(f"{status} before the store was made", err=True)
+        raise click.exceptions.Exit(code)
+    store = Store.open(job.store)
+    if as_json:
+        render.echo_json(
+            {
+                "status": status,
+                "store": str(job.store),
+                "snapshot": store.snapshot,
+                "fingerprint": store.fingerprint,
+                "encoder": store.encoder,
+                "untrained": bool(store.recipe.get("untrained")),
+                "plan": plan.to_dict(),
+                "report": report.to_dict() if report else None,
+                "n_sentences": len(store),
+                "n_tokens": store.n_tokens,
+                "n_bytes": store.n_bytes,
+            }
+        )
+    else:
+        click.echo(_report_text(report, plan, store, status))
+    if code:
+        raise click.exceptions.Exit(code)
+
+
+@click.command()
+@_extract_options
+def plan(as_json: bool, no_progress: bool, token_budget: int | None, **arguments: Any) -> None:
+    """Say what extract would do with the same arguments: sentences, bytes, time. Loads no model,
+    except one of Flair.
+
+    Exits with 1 if the vectors would not fit on the disk.
+    """
+    job, choice = _job(**arguments)
+    made = job.plan(choice, progress=_progress(no_progress or as_json))
+    if as_json:
+        render.echo_json(made.to_dict())
+    else:
+        click.echo(_plan_text(made, choice.spec))
+        if not made.fits:
+            click.echo("it does not fit: free some space, choose another disk, or --codec int8")
+    if not made.fits:
+        raise click.exceptions.Exit(1)
+
+
+def _job(
+    corpora: tuple[str, ...],
+    store: Path,
+    encoder: str | None,
+    layers: str | None,
+    codec: str | None,
+    precision: str | None,
+    initial_state: str | None,
+    device: str,
+    shard_size: str | None,
+    format_: str | None,
+    text_column: str | None,
+    tokenize: bool,
+    label: str | None,
+) -> tuple[Job, EncoderChoice]:
+    from featurestore.corpora.corpus import open_corpus
+    from featurestore.extraction.api import EncoderChoice, Job
+
+    choice = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
+    opened = [
+        open_corpus(path, format=format_, text_column=text_column, label=label, tokenize=tokenize)
+        for path in corpora
+    ]
+    shard_bytes = parse_size(shard_size) if shard_size else None
+    return Job(opened, store, codec=codec, shard_bytes=shard_bytes, device=device), choice
+
+
+def _progress(silent: bool) -> Progress:
+    from featurestore.cli.display.progress import LineProgress
+    from featurestore.extraction.progress import BarProgress, Progress
+
+    if silent:
+        return Progress()
+    return BarProgress() if sys.stderr.isatty() else LineProgress()
+
+
+def _plan_text(made: Plan, encoder: str) -> str:
+    duplicates = made.n_sentences - made.n_distinct
+    time = "unknown: no run yet to learn from" if made.n_new else "none"
+    if made.seconds is not None and made.n_new:
+        time = f"about {render.duration(made.seconds)} (from {made.seconds_basis})"
+    rows = [
+        ("encoder", encoder + ("  (UNTRAINED: random weights)" if "untrained" in encoder else "")),
+        (
+            "corpora",
+            "\n".join(
+                f"{c.path}: {render.count(c.n_sentences, 'sentence')}, {render.count(c.n_tokens, 'token')}"
+                for c in made.corpora
+            ),
+        ),
+        ("distinct", f"{render.count(made.n_distinct, 'sentence')} ({render.count(duplicates, 'repeat')})"),
+        ("cached", f"{made.n_cached:,}"),
+        ("to encode", f"{render.count(made.n_new, 'sentence')}, {render.count(made.n_new_tokens, 'token')}"),
+    ]
+    if made.n_new:
+        rows.append(("longest", f"{made.longest:,} tokens ({made.longest_place})"))
+    rows.append(("disk", f"{render.size(made.n_bytes)} to write, {render.size(made.free_bytes)} free"))
+    rows.append(("time", time))
+    return render.facts(rows)
+
+
+def _report_text(report: Report | None, plan: Plan, store: Any, status: str) -> str:
+    lines = []
+    if report is not None and report.n_encoded:
+        lines.append(
+            f"encoded {render.count(report.n_encoded, 'sentence')}, "
+            f"{render.count(report.n_encoded_tokens, 'token')} in "
+            f"{render.duration(report.seconds)} ({report.tokens_per_second:,.0f} tokens/s): "
+            f"{render.count(report.n_shards, 'shard')}, {render.size(report.n_bytes)}"
+        )
+    elif status != "complete":
+        lines.append("nothing was encoded")
+    elif plan.n_new:
+        lines.append("nothing was added: another process stored the same sentences meanwhile")
+    else:
+        lines.append("nothing to encode: every sentence is in the store")
+    lines.append(
+        f"{store.path} holds {render.count(len(store), 'sentence')}, "
+        f"{render.count(store.n_tokens, 'token')}, "
+        f"{render.size(store.n_bytes)}"
+    )
+    if report is not None and report.notice:
+        lines.append(f"note: {report.notice}")
+    if store.recipe.get("untrained"):
+        lines.append(render.UNTRAINED_NOTE)
+    if status != "complete":
+        lines.append(f"{status}: what is done is committed; the same command goes on from here")
+    return "\n".join(lines)

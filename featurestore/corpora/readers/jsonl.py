@@ -1,0 +1,141 @@
+"""JSON Lines: one object per line, with the sentence as a list of tokens or as a text.
+
+Labels are one string for the sentence or a list of strings, one per token; numbers and booleans become
+their JSON text. Blank lines are skipped; objects whose text is empty are skipped with a warning.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from featurestore.corpora.example import Example, Labels
+from featurestore.corpora.options import Reader, ReadOptions
+from featurestore.corpora.readers.text import WHITESPACE, whitespace_tokens
+from featurestore.corpora.readers.tokenizer import tokenize
+from featurestore.errors import CorpusError, LabelError, UsageError
+from featurestore.keys import Sentence
+
+
+def jsonl_reader(options: ReadOptions) -> Reader:
+    """Return a reader of JSON Lines.
+
+    ``text_column`` names the field that holds the sentence; by default it is ``tokens`` where an object has
+    it, else ``text`` (with ``tokenize`` always ``text``). ``label`` names the field of the label or labels.
+    """
+
+    def read(lines: Iterable[str]) -> Iterator[Example]:
+        n_empty, first_empty = 0, 0
+        for number, line in enumerate(lines, 1):
+            if not line.strip(WHITESPACE):
+                continue
+            record = _parse(line, options.path, number)
+            tokens = _tokens(record, options, number)
+            if not tokens:
+                n_empty, first_empty = n_empty + 1, first_empty or number
+                continue
+            labels = None
+            if options.label is not None:
+                labels = _labels(record, options.label, len(tokens), options.path, number)
+            yield Example(tokens, labels, options.path, number)
+        if n_empty:
+            options.warn_once("skipped %d objects without text, first line %d", n_empty, first_empty)
+
+    return read
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _parse(line: str, path: str, number: int) -> dict[str, Any]:
+    try:
+        record = json.loads(line, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise CorpusError(
+            f"not valid JSON: {reason}: expected one object per line", path=path, line=number
+        ) from error
+    if not isinstance(record, dict):
+        raise CorpusError(
+            f"expected a JSON object with named fields, found a {_json_type(record)}", path=path, line=number
+        )
+    return record
+
+
+def _tokens(record: dict[str, Any], options: ReadOptions, number: int) -> Sentence:
+    field = options.text_column
+    if field is None:
+        field = "tokens" if "tokens" in record and not options.tokenize else "text"
+    if field not in record:
+        wanted = repr(field) if options.text_column is not None or options.tokenize else "'tokens' or 'text'"
+        raise CorpusError(
+            f"no field {wanted} for the text: the object has {_names(record)}", path=options.path, line=number
+        )
+    value = record[field]
+    if isinstance(value, str):
+        return tokenize(value) if options.tokenize else whitespace_tokens(value)
+    if not isinstance(value, list):
+        raise CorpusError(
+            f"field {field!r} is a {_json_type(value)}: expected a list of tokens or a string",
+            path=options.path,
+            line=number,
+        )
+    if options.tokenize:
+        raise UsageError(
+            f"{options.path}, line {number}: field {field!r} is a list of tokens, which is not tokenised "
+            "again: leave tokenize out"
+        )
+    for position, token in enumerate(value):
+        if not isinstance(token, str) or not token:
+            what = "an empty string" if token == "" else f"a {_json_type(token)}"
+            raise CorpusError(
+                f"token {position} of field {field!r} is {what}: expected a string of at least one character",
+                path=options.path,
+                line=number,
+            )
+    return tuple(value)
+
+
+def _labels(record: dict[str, Any], field: str, n_tokens: int, path: str, number: int) -> Labels:
+    value = record.get(field)
+    if value is None or value == "":
+        problem = "is missing" if field not in record else "is empty"
+        raise LabelError(
+            f"field {field!r}, asked for as label, {problem}: the object has {_names(record)}",
+            path=path,
+            line=number,
+        )
+    if not isinstance(value, list):
+        return _label(value, field, path, number)
+    if len(value) != n_tokens:
+        raise LabelError(
+            f"field {field!r} has {len(value)} labels for {n_tokens} tokens: there must be one per token",
+            path=path,
+            line=number,
+        )
+    return tuple(_label(item, field, path, number) for item in value)
+
+
+def _label(value: object, field: str, path: str, number: int) -> str:
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, (bool, int, float)):
+        return json.dumps(value)
+    raise LabelError(
+        f"a label in field {field!r} is {value!r}: expected a string, a number, or a list of them",
+        path=path,
+        line=number,
+    )
+
+
+def _names(record: dict[str, Any]) -> str:
+    return ", ".join(map(repr, record)) or "no fields"
+
+
+def _json_type(value: object) -> str:
+    if value is None:
+        return "null"
+    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "list", dict: "object"}
+    return names[type(value)]

@@ -1,0 +1,1 @@
+"""Stored rows gathered into batches: compiled, by torch, or from resident memory."""

@@ -1,0 +1,354 @@
+"""From stored bytes to tensors: decoding located sentences straight into a batch."""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featurestore.dataset.gathering.buffers import BufferPool, Bytes, aligned
+from featurestore.dataset.gathering.compiled import compiled_gather
+from featurestore.store.format.codec import Array
+from featurestore.store.format.reader import ShardReader
+from featurestore.store.store import Store
+
+CHUNK_BYTES = 512 << 10
+"""Decoded bytes made in one go where that takes several steps: so few that they stay in a core's cache."""
+
+_INT8 = np.dtype(np.int8)
+
+Numbers = Sequence[int] | NDArray[np.int64]
+
+
+class RowsInMemory(Protocol):
+    """Rows of shards that are in memory already."""
+
+    def rows(self, shard: int, start: int, stop: int) -> Array | None:
+        """Return these rows of a shard's values, or None if they are not here."""
+
+
+class Gatherer:
+    """Decodes sentences of a store into tensors.
+
+    Where it was compiled, one call of :mod:`~.compiled` makes a batch. Else torch
+    does, and a call of torch costs as much as the bytes of a short sentence. So one call casts a whole batch,
+    straight from the mapped files. int8 takes several operations: there the rows of a few sentences at a time
+    are laid end to end and decoded while they are in the cache.
+
+    It can be pickled; the other process opens its own maps.
+
+    Parameters
+    ----------
+    store : Store
+    windows : RowsInMemory, optional
+        Asked for rows before the shards are.
+    """
+
+    def __init__(self, store: Store, windows: RowsInMemory | None = None) -> None:
+        self.store, self._windows = store, windows
+        self._scratch, self._buffers = _Scratch(), BufferPool()
+        self._compiled = None
+        if windows is None:
+            self._compiled = compiled_gather(len(store.manifest.shards), store.vector_shape(0)[1:])
+        # By shard; and in the end, where -1 finds it, what a sentence that is not stored has: no rows.
+        n_shards = len(store.manifest.shards)
+        self._readers: list[ShardReader | None] = [None] * n_shards
+        self._values: list[Any] = [*[None] * n_shards, np.empty(store.vector_shape(0), np.int8)]
+        self._bounds: list[Sequence[int]] = [*[()] * n_shards, (0,)]
+        self._believed: list[Sequence[int]] = [*[b""] * n_shards, b"\1"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"store": self.store}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["store"])  # type: ignore[misc]
+
+    def decode_into(self, out: Tensor, shard: int, row: int) -> None:
+        """Decode a sentence into a float tensor of shape (n_tokens, dim) or (n_tokens, n_layers, dim).
+
+        Raises
+        ------
+        DamagedStoreError
+            If the stored bytes are not those that were committed.
+        """
+        self._decode_one(out, self.stored([len(out)], [shard], [row])[0], shard, row)
+
+    def fill(self, out: Tensor, lengths: Numbers, shards: Numbers, rows: Numbers) -> None:
+        """Decode sentences into a padded batch.
+
+        Parameters
+        ----------
+        out : (batch, longest, dim) or (batch, longest, n_layers, dim) float
+            Contiguous, on the CPU. Its padding becomes zeros.
+        lengths, shards, rows : (batch,) int64, or sequences of int
+            Of each sentence; shard and row are -1 for one of zeros.
+
+        Raises
+        ------
+        DamagedStoreError
+            If stored bytes are not those that were committed.
+        """
+        if not out.numel() or self._in_one_call(out, lengths, shards, rows, longest=out.shape[1]):
+            return
+        lengths, shards, rows = _as_lists(lengths, shards, rows)
+        pieces = self.stored(lengths, shards, rows)
+        dtypes = {piece.dtype for piece in pieces if len(piece)}
+        if _INT8 not in dtypes:
+            _copy(out.flatten(0, 1), self._padded(pieces, [out.shape[1]] * len(out)))
+        elif len(dtypes) == 1 and (step := sentences_at_once(out, int8=True)) > 1:
+            self._fill_in_chunks(out, pieces, step, shards, rows)
+        else:  # long sentences, or shards of several codecs
+            self._decode_each(out, pieces, shards, rows)
+
+    def lay(
+        self, out: Tensor, lengths: Numbers, shards: Numbers, rows: Numbers, *, into: Tensor | None = None
+    ) -> None:
+        """Decode sentences without padding: end to end, or each token into a row of its own.
+
+        Parameters
+        ----------
+        out : (n_tokens, dim) or (n_tokens, n_layers, dim) float
+            Contiguous, on the CPU.
+        lengths, shards, rows : (batch,) int64, or sequences of int
+            Of each sentence; shard and row are -1 for one of zeros.
+        into : (n_tokens,) int64, optional
+            The row of each token, sentence after sentence; all different.
+
+        Raises
+        ------
+        DamagedStoreError
+            If stored bytes are not those that were committed.
+        """
+        if not out.numel() or self._in_one_call(out, lengths, shards, rows, into=into):
+            return
+        if into is not None:
+            end_to_end = self._buffers.empty(tuple(out.shape), out.dtype)
+            self.lay(end_to_end, lengths, shards, rows)
+            out.index_copy_(0, into, end_to_end)
+            return
+        lengths, shards, rows = _as_lists(lengths, shards, rows)
+        pieces = self.stored(lengths, shards, rows)
+        if _INT8 in {piece.dtype for piece in pieces if len(piece)}:
+            self._decode_each(out.split_with_sizes(list(lengths)), pieces, shards, rows)
+        else:
+            _copy(out, self._padded(pieces, lengths))
+
+    def stored(self, lengths: Sequence[int], shards: Sequence[int], rows: Sequence[int]) -> list[Array]:
+        """Return the rows of sentences as they are stored, checked; none for a shard of -1."""
+        for shard in set(shards):
+            if shard >= 0 and self._readers[shard] is None:
+                self._open(shard)
+        values, bounds, believed = self._values, self._bounds, self._believed
+        places = list(zip(shards, rows, lengths, strict=True))
+        if self._windows is not None or any(values[shard] is None for shard in set(shards)):
+            return [self._read(*place) for place in places]
+        for shard, row, _ in places:
+            if not believed[shard][row]:
+                self.store.reader(shard).believe(row)
+        return [values[s][(start := bounds[s][r]) : start + n] for s, r, n in places]
+
+    def _in_one_call(
+        self,
+        out: Tensor,
+        lengths: Numbers,
+        shards: Numbers,
+        rows: Numbers,
+        *,
+        longest: int = -1,
+        into: Tensor | None = None,
+    ) -> bool:
+        """Decode by the compiled gather, if that can be; return whether it was."""
+        compiled = self._compiled
+        if compiled is None or not compiled.takes(out):
+            return False
+        n, s, r = (np.ascontiguousarray(numbers, np.int64) for numbers in (lengths, shards, rows))
+        targets = None if into is None else into.numpy()
+        if compiled.gather(out, n, s, r, longest=longest, into=targets):
+            return True
+        # Read for the first time, which opens and checks it; or it cannot be read in this way at all.
+        self.stored(*_as_lists(n, s, r))
+        return self._compiled is compiled and compiled.gather(out, n, s, r, longest=longest, into=targets)
+
+    def _read(self, shard: int, row: int, n_tokens: int) -> Array:
+        """Return a sentence's rows from the windows, or as the store is accessed."""
+        reader = self._readers[shard] if shard >= 0 else None
+        if reader is None:
+            nothing: Array = self._values[shard]
+            return nothing
+        if self._windows is not None:
+            start = reader.bounds[row]
+            rows = self._windows.rows(shard, start, start + n_tokens)
+            if rows is not None:
+                reader.examine(row, rows)
+                return rows
+        return reader.stored(row)[0]
+
+    def _open(self, shard: int) -> None:
+        reader = self.store.reader(shard)
+        self._values[shard], self._bounds[shard] = reader.values, reader.bounds
+        self._believed[shard] = reader.believed
+        self._readers[shard] = reader
+        if self._compiled is None:
+            return
+        if reader.values is None or reader.check == "always":
+            self._compiled = None  # it knows neither
+        else:
+            self._compiled.open(
+                shard,
+                reader.values,
+                reader.offsets,
+                believed=reader.believed,
+                scales=reader.scales,
+                norms=reader.norms,
+            )
+
+    def _padded(self, pieces: Sequence[Array], rooms: Sequence[int]) -> list[Array]:
+        """Return the pieces with zeros behind each that has fewer rows than its room."""
+        longest = max(pieces, key=len)
+        zeros = self._scratch.zeros((max(rooms), *longest.shape[1:]), longest.dtype)
+        padded = []
+        for piece, room in zip(pieces, rooms, strict=True):
+            padded.append(piece)
+            if len(piece) < room:
+                padded.append(zeros[len(piece) : room])
+        return padded
+
+    def _fill_in_chunks(
+        self, out: Tensor, pieces: list[Array], step: int, shards: Sequence[int], rows: Sequence[int]
+    ) -> None:
+        """Decode int8 sentences into a padded batch, ``step`` of them at a time."""
+        longest, shape = out.shape[1], tuple(out.shape[2:])
+        staged = self._scratch.empty((step * longest, *shape), _INT8)
+        values = torch.from_numpy(staged).view(step, longest, *shape)
+        room = torch.from_numpy(self._scratch.empty((step, longest, *shape), np.dtype(np.float32)))
+        scales = self._scales([len(piece) for piece in pieces], longest, shards, rows)
+        norms = self._norms(shards)
+        for first in range(0, len(out), step):
+            target = out[first : first + step]
+            size, last = len(target), first + len(target)
+            padded = self._padded(pieces[first:last], [longest] * size)
+            np.concatenate(padded, out=staged[: size * longest])
+            decode_int8(target, values[:size], scales[first:last], norms[first:last], room)
+
+    def _scales(
+        self, lengths: Sequence[int], longest: int, shards: Sequence[int], rows: Sequence[int]
+    ) -> Tensor:
+        """Return the scales of a batch of int8 sentences, zeros in the padding; (batch, longest, ...)."""
+        shape = self.store.vector_shape(0)[1:-1]
+        scales = np.zeros((len(lengths), longest, *shape), np.float32)
+        for target, n, shard, row in zip(scales, lengths, shards, rows, strict=True):
+            if n:
+                target[:n] = self._scales_of(shard, row, n)
+        return torch.from_numpy(scales)
+
+    def _scales_of(self, shard: int, row: int, n_tokens: int) -> Array:
+        scales, start = self.store.reader(shard).scales, self._bounds[shard][row]
+        return scales[start : start + n_tokens]  # type: ignore[index]
+
+    def _norms(self, shards: Sequence[int]) -> Tensor:
+        """Return the norms of a batch of int8 sentences, (batch, 1, ..., dim)."""
+        norms: dict[int, Any] = {s: self.store.reader(s).norms for s in set(shards) if s >= 0}
+        norms[-1] = next(iter(norms.values()))  # for zeros, whatever they are
+        return torch.from_numpy(np.stack([norms[shard] for shard in shards])).unsqueeze(1)
+
+    def _decode_each(
+        self, targets: Iterable[Tensor], pieces: list[Array], shards: Sequence[int], rows: Sequence[int]
+    ) -> None:
+        """Decode sentences one by one, each into a tensor of at least its length; the rest becomes zeros."""
+        for target, piece, shard, row in zip(targets, pieces, shards, rows, strict=True):
+            target[len(piece) :].zero_()
+            if len(piece):
+                self._decode_one(target[: len(piece)], piece, shard, row)
+
+    def _decode_one(self, out: Tensor, values: Array, shard: int, row: int) -> None:
+        """Decode a sentence into a tensor of its own shape."""
+        reader = self.store.reader(shard)
+        if reader.norms is None:
+            out.copy_(torch.from_numpy(values))
+        else:
+            scales = torch.from_numpy(self._scales_of(shard, row, len(values)))
+            decode_int8(out, torch.from_numpy(values), scales, torch.from_numpy(reader.norms))
+
+
+def sentences_at_once(out: Tensor, *, int8: bool) -> int:
+    """Return how many sentences of a padded batch are decoded in one go; 0 if one alone is too much."""
+    # int8 is decoded to float32 whatever it becomes.
+    return CHUNK_BYTES // (out[0].numel() * (4 if int8 else out.dtype.itemsize))
+
+
+def decode_int8(
+    out: Tensor, values: Tensor, scales: Tensor, norms: Tensor, room: Tensor | None = None
+) -> None:
+    """Decode int8 values into a float tensor of their shape.
+
+    Parameters
+    ----------
+    out, values : (..., n_tokens, dim) or (..., n_tokens, n_layers, dim)
+    scales : (..., n_tokens) or (..., n_tokens, n_layers) float32
+    norms : float32 of a shape that broadcasts to theirs
+    room : float32 of their shape or of more sentences, optional
+        Memory to use where ``out`` is not float32.
+    """
+    # Half precision would lose the product of a large norm and a small scale on the way.
+    if out.dtype == torch.float32:
+        exact = out
+    elif room is None:
+        exact = torch.empty_like(out, dtype=torch.float32)
+    else:
+        exact = room[: len(out)]
+    exact.copy_(values).mul_(scales.unsqueeze(-1)).mul_(norms)
+    if exact is not out:
+        out.copy_(exact)
+
+
+def _as_lists(*numbers: Numbers) -> Iterator[list[int]]:
+    """Return numbers as what Python counts with fastest."""
+    return (n.tolist() if isinstance(n, np.ndarray) else list(n) for n in numbers)
+
+
+def _copy(out: Tensor, parts: Sequence[Array]) -> None:
+    """Write float rows into a tensor, end to end, cast to its type; together they are as many as it has."""
+    if out.dtype in (torch.float32, torch.float16) and {part.dtype for part in parts} == {out.numpy().dtype}:
+        np.concatenate(parts, out=out.numpy())
+    else:
+        # Straight from the mapped file: a stop on the way costs as much as the cast.
+        targets = out.split_with_sizes(list(map(len, parts)))
+        torch._foreach_copy_(list(targets), list(map(torch.from_numpy, parts)))
+
+
+class _Scratch(threading.local):
+    """Memory that a thread uses again for every chunk."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[np.dtype[Any], Bytes] = {}
+        self._zeros = aligned(0)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return an uninitialised array; what was returned before of this type is overwritten."""
+        n_bytes = math.prod(shape) * dtype.itemsize
+        room = self._rooms.get(dtype)
+        if room is None or len(room) < n_bytes:
+            room = self._rooms[dtype] = aligned(n_bytes)
+        return room[:n_bytes].view(dtype).reshape(shape)
+
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return an array of zeros, which nobody may write to."""
+        n_bytes = math.prod(shape) * dtype.itemsize
+        if len(self._zeros) < n_bytes:
+            self._zeros = aligned(n_bytes)
+            self._zeros[:] = 0
+        return self._zeros[:n_bytes].view(dtype).reshape(shape)
+
+
+# Nothing here writes to tensors over mapped files, so nobody needs the warning. torch gives it once in a
+# process, of whichever read-only array is the first: here of this one.
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+    torch.from_numpy(np.frombuffer(b"\0", np.uint8))

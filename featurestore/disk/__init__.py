@@ -1,0 +1,1 @@
+"""Files on disk: durable, atomic, opened with care. NumPy and the standard library."""

@@ -1,0 +1,441 @@
+"""The only door through which the store writes to disk: create, sync, link, remove, and atomic replacement.
+
+Everything durable passes through a :class:`FileSystem`, and there through :meth:`FileSystem.operate`, so that
+a test can put a failing, dying or remembering one in its place. Operating system errors become
+:class:`~featurestore.errors.StoreWriteError` with the path and the bytes needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import secrets
+import stat
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.disk.places import free_bytes
+from featurestore.errors import StoreWriteError
+
+logger = logging.getLogger(__name__)
+
+Buffer = bytes | memoryview | NDArray[np.generic]
+Kind = Literal["mkdir", "create", "reserve", "write", "sync", "sync directory", "link", "rename", "unlink"]
+Result = TypeVar("Result")
+
+_WRITE_STEP = 64 << 20
+"""Bytes per write call: Linux moves at most 2 GiB in one, and an interrupt should not wait for more."""
+
+_FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "the disk quota is used up"}
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+_UNKNOWN_HERE = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+_NO_SECOND_NAMES = (*_UNKNOWN_HERE, errno.EPERM, errno.EMLINK)
+"""What link(2) says on file systems on which a file has one name: FAT, many FUSE and cloud mounts."""
+
+_warned_of: set[int] = set()
+"""Disks, by device number, whose user was told about :data:`_NO_SECOND_NAMES`."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One system call that changes the disk, or waits until a change has reached it.
+
+    Attributes
+    ----------
+    kind : str
+    path : Path
+        What is made, filled, synced, named or removed.
+    descriptor : int
+        Of the file written or synced, else -1.
+    data : memoryview or None
+        What is written.
+    n_bytes : int
+        Bytes written or reserved.
+    source : Path or None
+        The name that a link or rename begins from.
+    """
+
+    kind: Kind
+    path: Path
+    descriptor: int = -1
+    data: memoryview | None = None
+    n_bytes: int = 0
+    source: Path | None = None
+
+
+class FileSystem:
+    """Durable file operations on a local disk."""
+
+    def operate(self, operation: Operation, call: Callable[..., Result], *arguments: object) -> Result:
+        """Do one operation, a call with its arguments: every change to the disk passes here."""
+        return call(*arguments)
+
+    def make_directory(self, path: Path, *, lasting: bool = True) -> None:
+        """Create a directory and its parents; existing ones are fine.
+
+        A directory is made only when the entry of the one above it is on the disk. So at most the lowest one
+        that exists can be lost to a power cut, if its maker was killed, and that one is synced first; also
+        when it is the one wanted, unless what goes into it need not be ``lasting``.
+        """
+        with _explained(path):
+            missing = [directory for directory in (path, *path.parents) if not directory.exists()]
+            if not missing and not path.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+            if missing or lasting:
+                lowest = missing[-1].parent if missing else path
+                # Where we may not even look, we made nothing.
+                with contextlib.suppress(PermissionError):
+                    self._sync_directory(lowest.parent)
+        for directory in reversed(missing):
+            with _explained(directory):
+                # Mode, parents, exist_ok: another process may make it at the same time.
+                self.operate(Operation("mkdir", directory), directory.mkdir, 0o777, False, True)
+            self.sync_directory(directory.parent)
+
+    @contextmanager
+    def temporary_file(
+        self, path: Path, parts: Iterable[Buffer], n_bytes: int | None = None
+    ) -> Iterator[None]:
+        """Hold a new, synced file of parts laid end to end; remove it when the context ends.
+
+        Give it its final name inside the context (:meth:`link_new`, :meth:`replace`): until the context
+        ends the file is locked, so that :meth:`remove_abandoned` can tell a living writer's file from a dead
+        one's. Whatever goes wrong, no file is left behind.
+
+        Parameters
+        ----------
+        path : Path
+        parts : iterable of buffers
+        n_bytes : int, optional
+            Of all parts: with it they are taken one after the other, and need not be in memory together.
+
+        Raises
+        ------
+        StoreWriteError
+            Disk full, read-only, or failing.
+        """
+        if n_bytes is None:
+            views = [_bytes_view(part) for part in parts]
+            parts, n_bytes = views, sum(view.nbytes for view in views)
+        with _explained(path, n_bytes):
+            descriptor = self._create_locked(path)
+        try:
+            with _explained(path, n_bytes):
+                self._reserve(path, descriptor, n_bytes)
+                for part in parts:
+                    self.write_all(path, descriptor, _bytes_view(part))
+                self.sync_file(path, descriptor)
+            yield
+        finally:
+            os.close(descriptor)
+            # A name that cannot be removed now costs nothing but its bytes: the next session sweeps it. It
+            # must neither hide what went wrong before nor make an error of a commit that stands.
+            with contextlib.suppress(StoreWriteError):
+                self.remove(path)
+
+    def scratch_file(self, directory: Path) -> IO[bytes]:
+        """Return a file without a name on the disk of a directory, or where temporary files lie.
+
+        It goes with the object, or with the process however that ends.
+        """
+        path = directory.absolute()
+        while not path.exists():
+            path = path.parent
+        with contextlib.suppress(OSError):
+            return tempfile.TemporaryFile(dir=path, buffering=0)
+        # Planning for a store that this user may only read.
+        with _explained(path):
+            return tempfile.TemporaryFile(buffering=0)
+
+    def append(self, file: IO[bytes], directory: Path, part: Buffer) -> None:
+        """Write at the end of a scratch file of a directory."""
+        view = _bytes_view(part)
+        with _explained(directory / "(scratch)", view.nbytes):
+            self.write_all(directory / "(scratch)", file.fileno(), view)
+
+    def write_all(self, path: Path, descriptor: int, view: memoryview) -> None:
+        """Write a whole buffer; one call may write less than asked."""
+        position = 0
+        while position < view.nbytes:
+            data = view[position : position + _WRITE_STEP]
+            operation = Operation("write", path, descriptor, data, data.nbytes)
+            position += self.operate(operation, os.write, descriptor, data)
+
+    def sync_file(self, path: Path, descriptor: int) -> None:
+        """Wait until a file's bytes are on the disk."""
+        self.operate(Operation("sync", path, descriptor), os.fsync, descriptor)
+
+    def sync_directory(self, path: Path) -> None:
+        """Wait until a directory's entries are on the disk."""
+        with _explained(path):
+            self._sync_directory(path)
+
+    def link_new(self, source: Path, target: Path) -> bool:
+        """Give a complete file its final name, atomically and never over another file.
+
+        On a file system without link(2) the file is renamed under a lock of the directory instead, which
+        processes of one computer heed: only one computer may write to such a store at a time.
+
+        Returns
+        -------
+        bool
+            False if the name was taken; nothing has changed then.
+        """
+        with _explained(target):
+            try:
+                linked = self._link(source, target)
+            except OSError as error:
+                if error.errno not in _NO_SECOND_NAMES:
+                    raise
+                linked = self._rename_new(source, target, error)
+        # Also when the name was taken: whoever took it may not have come to this yet, and the caller builds
+        # on its being there.
+        self.sync_directory(target.parent)
+        return linked
+
+    def second_name(self, source: Path, target: Path) -> bool:
+        """Give a file one more name, if that is free and the disk allows it; the first one stays.
+
+        Returns
+        -------
+        bool
+            Whether the file has that name now.
+        """
+        with _explained(target):
+            # Who made the file may not have synced it: it may have been copied here a moment ago.
+            descriptor = open_for_reading(source)
+            try:
+                self.sync_file(source, descriptor)
+            finally:
+                os.close(descriptor)
+            try:
+                linked = self._link(source, target)
+            except OSError as error:
+                if error.errno not in (*_NO_SECOND_NAMES, errno.EXDEV):
+                    raise
+                return False
+        self.sync_directory(target.parent)
+        return linked
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Give a complete file its final name, atomically, in place of whatever had it."""
+        with _explained(target):
+            self._rename(source, target)
+        self.sync_directory(target.parent)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file; one that is already gone is fine."""
+        with _explained(path):
+            self._unlink(path)
+
+    def remove_abandoned(self, directory: Path, pattern: str = "*") -> list[str]:
+        """Remove temporary files whose writer is gone; return their names."""
+        removed = []
+        for path in sorted(directory.glob(pattern)) if directory.is_dir() else []:
+            if path.is_symlink() or not path.is_file():
+                continue
+            try:
+                descriptor = open_for_reading(path)
+            except OSError:
+                continue
+            try:
+                # A file that has its final name too needs this one no more, and who reads it may lock it.
+                if os.fstat(descriptor).st_nlink == 1:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._unlink(path)
+                removed.append(path.name)
+            except OSError:
+                continue
+            finally:
+                os.close(descriptor)
+        return removed
+
+    def _create_locked(self, path: Path) -> int:
+        """Return a descriptor of a new file, locked."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        while True:
+            descriptor = self.operate(Operation("create", path), os.open, path, flags, 0o666)
+            try:
+                _lock(descriptor, path)
+                if os.fstat(descriptor).st_nlink:
+                    return descriptor
+            except BaseException:
+                os.close(descriptor)
+                self._unlink(path)
+                raise
+            # Between creation and lock another session took the file for an abandoned one.
+            os.close(descriptor)
+
+    def _reserve(self, path: Path, descriptor: int, n_bytes: int) -> None:
+        """Claim the space first, so that a full disk is noticed before anything is written."""
+        if n_bytes == 0:
+            return
+        operation = Operation("reserve", path, descriptor, n_bytes=n_bytes)
+        try:
+            self.operate(operation, os.posix_fallocate, descriptor, 0, n_bytes)
+        except (OSError, AttributeError) as error:
+            # Not every disk can; then the writes will tell.
+            if getattr(error, "errno", None) in (*_FULL, errno.EFBIG):
+                raise
+
+    def _link(self, source: Path, target: Path) -> bool:
+        try:
+            self.operate(Operation("link", target, source=source), os.link, source, target)
+        except FileExistsError:
+            # Over a network a link may be made, the answer lost, and the question asked again.
+            return _same_file(source, target)
+        return True
+
+    def _rename_new(self, source: Path, target: Path, reason: OSError) -> bool:
+        descriptor = _open_directory(target.parent)
+        try:
+            _lock(descriptor, target.parent)
+            if os.path.lexists(target):
+                return False
+            self._rename(source, target)
+        finally:
+            os.close(descriptor)
+        _warn_once(target.parent, reason)
+        return True
+
+    def _rename(self, source: Path, target: Path) -> None:
+        self.operate(Operation("rename", target, source=source), os.replace, source, target)
+
+    def _unlink(self, path: Path) -> None:
+        self.operate(Operation("unlink", path), path.unlink, True)
+
+    def _sync_directory(self, path: Path) -> None:
+        descriptor = _open_directory(path)
+        try:
+            self.operate(Operation("sync directory", path), os.fsync, descriptor)
+        except OSError as error:
+            # Some network file systems cannot be asked; they change directories at once.
+            if error.errno not in (errno.EINVAL, *_UNKNOWN_HERE):
+                raise
+        finally:
+            os.close(descriptor)
+
+
+LOCAL = FileSystem()
+
+
+def temporary_name(suffix: str = "") -> str:
+    """Return a file name no other writer uses."""
+    return f"{secrets.token_hex(8)}{suffix}"
+
+
+def write_atomic(path: Path, data: bytes, filesystem: FileSystem = LOCAL) -> None:
+    """Put a complete, synced file at a path, replacing what was there, or leave what was there untouched.
+
+    Raises
+    ------
+    StoreWriteError
+        Disk full, read-only, or failing.
+    """
+    filesystem.make_directory(path.parent, lasting=False)
+    temporary = path.parent / f".{path.name}.{temporary_name('.tmp')}"
+    with filesystem.temporary_file(temporary, [data]):
+        filesystem.replace(temporary, path)
+
+
+def open_for_reading(path: Path, flags: int = 0) -> int:
+    """Return a descriptor of a regular file; a link, a pipe or a device in its place is an OSError."""
+    # Opening a pipe would wait for its writer unless told not to.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return descriptor
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(8 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _bytes_view(part: Buffer) -> memoryview:
+    if isinstance(part, np.ndarray):
+        return np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
+    return memoryview(part).cast("B")
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in (*_UNKNOWN_HERE, errno.ENOLCK):
+            raise
+        raise StoreWriteError(
+            f"cannot lock {path}: {error.strerror}. By flock(2) writers tell a living writer's files from a "
+            "dead one's: mount the disk with locks (NFS: version 4; Lustre: -o flock), or use another disk"
+        ) from error
+
+
+def _open_directory(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(one.lstat(), other.lstat())
+    return False
+
+
+def _warn_once(directory: Path, reason: OSError) -> None:
+    """Say, once for each disk, what committing without link(2) asks of its user."""
+    device = directory.stat().st_dev
+    if device not in _warned_of:
+        _warned_of.add(device)
+        logger.warning(
+            "the disk of %s gives a file one name only (link(2): %s), so commits rename: let only one "
+            "computer write to a store there at a time", directory, reason.strerror,
+        )  # fmt: skip
+
+
+@contextmanager
+def _explained(path: Path, n_bytes: int | None = None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        size = "" if n_bytes is None else f" ({n_bytes:,} bytes)"
+        reason = error.strerror or str(error)
+        if error.errno in _FULL:
+            raise StoreWriteError(
+                f"{_FULL[error.errno]} while writing {path}{size}; {_free_text(path)}. Nothing committed is "
+                "lost: free some space and run the same command again"
+            ) from error
+        if error.errno == errno.EFBIG:
+            raise StoreWriteError(
+                f"cannot write {path}{size}: the disk or a limit (`ulimit -f`) allows no file that large: "
+                "make the store with smaller shards"
+            ) from error
+        if error.errno in _NOT_WRITABLE:
+            raise StoreWriteError(
+                f"cannot write {path}{size}: {reason}. Is the directory read-only?"
+            ) from error
+        raise StoreWriteError(
+            f"cannot write {path}{size}: {reason}. Nothing committed is lost: see to the disk and run the "
+            "same command again"
+        ) from error
+
+
+def _free_text(path: Path) -> str:
+    try:
+        return f"{free_bytes(path.parent):,} bytes are free"
+    except OSError:
+        return "the free space is unknown"

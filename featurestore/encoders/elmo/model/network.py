@@ -1,0 +1,285 @@
+"""The bidirectional language model: token vectors, then LSTM layers whose directions never meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featurestore.devices import on_device
+from featurestore.encoders.elmo.model.bidirectional import LayerSideBySide
+from featurestore.encoders.elmo.model.characternet import CharacterNetwork, TypeTable
+from featurestore.encoders.elmo.model.characters import BEGIN_SENTENCE, END_SENTENCE
+from featurestore.encoders.elmo.model.gates import choose_gates
+from featurestore.encoders.elmo.model.lstm import LstmDirection, LstmState, LstmWeights
+from featurestore.encoders.elmo.model.numerics import Numerics
+from featurestore.encoders.elmo.model.options import ElmoOptions
+from featurestore.encoders.elmo.model.packing import Packing
+
+_DIRECTIONS = (0, 1)
+_MARKER_READ_FIRST = (BEGIN_SENTENCE, END_SENTENCE)
+
+
+@dataclass(frozen=True)
+class InitialState:
+    """The state in which every sentence starts, before its first marker is read.
+
+    Attributes
+    ----------
+    hidden : Tensor, shape (n_layers, 2, projection_dim)
+        Axis 1 is the direction: forward, backward.
+    memory : Tensor, shape (n_layers, 2, lstm_dim)
+    """
+
+    hidden: Tensor
+    memory: Tensor
+
+    @classmethod
+    def zeros(cls, options: ElmoOptions) -> InitialState:
+        """Return the state of policy ``zero``."""
+        return cls(
+            torch.zeros(options.n_layers, 2, options.projection_dim),
+            torch.zeros(options.n_layers, 2, options.lstm_dim),
+        )
+
+
+class CarriedState:
+    """LSTM states that persist from batch to batch, as the published implementation keeps them.
+
+    A state belongs to a row position in the batch as given. A smaller batch leaves the other rows as they
+    are; a larger one starts its new rows at zero.
+
+    Attributes
+    ----------
+    states : list of list of LstmState
+        By layer, then direction; rows in the order of the batch as given.
+    """
+
+    def __init__(self, network: BiLM) -> None:
+        options = network.options
+        self._network = network
+        empty = torch.zeros(0, 1, dtype=network.numerics.state, device=network.device)
+        self.states = [
+            [
+                LstmState(empty.expand(0, options.projection_dim), empty.expand(0, options.lstm_dim))
+                for _ in _DIRECTIONS
+            ]
+            for _ in range(options.n_layers)
+        ]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that have a state."""
+        return len(self.states[0][0].hidden)
+
+    def start(self, layer: int, direction: int, packing: Packing) -> LstmState:
+        """Return a copy of the states of the batch's rows, in rank order, new rows at zero."""
+        state = self.states[layer][direction]
+        order = torch.from_numpy(packing.ranking).to(self._network.device)
+        return LstmState(*(_grown(part, packing.n_rows)[order] for part in state))
+
+    def keep(self, layer: int, direction: int, packing: Packing, end: LstmState) -> None:
+        """Store the states after a batch, given in rank order."""
+        order = torch.from_numpy(packing.ranking).to(self._network.device)
+        kept = []
+        for old, new in zip(self.states[layer][direction], end, strict=True):
+            rows = _grown(old, packing.n_rows).clone()
+            rows[order] = new.to(rows.dtype)
+            kept.append(rows)
+        self.states[layer][direction] = LstmState(*kept)
+
+    def merged(self) -> tuple[Tensor, Tensor]:
+        """Return hidden and memory, each (n_layers, n_rows, 2 * size): forward, then backward."""
+        hidden = torch.stack([torch.cat([state.hidden for state in layer], 1) for layer in self.states])
+        memory = torch.stack([torch.cat([state.memory for state in layer], 1) for layer in self.states])
+        return hidden, memory
+
+
+def _grown(rows: Tensor, n_rows: int) -> Tensor:
+    missing = max(0, n_rows - len(rows))
+    return torch.cat([rows, rows.new_zeros(missing, rows.shape[1])])
+
+
+class BiLM:
+    """A pretrained bidirectional language model of one shape, precision and device.
+
+    With a fixed initial state the first marker of a direction (begin for forward, end for backward) leaves
+    the same state in every sentence, so it is read once per network; the other marker comes after the last
+    token and changes no token's vector, so it is never read. Tokens alone pass through the LSTMs.
+
+    Parameters
+    ----------
+    options : ElmoOptions
+    weights : mapping of str to ndarray
+        Every tensor that :func:`featurestore.encoders.elmo.files.weights.expected_shapes` names.
+    precision : str
+        ``float32``, ``bfloat16``, ``float16`` or ``float64``: see
+        :mod:`featurestore.encoders.elmo.model.numerics`.
+    device : torch.device or str
+    initial_state : InitialState, optional
+        Zeros by default.
+    side_by_side : bool, optional
+        Run both directions of a layer at once, which other numbers of rows round differently; by default on
+        a GPU.
+
+    Attributes
+    ----------
+    gates : Gates
+        What computes the pointwise half of a step, where directions run side by side.
+    """
+
+    def __init__(
+        self,
+        options: ElmoOptions,
+        weights: Mapping[str, NDArray[Any]],
+        *,
+        precision: str = "float32",
+        device: torch.device | str = "cpu",
+        initial_state: InitialState | None = None,
+        side_by_side: bool | None = None,
+    ) -> None:
+        self.options = options
+        self.device = torch.device(device)
+        self.numerics = Numerics.of(precision, self.device)
+        self.types = TypeTable(CharacterNetwork(options, weights, self.numerics, self.device))
+        if side_by_side is None:
+            side_by_side = self.device.type == "cuda"
+        clips = {"cell_clip": options.cell_clip, "proj_clip": options.proj_clip}
+        self._layers: list[list[LstmDirection]] = []
+        self._pairs: list[LayerSideBySide] = []
+        for layer in range(options.n_layers):
+            self._layers.append([])
+            pair = []
+            for direction in _DIRECTIONS:
+                backward = bool(direction)
+                part = LstmWeights.of(
+                    weights, layer=layer, backward=backward, numerics=self.numerics, device=self.device
+                )
+                self._layers[layer].append(
+                    LstmDirection(options, part, backward=backward, numerics=self.numerics)
+                )
+                if side_by_side:
+                    pair.append(part)
+            if side_by_side:
+                self._pairs.append(LayerSideBySide(pair, self.numerics, **clips))
+        self.gates = choose_gates(self.numerics.operands, options.lstm_dim, options.cell_clip, self.device)
+        self._initial = InitialState.zeros(options) if initial_state is None else initial_state
+        self._after_marker: list[list[LstmState]] | None = None
+
+    @property
+    def n_layers(self) -> int:
+        """Layers of output: token vectors and one per LSTM layer."""
+        return self.options.n_layers + 1
+
+    def layers(self, sentences: Sequence[Sequence[str]], packing: Packing, *, n_layers: int) -> list[Tensor]:
+        """Return the first output layers of a batch, every sentence starting in the initial state.
+
+        Parameters
+        ----------
+        sentences : sequence of sequence of str
+            Without markers.
+        packing : Packing
+            The layout of these sentences.
+        n_layers : int
+            Output layers wanted; the LSTM layers above are not run.
+
+        Returns
+        -------
+        list of Tensor
+            ``n_layers`` tensors (n_tokens, 2 * projection_dim), packed, in the operands' type: token
+            vectors twice over, then forward and backward outputs of each LSTM layer.
+        """
+        start = self._states_after_marker() if n_layers > 1 else []
+        vectors = self._token_vectors(sentences, packing)
+        if self._pairs:
+            return self._layers_side_by_side(vectors, packing, start[: n_layers - 1])
+        outputs = [torch.cat([vectors, vectors], 1)]
+        halves = [vectors, vectors]
+        for layer in range(n_layers - 1):
+            for direction in _DIRECTIONS:
+                halves[direction], _ = self._run(
+                    layer, direction, halves[direction], packing, start[layer][direction]
+                )
+            outputs.append(torch.cat(halves, 1))
+        return outputs
+
+    def _layers_side_by_side(
+        self, vectors: Tensor, packing: Packing, start: list[list[LstmState]]
+    ) -> list[Tensor]:
+        reversal = on_device(packing.reversal(), self.device)
+        outputs = [torch.cat([vectors, vectors], 1)]
+        halves = torch.stack([vectors, vectors[reversal]])
+        for layer, states in enumerate(start):
+            inputs = halves
+            halves = self._pairs[layer].run(inputs, packing, states, self.gates)
+            if self.options.use_skip_connections and layer > 0:
+                halves = self.numerics.round(halves + inputs)
+            outputs.append(torch.cat([halves[0], halves[1, reversal]], 1))
+        return outputs
+
+    def layers_carrying(
+        self, sentences: Sequence[Sequence[str]], carried: CarriedState
+    ) -> list[list[Tensor]]:
+        """Return all output layers of a batch as the published implementation computes them: statefully.
+
+        Both markers run as ordinary positions. The vectors depend on every batch before, which is why no
+        recipe offers this; it is here to be compared with reference outputs.
+
+        Returns
+        -------
+        list of list of Tensor
+            Per sentence as given, per output layer, (n_tokens, 2 * projection_dim) without the markers.
+        """
+        marked = [[BEGIN_SENTENCE, *sentence, END_SENTENCE] for sentence in sentences]
+        packing = Packing.of([len(sentence) for sentence in marked])
+        vectors = self._token_vectors(marked, packing)
+        outputs = [torch.cat([vectors, vectors], 1)]
+        halves = [vectors, vectors]
+        for layer in range(self.options.n_layers):
+            for direction in _DIRECTIONS:
+                start = carried.start(layer, direction, packing)
+                halves[direction], end = self._run(layer, direction, halves[direction], packing, start)
+                carried.keep(layer, direction, packing, end)
+            outputs.append(torch.cat(halves, 1))
+        order = torch.from_numpy(packing.positions).to(self.device)
+        sizes = [len(sentence) for sentence in marked]
+        by_layer = [[part[1:-1] for part in torch.split(output[order], sizes)] for output in outputs]
+        return [list(layers) for layers in zip(*by_layer, strict=True)]
+
+    def _run(
+        self, layer: int, direction: int, inputs: Tensor, packing: Packing, start: LstmState
+    ) -> tuple[Tensor, LstmState]:
+        outputs, end = self._layers[layer][direction].run(inputs, packing, start)
+        # The state carried in time is the one before the skip.
+        if self.options.use_skip_connections and layer > 0:
+            outputs = self.numerics.round(outputs + inputs)
+        return outputs, end
+
+    def _token_vectors(self, sentences: Sequence[Sequence[str]], packing: Packing) -> Tensor:
+        tokens = [token for sentence in sentences for token in sentence]
+        table, rows = self.types.lookup(tokens)
+        packed_rows = np.empty_like(rows)
+        packed_rows[packing.positions] = rows
+        return table[on_device(packed_rows, self.device)]
+
+    def _states_after_marker(self) -> list[list[LstmState]]:
+        if self._after_marker is None:
+            packing = Packing.of([1])
+            halves = [self._token_vectors([[marker]], packing) for marker in _MARKER_READ_FIRST]
+            states: list[list[LstmState]] = []
+            for layer in range(self.options.n_layers):
+                states.append([])
+                for direction in _DIRECTIONS:
+                    start = LstmState(
+                        self.numerics.round(self._initial.hidden[layer, direction].to(self.device))[None],
+                        self._initial.memory[layer, direction].to(self.device, self.numerics.state)[None],
+                    )
+                    halves[direction], end = self._run(layer, direction, halves[direction], packing, start)
+                    states[layer].append(end)
+            self._after_marker = states
+        return self._after_marker

@@ -1,0 +1,341 @@
+"""Reading one shard: its bytes by memory map or positioned reads, checked before they are believed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import mmap
+import operator
+import os
+import resource
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore import limits
+from featurestore.disk.filesystem import open_for_reading
+from featurestore.errors import DamagedStoreError, StoreError
+from featurestore.keys import Sentence, sentence_with
+from featurestore.store.format.access import refuse_unreadable
+from featurestore.store.format.codec import Array, Floats, get_codec
+from featurestore.store.format.layout import Extent, ShardEntry, check_extents, checksum
+
+Access = Literal["mmap", "pread"]
+Check = Literal["first", "always", "never"]
+Opened = TypeVar("Opened")
+
+
+class ShardReader:
+    """One open shard.
+
+    The size and the head's hash are checked on opening; a sentence's checksum when it is first read
+    (``check="first"``), on each read (``"always"``) or not at all (``"never"``).
+
+    Parameters
+    ----------
+    path : Path
+        Of the shard file.
+    entry : ShardEntry
+        As the manifest lists it.
+    access : {"mmap", "pread"}
+        Memory map, or positioned reads for file systems on which a file may change under its reader, or a
+        disk that may fail. The kernel ends a process (SIGBUS) that touches a mapped page which was cut away
+        or cannot be read. :meth:`stored` and first readings look at the file's size before they touch it,
+        so that a cut shard is an error there too; what was checked before, and a cut at that very moment,
+        only positioned reads survive.
+    check : {"first", "always", "never"}
+
+    Attributes
+    ----------
+    values, scales, norms : array or None
+        The stored arrays, over the map. ``values`` is None with ``access="pread"``, the others where the
+        codec has none. They are not checked: call :meth:`believe` first, or use :meth:`stored`.
+    offsets : (n_sentences + 1,) uint64
+    keys : (n_sentences, 16) uint8
+    believed : (n_sentences,) bytearray
+        1 where :meth:`believe` has nothing more to do.
+
+    Raises
+    ------
+    DamagedStoreError
+        If the file is missing, has another size, or its head is not what was committed.
+    """
+
+    def __init__(
+        self, path: Path, entry: ShardEntry, *, access: Access = "mmap", check: Check = "first"
+    ) -> None:
+        self.path, self.entry, self.check = path, entry, check
+        self.codec = get_codec(entry.codec)
+        problem = check_extents(entry.extents, entry.n_sentences, entry.n_tokens, entry.n_bytes, entry.codec)
+        if problem:
+            raise DamagedStoreError(f"the manifest's entry for shard {path} contradicts itself: {problem}")
+        self._values_extent = entry.extents["values"]
+        self._descriptor: int | None = self._open()
+        self._map: mmap.mmap | None = None
+        self.values: Array | None = None
+        self._head: memoryview | bytes
+        if access == "mmap":
+            # A plain ndarray over the map: np.memmap's subclass costs half the speed.
+            self._map = self._mapped(self._descriptor)
+            mapped = memoryview(self._map)
+            os.close(self._descriptor)
+            self._descriptor = None
+            self._head = mapped[: self._values_extent.offset]
+            self.values = self._array(mapped, self._values_extent)
+        else:
+            self._head = self._read(0, self._values_extent.offset)
+        if hashlib.sha256(self._head).hexdigest() != entry.head_sha256:
+            raise DamagedStoreError(
+                f"shard {path} is damaged: its structure (keys, offsets, tokens) is not what was committed. "
+                "Restore the file from a copy, or run `featurestore repair` on the store and extract again"
+            )
+        self.offsets: NDArray[np.uint64] = self._structure("offsets")
+        self.bounds: list[int] = self.offsets.tolist()
+        self.keys: NDArray[np.uint8] = self._structure("keys").view(np.uint8)
+        self._checksums: NDArray[np.uint64] = self._structure("checksums")
+        self._token_offsets: NDArray[np.uint64] = self._structure("token_offsets")
+        self._condition_offsets: NDArray[np.uint64] | None = None
+        # The hash says that this is what its writer meant; whether it makes sense is another question.
+        self._require_ascending("offsets", entry.n_tokens, limits.MAX_SENTENCE_TOKENS)
+        self._require_ascending("token_offsets", entry.extents["tokens"].n_bytes, limits.MAX_TOKEN_BYTES)
+        if "conditions" in entry.extents:
+            self._condition_offsets = self._structure("condition_offsets")
+            end = entry.extents["conditions"].n_bytes
+            self._require_ascending("condition_offsets", end, limits.MAX_CONDITION_BYTES, least=0)
+        self.scales: Array | None = self._structure("scales") if "scales" in entry.extents else None
+        self.norms: Array | None = self._structure("norms") if "norms" in entry.extents else None
+        self.believed = bytearray([check == "never"]) * entry.n_sentences
+
+    def believe(self, row: int) -> None:
+        """Make sure, once or always as ``check`` says, that a sentence's bytes are those committed.
+
+        Raises
+        ------
+        DamagedStoreError
+            If they are not.
+        """
+        if not self.believed[row]:
+            self.stored(row)
+
+    def examine(self, row: int, values: Array) -> None:
+        """Do as :meth:`believe` with a sentence's rows that the caller has read from the file himself."""
+        if not self.believed[row]:
+            start, stop = self.bounds[row], self.bounds[row + 1]
+            self._require_sound(row, values, None if self.scales is None else self.scales[start:stop])
+            self.believed[row] = self.check == "first"
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # when Python ends, os may be gone
+        descriptor = getattr(self, "_descriptor", None)
+        if descriptor is not None:
+            close(descriptor)
+
+    def __len__(self) -> int:
+        return self.entry.n_sentences
+
+    def length(self, row: int) -> int:
+        """Return the tokens of a sentence."""
+        return self.bounds[row + 1] - self.bounds[row]
+
+    def key(self, row: int) -> bytes:
+        """Return the key of a sentence, 16 bytes."""
+        key: bytes = self.keys[row].tobytes()
+        return key
+
+    def condition(self, row: int) -> bytes:
+        """Return the condition of a sentence, empty if it has none."""
+        if self._condition_offsets is None:
+            return b""
+        start = self.entry.extents["conditions"].offset
+        first, last = int(self._condition_offsets[row]), int(self._condition_offsets[row + 1])
+        return bytes(self._head[start + first : start + last])
+
+    def tokens(self, row: int) -> Sentence:
+        """Return the tokens of a sentence, with its condition if it has one."""
+        edges = self._token_offsets[self.bounds[row] : self.bounds[row + 1] + 1].tolist()
+        start = self.entry.extents["tokens"].offset
+        text = bytes(self._head[start + edges[0] : start + edges[-1]])
+        try:
+            tokens = [
+                text[a - edges[0] : b - edges[0]].decode("utf-8", "surrogatepass")
+                for a, b in itertools.pairwise(edges)
+            ]
+        except UnicodeDecodeError as error:
+            raise DamagedStoreError(
+                f"shard {self.path} is damaged: a token of sentence {row} is not UTF-8 ({error})"
+            ) from error
+        return sentence_with(tokens, self.condition(row))
+
+    def same_tokens(self, row: int, tokens: Sequence[bytes]) -> bool:
+        """Return whether a sentence's tokens are these, given as UTF-8 bytes."""
+        start, stop = self.bounds[row], self.bounds[row + 1]
+        if stop - start != len(tokens):
+            return False
+        first, last = int(self._token_offsets[start]), int(self._token_offsets[stop])
+        base = self.entry.extents["tokens"].offset
+        if bytes(self._head[base + first : base + last]) != b"".join(tokens):
+            return False
+        edges = self._token_offsets[start : stop + 1].tolist()
+        return list(map(operator.sub, edges[1:], edges)) == list(map(len, tokens))
+
+    def stored(self, row: int) -> tuple[Array, Array | None]:
+        """Return a sentence's rows as they lie on disk, and its scales if the codec has them; checked.
+
+        Raises
+        ------
+        DamagedStoreError
+            If the bytes are not those that were committed.
+        """
+        self._require_uncut()
+        values, scales = self._rows(row)
+        if not self.believed[row]:
+            self._require_sound(row, values, scales)
+            self.believed[row] = self.check == "first"
+        return values, scales
+
+    def read_into(self, out: Floats, row: int) -> None:
+        """Decode a sentence into a float array of its shape.
+
+        Raises
+        ------
+        DamagedStoreError
+            See :meth:`stored`.
+        """
+        values, scales = self.stored(row)
+        self.codec.decode_into(out, values, scales, self.norms)
+
+    def read(self, row: int) -> Floats:
+        """Return a sentence's vectors, (n_tokens, dim) or (n_tokens, n_layers, dim) float32."""
+        out = np.empty((self.length(row), *self._values_extent.shape[1:]), np.float32)
+        self.read_into(out, row)
+        return out
+
+    def is_sound(self, row: int) -> bool:
+        """Return whether a sentence's bytes have the checksum that was committed."""
+        self._require_uncut()
+        return checksum(*self._rows(row)) == int(self._checksums[row])
+
+    def _require_sound(self, row: int, values: Array, scales: Array | None) -> None:
+        """Raise unless the bytes of a sentence are those that were committed."""
+        found = checksum(values, scales)
+        if found != self._checksums[row]:
+            raise DamagedStoreError(
+                f"shard {self.path} is damaged: sentence {row} (key {self.key(row).hex()}, "
+                f"{' '.join(self.tokens(row)[:8])!r}) has checksum {found:016x}, expected "
+                f"{int(self._checksums[row]):016x}. `featurestore verify` lists everything damaged"
+            )
+
+    def _rows(self, row: int) -> tuple[Array, Array | None]:
+        start, stop = self.bounds[row], self.bounds[row + 1]
+        values = self.values[start:stop] if self.values is not None else self._read_values(start, stop)
+        return values, None if self.scales is None else self.scales[start:stop]
+
+    def _open(self) -> int:
+        try:
+            descriptor = _with_descriptors(lambda: open_for_reading(self.path))
+        except FileNotFoundError as error:
+            raise DamagedStoreError(
+                f"shard {self.path} is missing ({self.entry.n_sentences:,} sentences): restore it from a "
+                "copy, or run `featurestore repair` on the store and extract again"
+            ) from error
+        except OSError as error:
+            refuse_unreadable(self.path, error)
+            raise DamagedStoreError(f"shard {self.path} cannot be opened: {error.strerror}") from error
+        size = os.fstat(descriptor).st_size
+        if size != self.entry.n_bytes:
+            os.close(descriptor)
+            raise DamagedStoreError(
+                f"shard {self.path} has {size:,} bytes, expected {self.entry.n_bytes:,}: "
+                "it was cut or overwritten"
+            )
+        return descriptor
+
+    def _mapped(self, descriptor: int) -> mmap.mmap:
+        try:
+            return _with_descriptors(
+                lambda: mmap.mmap(descriptor, self.entry.n_bytes, access=mmap.ACCESS_READ)
+            )
+        except (OSError, ValueError, OverflowError) as error:
+            if isinstance(error, OSError):
+                refuse_unreadable(self.path, error)
+            raise StoreError(
+                f"shard {self.path} ({self.entry.n_bytes:,} bytes) cannot be mapped into memory ({error}): "
+                'open the store with access="pread"'
+            ) from error
+
+    def _require_uncut(self) -> None:
+        """Raise if the mapped file has become shorter: touching what is gone would end the process."""
+        if self._map is not None and (size := self._map.size()) < self.entry.n_bytes:
+            raise DamagedStoreError(
+                f"shard {self.path} has {size:,} bytes now, {self.entry.n_bytes:,} when it was opened: it "
+                "was cut. Restore it from a copy; where files change under their readers, open stores with "
+                'access="pread"'
+            )
+
+    def _array(self, buffer: memoryview | bytes, extent: Extent) -> Array:
+        count = int(np.prod(extent.shape, dtype=np.int64))
+        return np.frombuffer(buffer, extent.dtype, count, extent.offset).reshape(extent.shape)
+
+    def _require_ascending(self, name: str, end: int, most: int, *, least: int = 1) -> None:
+        """Raise unless a dataset of offsets goes from 0 to ``end`` in steps of ``least`` to ``most``."""
+        offsets = self._structure(name)
+        # Unsigned: a step back is a huge one.
+        steps = np.diff(offsets)
+        if (
+            offsets[0] != 0
+            or offsets[-1] != end
+            or steps.min(initial=most) < least
+            or steps.max(initial=least) > most
+        ):
+            raise DamagedStoreError(
+                f"shard {self.path} is damaged: /{name} does not ascend from 0 to {end:,} in steps of "
+                f"{least} to {most:,}"
+            )
+
+    def _structure(self, name: str) -> NDArray[np.uint64]:
+        array: NDArray[np.uint64] = self._array(self._head, self.entry.extents[name])  # type: ignore[assignment]
+        return array
+
+    def _read(self, offset: int, n_bytes: int) -> bytes:
+        pieces = []
+        while n_bytes > 0 and self._descriptor is not None:
+            try:
+                piece = os.pread(self._descriptor, min(n_bytes, 64 << 20), offset)
+            except OSError as error:
+                raise DamagedStoreError(
+                    f"shard {self.path} cannot be read at byte {offset:,}: {error.strerror}. Restore it from "
+                    "a copy, on a disk that works"
+                ) from error
+            if not piece:
+                raise DamagedStoreError(
+                    f"shard {self.path} ends before byte {offset + n_bytes:,}: it was cut"
+                )
+            pieces.append(piece)
+            offset, n_bytes = offset + len(piece), n_bytes - len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _read_values(self, start: int, stop: int) -> Array:
+        extent = self._values_extent
+        row_bytes = extent.n_bytes // max(1, extent.shape[0])
+        raw = self._read(extent.offset + start * row_bytes, (stop - start) * row_bytes)
+        return np.frombuffer(raw, extent.dtype).reshape(stop - start, *extent.shape[1:])
+
+
+def _with_descriptors(open_file: Callable[[], Opened]) -> Opened:
+    """Open something, allowing the process more open files if it has as many as it may.
+
+    Every shard in use holds one descriptor, mapped or not, and a large store has more shards than the usual
+    1,024.
+    """
+    try:
+        return open_file()
+    except OSError as error:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = soft + limits.MAX_SHARDS if hard == resource.RLIM_INFINITY else hard
+        if error.errno != errno.EMFILE or wanted <= soft:
+            raise
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, soft + limits.MAX_SHARDS), hard))
+        return open_file()

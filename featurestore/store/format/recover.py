@@ -1,0 +1,66 @@
+"""What can still be told of a shard without a manifest that vouches for it, or without its vectors."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from featurestore.disk.filesystem import file_sha256, open_for_reading
+from featurestore.errors import DamagedStoreError
+from featurestore.store.format.access import open_shard, refuse_unreadable
+from featurestore.store.format.codec import CodecError
+from featurestore.store.format.layout import NAME_DIGITS, ShardEntry
+from featurestore.store.format.reader import ShardReader
+from featurestore.store.format.structure import inspect
+
+
+class HeadReader(ShardReader):
+    """A damaged shard whose head is sound: its keys, tokens and conditions, whatever became of its vectors.
+
+    Raises
+    ------
+    DamagedStoreError
+        If the head is not sound either.
+    """
+
+    def __init__(self, path: Path, entry: ShardEntry) -> None:
+        super().__init__(path, entry, access="pread", check="never")
+
+    def _open(self) -> int:
+        # Whatever its size: what is missing or too much may lie behind the head.
+        return open_shard(self.path)
+
+
+def entry_of_file(path: Path) -> ShardEntry | str:
+    """Return the entry of a shard file for a manifest, or what is wrong with it.
+
+    Its name says what its hash must be. What its codec lost was known to its writer alone and is stated as
+    not measured.
+    """
+    try:
+        descriptor = open_for_reading(path)
+    except OSError as error:
+        refuse_unreadable(path, error)
+        return f"it cannot be opened: {error.strerror}"
+    try:
+        n_bytes = os.fstat(descriptor).st_size
+        found = file_sha256(path)
+        if f"{found[:NAME_DIGITS]}.h5" != path.name:
+            return f"it has hash {found[:16]}..., its name says {path.name[:16]}..."
+        _, codec, extents = inspect(path)
+        head = os.pread(descriptor, extents["values"].offset, 0)
+    except (OSError, DamagedStoreError) as error:
+        return str(error)
+    finally:
+        os.close(descriptor)
+    return ShardEntry(
+        sha256=found,
+        head_sha256=hashlib.sha256(head).hexdigest(),
+        n_bytes=n_bytes,
+        n_sentences=extents["offsets"].shape[0] - 1,
+        n_tokens=extents["values"].shape[0],
+        codec=codec,
+        error=CodecError(),
+        extents=extents,
+    )

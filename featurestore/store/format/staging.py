@@ -1,0 +1,138 @@
+"""Staging: how vectors wait for their shard: cast, made sure to be finite, in memory that is used again."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import VectorError
+from featurestore.keys import Sentence
+from featurestore.store.format.casting import cast
+from featurestore.store.format.codec import Array, Codec
+
+_MEASURED_TOKENS = 1024
+"""Tokens whose codec error is measured at least, evenly spread; all tokens of a smaller shard."""
+
+Sample = tuple[NDArray[np.intp], NDArray[np.floating]]
+"""Rows of a sentence, and the vectors that an encoder gave for them."""
+
+_NO_ROWS = np.empty(0, np.intp)
+
+_VALUES_AT_A_TIME = 1 << 18
+"""Values cast before they go to their places: so few that they stay in a processor's cache."""
+
+
+class StagingMemory:
+    """Memory for one draft after another: writing to new memory takes longer than filling it again.
+
+    Parameters
+    ----------
+    n_bytes : int
+        That a full draft takes. Larger ones get memory of their own, which is not kept.
+    """
+
+    def __init__(self, n_bytes: int) -> None:
+        self._n_bytes = n_bytes
+        self._free: list[NDArray[np.uint8]] = []
+
+    def take(self, n_bytes: int) -> NDArray[np.uint8]:
+        """Return at least so many bytes, whatever is in them; may be called in any thread."""
+        if n_bytes > self._n_bytes:
+            return np.empty(n_bytes, np.uint8)
+        try:
+            return self._free.pop()
+        except IndexError:
+            return np.empty(self._n_bytes, np.uint8)
+
+    def give_back(self, memory: NDArray[np.uint8]) -> None:
+        """Let the next draft have what :meth:`take` returned."""
+        if len(memory) == self._n_bytes:
+            self._free.append(memory)
+
+
+def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: Codec) -> None:
+    """Cast a sentence's vectors to the codec's staging type, making sure that they arrive finite.
+
+    Raises
+    ------
+    StoreError
+        Naming the token, if a value is not finite or the codec cannot hold it.
+    """
+    cast(out, vectors)
+    if _all_finite(out):
+        return
+    place = tuple(np.argwhere(~np.isfinite(out))[0])
+    where = f"token {place[0]} ({sentence[place[0]]!r}) of {excerpt(sentence)}"
+    value = float(vectors[place])
+    if not np.isfinite(value):
+        raise VectorError(f"the encoder returned NaN or infinity for {where}; try --precision float32")
+    raise VectorError(f"codec {codec.name} cannot hold {value:.6g} in {where}: use --codec float32 or int8")
+
+
+def stage_rows(out: Array, rows: NDArray[np.intp], vectors: NDArray[np.floating]) -> bool:
+    """Cast tokens to the type of a draft and put each into its row, if all arrive finite.
+
+    Parameters
+    ----------
+    out : (n_rows, ...) float16 or float32
+    rows : (n,) intp
+        Of each token, all different.
+    vectors : (n, ...) float
+
+    Returns
+    -------
+    bool
+        False if a value is not finite once it is cast. Some rows have been written then.
+    """
+    step = max(1, _VALUES_AT_A_TIME // max(1, out[:1].size))
+    room = np.empty((min(step, len(rows)), *out.shape[1:]), out.dtype)
+    for start in range(0, len(rows), step):
+        part = vectors[start : start + step]
+        if part.dtype != out.dtype:
+            staged = room[: len(part)]
+            cast(staged, part)
+        else:
+            staged = part
+        if not _all_finite(staged):
+            return False
+        out[rows[start : start + step]] = staged
+    return True
+
+
+def sample(start: int, vectors: NDArray[np.floating], n_tokens: int) -> Sample:
+    """Take the rows of a sentence by which its shard's codec is judged.
+
+    Parameters
+    ----------
+    start : int
+        Tokens before it in the shard.
+    vectors : (n, dim) or (n, n_layers, dim) float
+    n_tokens : int
+        Of the shard, as far as it is known: with more of them fewer rows are taken, all of which would have
+        been taken with fewer.
+    """
+    every = one_in(n_tokens)
+    first = -start % every
+    if first >= len(vectors):
+        return _NO_ROWS, vectors[:0]
+    return np.arange(first, len(vectors), every), vectors[first::every].copy()
+
+
+def one_in(n_tokens: int) -> int:
+    """Return a power of two: of a shard of so many tokens, one in so many is sampled."""
+    return 1 << max(0, (n_tokens // _MEASURED_TOKENS).bit_length() - 1)
+
+
+def excerpt(sentence: Sentence) -> str:
+    """Return the beginning of a sentence, to name it in an error."""
+    return repr(" ".join(sentence[:8])) + (f" ... ({len(sentence)} tokens)" if len(sentence) > 8 else "")
+
+
+def _all_finite(values: Array) -> bool:
+    """Return whether all of float16 or float32 values are finite, in less time than asking each takes."""
+    if values.dtype == np.float16:
+        # An exponent of ones is infinity or NaN. NumPy compares halves one by one, but integers many at once.
+        exponents = values.view(np.uint16) & np.uint16(0x7C00)
+        return bool(exponents.max(initial=0) < 0x7C00)
+    # Comparing with NaN says no.
+    return bool(values.min(initial=0) > -np.inf and values.max(initial=0) < np.inf)

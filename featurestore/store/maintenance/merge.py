@@ -1,0 +1,208 @@
+"""Merging stores of one recipe, filled on several machines, into one.
+
+A shard that brings only new sentences is taken whole, as a second name of the same file where the disk is the
+same, else as a copy. Of one that repeats some, a shard of the others is made; vectors are never decoded. What
+was merged is committed as it comes, so a merge that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from featurestore.disk.filesystem import LOCAL, FileSystem
+from featurestore.errors import DamagedStoreError, StoreError, UsageError
+from featurestore.store.canaries import read_canaries, require_same_canaries
+from featurestore.store.format.access import open_shard, sha256_of_shard
+from featurestore.store.format.manifest import SHARDS, TMP
+from featurestore.store.format.reader import ShardReader
+from featurestore.store.format.shard import part_of, place
+from featurestore.store.index.keyset import KeySet
+from featurestore.store.locks import committing
+from featurestore.store.store import Store
+from featurestore.store.writer import WriteSession
+
+_SHARDS_A_COMMIT = 64
+"""A manifest lists all shards: one for each shard merged would make thousands of long ones."""
+
+
+@dataclass
+class Merged:
+    """What :func:`merge` did.
+
+    Attributes
+    ----------
+    n_whole, n_part, n_known : int
+        Shards taken whole, in part, and not at all because every sentence was there.
+    n_sentences, n_tokens, n_bytes : int
+        Added.
+    n_repeated : int
+        Sentences that were there already.
+    """
+
+    n_whole: int = 0
+    n_part: int = 0
+    n_known: int = 0
+    n_sentences: int = 0
+    n_tokens: int = 0
+    n_bytes: int = 0
+    n_repeated: int = 0
+
+
+def merge(
+    sources: Sequence[str | Path],
+    into: str | Path,
+    *,
+    progress: Callable[[int], object] | None = None,
+    filesystem: FileSystem = LOCAL,
+) -> Merged:
+    """Add the sentences of some stores to another.
+
+    Parameters
+    ----------
+    sources : sequence of str or Path
+        They stay as they are. Of a sentence that several have, the first one's vectors are taken, and those
+        of ``into`` before all.
+    into : str or Path
+        Made, like the first source, if it does not exist. It may be read and written meanwhile.
+    progress : callable, optional
+        Called with the bytes of each shard done.
+
+    Raises
+    ------
+    RecipeMismatchError
+        If the recipes differ, naming the fields; nothing is merged then.
+    DriftError
+        If their canaries show that by one recipe they hold vectors that differ.
+    UsageError
+        If a source is the store to merge into.
+    DamagedStoreError
+        If a source is damaged: repair it first. What was committed before stays.
+    StoreWriteError
+        If the disk is full or failing. What was committed stays; run it again.
+    """
+    into = Path(into)
+    stores = [Store.open(source, access="pread", check="always") for source in sources]
+    if not stores:
+        raise UsageError("there is nothing to merge: name at least one store")
+    target = _opened_or_made(stores, into, filesystem)
+    session, merged = target.write(), Merged()
+    for store in stores:
+        for first in range(0, len(store.manifest.shards), _SHARDS_A_COMMIT):
+            numbers = range(first, min(first + _SHARDS_A_COMMIT, len(store.manifest.shards)))
+            with committing(into):
+                while not _merge_shards(store, numbers, session, merged, filesystem):
+                    pass  # another writer committed: look again at what is known
+            if progress is not None:
+                progress(sum(store.manifest.shards[number].n_bytes for number in numbers))
+    session.close()
+    return merged
+
+
+def _opened_or_made(stores: Sequence[Store], into: Path, filesystem: FileSystem) -> Store:
+    """Return the store to merge into, after making sure that all are of one recipe."""
+    target = Store.open(into, filesystem=filesystem) if Store.exists(into) else None
+    first = target or stores[0]
+    for store in stores:
+        if into.exists() and os.path.samefile(store.location, into):
+            raise UsageError(f"{store.path} is the store to merge into: leave it out of the sources")
+        store.recipe.require_equal(
+            first.recipe,
+            where=f"store {store.path}",
+            remedy=f"Only stores of one recipe can be merged; the one asked for is that of {first.path}.",
+        )
+        if store.vector_shape(0) != first.vector_shape(0):
+            raise StoreError(
+                f"{store.path} holds vectors of {store.n_layers} x {store.dim}, {first.path} of "
+                f"{first.n_layers} x {first.dim}: they cannot be merged"
+            )
+    for store in stores:
+        if store is not first:
+            require_same_canaries(first, store)
+    if target is not None:
+        return target
+    last = first.manifest
+    try:
+        return Store.create(
+            into,
+            recipe=first.recipe,
+            dim=first.dim,
+            n_layers=first.n_layers,
+            encoder=first.encoder,
+            codec=last.codec,
+            shard_bytes=last.shard_bytes,
+            canaries=read_canaries(first),
+            filesystem=filesystem,
+        )
+    except UsageError:
+        if not Store.exists(into):
+            raise
+        return _opened_or_made(stores, into, filesystem)  # another merge made it just now
+
+
+def _merge_shards(
+    store: Store, numbers: Sequence[int], session: WriteSession, merged: Merged, filesystem: FileSystem
+) -> bool:
+    """Place shards of a source and commit them; return False if another writer committed first."""
+    session.catch_up()
+    done, entries = Merged(), []
+    added, new_keys = KeySet(session.store.location / TMP), []
+    for number in numbers:
+        reader = store.reader(number)
+        known = session.stored(reader.keys) | added.contains(reader.keys)
+        rows = np.flatnonzero(~known)
+        done.n_repeated += int(known.sum())
+        if not len(rows):
+            done.n_known += 1
+            continue
+        if known.any():
+            sealed = part_of(reader, rows.tolist(), store.fingerprint)
+            place(session.store.location, sealed.entry, [sealed.head, sealed.values], filesystem)
+            entry = sealed.entry
+            done.n_part += 1
+        else:
+            entry = reader.entry
+            _place_whole(reader, session, filesystem)
+            done.n_whole += 1
+        entries.append(entry)
+        added.add(reader.keys[rows])
+        new_keys.append(reader.keys[rows])
+        done.n_sentences += entry.n_sentences
+        done.n_tokens += entry.n_tokens
+        done.n_bytes += entry.n_bytes
+    if entries:
+        last = store.manifest.commit
+        if not session.commit_placed(
+            entries,
+            np.concatenate(new_keys),
+            session.manifest.codec,
+            device=last.device,
+            tokens_per_second=last.tokens_per_second,
+        ):
+            return False
+    for name, n in vars(done).items():
+        setattr(merged, name, getattr(merged, name) + n)
+    return True
+
+
+def _place_whole(reader: ShardReader, session: WriteSession, filesystem: FileSystem) -> None:
+    """Give a source's shard its place in the target: by a second name if the disk allows, else as a copy."""
+    entry = reader.entry
+    found = sha256_of_shard(reader.path)
+    if found != entry.sha256:
+        raise DamagedStoreError(
+            f"shard {reader.path} is damaged: it has hash {found[:16]}..., expected {entry.sha256[:16]}.... "
+            f"Run `featurestore repair {reader.path.parent.parent}`, then merge again"
+        )
+    if not filesystem.second_name(reader.path, session.store.location / SHARDS / entry.name):
+        descriptor = open_shard(reader.path)
+        try:
+            whole = mmap.mmap(descriptor, entry.n_bytes, access=mmap.ACCESS_READ)
+        finally:
+            os.close(descriptor)
+        place(session.store.location, entry, [memoryview(whole)], filesystem)
