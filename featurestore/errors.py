@@ -27,12 +27,23 @@
     ├── AlignmentError                labels and stored tokens disagree
     └── ModelError                    a trained head cannot be loaded, trained or used
 
-A message says what went wrong, where, what was expected and found, and what to do.
+A message says what went wrong, where, what was expected and found, and what to do. What a program needs of
+it stands in attributes too, None or empty where it is not known; code decides on these, never on the text.
+Every error survives pickling with its attributes.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+ABSENT = "(absent)"
+"""Value of a recipe field that a recipe does not have."""
 
 
 class FeaturestoreError(Exception):
@@ -118,7 +129,23 @@ class FormatVersionError(StoreError):
 
 
 class StoreWriteError(StoreError):
-    """The disk is full, read-only or failing."""
+    """The disk is full, read-only or failing.
+
+    Parameters
+    ----------
+    message : str
+    path : path, optional
+        What could not be written.
+    n_bytes : int, optional
+        How many bytes it needed.
+    """
+
+    def __init__(
+        self, message: str, *, path: str | PathLike[str] | None = None, n_bytes: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.path = _path_or_none(path)
+        self.n_bytes = n_bytes
 
 
 class StoreLimitError(StoreError):
@@ -129,31 +156,189 @@ class VectorError(StoreError):
     """Vectors have the wrong shape, are not finite, or exceed what the codec holds."""
 
 
+class MissingSentence(NamedTuple):
+    """A sentence that is not in the store.
+
+    Attributes
+    ----------
+    tokens : tuple of str
+        Empty where only the key is known.
+    key : bytes
+        16 bytes.
+    place : str
+        Where it was read, such as ``train.conllu, line 12``; empty for a sentence in memory.
+    """
+
+    tokens: tuple[str, ...]
+    key: bytes
+    place: str = ""
+
+
 class MissingSentencesError(StoreError):
-    """Sentences asked for are not in the store."""
+    """Sentences asked for are not in the store.
+
+    Parameters
+    ----------
+    message : str
+    sentences : sequence of MissingSentence
+        The first of them.
+    n_missing, n_wanted : int, optional
+        How many are missing, of how many.
+    store : path, optional
+    paths : sequence of str
+        The corpora they were read from, which an `extract` command would name.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        sentences: Sequence[MissingSentence] = (),
+        n_missing: int | None = None,
+        n_wanted: int | None = None,
+        store: str | PathLike[str] | None = None,
+        paths: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.sentences = tuple(sentences)
+        self.n_missing = n_missing
+        self.n_wanted = n_wanted
+        self.store = _path_or_none(store)
+        self.paths = tuple(paths)
 
 
 class DamagedStoreError(StoreError):
-    """Bytes on disk are not the bytes that were committed."""
+    """Bytes on disk are not the bytes that were committed.
+
+    Parameters
+    ----------
+    message : str
+    path : path, optional
+        The damaged file.
+    shard : str, optional
+        Its name, where it is a shard.
+    row : int, optional
+        The sentence of the shard, from 0, where one is damaged and the rest may be sound.
+    is_gone : bool
+        Whether the file is not there at all.
+    """
 
     exit_code = 3
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | PathLike[str] | None = None,
+        shard: str | None = None,
+        row: int | None = None,
+        is_gone: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.path = _path_or_none(path)
+        self.shard = shard
+        self.row = row
+        self.is_gone = is_gone
+
+
+class FieldDifference(NamedTuple):
+    """One recipe field in which two recipes differ.
+
+    Attributes
+    ----------
+    field : str
+        Nested fields are written ``outer.inner``.
+    ours, theirs : JSON value
+        In an error: of the store or model, and what was asked for. ``(absent)`` where a recipe lacks the
+        field.
+    """
+
+    field: str
+    ours: Any
+    theirs: Any
+
+    def described(self, here: str, there: str) -> str:
+        """Return both values as JSON, each with the words that say whose it is."""
+        ours, theirs = (v if v == ABSENT else json.dumps(v, sort_keys=True) for v in self[1:])
+        return f"{self.field}: {ours} {here}, {theirs} {there}"
+
+    def __str__(self) -> str:
+        return self.described("here", "there")
+
 
 class RecipeMismatchError(FeaturestoreError):
-    """The vectors come from another recipe than the one asked for."""
+    """The vectors come from another recipe than the one asked for.
+
+    Parameters
+    ----------
+    message : str
+    differences : sequence of FieldDifference
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, *, differences: Sequence[FieldDifference] = ()) -> None:
+        super().__init__(message)
+        self.differences = tuple(differences)
 
 
 class DriftError(FeaturestoreError):
-    """By the same recipe, an encoder gives other vectors than when its store was made."""
+    """By the same recipe, an encoder gives other vectors than when its store was made.
+
+    Parameters
+    ----------
+    message : str
+    tokens : tuple of str
+        The sentence in which the difference is largest.
+    difference : float, optional
+        Relative L2 difference of its vectors, of the layer where it is largest.
+    """
 
     exit_code = 4
 
+    def __init__(self, message: str, *, tokens: Sequence[str] = (), difference: float | None = None) -> None:
+        super().__init__(message)
+        self.tokens = tuple(tokens)
+        self.difference = difference
+
 
 class AlignmentError(FeaturestoreError):
-    """Labels and stored tokens disagree."""
+    """Labels and stored tokens disagree.
+
+    Parameters
+    ----------
+    message : str
+    path : path, optional
+        The corpus.
+    line : int, optional
+        1-based, where the sentence begins.
+    position : int, optional
+        The first token that differs, from 0.
+    expected, found : str or None
+        That token in the corpus and in the store; None where one has fewer tokens.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | PathLike[str] | None = None,
+        line: int | None = None,
+        position: int | None = None,
+        expected: str | None = None,
+        found: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.path = _path_or_none(path)
+        self.line = line
+        self.position = position
+        self.expected = expected
+        self.found = found
 
 
 class ModelError(FeaturestoreError):
     """A trained head cannot be loaded, trained or used."""
+
+
+def _path_or_none(path: str | PathLike[str] | None) -> Path | None:
+    return None if path is None else Path(path)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from featurestore import limits
-from featurestore.errors import RecipeMismatchError, UsageError
-
-_ABSENT = "(absent)"
+from featurestore.errors import ABSENT, FieldDifference, RecipeMismatchError, UsageError
 
 
 def canonical_json(value: Any) -> bytes:
@@ -19,18 +16,6 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     ).encode()
-
-
-@dataclass(frozen=True)
-class FieldDifference:
-    """One recipe field in which two recipes differ; nested fields are written ``outer.inner``."""
-
-    field: str
-    ours: Any
-    theirs: Any
-
-    def __str__(self) -> str:
-        return f"{self.field}: {_shown(self.ours)} here, {_shown(self.theirs)} there"
 
 
 class Recipe(Mapping[str, Any]):
@@ -101,10 +86,10 @@ class Recipe(Mapping[str, Any]):
         """Return the fields in which this recipe and another differ, sorted by name."""
         ours, theirs = _flatten(self._fields), _flatten(other._fields)
         return [
-            FieldDifference(field, ours.get(field, _ABSENT), theirs.get(field, _ABSENT))
+            FieldDifference(field, ours.get(field, ABSENT), theirs.get(field, ABSENT))
             for field in sorted(ours.keys() | theirs.keys())
             # As JSON, as the fingerprint sees them: 1, 1.0 and true are three values.
-            if canonical_json(ours.get(field, _ABSENT)) != canonical_json(theirs.get(field, _ABSENT))
+            if canonical_json(ours.get(field, ABSENT)) != canonical_json(theirs.get(field, ABSENT))
         ]
 
     def require_equal(self, wanted: Recipe, *, where: str, remedy: str) -> None:
@@ -124,14 +109,11 @@ class Recipe(Mapping[str, Any]):
         """
         if self != wanted:
             lines = "\n".join(
-                f"  {d.field}: {_shown(d.ours)} in {where}, {_shown(d.theirs)} asked for"
-                for d in self.diff(wanted)
+                "  " + difference.described(f"in {where}", "asked for") for difference in self.diff(wanted)
             )
-            raise RecipeMismatchError(f"{where} holds vectors of another recipe:\n{lines}\n{remedy}")
-
-
-def _shown(value: Any) -> str:
-    return value if value == _ABSENT else json.dumps(value, sort_keys=True)
+            raise RecipeMismatchError(
+                f"{where} holds vectors of another recipe:\n{lines}\n{remedy}", differences=self.diff(wanted)
+            )
 
 
 def _depth(value: Any) -> int:
