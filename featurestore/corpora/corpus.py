@@ -162,6 +162,9 @@ def open_corpus(
     text_column: str | int | None = None,
     label: str | int | None = None,
     tokenize: bool = False,
+    header: bool | None = None,
+    comments: bool | None = None,
+    missing_label: str = "error",
 ) -> Corpus:
     """Open a file of sentences; it is read when the corpus is iterated.
 
@@ -204,6 +207,9 @@ def open_corpus(
         text_column=column_text(text_column, "text column"),
         label=column_text(label, "label"),
         tokenize=tokenize,
+        header=header,
+        comments=comments,
+        missing_label=missing_label,
         format_is_guessed=format is None,
     )
     return FileCorpus(options, format)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from featurestore.corpora.columns.conll import conll_reader
+from featurestore.corpora.columns.conllu import conllu_reader
 from featurestore.corpora.options import Reader, ReadOptions
-from featurestore.corpora.readers.conll import conll_reader
-from featurestore.corpora.readers.conllu import conllu_reader
 from featurestore.corpora.readers.jsonl import jsonl_reader
 from featurestore.corpora.readers.tables import csv_reader, tsv_reader
 from featurestore.corpora.readers.text import text_reader

@@ -11,6 +11,10 @@ from featurestore.errors import UsageError
 
 _logger = logging.getLogger(__name__)
 
+IGNORE, REFUSE = "ignore", "error"
+MISSING_LABEL = (REFUSE, IGNORE)
+"""What may be done with a word that has no label."""
+
 Reader = Callable[[Iterable[str]], Iterator[Example]]
 """Turns the lines of a file, without their line ends, into examples."""
 
@@ -29,6 +33,13 @@ class ReadOptions:
         Where the labels are; None to read no labels.
     tokenize : bool
         Whether the text is raw and has to be tokenised.
+    header : bool or None
+        Whether the first row names the columns; None to decide by the rows.
+    comments : bool or None
+        Whether lines of a column file that begin with ``#`` before a sentence are comments; None to decide by the
+        rows.
+    missing_label : str
+        What is done with a word that has no label: one of :data:`MISSING_LABEL`.
     format_is_guessed : bool
         Whether only the file's name, or nothing, tells the format.
     """
@@ -37,6 +48,9 @@ class ReadOptions:
     text_column: str | None = None
     label: str | None = None
     tokenize: bool = False
+    header: bool | None = None
+    comments: bool | None = None
+    missing_label: str = REFUSE
     format_is_guessed: bool = False
     _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
