@@ -125,8 +125,9 @@ def test_values_that_do_not_fit_are_refused(store, examples):
     n, n_tokens = len(batch), int(batch.lengths.sum())
     with pytest.raises(UsageError, match="has no labels, which does not tell what the values are of"):
         batch.restore(batch.mask)
+    (first, *_) = feature_loader(FeatureDataset(store, examples), packed=True)
     with pytest.raises(UsageError, match="is packed"):
-        batch.packed().restore(torch.zeros(n_tokens))
+        first.restore(first.labels)
     with pytest.raises(UsageError, match=rf"{n} sentences with {n_tokens} tokens.*found shape \({n + 1},"):
         batch.restore(torch.zeros(n + 1, 3), per="token")
     with pytest.raises(UsageError, match=f"expected {n} values, one for each sentence.*found shape"):
