@@ -33,7 +33,9 @@ from featurestore.store.format.manifest import (
     read_manifest,
 )
 from featurestore.store.format.reader import Access, Check, ShardReader
-from featurestore.store.index.lookup import DamagedIndexError, Index, Locations, load_index
+from featurestore.store.index.filerows import DamagedIndexError
+from featurestore.store.index.loading import load_index
+from featurestore.store.index.lookup import Index, Locations
 from featurestore.store.locks import Hold, hold
 from featurestore.store.preconditions import require_bounds, require_creatable
 
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
-
 _TRIES = 100
 """How often to look for the latest manifest again because gc removed the one that was."""
 
@@ -275,8 +276,9 @@ class Store:
         shards, directory = self.manifest.shards, self.location / INDEX
         names, sizes = [shard.name for shard in shards], [shard.n_sentences for shard in shards]
         return load_index(
-            directory, names, self.keys_of, sizes=sizes, filesystem=self.filesystem, believe=believe
-        )
+            directory, names, self.keys_of, sizes=sizes, filesystem=self.filesystem,
+            access=self._access, believe=believe,
+        )  # fmt: skip
 
     def _ask_index(self, question: Callable[[Index], Answer]) -> Answer:
         try:
