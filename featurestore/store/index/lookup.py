@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from featurestore.keyarrays import Words, find, key_words
 from featurestore.store.index.buckets import (
-    RECORD_WORDS,
     bits_for,
     bucket_check,
     bucket_checks,
