@@ -60,7 +60,6 @@ ARROWS: dict[str, set[str] | None] = {
 }  # fmt: skip
 CIRCLES: list[set[str]] = [
     {"store/canaries.py", "store/dependence.py", "store/store.py", "store/writer.py"},
-    {"dataset/batch.py", "dataset/features.py"},
     {
         "encoders/base.py", "encoders/elmo/encoder.py", "encoders/elmo/files/identity.py",
         "encoders/elmo/files/resolving.py", "encoders/elmo/warm.py",
