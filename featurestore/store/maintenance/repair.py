@@ -267,9 +267,8 @@ def _problem(path: Path, entry: ShardEntry, manifest: Manifest, sound: set[str])
     fingerprint = manifest.recipe.fingerprint
     for finding in verify_shard(path / SHARDS / entry.name, entry, fingerprint):
         return finding.problem
-    shape = (manifest.dim,) if manifest.n_layers == 1 else (manifest.n_layers, manifest.dim)
-    if entry.extents["values"].shape[1:] != shape:
-        return f"holds vectors of shape {entry.extents['values'].shape[1:]}, the store of {shape}"
+    if entry.token_shape != manifest.token_shape:
+        return f"holds vectors of shape {entry.token_shape}, the store of {manifest.token_shape}"
     sound.add(entry.sha256)
     return ""
 
