@@ -142,7 +142,7 @@ def small_disks(long: bool) -> Row:
     row = Row("the same on real, tiny disks (tmpfs of 2 MiB)", "0 segfaults, a clear error, resumes")
     files = (
         "tests/faults/test_disks.py",
-        "tests/extraction/test_processes.py",
+        "tests/extraction/endings/test_processes.py",
         "tests/test_bad_input.py",
     )
     return _tested(row, *files, "-k", "real or disk_too_small or read_only_disk")
