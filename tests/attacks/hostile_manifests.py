@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from featurestore.store.format.manifest import read_manifest
-from featurestore.store.index.lookup import Index, _to_bytes
+from featurestore.store.index.loading import _to_bytes
+from featurestore.store.index.lookup import Index
 from featurestore.store.store import Store
 from tests.attacks.hostile import (
     CONTENT,
