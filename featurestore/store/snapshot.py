@@ -25,7 +25,9 @@ from featurestore.store.format.manifest import (
     read_manifest,
 )
 from featurestore.store.format.reader import Access, Check, ShardReader
-from featurestore.store.index.lookup import DamagedIndexError, Index, Locations, load_index
+from featurestore.store.index.filerows import DamagedIndexError
+from featurestore.store.index.loading import load_index
+from featurestore.store.index.lookup import Index, Locations
 from featurestore.store.locks import Hold, hold
 from featurestore.vectors import vector_shape
 
@@ -199,8 +201,9 @@ class Snapshot:
         shards, directory = self.manifest.shards, self.location / INDEX
         names, sizes = [shard.name for shard in shards], [shard.n_sentences for shard in shards]
         return load_index(
-            directory, names, self.keys_of, sizes=sizes, filesystem=self.filesystem, believe=believe
-        )
+            directory, names, self.keys_of, sizes=sizes, filesystem=self.filesystem,
+            access=self._access, believe=believe,
+        )  # fmt: skip
 
     def _ask_index(self, question: Callable[[Index], Answer]) -> Answer:
         try:
