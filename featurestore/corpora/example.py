@@ -31,7 +31,7 @@ class Example:
     tokens : tuple of str
         The sentence, never empty.
     labels : str, tuple of str, or None
-        One label for the whole sentence, one per token, or none. Among those of tokens :data:`IGNORED` may stand.
+        One label for the whole sentence, one per token, or none. A token's may be :data:`IGNORED`.
     path : str
         The file it was read from (``-`` for standard input), empty if it was made in memory.
     line : int

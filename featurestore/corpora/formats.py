@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from featurestore.corpora.columns.conll import conll_reader
 from featurestore.corpora.columns.conllu import conllu_reader
-from featurestore.corpora.options import Reader, ReadOptions
+from featurestore.corpora.compression import without_compression
+from featurestore.corpora.containers import advice_by_name
+from featurestore.corpora.options import REFUSE, Reader, ReadOptions
 from featurestore.corpora.readers.jsonl import jsonl_reader
 from featurestore.corpora.readers.tables import csv_reader, tsv_reader
 from featurestore.corpora.readers.text import text_reader
@@ -19,14 +21,19 @@ from featurestore.errors import UsageError
 class _Format:
     make_reader: Callable[[ReadOptions], Reader]
     extensions: tuple[str, ...]
+    takes: tuple[str, ...] = ()
 
 
 _FORMATS = {
     "text": _Format(text_reader, (".txt", ".text", ".tok")),
-    "conll": _Format(conll_reader, (".conll", ".conllup", ".bio", ".iob", ".iob2")),
-    "conllu": _Format(conllu_reader, (".conllu",)),
-    "csv": _Format(csv_reader, (".csv",)),
-    "tsv": _Format(tsv_reader, (".tsv",)),
+    "conll": _Format(
+        conll_reader,
+        (".conll", ".conllup", ".bio", ".iob", ".iob2", ".cupt"),
+        ("header", "comments", "missing_label"),
+    ),
+    "conllu": _Format(conllu_reader, (".conllu",), ("missing_label",)),
+    "csv": _Format(csv_reader, (".csv",), ("header",)),
+    "tsv": _Format(tsv_reader, (".tsv",), ("header",)),
     "jsonl": _Format(jsonl_reader, (".jsonl", ".ndjson")),
 }
 
@@ -39,7 +46,7 @@ def format_of(path: str, asked: str | None) -> str:
     Parameters
     ----------
     path : str
-        The file; ``.gz`` at its end is ignored. Standard input is plain text.
+        The file; ``.gz``, ``.bz2``, ``.xz`` or ``.zst`` at its end is ignored. Standard input is plain text.
     asked : str or None
         The format the caller names, which goes before the file name's.
 
@@ -54,10 +61,13 @@ def format_of(path: str, asked: str | None) -> str:
         return asked
     if path == STDIN:
         return "text"
-    name = path.lower().removesuffix(".gz")
+    name = without_compression(path)
     for format_name, format_ in _FORMATS.items():
         if name.endswith(format_.extensions):
             return format_name
+    advice = advice_by_name(name)
+    if advice is not None:
+        raise UsageError(f"{path}: {advice}")
     known = ", ".join(f"{name} ({' '.join(format_.extensions)})" for name, format_ in _FORMATS.items())
     raise UsageError(
         f"{path}: the file name does not tell its format: name one with --format (in Python format=): {known}"
@@ -72,4 +82,12 @@ def make_reader(format_name: str, options: ReadOptions) -> Reader:
     UsageError
         If the options make no sense for the format.
     """
-    return _FORMATS[format_name].make_reader(options)
+    found = _FORMATS[format_name]
+    for name, plain in (("header", None), ("comments", None), ("missing_label", REFUSE)):
+        if getattr(options, name) != plain and name not in found.takes:
+            takers = ", ".join(other for other, format_ in _FORMATS.items() if name in format_.takes)
+            raise UsageError(
+                f"{options.path}: {name.replace('_', ' ')} makes no sense for the format {format_name}, only "
+                f"for {takers}: leave it out"
+            )
+    return found.make_reader(options)

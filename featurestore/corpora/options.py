@@ -11,6 +11,10 @@ from featurestore.errors import UsageError
 
 _logger = logging.getLogger(__name__)
 
+RULES, ICU, CHARACTERS = "rules", "icu", "characters"
+TOKENIZERS = (RULES, ICU, CHARACTERS)
+"""How raw text may be tokenised."""
+
 IGNORE, REFUSE = "ignore", "error"
 MISSING_LABEL = (REFUSE, IGNORE)
 """What may be done with a word that has no label."""
@@ -31,13 +35,14 @@ class ReadOptions:
         Where the text is; None for the format's default.
     label : str or None
         Where the labels are; None to read no labels.
-    tokenize : bool
-        Whether the text is raw and has to be tokenised.
+    tokenize : str or None
+        How the text, which is raw, is tokenised: one of :data:`TOKENIZERS`; None if its tokens stand between
+        spaces.
     header : bool or None
         Whether the first row names the columns; None to decide by the rows.
     comments : bool or None
-        Whether lines of a column file that begin with ``#`` before a sentence are comments; None to decide by the
-        rows.
+        Whether lines of a column file that begin with ``#`` before a sentence are comments; None to decide by
+        the rows.
     missing_label : str
         What is done with a word that has no label: one of :data:`MISSING_LABEL`.
     format_is_guessed : bool
@@ -47,7 +52,7 @@ class ReadOptions:
     path: str
     text_column: str | None = None
     label: str | None = None
-    tokenize: bool = False
+    tokenize: str | None = None
     header: bool | None = None
     comments: bool | None = None
     missing_label: str = REFUSE
@@ -112,6 +117,41 @@ def parse_column(text: str, what: str) -> int | str:
             raise UsageError(f"{what} {text}: columns are counted from 1")
         return int(text) - 1
     return text
+
+
+def tokenizer_name(tokenize: object) -> str | None:
+    """Return how to tokenise as the readers take it; None for not at all.
+
+    Parameters
+    ----------
+    tokenize : bool, str or None
+        What the caller gave; True means :data:`RULES`.
+
+    Raises
+    ------
+    UsageError
+        If there is no such tokeniser.
+    """
+    if tokenize is None or tokenize is False:
+        return None
+    if tokenize is True:
+        return RULES
+    if tokenize not in TOKENIZERS:
+        raise UsageError(f"tokenize is {tokenize!r}: expected True or False, or {', '.join(TOKENIZERS)}")
+    return str(tokenize)
+
+
+def missing_label_name(missing_label: object) -> str:
+    """Return what is done with a word without a label, as the readers take it.
+
+    Raises
+    ------
+    UsageError
+        If it is not one of :data:`MISSING_LABEL`.
+    """
+    if missing_label not in MISSING_LABEL:
+        raise UsageError(f"missing_label is {missing_label!r}: expected {' or '.join(MISSING_LABEL)}")
+    return str(missing_label)
 
 
 def refuse_tokenize(options: ReadOptions, format_name: str) -> None:

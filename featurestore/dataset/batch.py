@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, Protocol, overload
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from featurestore.dataset.labels import PADDING_LABEL
+from featurestore.dataset.restoring import restored
 from featurestore.errors import LabelError, UsageError
-
-if TYPE_CHECKING:
-    from featurestore.dataset.features import FeatureDataset
 
 
 class FeatureItem(NamedTuple):
@@ -42,7 +40,8 @@ class FeatureBatch:
     labels : (batch, longest) int64 with -100 in the padding, (batch,) int64, or None
         For a packed batch, token labels are flat: (n_tokens,), beside ``features.data``.
     indices : (batch,) int64
-        Positions of the examples in the dataset.
+        Positions of the examples in the dataset: batches come in another order than the corpus, so results
+        are put back by these, or by :meth:`restore`.
     """
 
     features: Tensor | PackedSequence
@@ -78,6 +77,37 @@ class FeatureBatch:
             labels = pack_padded_sequence(labels, lengths, batch_first=True, enforce_sorted=False).data
         return replace(self, features=features, labels=labels)
 
+    def restore(self, values: Any, *, per: Literal["token", "sentence"] | None = None) -> dict[int, Any]:
+        """Return results of this batch by the position of their sentence in the dataset, without padding.
+
+        Batches do not come in corpus order, also with ``shuffle=False``. This puts it back::
+
+            found = {}
+            for batch in feature_loader(dataset, shuffle=False):
+                found.update(batch.restore(model(batch.features).argmax(-1)))
+            in_corpus_order = [found[position] for position in range(len(dataset))]
+
+        Parameters
+        ----------
+        values : Tensor, array, PackedSequence or list
+            Per token: (batch, longest, ...) as padded, or (n_tokens, ...) as ``values[batch.mask]`` or, for a
+            packed batch, ``features.data`` orders them; or a list with a sequence for each sentence. Per
+            sentence: (batch, ...), or a list.
+        per : {"token", "sentence"}, optional
+            What the values are of. By default, what the labels of a padded batch are of.
+
+        Returns
+        -------
+        dict
+            From position to the values of that sentence: (n_tokens, ...) or (...).
+
+        Raises
+        ------
+        UsageError
+            If the values do not fit the batch, or ``per`` is left out for a packed or unlabelled one.
+        """
+        return dict(zip(self.indices.tolist(), restored(self, values, per), strict=True))
+
     def _mapped(self, change: Callable[[Any], Any]) -> FeatureBatch:
         return FeatureBatch(
             change(self.features),
@@ -88,14 +118,24 @@ class FeatureBatch:
         )
 
 
+class BatchSource(Protocol):
+    """A dataset that can read one item, or a whole batch in one go."""
+
+    def __getitem__(self, index: int) -> FeatureItem:
+        """Return one example."""
+
+    def gather(self, indices: Sequence[int], gatherer: Any = None, *, packed: bool = False) -> FeatureBatch:
+        """Return a padded or packed batch; ``gatherer`` reads it in place of the dataset's own."""
+
+
 class ItemBatch(MutableSequence[FeatureItem]):
-    """What a :class:`FeatureDataset` hands to collate for a whole batch: a list of items, not yet read.
+    """What a dataset hands to collate for a whole batch: a list of items, not yet read.
 
     :func:`collate` reads it in one go. Any other collate function uses it as the list that it expects: the
-    first look at an item reads all, each once, and from then on it is that list, which may be changed.
+    first access to an item reads all, each once, and from then on it is that list, which may be changed.
     """
 
-    def __init__(self, dataset: FeatureDataset, indices: Sequence[int]) -> None:
+    def __init__(self, dataset: BatchSource, indices: Sequence[int]) -> None:
         self.dataset, self.indices = dataset, indices
         self._items: list[FeatureItem] | None = None
 

@@ -63,7 +63,7 @@ class Blocks:
                     return
 
     def ahead(self, n_lines: int) -> list[Block]:
-        """Return the next blocks without taking them: those within ``n_lines`` lines, and the one that ends there."""
+        """Return the next blocks, without taking them, until they have ``n_lines`` lines."""
         found = sum(len(block.lines) for block in self._inspected)
         while found < n_lines:
             block = next(self._unread, None)

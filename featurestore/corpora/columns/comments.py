@@ -9,8 +9,8 @@ GENIA. Of the others:
 3. A line whose last field is one that other rows of the file end in, or is ``#`` itself, is a word.
 4. Where tabs separate the columns, so is a line whose first field is more than ``#`` and holds no space
    (``#NFL``).
-5. Of what is left, in files with spaces between columns, ``#`` before something that does not look like a label
-   is a comment (``# doc1``), with a warning. Anything else may be either: refused with the options that choose.
+5. Of what is left, in files with spaces between columns, ``#`` before what does not look like a label begins
+   a comment (``# doc1``), with a warning. Anything else may be either and is refused, naming the options.
 """
 
 from __future__ import annotations

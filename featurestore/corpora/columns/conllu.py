@@ -15,7 +15,6 @@ from featurestore.corpora.columns.comments import GLOBAL_COLUMNS
 from featurestore.corpora.columns.fields import columns_of_rows, first_columns, stripped
 from featurestore.corpora.columns.labels import NEVER_EMPTY, WordLabels, parted
 from featurestore.corpora.columns.numbering import RANGE_OR_NODE, counted
-from featurestore.corpora.columns.plausibility import Plausibility
 from featurestore.corpora.example import Example
 from featurestore.corpora.options import Reader, ReadOptions, parse_column, refuse_tokenize
 from featurestore.corpora.readers.text import WHITESPACE
@@ -34,16 +33,10 @@ def conllu_reader(options: ReadOptions) -> Reader:
     Raises
     ------
     UsageError
-        If a column number is not positive, or the options ask to tokenise; when the file is read, if they name no
-        column of it.
+        If a column number is not positive, or the options ask to tokenise; when the file is read, if they
+        name no column of it.
     """
     refuse_tokenize(options, "CoNLL-U")
-    for what, value in (("header", options.header), ("comments", options.comments)):
-        if value is not None:
-            raise UsageError(
-                f"{options.path}: the format CoNLL-U says what is a comment, and has no header row: leave "
-                f"{what} out"
-            )
     for what, column in (("text column", options.text_column), ("label", options.label)):
         if column is not None:
             parse_column(column, what)
@@ -61,8 +54,7 @@ class _Pass:
         self._labels: WordLabels | None = None
 
     def examples(self) -> Iterator[Example]:
-        options, plausibility = self._options, Plausibility(self._options)
-        is_begun = False
+        is_begun, path = False, self._options.path
         for line, lines in self._blocks:
             at = 0
             for text in lines:
@@ -87,14 +79,13 @@ class _Pass:
             tokens = stripped(columns[self._form])
             if not all(tokens):
                 raise CorpusError(
-                    f"the {self._names[self._form].upper()} column is empty: a word needs at least one character",
-                    path=options.path,
+                    f"the {self._names[self._form].upper()} column is empty: a word needs at least one "
+                    "character",
+                    path=path,
                     line=numbers[tokens.index("")],
                 )
             labels = None if self._labels is None else self._labels.of(columns, numbers)
-            plausibility.add(tokens, numbers[0])
-            yield Example(tokens, labels, options.path, numbers[0])
-        plausibility.finish()
+            yield Example(tokens, labels, path, numbers[0])
         if self._labels is not None and is_begun:
             self._labels.require_found()
 
@@ -104,7 +95,8 @@ class _Pass:
         word_id, form = header.index_of("id", names), header.index_of("form", names)
         if word_id is None or form is None:
             raise CorpusError(
-                f"the '# global.columns' line names no column ID or FORM ({' '.join(names)}): give the format conll",
+                f"the '# global.columns' line names no column ID or FORM ({' '.join(names)}): give the "
+                "format conll",
                 path=options.path,
                 line=line,
             )
@@ -137,7 +129,8 @@ class _Pass:
 
     def _words(self, numbers: Sequence[int], sentence: list[str]) -> tuple[list[int], list[list[str]]]:
         """Return the rows that are words, and their lines, of a sentence that may hold others."""
-        words, lines = [], []
+        words: list[list[str]] = []
+        lines: list[int] = []
         for number, text in zip(numbers, sentence, strict=True):
             if text[0] == "#":
                 continue

@@ -19,9 +19,9 @@ def split_fields(line: str, tabs: bool) -> list[str]:
 
 
 def regular_columns(lines: list[str], tabs: bool, n_columns: int) -> list[Column] | None:
-    """Return the columns of rows that have ``n_columns`` fields each; None if one has more, fewer or an empty one.
+    """Return the columns of rows that have ``n_columns`` fields each; None if one has more or fewer.
 
-    With tabs, a field may be empty.
+    With spaces, None also if a row has several between two fields.
     """
     separator = "\t" if tabs else " "
     try:
@@ -32,7 +32,7 @@ def regular_columns(lines: list[str], tabs: bool, n_columns: int) -> list[Column
 
 
 def first_columns(lines: list[str], n_kept: int, n_columns: int) -> list[Column] | None:
-    """Return the first columns, and the rest of each row as one more, of rows of ``n_columns`` fields parted by tabs.
+    """Return the first columns of rows of ``n_columns`` fields, and the rest of each row as one more.
 
     Returns
     -------

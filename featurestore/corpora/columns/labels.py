@@ -13,7 +13,7 @@ KEYED = ("feats", "misc")
 """Columns that hold ``Key=Value`` pairs."""
 
 NEVER_EMPTY = ("upos", "xpos", "head", "deprel")
-"""Columns of CoNLL-U where ``_`` means "not annotated"; in the others it is a value (no features, the word "_")."""
+"""Columns of CoNLL-U where ``_`` means "not annotated"; in the others it is a value (no features, a word)."""
 
 _NOTHING = "_"
 
@@ -22,8 +22,8 @@ class WordLabels:
     """Takes the labels of words out of the columns of their sentence.
 
     Where a word has no label, that is an error, or by ``missing_label="ignore"`` it gets
-    :data:`~featurestore.corpora.example.IGNORED`. A word without the key of FEATS has the label ``_``, since most
-    features do not apply to most words.
+    :data:`~featurestore.corpora.example.IGNORED`. A word without the key of FEATS has the label ``_``, since
+    most features do not apply to most words.
 
     Parameters
     ----------
@@ -122,8 +122,8 @@ class WordLabels:
         if self._key:
             items = row[self._column].split("|")
             return (
-                f"the word {row[self._form()]!r} has no {self._key!r} in {self._name}, which was asked for as "
-                f"label (it has {', '.join(items)}): write {self._key}=O for a word without; {remedy}"
+                f"the word {row[self._form()]!r} has no {self._key!r} in {self._name}, which was asked for "
+                f"as label (it has {', '.join(items)}): write {self._key}=O for a word without; {remedy}"
             )
         pairs = [(name.lower(), value) for name, value in zip(self._names, row, strict=False)]
         there = ", ".join(f"{n}={value}" for n, value in pairs if n != "id" and value not in ("", _NOTHING))
@@ -135,6 +135,6 @@ class WordLabels:
 
 
 def parted(label: str) -> tuple[str, str]:
-    """Return the column and the key that ``feats.KEY`` or ``misc.KEY`` names; the label itself and "" for others."""
+    """Return the column and the key that ``feats.KEY`` or ``misc.KEY`` names; for others the label and ""."""
     column, dot, key = label.partition(".")
     return (column, key) if dot and key and column.lower() in KEYED else (label, "")

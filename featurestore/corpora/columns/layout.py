@@ -1,4 +1,4 @@
-"""The layout of a column file: what separates its columns, how they are called, which of them are asked for."""
+"""The layout of a column file: what separates its columns, their names, which of them are asked for."""
 
 from __future__ import annotations
 

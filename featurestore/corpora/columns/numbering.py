@@ -2,9 +2,9 @@
 
 Three ways of numbering are known:
 
-- CoNLL-U and CoNLL-X: 1, 2, 3, ... (or from 0, or on from the sentence before); a range such as ``2-3`` stands
-  before the words it spans and is the text they were split from, an empty node such as ``2.1`` stands behind a
-  word and is not in the text. Neither is a word.
+- CoNLL-U and CoNLL-X: 1, 2, 3, ... (or from 0, or on from the sentence before); a range such as ``2-3``
+  stands before the words it spans and is the text they were split from, an empty node such as ``2.1`` stands
+  behind a word and is not in the text. Neither is a word.
 - WebAnno TSV: ``1-1``, ``1-2``, ...: the sentence's number, then the word's. A part of a word such as
   ``1-2.1`` is not a word.
 - The same with a dot, ``1.1``, ``1.2``, ..., in rows that have no plain number.
