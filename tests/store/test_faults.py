@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from storekit import assert_holds, create, fill, sentences, vectors_of
 
-from featurestore.disk.filesystem import FileSystem, write_atomic
+from featurestore.disk.atomic import write_atomic
+from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import StoreWriteError
 from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store

@@ -34,7 +34,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from featurestore.disk.filesystem import LOCAL, FileSystem, open_for_reading, temporary_name, write_atomic
+from featurestore.disk.atomic import write_atomic
+from featurestore.disk.filesystem import LOCAL, FileSystem, temporary_name
+from featurestore.disk.opening import open_for_reading
 from featurestore.errors import StoreWriteError
 from featurestore.keyarrays import Words, find, key_words
 from featurestore.store.index.buckets import (
@@ -341,7 +343,7 @@ def load_index(
                 write_atomic(path, _to_bytes(built, shard_names), filesystem)
             for superseded, _ in found:
                 filesystem.remove(superseded)
-            filesystem.remove_abandoned(directory, ".*.tmp")
+            filesystem.remove_orphaned(directory, ".*.tmp")
             # Mapped, it takes no memory of this process.
             built = _read(path, shard_names, sizes) or built
         except StoreWriteError as error:
