@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from featurestore.disk.explaining import FULL, explained
 from featurestore.disk.opening import open_for_reading
+from featurestore.disk.places import nearest_existing
 from featurestore.errors import StoreWriteError
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class FileSystem:
             self.sync_directory(directory.parent)
 
     @contextmanager
-    def new_file(self, path: Path, name: Path | None = None) -> Iterator[int]:
+    def new_file(self, path: Path, name: Path | None = None, n_bytes: int | None = None) -> Iterator[int]:
         """Hold the descriptor of a new, empty, locked file; remove the file when the context ends.
 
         Give it its final name inside the context (:meth:`link_new`, :meth:`replace`): until the context
@@ -113,13 +114,15 @@ class FileSystem:
         path : Path
         name : Path, optional
             What errors call it: the name that it is to have.
+        n_bytes : int, optional
+            What errors say that it needs.
 
         Raises
         ------
         StoreWriteError
             Disk full, read-only, or failing.
         """
-        with explained(name or path):
+        with explained(name or path, n_bytes):
             descriptor = self._create_locked(path)
         try:
             yield descriptor
@@ -153,7 +156,7 @@ class FileSystem:
         if n_bytes is None:
             views = [_bytes_view(part) for part in parts]
             parts, n_bytes = views, sum(view.nbytes for view in views)
-        with self.new_file(path, name) as descriptor:
+        with self.new_file(path, name, n_bytes) as descriptor:
             with explained(name or path, n_bytes):
                 self._reserve(path, descriptor, n_bytes)
                 for part in parts:
@@ -166,9 +169,7 @@ class FileSystem:
 
         It goes with the object, or with the process however that ends.
         """
-        path = directory.absolute()
-        while not path.exists():
-            path = path.parent
+        path = nearest_existing(directory)
         with contextlib.suppress(OSError):
             return tempfile.TemporaryFile(dir=path, buffering=0)
         # Planning for a store that this user may only read.

@@ -25,7 +25,9 @@ from featurestore.store.format.manifest import (
     read_manifest,
 )
 from featurestore.store.format.reader import Access, Check, ShardReader
-from featurestore.store.index.lookup import DamagedIndexError, Index, Locations, load_index
+from featurestore.store.index.filerows import DamagedIndexError
+from featurestore.store.index.loading import load_index
+from featurestore.store.index.lookup import Index, Locations
 from featurestore.store.locks import Hold, hold
 from featurestore.vectors import vector_shape
 
@@ -195,19 +197,20 @@ class Snapshot:
             self._index = self._load_index()
         return self._index
 
-    def _load_index(self, *, believe: bool = True) -> Index:
+    def _load_index(self, *, rebuild: bool = False) -> Index:
         shards, directory = self.manifest.shards, self.location / INDEX
         names, sizes = [shard.name for shard in shards], [shard.n_sentences for shard in shards]
         return load_index(
-            directory, names, self.keys_of, sizes=sizes, filesystem=self.filesystem, believe=believe
-        )
+            directory, names, self.keys_of, sizes=sizes, filesystem=self.filesystem,
+            access=self._access, rebuild=rebuild,
+        )  # fmt: skip
 
     def _ask_index(self, question: Callable[[Index], Answer]) -> Answer:
         try:
             return question(self.index)
         except DamagedIndexError as damage:
             logger.warning("%s (%s); building it again", damage, self.path / INDEX)
-            self._index = self._load_index(believe=False)
+            self._index = self._load_index(rebuild=True)
             return question(self._index)
 
     def reader(self, shard: int) -> ShardReader:

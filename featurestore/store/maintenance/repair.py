@@ -37,7 +37,8 @@ from featurestore.store.format.manifest import (
 )
 from featurestore.store.format.recover import HeadReader, entry_of_file
 from featurestore.store.index.keyset import KeySet
-from featurestore.store.index.lookup import empty_index, load_index
+from featurestore.store.index.loading import load_index
+from featurestore.store.index.lookup import empty_index
 from featurestore.store.locks import cleaning
 from featurestore.store.maintenance.gc import unlisted_shards
 from featurestore.store.maintenance.verify import verify_canaries, verify_shard
