@@ -20,7 +20,8 @@ from featurestore.store.locks import committing
 from featurestore.store.maintenance.gc import collect, needless_shards
 from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from tests.kit.stores import assert_holds, create, fill, flip_bit, sentences, shard_path, vectors_of
+from tests.kit.damage import flip_bit
+from tests.kit.stores import assert_holds, create, fill, sentences, shard_path, vectors_of
 
 DAY = 24 * 3600
 N = 20
