@@ -116,7 +116,7 @@ def load_index(
                 _write_merged(path, best, shard_names, read_keys, filesystem)
             else:
                 built = _extended(best, shard_names, read_keys)
-                write_atomic(path, _to_bytes(built, shard_names), filesystem)
+                write_atomic(path, index_bytes(built, shard_names), filesystem)
             for each in (*damaged, *_superseded(path, [each for each, _ in found])):
                 filesystem.remove(each)
             filesystem.remove_orphaned(directory, ".*.tmp")
@@ -224,7 +224,8 @@ def _file_bytes(n_keys: int, bits: int) -> int:
     return _HEADER_BYTES + ((1 << bits) + 1) * 16 + n_keys * 8 * RECORD_WORDS
 
 
-def _to_bytes(index: Index, shard_names: Sequence[str]) -> bytes:
+def index_bytes(index: Index, shard_names: Sequence[str]) -> bytes:
+    """Return the file of an index over the shards of those names."""
     arrays = (np.ascontiguousarray(array, "<u8").tobytes() for array in (index.table, index.records))
     return b"".join([_header(len(index), index.bits, index.largest, shard_names), *arrays])
 
