@@ -63,7 +63,8 @@ def test_what_was_there_stays_when_its_writer_gives_up(tmp_path):
             file.write(b"half of it")
             raise RuntimeError
 
-    pytest.raises(RuntimeError, give_up)
+    with pytest.raises(RuntimeError):
+        give_up()
     assert (tmp_path / "file").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
