@@ -11,7 +11,7 @@ from contextlib import closing
 from featurestore import limits
 from featurestore.corpora.example import Example
 from featurestore.corpora.formats import format_of, make_reader
-from featurestore.corpora.options import ReadOptions, column_text
+from featurestore.corpora.options import ReadOptions, column_text, tokenizer_name
 from featurestore.corpora.readers.lines import read_lines
 from featurestore.corpora.source import Source
 from featurestore.errors import CorpusChangedError, CorpusError, SentenceError, UsageError
@@ -51,7 +51,7 @@ class Corpus(ABC):
     @property
     @abstractmethod
     def n_bytes(self) -> int | None:
-        """Size of the file on disk (compressed, for gzip); None where it is not known (yet)."""
+        """Size of the file on disk (compressed, if it is); None where it is not known (yet)."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r} ({self.format})>"
@@ -111,7 +111,7 @@ class FileCorpus(Corpus):
         Raises
         ------
         CorpusChangedError
-            If they read different bytes (for gzip: different uncompressed bytes).
+            If they read different bytes (of a compressed file: different uncompressed bytes).
         """
         if self._latest_digest != self._first_digest:
             raise CorpusChangedError(
@@ -121,7 +121,7 @@ class FileCorpus(Corpus):
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of the file read by the latest pass (compressed bytes, for gzip)."""
+        """Bytes of the file read by the latest pass (compressed bytes, for a compressed file)."""
         return self._source.bytes_read
 
     @property
@@ -161,11 +161,13 @@ def open_corpus(
     format: str | None = None,
     text_column: str | int | None = None,
     label: str | int | None = None,
-    tokenize: bool = False,
+    tokenize: bool | str = False,
+    header: bool | None = None,
 ) -> Corpus:
     """Open a file of sentences; it is read when the corpus is iterated.
 
-    Files are UTF-8 (a byte order mark and CRLF line ends are accepted) and may be gzip.
+    Files are UTF-8 (a byte order mark and CRLF line ends are accepted) and may be compressed: gzip, bzip2, xz
+    or Zstandard.
 
     Parameters
     ----------
@@ -180,9 +182,12 @@ def open_corpus(
     label : str or int, optional
         Where the labels are, in the same way; for CoNLL also ``last``, for CoNLL-U also ``feats.KEY`` and
         ``misc.KEY``. Without it no labels are read.
-    tokenize : bool
-        Tokenise raw text by :mod:`featurestore.corpora.readers.tokenizer`. Otherwise a text's tokens are what
-        whitespace separates.
+    tokenize : bool or str
+        Tokenise raw text: True or ``rules`` by :mod:`featurestore.corpora.tokenizing.rules`; ``icu`` also
+        parts scripts that write no spaces between words (:mod:`featurestore.corpora.tokenizing.unspaced`);
+        ``characters`` takes every character. Otherwise a text's tokens are what whitespace separates.
+    header : bool, optional
+        Whether the first row of a table (csv, tsv) names its columns; by default decided by the rows.
 
     Returns
     -------
@@ -203,7 +208,8 @@ def open_corpus(
         name,
         text_column=column_text(text_column, "text column"),
         label=column_text(label, "label"),
-        tokenize=tokenize,
+        tokenize=tokenizer_name(tokenize),
+        header=header,
         format_is_guessed=format is None,
     )
     return FileCorpus(options, format)

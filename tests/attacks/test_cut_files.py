@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from storekit import RECIPE, assert_holds, create, fill, sentence, sentences, shard_path
 
 from featurestore.errors import DamagedStoreError, StoreError
 from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from tests.kit.stores import RECIPE, assert_holds, create, fill, sentence, sentences, shard_path
 
 FORK = multiprocessing.get_context("fork")
 N = 400
@@ -68,7 +68,7 @@ def cut_to_nothing(path: Path, access: str) -> None:
     reader = opened.reader(0)
     os.truncate(reader.path, 0)
     with pytest.raises(DamagedStoreError):
-        reader.believe(7)
+        reader.verify_row(7)
 
 
 def test_a_first_reading_looks_before_it_touches(store, access):
