@@ -8,7 +8,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from featurestore import limits
-from featurestore.corpora.readers.text import WHITESPACE
+from featurestore.corpora.readers.whitespace import WHITESPACE
 from featurestore.errors import CorpusError
 
 _LINES_BETWEEN_CHECKS = 1 << 16
@@ -49,14 +49,17 @@ class Blocks:
     def __init__(self, lines: Iterable[str], path: str) -> None:
         self._unread = _read(iter(lines), path)
         self._inspected: deque[Block] = deque()
+        self._failed: CorpusError | None = None
 
     def __iter__(self) -> Iterator[Block]:
         while True:
             while self._inspected:
                 yield self._inspected.popleft()
+            if self._failed is not None:
+                raise self._failed
             for block in self._unread:
                 yield block
-                if self._inspected:
+                if self._inspected or self._failed:
                     break
             else:
                 if not self._inspected:
@@ -65,8 +68,13 @@ class Blocks:
     def ahead(self, n_lines: int) -> list[Block]:
         """Return the next blocks, without taking them, until they have ``n_lines`` lines."""
         found = sum(len(block.lines) for block in self._inspected)
-        while found < n_lines:
-            block = next(self._unread, None)
+        while found < n_lines and self._failed is None:
+            try:
+                block = next(self._unread, None)
+            except CorpusError as error:
+                # To be raised behind the sentences before it.
+                self._failed = error
+                break
             if block is None:
                 break
             self._inspected.append(block)

@@ -17,7 +17,7 @@ from featurestore.corpora.columns.labels import NEVER_EMPTY, WordLabels, parted
 from featurestore.corpora.columns.numbering import RANGE_OR_NODE, counted
 from featurestore.corpora.example import Example
 from featurestore.corpora.options import Reader, ReadOptions, parse_column, refuse_tokenize
-from featurestore.corpora.readers.text import WHITESPACE
+from featurestore.corpora.readers.whitespace import WHITESPACE
 from featurestore.errors import CorpusError, UsageError
 
 COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")

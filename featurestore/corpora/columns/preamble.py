@@ -16,7 +16,7 @@ from featurestore.corpora.columns.fields import Column, split_fields
 from featurestore.corpora.columns.layout import ColumnsAsked, Layout
 from featurestore.corpora.columns.numbering import is_id, is_plain, word_rows
 from featurestore.corpora.options import ReadOptions
-from featurestore.corpora.readers.text import WHITESPACE
+from featurestore.corpora.readers.whitespace import WHITESPACE
 from featurestore.errors import CorpusError
 
 DOCSTART = "-DOCSTART-"
