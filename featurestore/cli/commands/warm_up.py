@@ -51,7 +51,7 @@ def warm_up(
     from tqdm import tqdm
 
     from featurestore.corpora.corpus import open_corpus
-    from featurestore.encoders.base import warm_up_encoder
+    from featurestore.encoders.loading import warm_up_encoder
 
     opened = [
         open_corpus(path, format=format_, text_column=text_column, tokenize=tokenize) for path in corpora

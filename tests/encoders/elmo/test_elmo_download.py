@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from helpers_elmo import GOLDEN
 
-from featurestore.encoders.base import encoder_recipe, load_encoder
 from featurestore.encoders.elmo.files.cache import cache_folder, fetch_published
 from featurestore.encoders.elmo.files.catalog import PUBLISHED, parse_source
 from featurestore.encoders.elmo.files.download import download
+from featurestore.encoders.loading import encoder_recipe, load_encoder
 from featurestore.errors import DownloadError, EncoderError
 
 BODY = np.random.Generator(np.random.PCG64(0)).bytes(3_000_000)

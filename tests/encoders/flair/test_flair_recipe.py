@@ -19,8 +19,8 @@ from flair.models import LanguageModel
 from helpers_flair import WORDS, byte_pairs, word_vectors, write_bert, write_character_model
 from transformers import BertTokenizer
 
-from featurestore.encoders.base import encoder_recipe
 from featurestore.encoders.flair import Dependence, FlairEncoder
+from featurestore.encoders.loading import encoder_recipe
 
 
 def recipe(embedding):
@@ -102,7 +102,7 @@ class TestEqual:
         ]
         program = (
             "import json, sys\n"
-            "from featurestore.encoders.base import encoder_recipe\n"
+            "from featurestore.encoders.loading import encoder_recipe\n"
             "print(json.dumps([encoder_recipe(spec).fingerprint for spec in sys.argv[1:]]))\n"
         )
         environment = {**os.environ, "PYTHONHASHSEED": "17"}

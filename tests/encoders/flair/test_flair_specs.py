@@ -17,13 +17,8 @@ import torch
 from flair.embeddings import StackedEmbeddings
 from helpers_flair import byte_pairs, word_vectors, write_bert, write_character_model
 
-from featurestore.encoders.base import (
-    encoder_recipe,
-    load_encoder,
-    outline_encoder,
-    warm_up_encoder,
-)
 from featurestore.encoders.flair import FlairEncoder, fix_separator
+from featurestore.encoders.loading import encoder_recipe, load_encoder, outline_encoder, warm_up_encoder
 from featurestore.errors import (
     DownloadError,
     EncoderError,
