@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from featurestore.dataset.labels import PADDING_LABEL
+from featurestore.dataset.restoring import restored
 from featurestore.errors import LabelError, UsageError
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class FeatureBatch:
     labels : (batch, longest) int64 with -100 in the padding, (batch,) int64, or None
         For a packed batch, token labels are flat: (n_tokens,), beside ``features.data``.
     indices : (batch,) int64
-        Positions of the examples in the dataset.
+        Positions of the examples in the dataset: batches come in another order than the corpus, so results
+        are put back by these, or by :meth:`restore`.
     """
 
     features: Tensor | PackedSequence
@@ -77,6 +79,37 @@ class FeatureBatch:
         if labels is not None and labels.dim() == 2:
             labels = pack_padded_sequence(labels, lengths, batch_first=True, enforce_sorted=False).data
         return replace(self, features=features, labels=labels)
+
+    def restore(self, values: Any, *, per: Literal["token", "sentence"] | None = None) -> dict[int, Any]:
+        """Return results of this batch by the position of their sentence in the dataset, without padding.
+
+        Batches do not come in corpus order, also with ``shuffle=False``. This puts it back::
+
+            found = {}
+            for batch in feature_loader(dataset, shuffle=False):
+                found.update(batch.restore(model(batch.features).argmax(-1)))
+            in_corpus_order = [found[position] for position in range(len(dataset))]
+
+        Parameters
+        ----------
+        values : Tensor, array, PackedSequence or list
+            Per token: (batch, longest, ...) as padded, or (n_tokens, ...) as ``values[batch.mask]`` or, for a
+            packed batch, ``features.data`` orders them; or a list with a sequence for each sentence. Per
+            sentence: (batch, ...), or a list.
+        per : {"token", "sentence"}, optional
+            What the values are of. By default, what the labels of a padded batch are of.
+
+        Returns
+        -------
+        dict
+            From position to the values of that sentence: (n_tokens, ...) or (...).
+
+        Raises
+        ------
+        UsageError
+            If the values do not fit the batch, or ``per`` is left out for a packed or unlabelled one.
+        """
+        return dict(zip(self.indices.tolist(), restored(self, values, per), strict=True))
 
     def _mapped(self, change: Callable[[Any], Any]) -> FeatureBatch:
         return FeatureBatch(

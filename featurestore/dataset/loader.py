@@ -14,7 +14,7 @@ from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.gathering.gather import Gatherer
 from featurestore.dataset.gathering.memory import available_bytes
 from featurestore.dataset.indices import EVERYTHING, Part, positions_of
-from featurestore.dataset.sampler import BucketBatchSampler
+from featurestore.dataset.sampler import BucketBatchSampler, Order
 from featurestore.dataset.windows import WindowBatchSampler, WindowReader
 from featurestore.errors import UsageError
 
@@ -51,7 +51,8 @@ def feature_loader(
     *,
     token_budget: int = 2048,
     max_sentences: int | None = None,
-    shuffle: bool = True,
+    shuffle: bool | None = None,
+    order: Order = "length",
     seed: int = 0,
     drop_last: bool = False,
     num_replicas: int = 1,
@@ -63,7 +64,8 @@ def feature_loader(
 ) -> FeatureLoader:
     """Return a DataLoader over length-bucketed batches.
 
-    Each pass is another epoch of the same seed; ``loader.batch_sampler.set_epoch(n)`` goes to a given one.
+    Batches do not come in the order of the corpus, also without ``shuffle``: see ``order``. Each pass is
+    another epoch of the same seed; ``loader.batch_sampler.set_epoch(n)`` goes to a given one.
 
     Parameters
     ----------
@@ -73,7 +75,15 @@ def feature_loader(
         Padded tokens a batch may hold.
     max_sentences : int, optional
         Sentences a batch may hold.
-    shuffle, seed, drop_last, num_replicas, rank
+    shuffle : bool, optional
+        By default on. Off, batches come in ascending length, which is not the order of the corpus either:
+        put results back by :meth:`batch.restore() <featurestore.dataset.batch.FeatureBatch.restore>` or
+        ``batch.indices``, or ask for ``order="corpus"``.
+    order : {"length", "corpus"}
+        ``"length"`` makes batches of sentences of like length. ``"corpus"`` takes them as they follow each
+        other in the dataset, without shuffling: predictions that are collected from all batches then line up
+        with the corpus, at the price of more padding.
+    seed, drop_last, num_replicas, rank
         As in :class:`~featurestore.dataset.sampler.BucketBatchSampler`.
     packed : bool
         Features as a ``PackedSequence``.
@@ -98,14 +108,21 @@ def feature_loader(
     ------
     UsageError
         If sizes hold nothing, if the dataset is another, for options of DataLoader that make batches, if
-        resident vectors meet ``num_workers``, or bytes of ``window`` resident vectors, ``num_workers`` or a
-        ``collate_fn``.
+        resident vectors meet ``num_workers``, bytes of ``window`` resident vectors, ``num_workers``, a
+        ``collate_fn`` or corpus order, or corpus order ``shuffle=True``.
     """
     for name in _INSTEAD.keys() & options.keys():
         raise UsageError(f"feature_loader takes no {name}: {_INSTEAD[name]}")
     whole, part = _whole_and_part(dataset)
     own_collate = options.pop("collate_fn", None)
-    memory = _memory_for_windows(whole, part, window, num_workers, own_collate is not None)
+    reading_whole = {
+        "resident": whole.resident_bytes,
+        "num_workers": num_workers,
+        "collate_fn": own_collate is not None,
+        "order='corpus'": order == "corpus",
+    }
+    obstacle = next((name for name, given in reading_whole.items() if given), None)
+    memory = _memory_for_windows(whole, part, window, obstacle)
     if num_workers and whole.resident_bytes:
         raise UsageError(
             f"num_workers={num_workers}: the vectors are resident on {whole.device}, for which worker "
@@ -121,6 +138,7 @@ def feature_loader(
         "token_budget": token_budget,
         "max_sentences": max_sentences,
         "shuffle": shuffle,
+        "order": order,
         "seed": seed,
         "drop_last": drop_last,
         "num_replicas": num_replicas,
@@ -169,11 +187,9 @@ def _whole_and_part(dataset: object) -> tuple[FeatureDataset, Part]:
 
 
 def _memory_for_windows(
-    dataset: FeatureDataset, part: Part, window: int | str | None, num_workers: int, own_collate: bool
+    dataset: FeatureDataset, part: Part, window: int | str | None, obstacle: str | None
 ) -> int | None:
-    """Return the bytes that windows may take, None for none."""
-    reasons = {"resident": dataset.resident_bytes, "num_workers": num_workers, "collate_fn": own_collate}
-    obstacle = next((name for name, there in reasons.items() if there), None)
+    """Return the bytes that windows may take, None for none; an obstacle names the option they exclude."""
     if window is None or (window == "auto" and obstacle):
         return None
     if window == "auto":
@@ -188,7 +204,7 @@ def _memory_for_windows(
         )
     if obstacle:
         raise UsageError(
-            f"window={window:,}: windows are read and collated in this process, a batch at a time: leave out "
-            f"window or {obstacle}"
+            f"window={window:,}: windows are read and collated in this process, in an order of their own: "
+            f"leave out window or {obstacle}"
         )
     return window

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import operator
 from collections.abc import Iterator, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from torch.utils.data import Sampler
 from featurestore.errors import UsageError
 
 logger = logging.getLogger(__name__)
+
+Order = Literal["length", "corpus"]
 
 _POOL_SENTENCES = 8192
 """Sentences sorted by length together: large enough that batches hardly pad, small enough to stay random."""
@@ -33,8 +36,13 @@ class BucketBatchSampler(Sampler[list[int]]):
         a batch of its own.
     max_sentences : int, optional
         Sentences a batch may hold.
-    shuffle : bool
-        Shuffle sentences and batches; else batches come in ascending length within consecutive pools.
+    shuffle : bool, optional
+        Shuffle sentences and batches; else batches come in ascending length within consecutive pools of
+        8,192 sentences, which is not the order of the corpus. By default on, except for ``order="corpus"``.
+    order : {"length", "corpus"}
+        What a batch is made of: sentences of like length, or those that follow each other in the corpus.
+        The second pads more, and needs no putting back (:meth:`FeatureBatch.restore
+        <featurestore.dataset.batch.FeatureBatch.restore>`).
     seed : int
         At least 0.
     drop_last : bool
@@ -54,7 +62,7 @@ class BucketBatchSampler(Sampler[list[int]]):
     Raises
     ------
     UsageError
-        If a number is not an integer, or too small or large.
+        If a number is not an integer, or too small or large, or corpus order is to be shuffled.
     """
 
     def __init__(
@@ -63,7 +71,8 @@ class BucketBatchSampler(Sampler[list[int]]):
         *,
         token_budget: int = 2048,
         max_sentences: int | None = None,
-        shuffle: bool = True,
+        shuffle: bool | None = None,
+        order: Order = "length",
         seed: int = 0,
         drop_last: bool = False,
         num_replicas: int = 1,
@@ -72,7 +81,13 @@ class BucketBatchSampler(Sampler[list[int]]):
         self.lengths = np.asarray(lengths, np.int64)
         self.token_budget = _integer("token_budget", token_budget, 1)
         self.max_sentences = None if max_sentences is None else _integer("max_sentences", max_sentences, 1)
-        self.shuffle, self.seed, self.drop_last = shuffle, _integer("seed", seed, 0), drop_last
+        if order not in get_args(Order):
+            raise UsageError(f"order={order!r}: expected 'length' or 'corpus'")
+        if shuffle and order == "corpus":
+            raise UsageError("order='corpus' is the order of the corpus: leave out shuffle=True")
+        self.order = order
+        self.shuffle = order != "corpus" if shuffle is None else shuffle
+        self.seed, self.drop_last = _integer("seed", seed, 0), drop_last
         self.num_replicas = _integer("num_replicas", num_replicas, 1)
         self.rank = _integer("rank", rank, 0)
         if self.rank >= self.num_replicas:
@@ -126,23 +141,27 @@ class BucketBatchSampler(Sampler[list[int]]):
         batches: list[NDArray[np.int64]] = []
         for start in range(0, len(order), _POOL_SENTENCES):
             pool = order[start : start + _POOL_SENTENCES]
-            pool = pool[np.argsort(self.lengths[pool], kind="stable")]
+            if self.order == "length":
+                pool = pool[np.argsort(self.lengths[pool], kind="stable")]
             batches.extend(self._split(pool))
         if self.shuffle:
             batches = [batches[i] for i in random.permutation(len(batches))]
         return batches
 
     def _split(self, pool: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """Cut sentences in ascending length into batches under the budget."""
+        """Cut sentences into batches under the budget, in their order."""
         lengths = self.lengths[pool]
         most = len(pool) if self.max_sentences is None else self.max_sentences
         start = 0
         while start < len(pool):
             candidates = lengths[start : start + most]
+            if self.order == "corpus":
+                candidates = np.maximum.accumulate(candidates)
             padded = candidates * np.arange(1, len(candidates) + 1)
             fitting = max(1, int(np.searchsorted(padded, self.token_budget, side="right")))
             stop = start + fitting
-            full = fitting == self.max_sentences or (fitting + 1) * lengths[stop - 1] > self.token_budget
+            one_more = (fitting + 1) * candidates[fitting - 1]
+            full = fitting == self.max_sentences or one_more > self.token_budget
             if full or stop < len(pool) or not self.drop_last:
                 yield pool[start:stop]
             start = stop
