@@ -98,8 +98,8 @@ def _imported(module: str, spec: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
             raise UnknownEncoderError(
-                f"unknown encoder {spec!r}: there is no module {error.name!r} in {working_directory} or "
-                f"installed. Expected {expected_forms()}"
+                f"unknown encoder {spec!r}: expected {expected_forms()}. There is no module {error.name!r}, "
+                f"installed or in {working_directory}"
             ) from error
         raise EncoderError(
             f"{spec}: the module {module} needs {error.name}, which is not installed"

@@ -24,7 +24,7 @@ def outline_elmo(rest: str, *, layers: str, initial_state: str) -> EncoderOutlin
     layers : str
         As for :func:`featurestore.encoders.elmo.model.layers.parse_layers`.
     initial_state : str
-        As for :func:`featurestore.encoders.base.load_encoder`.
+        As for :func:`featurestore.encoders.loading.load_encoder`.
 
     Raises
     ------
