@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from featurestore.corpora.options import RULES, TOKENIZERS
 from featurestore.errors import UsageError
+
+if TYPE_CHECKING:
+    from featurestore.corpora.corpus import Corpus
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -31,20 +37,79 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[_Command], _Command]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
+
+@dataclass(frozen=True)
+class Reading:
+    """How a command reads its corpora: the values of :data:`reading_options`.
+
+    Attributes
+    ----------
+    format, text_column, tokenize, header
+        As :func:`featurestore.open_corpus` takes them.
+    """
+
+    format: str | None = None
+    text_column: str | None = None
+    tokenize: str | None = None
+    header: bool | None = None
+
+    def open(self, path: str, label: str | None = None) -> Corpus:
+        """Open a corpus with these options."""
+        from featurestore.corpora.corpus import open_corpus
+
+        return open_corpus(path, label=label, **{**vars(self), "tokenize": self.tokenize or False})
+
+    def arguments(self) -> list[str]:
+        """Return words of a command line that mean the same."""
+        words = [] if self.format is None else ["--format", self.format]
+        words += [] if self.text_column is None else ["--text-column", self.text_column]
+        if self.tokenize is not None:
+            words += ["--tokenize"] if self.tokenize == RULES else ["--tokenize", self.tokenize]
+        return words if self.header is None else [*words, "--header" if self.header else "--no-header"]
+
+
+class _TokenizeOption(click.Option):
+    """``--tokenize``, whose value may be left out: a next word that names no tokeniser is an argument."""
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        super().add_to_parser(parser, ctx)
+        option = parser._long_opt["--tokenize"]
+        process = option.process
+
+        def put_back(value: Any, state: Any) -> None:
+            if isinstance(value, str) and value not in TOKENIZERS:
+                state.rargs.insert(0, value)
+                value = RULES
+            process(value, state)
+
+        option.process = put_back
+
+
+def _with_reading(command: _Command) -> _Command:
+    @wraps(command)
+    def with_reading(*arguments: Any, **values: Any) -> Any:
+        names = {field.name: "format_" if field.name == "format" else field.name for field in fields(Reading)}
+        reading = Reading(**{name: values.pop(value) for name, value in names.items()})
+        return command(*arguments, reading=reading, **values)
+
+    return cast(_Command, with_reading)
+
+
 reading_options = options(
     click.option("--format", "format_", metavar="NAME",
                  help="Corpus format: text, conll, conllu, csv, tsv or jsonl; by default, by the file name; "
                  "standard input is text."),
     click.option("--text-column", metavar="NAME|N", help="Column or field with the text or the tokens."),
-    click.option("--tokenize", is_flag=True, help="The text is raw: split it into tokens."),
+    click.option("--header/--no-header", default=None,
+                 help="Whether the first row of a table names its columns.  [default: as the rows show]"),
+    click.option("--tokenize", cls=_TokenizeOption, is_flag=False, flag_value=RULES,
+                 metavar="[rules|icu|characters]",
+                 help="The text is raw: split it into tokens. rules, the default, is for languages that "
+                 "write spaces between words; icu also parts Chinese, Japanese, Thai, Lao, Khmer and Burmese "
+                 "(extra featurestore[icu]); characters makes every character a token."),
+    _with_reading,
 )  # fmt: skip
-
-
-def reading_arguments(format_: str | None, text_column: str | None, tokenize: bool) -> list[str]:
-    """Return words of a command line that mean the same values of :data:`reading_options`."""
-    words = [] if format_ is None else ["--format", format_]
-    words += [] if text_column is None else ["--text-column", text_column]
-    return [*words, "--tokenize"] if tokenize else words
+"""Options that say how corpora are read; the command gets them as ``reading``, a :class:`Reading`."""
 
 
 def parse_size(text: str) -> int:

@@ -11,7 +11,7 @@ from contextlib import closing
 from featurestore import limits
 from featurestore.corpora.example import Example
 from featurestore.corpora.formats import format_of, make_reader
-from featurestore.corpora.options import ReadOptions, column_text
+from featurestore.corpora.options import ReadOptions, column_text, tokenizer_name
 from featurestore.corpora.readers.lines import read_lines
 from featurestore.corpora.source import Source
 from featurestore.errors import CorpusChangedError, CorpusError, SentenceError, UsageError
@@ -161,7 +161,8 @@ def open_corpus(
     format: str | None = None,
     text_column: str | int | None = None,
     label: str | int | None = None,
-    tokenize: bool = False,
+    tokenize: bool | str = False,
+    header: bool | None = None,
 ) -> Corpus:
     """Open a file of sentences; it is read when the corpus is iterated.
 
@@ -180,9 +181,12 @@ def open_corpus(
     label : str or int, optional
         Where the labels are, in the same way; for CoNLL also ``last``, for CoNLL-U also ``feats.KEY`` and
         ``misc.KEY``. Without it no labels are read.
-    tokenize : bool
-        Tokenise raw text by :mod:`featurestore.corpora.readers.tokenizer`. Otherwise a text's tokens are what
-        whitespace separates.
+    tokenize : bool or str
+        Tokenise raw text: True or ``rules`` by :mod:`featurestore.corpora.tokenizing.rules`; ``icu`` also
+        parts scripts that write no spaces between words (:mod:`featurestore.corpora.tokenizing.unspaced`);
+        ``characters`` takes every character. Otherwise a text's tokens are what whitespace separates.
+    header : bool, optional
+        Whether the first row of a table (csv, tsv) names its columns; by default decided by the rows.
 
     Returns
     -------
@@ -203,7 +207,8 @@ def open_corpus(
         name,
         text_column=column_text(text_column, "text column"),
         label=column_text(label, "label"),
-        tokenize=tokenize,
+        tokenize=tokenizer_name(tokenize),
+        header=header,
         format_is_guessed=format is None,
     )
     return FileCorpus(options, format)

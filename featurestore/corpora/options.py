@@ -11,6 +11,10 @@ from featurestore.errors import UsageError
 
 _logger = logging.getLogger(__name__)
 
+RULES, ICU, CHARACTERS = "rules", "icu", "characters"
+TOKENIZERS = (RULES, ICU, CHARACTERS)
+"""How raw text may be tokenised."""
+
 Reader = Callable[[Iterable[str]], Iterator[Example]]
 """Turns the lines of a file, without their line ends, into examples."""
 
@@ -27,8 +31,11 @@ class ReadOptions:
         Where the text is; None for the format's default.
     label : str or None
         Where the labels are; None to read no labels.
-    tokenize : bool
-        Whether the text is raw and has to be tokenised.
+    tokenize : str or None
+        How the text, which is raw, is tokenised: one of :data:`TOKENIZERS`; None if its tokens stand between
+        spaces.
+    header : bool or None
+        Whether the first row of a table names its columns; None to decide by the rows.
     format_is_guessed : bool
         Whether only the file's name, or nothing, tells the format.
     """
@@ -36,7 +43,8 @@ class ReadOptions:
     path: str
     text_column: str | None = None
     label: str | None = None
-    tokenize: bool = False
+    tokenize: str | None = None
+    header: bool | None = None
     format_is_guessed: bool = False
     _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
@@ -98,6 +106,28 @@ def parse_column(text: str, what: str) -> int | str:
             raise UsageError(f"{what} {text}: columns are counted from 1")
         return int(text) - 1
     return text
+
+
+def tokenizer_name(tokenize: object) -> str | None:
+    """Return how to tokenise as the readers take it; None for not at all.
+
+    Parameters
+    ----------
+    tokenize : bool, str or None
+        What the caller gave; True means :data:`RULES`.
+
+    Raises
+    ------
+    UsageError
+        If there is no such tokeniser.
+    """
+    if tokenize is None or tokenize is False:
+        return None
+    if tokenize is True:
+        return RULES
+    if tokenize not in TOKENIZERS:
+        raise UsageError(f"tokenize is {tokenize!r}: expected True or False, or {', '.join(TOKENIZERS)}")
+    return str(tokenize)
 
 
 def refuse_tokenize(options: ReadOptions, format_name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, Protocol, overload
 
 import torch
 from torch import Tensor
@@ -13,9 +13,6 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from featurestore.dataset.labels import PADDING_LABEL
 from featurestore.dataset.restoring import restored
 from featurestore.errors import LabelError, UsageError
-
-if TYPE_CHECKING:
-    from featurestore.dataset.features import FeatureDataset
 
 
 class FeatureItem(NamedTuple):
@@ -121,14 +118,24 @@ class FeatureBatch:
         )
 
 
+class BatchSource(Protocol):
+    """A dataset that can read one item, or a whole batch in one go."""
+
+    def __getitem__(self, index: int) -> FeatureItem:
+        """Return one example."""
+
+    def gather(self, indices: Sequence[int], gatherer: Any = None, *, packed: bool = False) -> FeatureBatch:
+        """Return a padded or packed batch; ``gatherer`` reads it in place of the dataset's own."""
+
+
 class ItemBatch(MutableSequence[FeatureItem]):
-    """What a :class:`FeatureDataset` hands to collate for a whole batch: a list of items, not yet read.
+    """What a dataset hands to collate for a whole batch: a list of items, not yet read.
 
     :func:`collate` reads it in one go. Any other collate function uses it as the list that it expects: the
-    first look at an item reads all, each once, and from then on it is that list, which may be changed.
+    first access to an item reads all, each once, and from then on it is that list, which may be changed.
     """
 
-    def __init__(self, dataset: FeatureDataset, indices: Sequence[int]) -> None:
+    def __init__(self, dataset: BatchSource, indices: Sequence[int]) -> None:
         self.dataset, self.indices = dataset, indices
         self._items: list[FeatureItem] | None = None
 

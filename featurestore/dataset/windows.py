@@ -88,7 +88,7 @@ class Windows:
         for number in np.unique(shard[shard >= 0]).tolist():
             here = shard == number
             first[here] = store.reader(number).offsets[row[here]]
-            row_bytes[here] = _row_bytes(store, number)
+            row_bytes[here] = store.manifest.shards[number].extents["values"].row_bytes
         absent = shard < 0
         first[absent] = np.cumsum(lengths[absent]) - lengths[absent]
         stop = first + lengths
@@ -233,17 +233,13 @@ class _Pool(NamedTuple):
     values: list[tuple[Region, Array]]
 
 
-def _row_bytes(store: Store, shard: int) -> int:
-    extent = store.manifest.shards[shard].extents["values"]
-    return extent.n_bytes // max(1, extent.shape[0])
-
-
 def _read_pool(windows: Windows, pool: Sequence[int], room: mmap.mmap | None) -> _Pool:
     """Read windows into one stretch of memory, each with room to begin and end at a block."""
     # In the order of the disk, which a spinning one likes.
     regions = sorted(windows.regions[window] for window in pool)
+    shards = windows.store.manifest.shards
     sizes = [
-        (region.stop - region.first) * _row_bytes(windows.store, region.shard)
+        shards[region.shard].extents["values"].rows(region.first, region.stop)[1]
         for region in regions
         if region.shard >= 0
     ]
@@ -254,10 +250,9 @@ def _read_pool(windows: Windows, pool: Sequence[int], room: mmap.mmap | None) ->
     for region in regions:
         if region.shard < 0:
             continue
-        entry = windows.store.manifest.shards[region.shard]
-        extent, row_bytes = entry.extents["values"], _row_bytes(windows.store, region.shard)
-        start = extent.offset + region.first * row_bytes
-        n_bytes = (region.stop - region.first) * row_bytes
+        entry = shards[region.shard]
+        extent = entry.extents["values"]
+        start, n_bytes = extent.rows(region.first, region.stop)
         lead = start % _BLOCK
         room_bytes = -(-(lead + n_bytes) // _BLOCK) * _BLOCK
         into = memoryview(room)[position : position + room_bytes]

@@ -15,6 +15,7 @@ from featurestore.recipe import Recipe
 from featurestore.store.canaries import read_canaries, relative_l2, tolerance_of
 from featurestore.store.maintenance.verify import draw_sentences
 from featurestore.store.store import Store
+from featurestore.vectors import exceeds
 
 CODEC_TOLERANCE = {"float32": 0.0, "float16": 1e-3, "int8": 5e-2}
 """Relative L2 that a codec may lose of one sentence."""
@@ -120,14 +121,9 @@ def encode_again(
         mean=float(np.mean(errors)) if errors else 0.0,
         largest=max(errors, default=0.0),
         n_canaries=len(canaries),
-        # Not "greater": vectors that are not numbers differ too.
         differing=sorted(
-            (
-                difference
-                for difference in found + canaries
-                if not difference.relative_l2 <= difference.tolerance
-            ),
-            key=lambda difference: -difference.relative_l2,
+            (each for each in found + canaries if exceeds(each.relative_l2, each.tolerance)),
+            key=lambda each: -each.relative_l2,
         ),
     )
 

@@ -14,6 +14,7 @@ from featurestore.errors import ModelError, UsageError
 from featurestore.models.crf import LinearChainCRF
 from featurestore.models.dropout import Dropout, LockedDropout
 from featurestore.models.mix import ScalarMix, Standardize
+from featurestore.vectors import token_shape
 
 IGNORED = -100
 """The label id that stands in padding."""
@@ -90,8 +91,7 @@ class Head(nn.Module):
         super().__init__()
         self.config = config
         self.learning_dtype = torch.float32
-        shape = (config.n_layers, config.dim) if config.n_layers > 1 else (config.dim,)
-        self.standardize = Standardize(*shape)
+        self.standardize = Standardize(*token_shape(config.n_layers, config.dim))
         self.mix = ScalarMix(config.n_layers) if config.n_layers > 1 else None
         self.dropout: nn.Module = Dropout(config.dropout)
 

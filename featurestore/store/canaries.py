@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Protocol
 
@@ -31,7 +30,8 @@ from featurestore.store.format.manifest import CANARIES, TMP, commit_note, publi
 from featurestore.store.format.reader import ShardReader
 from featurestore.store.format.shard import ShardDraft, place
 from featurestore.store.locks import committing
-from featurestore.store.store import Store
+from featurestore.store.snapshot import AnySnapshot, Snapshot
+from featurestore.vectors import exceeds, layers_and_dim, vector_shape
 
 logger = logging.getLogger(__name__)
 
@@ -100,9 +100,8 @@ class Canaries:
 
     def put(self, store: Path, recipe: Recipe, filesystem: FileSystem) -> CanaryEntry:
         """Write them into a store's directory and return what its manifest should say of them."""
-        shape = self.vectors[0].shape
-        n_layers = shape[1] if len(shape) == 3 else 1
-        draft = ShardDraft(self.sentences, dim=shape[-1], n_layers=n_layers, codec=get_codec("float32"))
+        n_layers, dim = layers_and_dim(self.vectors[0].shape)
+        draft = ShardDraft(self.sentences, dim=dim, n_layers=n_layers, codec=get_codec("float32"))
         for position, vectors in enumerate(self.vectors):
             draft.put(position, vectors)
         sealed = draft.seal(recipe.fingerprint)
@@ -122,8 +121,7 @@ class Canaries:
         remedy : str
         """
         errors = [relative_l2(now, stored) for now, stored in zip(again, self.vectors, strict=True)]
-        # Not "greater": vectors that are not numbers differ too.
-        if all(error <= self.tolerance for error in errors):
+        if not any(exceeds(error, self.tolerance) for error in errors):
             return
         worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
         raise DriftError(
@@ -175,7 +173,7 @@ def _require_function_of_sentence(encoder: Encodes, made: Canaries) -> None:
     """Raise EncoderError if sentences get other vectors the second time, in a batch of all of them."""
     together = _sound(encoder, encoder.encode(list(made.sentences)), made.sentences)
     errors = [relative_l2(now, alone) for now, alone in zip(together, made.vectors, strict=True)]
-    if not all(error <= made.tolerance for error in errors):
+    if any(exceeds(error, made.tolerance) for error in errors):
         raise EncoderError(
             f"{encoder.spec or 'it'} gives a sentence other vectors when it is encoded again, beside "
             f"others: the relative L2 is {max(errors):.3g}, expected at most {made.tolerance:.3g}. A store "
@@ -184,7 +182,7 @@ def _require_function_of_sentence(encoder: Encodes, made: Canaries) -> None:
         )
 
 
-def read_canaries(store: Store) -> Canaries | None:
+def read_canaries(store: Snapshot) -> Canaries | None:
     """Return a store's canaries, None if it has none.
 
     Raises
@@ -202,20 +200,20 @@ def read_canaries(store: Store) -> Canaries | None:
     )
 
 
-def require_canaries(store: Store, encoder: Encodes) -> Store:
+def require_canaries(store: AnySnapshot, encoder: Encodes) -> AnySnapshot:
     """Make sure that an encoder still gives the vectors it gave, before any of them are added to its store.
 
     A store that has no canaries gets this encoder's, which says nothing of what was stored before.
 
     Parameters
     ----------
-    store : Store
+    store : Snapshot
     encoder : Encodes
         Of the store's recipe.
 
     Returns
     -------
-    Store
+    Snapshot
         The same, or its next snapshot, in which the canaries are.
 
     Raises
@@ -253,7 +251,7 @@ def require_canaries(store: Store, encoder: Encodes) -> Store:
     return store
 
 
-def require_same_canaries(one: Store, other: Store) -> None:
+def require_same_canaries(one: Snapshot, other: Snapshot) -> None:
     """Raise DriftError if the vectors of two stores of one recipe, where both have canaries, differ."""
     ours, theirs = read_canaries(one), read_canaries(other)
     if ours is None or theirs is None:
@@ -295,7 +293,7 @@ def relative_l2(now: NDArray[np.floating], stored: NDArray[np.floating]) -> floa
     return float(np.max(ratio))
 
 
-def _with_canaries(store: Store, canaries: Canaries) -> Store:
+def _with_canaries(store: AnySnapshot, canaries: Canaries) -> AnySnapshot:
     """Make canaries the store's, unless another process was faster; return the store that has some."""
     with committing(store.location):
         latest, entry = store.refreshed(), None
@@ -328,8 +326,7 @@ def _sound(encoder: Encodes, given: object, sentences: Sequence[Sentence]) -> li
     EncoderError
         If they are not.
     """
-    per_token = (encoder.dim,) if encoder.n_layers == 1 else (encoder.n_layers, encoder.dim)
-    shapes = [(len(tokens), *per_token) for tokens in sentences]
+    shapes = [vector_shape(len(tokens), encoder.n_layers, encoder.dim) for tokens in sentences]
     found: object = type(given).__name__
     if isinstance(given, Sequence):
         arrays = [array for array in given if isinstance(array, np.ndarray) and array.dtype.kind == "f"]
@@ -344,6 +341,9 @@ def _sound(encoder: Encodes, given: object, sentences: Sequence[Sentence]) -> li
 
 
 def _made_with(encoder: Encodes) -> str:
+    # Imported here: it takes longer than all else that opening a store needs.
+    from importlib.metadata import PackageNotFoundError, version
+
     versions = []
     for package in versions_for(encoder.recipe):
         try:

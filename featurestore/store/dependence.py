@@ -5,14 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from featurestore.families import family_of_recipe
 from featurestore.recipe import Recipe
 from featurestore.store.format.manifest import list_numbers
-
-if TYPE_CHECKING:
-    from featurestore.store.store import Store
+from featurestore.store.snapshot import Snapshot
 
 DEPENDS_ON = "depends_on"
 """The field of a recipe: an object whose entries that are neither false nor 0 name what decides."""
@@ -29,7 +26,7 @@ def depends_on(recipe: Recipe) -> tuple[str, ...]:
     return tuple(sorted(name for name, value in stated.items() if value))
 
 
-def missing_note(store: Store) -> str:
+def missing_note(store: Snapshot) -> str:
     """Return what to add to a message about missing sentences: lines, or nothing."""
     note, newest = "", list_numbers(store.location)[-1]
     if newest > store.snapshot:

@@ -34,7 +34,7 @@ from featurestore.store.format.shard import ShardDraft, place_file
 from featurestore.store.format.staging import Sample, StagingMemory, sample, stage
 from featurestore.store.index.keyset import KeySet
 from featurestore.store.locks import committing
-from featurestore.store.store import Store
+from featurestore.store.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -64,12 +64,13 @@ class WriteSession:
 
     Parameters
     ----------
-    store : Store
+    store : Snapshot
+        Or a :class:`~featurestore.store.store.Store`.
     codec : str, optional
         Of this session's shards, by default the store's, which stays as it is.
     """
 
-    def __init__(self, store: Store, *, codec: str | None = None) -> None:
+    def __init__(self, store: Snapshot, *, codec: str | None = None) -> None:
         self.store = store
         self.manifest: Manifest = store.manifest
         self._codec = get_codec(codec or store.manifest.codec)
@@ -325,7 +326,7 @@ class WriteSession:
                 "nothing was written to that one. Run the same again"
             )
         known = {shard.name for shard in self.manifest.shards}
-        view = Store(self.store.location, latest, filesystem=self._filesystem)
+        view = Snapshot(self.store.location, latest, filesystem=self._filesystem)
         for number, shard in enumerate(latest.shards):
             if shard.name not in known:
                 self._since_opening.add(view.keys_of(number))

@@ -24,7 +24,8 @@ from hostile import (
 )
 
 from featurestore.store.format.manifest import read_manifest
-from featurestore.store.index.lookup import Index, _to_bytes
+from featurestore.store.index.loading import _to_bytes
+from featurestore.store.index.lookup import Index
 from featurestore.store.store import Store
 
 DEEP = 100_000

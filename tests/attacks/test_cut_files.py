@@ -68,7 +68,7 @@ def cut_to_nothing(path: Path, access: str) -> None:
     reader = opened.reader(0)
     os.truncate(reader.path, 0)
     with pytest.raises(DamagedStoreError):
-        reader.believe(7)
+        reader.verify_row(7)
 
 
 def test_a_first_reading_looks_before_it_touches(store, access):

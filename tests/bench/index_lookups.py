@@ -21,7 +21,8 @@ import click
 import numpy as np
 from machine import machine
 
-from featurestore.store.index.lookup import Index, load_index
+from featurestore.store.index.loading import load_index
+from featurestore.store.index.lookup import Index
 
 SHARD_KEYS = 50_000
 
@@ -94,7 +95,7 @@ def main(keys: int, quick: bool, as_json: bool, ask_in: Path | None) -> None:
         extended = time.perf_counter()
         command = [sys.executable, __file__, "--keys", str(keys), "--ask-in", folder]
         asked = subprocess.run(command, check=True, capture_output=True, text=True)
-        (path,) = Path(folder).iterdir()
+        path = max(Path(folder).iterdir(), key=lambda file: file.stat().st_size)
         result = {
             "file_bytes_per_key": path.stat().st_size / keys,
             "build_seconds": built - started,

@@ -13,7 +13,8 @@ import pytest
 from featurestore.encoders.loading import encoder_recipe
 from featurestore.keys import ConditionedSentence, Sentence, condition_of, sentence_key
 from featurestore.recipe import Recipe
-from featurestore.store.index.lookup import Index, _to_bytes
+from featurestore.store.index.loading import _to_bytes
+from featurestore.store.index.lookup import Index
 from featurestore.store.store import Store
 
 RECIPE = Recipe({"kind": "test", "version": 1, "layers": [0, 1]})

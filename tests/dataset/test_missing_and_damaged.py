@@ -12,7 +12,8 @@ import torch
 from featurestore import Example, FeatureDataset, Store, extract, feature_loader, sentence_key
 from featurestore.errors import AlignmentError, DamagedStoreError, MissingSentencesError, UsageError
 from featurestore.store.format.shard import ShardDraft
-from featurestore.store.index.lookup import Index, _to_bytes
+from featurestore.store.index.loading import _to_bytes
+from featurestore.store.index.lookup import Index
 
 
 def tensor_of(store: Store, example: Example) -> torch.Tensor:

@@ -11,10 +11,11 @@ import json
 import os
 import sys
 
+import h5py  # noqa: F401 - loaded here once, as are those below
+
 import featurestore.cli.commands.extract
 import featurestore.encoders.elmo.encoder
-import featurestore.extraction.runner
-import featurestore.store.format.structure  # noqa: F401 - imported here once
+import featurestore.extraction.runner  # noqa: F401
 from featurestore.cli.display import progress
 from featurestore.cli.main import main
 

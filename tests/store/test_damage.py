@@ -25,7 +25,8 @@ from storekit import (
 
 from featurestore.errors import DamagedStoreError
 from featurestore.keys import sentence_key
-from featurestore.store.index.lookup import Index, _to_bytes
+from featurestore.store.index.loading import _to_bytes
+from featurestore.store.index.lookup import Index
 from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +17,17 @@ from storekit import create, fill, sentences
 
 from featurestore.keyarrays import keys_array
 from featurestore.keys import sentence_key
-from featurestore.store.index.lookup import (
-    DamagedIndexError,
-    Index,
+from featurestore.store.index import loading
+from featurestore.store.index.filerows import DamagedIndexError, FileRows
+from featurestore.store.index.loading import (
+    SUPERSEDED_SECONDS,
     _to_bytes,
-    empty_index,
+    index_path,
     load_index,
     stale_files,
 )
+from featurestore.store.index.lookup import Index, empty_index
+from featurestore.store.maintenance.gc import collect
 from featurestore.store.store import Store
 
 # Few different halves, so that many keys share their first or last eight bytes.
@@ -95,8 +103,7 @@ def test_index_merged_on_disk_has_the_bytes_of_one_built_in_memory(tmp_path_fact
             load_index(
                 directory, names[:n], arrays.__getitem__, sizes=sizes[:n], most_in_memory=most_in_memory
             )
-        (path,) = directory.iterdir()
-        written.append(path.read_bytes())
+        written.append(index_path(directory, names).read_bytes())
     assert written[0] == written[1]
 
 
@@ -114,7 +121,7 @@ def test_large_index_is_merged_of_several_parts(tmp_path):
         assert (found.shard == number).all()
         assert (found.row == np.arange(150_000)).all()
     assert (index.locate(shards[7][:1000]).shard == 2).all()
-    assert [path.suffix for path in tmp_path.iterdir()] == [".idx"]
+    assert {path.suffix for path in tmp_path.iterdir()} == {".idx"}
 
 
 def test_large_index_is_kept_in_memory_where_none_can_be_written(tmp_path):
@@ -136,7 +143,35 @@ def test_only_new_shards_are_read_to_extend_an_index(tmp_path):
     index = load_index(tmp_path, ["a", "b", "c", "d"], read_keys)
     assert read == [2, 3]
     assert index.locate(np.concatenate(shards)).shard.tolist() == [0, 1, 2, 3]
-    assert len(list(tmp_path.iterdir())) == 1
+
+
+def grown(directory, n: int) -> list[Path]:
+    """Extend an index by a shard at a time; return where each lies."""
+    shards = [keys_array([bytes([number]) * 16]) for number in range(n)]
+    names = [str(number) for number in range(n)]
+    for end in range(1, n + 1):
+        load_index(directory, names[:end], shards.__getitem__)
+    return [index_path(directory, names[:end]) for end in range(1, n + 1)]
+
+
+def test_an_index_stays_for_a_day_after_a_larger_one_was_written(tmp_path):
+    """A reader on another computer may have it mapped, and sees that it is removed."""
+    first, second = grown(tmp_path, 2)
+    assert first.exists()
+    long_ago = time.time() - SUPERSEDED_SECONDS - 60
+    os.utime(first, (long_ago, long_ago))
+    grown(tmp_path, 3)
+    assert first.exists(), "written long ago, but the one that followed it is new"
+    os.utime(second, (long_ago, long_ago))
+    grown(tmp_path, 4)
+    assert not first.exists()
+    assert second.exists()
+
+
+def test_indexes_that_stay_are_few(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "_MOST_SUPERSEDED", 3)
+    paths = grown(tmp_path, 9)
+    assert sorted(tmp_path.iterdir()) == sorted(paths[-4:])
 
 
 def test_leftover_of_a_killed_index_writer_is_removed(tmp_path):
@@ -263,6 +298,98 @@ def test_damage_of_every_kind_is_noticed(tmp_path, many_keys, harm):
     assert_noticed(tmp_path, many_keys)
 
 
+@pytest.mark.parametrize("n", [0, 1, 7, 400, 5000])
+def test_an_index_read_where_it_is_asked_answers_as_a_mapped_one(tmp_path, n):
+    keys = np.random.default_rng(100 + n).integers(0, 256, (n, 16), np.uint8)
+    keys[1:4, :8] = keys[:1, :8]
+    saved_index(tmp_path, keys)
+    mapped, index = reading(tmp_path, keys), reading(tmp_path, keys, access="pread")
+    assert isinstance(index.records, FileRows)
+    assert answers(index, keys) == answers(mapped, keys) == [*range(n), *[-1] * len(ABSENT)]
+    assert one_by_one(index, np.concatenate([keys, ABSENT[:50]])) == one_by_one(
+        mapped, np.concatenate([keys, ABSENT[:50]])
+    )
+    for digits in ("", "3", "3f", "3f7"):
+        assert index.with_prefix(digits) == mapped.with_prefix(digits)
+    index.verify()
+    for name in ("high", "low", "shard", "row"):
+        np.testing.assert_array_equal(getattr(index, name), getattr(mapped, name))
+
+
+@pytest.mark.parametrize("most_in_memory", [1000_000, 0])
+def test_an_index_read_where_it_is_asked_is_built_on(tmp_path, many_keys, most_in_memory):
+    saved_index(tmp_path, many_keys)
+    more = keys_array([bytes(16)])
+    index = load_index(
+        tmp_path, ["a", "b"], [many_keys, more].__getitem__, sizes=[len(many_keys), 1], access="pread",
+        most_in_memory=most_in_memory,
+    )  # fmt: skip
+    assert isinstance(index.records, FileRows)
+    assert answers(index, many_keys) == [*range(len(many_keys)), *[-1] * len(ABSENT)]
+    assert index.locate(more).shard.tolist() == [1]
+
+
+def test_a_damaged_index_is_noticed_where_it_is_read_when_asked(tmp_path, many_keys):
+    path = saved_index(tmp_path, many_keys)
+    path.write_bytes(path.read_bytes()[:-24] + bytes(24))
+    index = reading(tmp_path, many_keys, access="pread")
+    with pytest.raises(DamagedIndexError):
+        answers(index, many_keys)
+
+
+class Stale:
+    """A map of a file that another computer removed, as NFS shows it."""
+
+    def size(self) -> int:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
+def test_a_mapped_index_that_another_computer_removed_is_built_again(tmp_path):
+    opened = Store.open(fill(create(tmp_path / "store.fs"), sentences(20)).path)
+    assert sentences(1)[0] in opened
+    opened._index = replace(opened.index, _map=Stale())
+    assert all(tokens in opened for tokens in sentences(20))
+    assert len(opened.get_many(sentences(20))) == 20
+
+
+def test_an_index_read_where_it_is_asked_that_another_computer_removed_is_built_again(tmp_path, monkeypatch):
+    opened = Store.open(fill(create(tmp_path / "store.fs"), sentences(20)).path, access="pread")
+    assert sentences(1)[0] in opened
+    removed, pread = opened.index.records._file._descriptor, os.pread
+
+    def stale(descriptor: int, n_bytes: int, offset: int) -> bytes:
+        if descriptor == removed:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return pread(descriptor, n_bytes, offset)
+
+    monkeypatch.setattr(os, "pread", stale)
+    with pytest.raises(DamagedIndexError, match="Stale"):
+        opened.index.locate(ABSENT)
+    assert all(tokens in opened for tokens in sentences(20))
+    assert len(opened.get_many(sentences(20))) == 20
+
+
+@pytest.mark.parametrize("access", ["mmap", "pread"])
+def test_an_index_cut_under_a_reader_is_built_again(tmp_path, access):
+    store = fill(create(tmp_path / "store.fs"), sentences(20))
+    opened = Store.open(store.path, access=access)
+    assert sentences(1)[0] in opened
+    (path,) = (store.path / "index").iterdir()
+    path.write_bytes(b"")
+    assert len(opened.get_many(sentences(20))) == 20
+
+
+def test_commits_elsewhere_leave_the_index_that_a_reader_has_open(tmp_path):
+    store = fill(create(tmp_path / "store.fs"), sentences(9))
+    opened = Store.open(store.path, access="pread")
+    assert sentences(1)[0] in opened
+    before = set((store.path / "index").iterdir())
+    fill(store, sentences(20))
+    collect(store.path)
+    assert before < set((store.path / "index").iterdir())
+    assert len(opened.get_many(sentences(9))) == 9
+
+
 def test_an_index_that_is_cut_while_it_is_open_is_noticed(tmp_path, many_keys):
     path = saved_index(tmp_path, many_keys)
     index = reading(tmp_path, many_keys)
@@ -323,7 +450,7 @@ def test_buckets_hold_a_few_keys_each_and_every_key_is_found(tmp_path, n):
 
 @pytest.mark.parametrize("n", [1, 7, 400, 5000])
 def test_a_key_alone_is_found_where_it_is_among_others(n):
-    keys = np.random.default_rng(n).integers(0, 256, (n, 16), np.uint8)
+    keys = np.random.default_rng(100 + n).integers(0, 256, (n, 16), np.uint8)
     keys[1:4, :8] = keys[0, :8]  # only the last eight bytes differ
     index = empty_index().extended([keys[: n // 2], keys[n // 2 :]])
     together = index.locate(np.concatenate([keys, ABSENT]))

@@ -27,7 +27,8 @@ from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import DamagedStoreError, NotAStoreError, StoreWriteError
 from featurestore.recipe import Recipe
 from featurestore.store.format.manifest import list_numbers, manifest_path
-from featurestore.store.index.lookup import Index, _to_bytes
+from featurestore.store.index.loading import _to_bytes
+from featurestore.store.index.lookup import Index
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.repair import repair
 from featurestore.store.maintenance.verify import verify

@@ -10,7 +10,7 @@ import click
 
 from featurestore.cli.display import render
 from featurestore.cli.interrupts import Terminated, terminable
-from featurestore.cli.options import json_option, options, parse_size, reading_options
+from featurestore.cli.options import Reading, json_option, options, parse_size, reading_options
 from featurestore.encoders.base import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
@@ -142,19 +142,13 @@ def _job(
     initial_state: str | None,
     device: str,
     shard_size: str | None,
-    format_: str | None,
-    text_column: str | None,
-    tokenize: bool,
+    reading: Reading,
     label: str | None,
 ) -> tuple[Job, EncoderChoice]:
-    from featurestore.corpora.corpus import open_corpus
     from featurestore.extraction.api import EncoderChoice, Job
 
     choice = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
-    opened = [
-        open_corpus(path, format=format_, text_column=text_column, label=label, tokenize=tokenize)
-        for path in corpora
-    ]
+    opened = [reading.open(path, label) for path in corpora]
     shard_bytes = parse_size(shard_size) if shard_size else None
     return Job(opened, store, codec=codec, shard_bytes=shard_bytes, device=device), choice
 

@@ -197,14 +197,13 @@ def show(
     reader = opened.reader(shard)
     tokens, values = reader.tokens(row), reader.read(row)
     entry, first = reader.entry, reader.bounds[row]
-    extent = entry.extents["values"]
-    row_bytes = extent.n_bytes // max(1, extent.shape[0])
+    offset, n_bytes = entry.extents["values"].rows(first, first + len(tokens))
     where = {
         "shard": entry.name,
         "row": row,
         "first_token": first,
-        "byte_offset": extent.offset + first * row_bytes,
-        "n_bytes": len(tokens) * row_bytes,
+        "byte_offset": offset,
+        "n_bytes": n_bytes,
         "codec": entry.codec,
     }
     flat = values.reshape(len(tokens), -1).astype(np.float64)

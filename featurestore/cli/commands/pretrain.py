@@ -13,7 +13,7 @@ import click
 
 from featurestore.cli.display import render
 from featurestore.cli.interrupts import Terminated, terminable
-from featurestore.cli.options import json_option, options, reading_options
+from featurestore.cli.options import Reading, json_option, options, reading_options
 
 if TYPE_CHECKING:
     from featurestore.pretraining.progress import PretrainProgress
@@ -83,9 +83,7 @@ def pretrain(
     licences: tuple[str, ...],
     device: str,
     checkpoint_every: float,
-    format_: str | None,
-    text_column: str | None,
-    tokenize: bool,
+    reading: Reading,
     no_progress: bool,
     as_json: bool,
     **settings: Any,
@@ -96,15 +94,13 @@ def pretrain(
     options.json and weights.hdf5, which featurestore and AllenNLP read, vocabulary.txt, and a model card. A
     checkpoint is written every few minutes; after a kill the same command goes on from it.
     """
-    from featurestore.corpora.corpus import open_corpus
     from featurestore.pretraining.runner import Pretraining
     from featurestore.pretraining.settings import PretrainConfig
 
     config = PretrainConfig(n_streams=streams, n_steps=steps, **settings)
-    reading: dict[str, Any] = {"format": format_, "text_column": text_column, "tokenize": tokenize}
     status, code = "complete", 0
     training = Pretraining(
-        [open_corpus(path, **reading) for path in corpora],
+        [reading.open(path) for path in corpora],
         out,
         _model_options(shape, options_file),
         config,

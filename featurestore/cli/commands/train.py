@@ -24,7 +24,7 @@ from featurestore.cli.display.train_output import (
     writing,
 )
 from featurestore.cli.interrupts import Terminated, terminable
-from featurestore.cli.options import json_option, options, reading_arguments, reading_options
+from featurestore.cli.options import Reading, json_option, options, reading_options
 
 if TYPE_CHECKING:
     from featurestore.corpora.example import Example
@@ -145,9 +145,7 @@ def _train(
     dev_file: str,
     label: str,
     out: Path | None,
-    format_: str | None,
-    text_column: str | None,
-    tokenize: bool,
+    reading: Reading,
     on_missing: Any,
     no_progress: bool,
     as_json: bool,
@@ -162,12 +160,11 @@ def _train(
     path = out or Path("runs") / f"{task}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', label)}.h5"
     require_writable(path)
     opened = Store.open(store)
-    reading = {"format": format_, "text_column": text_column, "label": label, "tokenize": tokenize}
     with _remedy_reads_alike(reading):
-        dataset = FeatureDataset(opened, _examples(train_files, reading), on_missing=on_missing)
+        dataset = FeatureDataset(opened, _examples(train_files, reading, label), on_missing=on_missing)
         dev = FeatureDataset(
             opened,
-            _examples([dev_file], reading),
+            _examples([dev_file], reading, label),
             labels=dataset.labels,
             unseen_labels="keep",
             on_missing=on_missing,
@@ -240,9 +237,7 @@ def evaluate(
     metric: str,
     token_budget: int,
     device: str,
-    format_: str | None,
-    text_column: str | None,
-    tokenize: bool,
+    reading: Reading,
     on_missing: Any,
     as_json: bool,
 ) -> None:
@@ -260,11 +255,10 @@ def evaluate(
     label = label or trained.label
     if label is None:
         raise UsageError(f"{model} does not say which label it was trained on: name one with --label")
-    reading = {"format": format_, "text_column": text_column, "label": label, "tokenize": tokenize}
     with _remedy_reads_alike(reading):
         dataset = FeatureDataset(
             opened,
-            _examples([corpus], reading),
+            _examples([corpus], reading, label),
             labels=LabelSet(trained.label_names),
             unseen_labels="keep",
             on_missing=on_missing,
@@ -301,9 +295,7 @@ def predict(
     output: str,
     token_budget: int,
     device: str,
-    format_: str | None,
-    text_column: str | None,
-    tokenize: bool,
+    reading: Reading,
     on_missing: Any,
     as_json: bool,
 ) -> None:
@@ -320,7 +312,6 @@ def predict(
     trained = TrainedModel.load(model)
     opened = Store.open(store)
     _require_recipe(trained, opened.recipe, store)
-    reading = {"format": format_, "text_column": text_column, "tokenize": tokenize}
     predicted = predict_labels(
         trained,
         opened,
@@ -341,15 +332,13 @@ def _require_recipe(model: TrainedModel, recipe: Recipe, store: Path) -> None:
     model.require_recipe(recipe, where=f"the store {store}")
 
 
-def _examples(files: Iterable[str], reading: dict[str, Any]) -> Iterator[Example]:
-    from featurestore.corpora.corpus import open_corpus
-
+def _examples(files: Iterable[str], reading: Reading, label: str | None = None) -> Iterator[Example]:
     for file in files:
-        yield from open_corpus(file, **reading)
+        yield from reading.open(file, label)
 
 
 @contextmanager
-def _remedy_reads_alike(reading: dict[str, Any]) -> Iterator[None]:
+def _remedy_reads_alike(reading: Reading) -> Iterator[None]:
     """Let the command that adds missing sentences read the corpus as this one does: else it adds others."""
     from featurestore.errors import MissingSentencesError
     from featurestore.store.dependence import ADD_THEM
@@ -357,8 +346,7 @@ def _remedy_reads_alike(reading: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except MissingSentencesError as error:
-        options = reading_arguments(reading["format"], reading["text_column"], reading["tokenize"])
-        command = " ".join([ADD_THEM, *map(shlex.quote, options)])
+        command = " ".join([ADD_THEM, *map(shlex.quote, reading.arguments())])
         raise MissingSentencesError(str(error).replace(f"\n{ADD_THEM}", f"\n{command}", 1)) from error
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from featurestore.cli.display import render
-from featurestore.cli.options import json_option, reading_options
+from featurestore.cli.options import Reading, json_option, reading_options
 from featurestore.encoders.base import DEFAULT_WARM_UP_TOKENS
 
 
@@ -35,9 +35,7 @@ def warm_up(
     device: str,
     out: Path | None,
     force: bool,
-    format_: str | None,
-    text_column: str | None,
-    tokenize: bool,
+    reading: Reading,
     no_progress: bool,
     as_json: bool,
 ) -> None:
@@ -50,12 +48,9 @@ def warm_up(
     """
     from tqdm import tqdm
 
-    from featurestore.corpora.corpus import open_corpus
     from featurestore.encoders.loading import warm_up_encoder
 
-    opened = [
-        open_corpus(path, format=format_, text_column=text_column, tokenize=tokenize) for path in corpora
-    ]
+    opened = [reading.open(path) for path in corpora]
     sentences = (example.tokens for corpus in opened for example in corpus)
     hidden = no_progress or as_json or not sys.stderr.isatty()
     with tqdm(unit=" tokens", unit_scale=True, desc="warming up", disable=hidden) as progress:

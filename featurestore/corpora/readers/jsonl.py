@@ -13,7 +13,7 @@ from typing import Any
 from featurestore.corpora.example import Example, Labels
 from featurestore.corpora.options import Reader, ReadOptions
 from featurestore.corpora.readers.text import WHITESPACE, whitespace_tokens
-from featurestore.corpora.readers.tokenizer import tokenize
+from featurestore.corpora.tokenizing.tokenizers import Tokenizer, make_tokenizer
 from featurestore.errors import CorpusError, LabelError, UsageError
 from featurestore.keys import Sentence
 
@@ -25,13 +25,15 @@ def jsonl_reader(options: ReadOptions) -> Reader:
     it, else ``text`` (with ``tokenize`` always ``text``). ``label`` names the field of the label or labels.
     """
 
+    tokenizer = make_tokenizer(options)
+
     def read(lines: Iterable[str]) -> Iterator[Example]:
         n_empty, first_empty = 0, 0
         for number, line in enumerate(lines, 1):
             if not line.strip(WHITESPACE):
                 continue
             record = _parse(line, options.path, number)
-            tokens = _tokens(record, options, number)
+            tokens = _tokens(record, options, tokenizer, number)
             if not tokens:
                 n_empty, first_empty = n_empty + 1, first_empty or number
                 continue
@@ -64,7 +66,9 @@ def _parse(line: str, path: str, number: int) -> dict[str, Any]:
     return record
 
 
-def _tokens(record: dict[str, Any], options: ReadOptions, number: int) -> Sentence:
+def _tokens(
+    record: dict[str, Any], options: ReadOptions, tokenizer: Tokenizer | None, number: int
+) -> Sentence:
     field = options.text_column
     if field is None:
         field = "tokens" if "tokens" in record and not options.tokenize else "text"
@@ -75,7 +79,7 @@ def _tokens(record: dict[str, Any], options: ReadOptions, number: int) -> Senten
         )
     value = record[field]
     if isinstance(value, str):
-        return tokenize(value) if options.tokenize else whitespace_tokens(value)
+        return tokenizer.tokens(value, number) if tokenizer else whitespace_tokens(value)
     if not isinstance(value, list):
         raise CorpusError(
             f"field {field!r} is a {_json_type(value)}: expected a list of tokens or a string",

@@ -15,7 +15,7 @@ from featurestore import limits
 from featurestore.corpora.example import Example
 from featurestore.corpora.options import Reader, ReadOptions
 from featurestore.corpora.readers.text import WHITESPACE, whitespace_tokens
-from featurestore.corpora.readers.tokenizer import tokenize
+from featurestore.corpora.tokenizing.tokenizers import make_tokenizer
 from featurestore.errors import CorpusError, LabelError
 
 DEFAULT_TEXT_COLUMN = "text"
@@ -91,6 +91,7 @@ def _examples(rows: _Rows, options: ReadOptions) -> Iterator[Example]:
     label = None
     if options.label is not None:
         label = _index(header, options.label, "label", options.path, header_line)
+    tokenizer = make_tokenizer(options)
     n_empty, first_empty = 0, 0
     for number, row in rows:
         if len(row) != len(header):
@@ -100,7 +101,7 @@ def _examples(rows: _Rows, options: ReadOptions) -> Iterator[Example]:
                 path=options.path,
                 line=number,
             )
-        tokens = tokenize(row[text]) if options.tokenize else whitespace_tokens(row[text])
+        tokens = tokenizer.tokens(row[text], number) if tokenizer else whitespace_tokens(row[text])
         if not tokens:
             n_empty, first_empty = n_empty + 1, first_empty or number
             continue

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from featurestore.corpora.example import Example
 from featurestore.corpora.options import Reader, ReadOptions
-from featurestore.corpora.readers.tokenizer import split_sentences
+from featurestore.corpora.tokenizing.tokenizers import make_tokenizer
 from featurestore.errors import CorpusError, UsageError
 from featurestore.keys import Sentence
 
@@ -31,8 +31,7 @@ def whitespace_tokens(text: str) -> Sentence:
 def text_reader(options: ReadOptions) -> Reader:
     """Return a reader of plain text.
 
-    With ``tokenize`` a line may hold a whole paragraph: its sentences are told apart by
-    :func:`~featurestore.corpora.readers.tokenizer.split_sentences`.
+    With ``tokenize`` a line may hold a whole paragraph, which is split into its sentences.
 
     Raises
     ------
@@ -46,13 +45,15 @@ def text_reader(options: ReadOptions) -> Reader:
                 "for a column file name the format, conll or conllu"
             )
 
+    tokenizer = make_tokenizer(options)
+
     def read(lines: Iterable[str]) -> Iterator[Example]:
         undecided = options.format_is_guessed
         for number, line in enumerate(lines, 1):
             if undecided and line.strip(WHITESPACE) and not line.startswith("#"):
                 undecided = False
                 _refuse_columns(line, options.path, number)
-            sentences = split_sentences(line) if options.tokenize else [whitespace_tokens(line)]
+            sentences = tokenizer.sentences(line, number) if tokenizer else [whitespace_tokens(line)]
             for tokens in sentences:
                 if tokens:
                     yield Example(tokens, None, options.path, number)

@@ -57,7 +57,7 @@ class CompiledGather:
         values: NDArray[Any],
         offsets: NDArray[np.uint64],
         *,
-        believed: bytearray | None = None,
+        verified: bytearray | None = None,
         scales: NDArray[Any] | None = None,
         norms: NDArray[Any] | None = None,
     ) -> None:
@@ -70,12 +70,12 @@ class CompiledGather:
         values : (n_tokens, dim) or (n_tokens, n_layers, dim) float32, float16 or int8
         offsets : (n_sentences + 1,) uint64
             Where each sentence begins, and the last one ends.
-        believed : bytearray, optional
+        verified : bytearray, optional
             Of each sentence, whether it may be read as it is. By default all may.
         scales, norms : float32, optional
             Of int8 values.
         """
-        flags = None if believed is None else np.frombuffer(believed, np.uint8)
+        flags = None if verified is None else np.frombuffer(verified, np.uint8)
         arrays = values, offsets, flags, scales, norms
         self._held[shard] = arrays
         addresses = [0 if array is None else array.ctypes.data for array in arrays]
@@ -111,7 +111,7 @@ class CompiledGather:
         -------
         bool
             False, and nothing is written, if a sentence cannot be read as it is: its shard is not open, it is
-            not believed, it has another length, or there is no such sentence.
+            not verified, it has another length, or there is no such sentence.
         """
         n_rows = len(lengths) * longest if longest >= 0 else int(lengths.sum())
         if n_rows * self._shape[0] * self._shape[1] != out.numel() or (

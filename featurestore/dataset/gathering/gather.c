@@ -15,7 +15,7 @@ enum { FLOAT32 = 0, FLOAT16 = 1, INT8 = 2 };
 typedef struct {
     const char *values;      /* (n_tokens, n_layers, dim); NULL: not there to be read */
     const char *offsets;     /* (n_sentences + 1,) uint64: where each sentence begins */
-    const uint8_t *believed; /* (n_sentences,): its checksum need not be compared; NULL: all of them */
+    const uint8_t *verified; /* (n_sentences,): its checksum need not be compared; NULL: all of them */
     const char *scales;      /* (n_tokens, n_layers) float32; INT8 only */
     const char *norms;       /* (n_layers, dim) float32; INT8 only */
     int64_t n_sentences;
@@ -137,7 +137,7 @@ int64_t featurestore_gather(const Shard *shards, int64_t n_shards, const int64_t
         if (shard[i] < 0) continue;
         const Shard *from = shards + shard[i];
         if (row[i] < 0 || row[i] >= from->n_sentences) return i;
-        if (!from->values || (from->believed && !from->believed[row[i]])) return i;
+        if (!from->values || (from->verified && !from->verified[row[i]])) return i;
         if (offset_at(from, row[i] + 1) - offset_at(from, row[i]) != lengths[i]) return i;
     }
     for (int64_t i = 0; i < count; i++) {

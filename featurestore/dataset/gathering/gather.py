@@ -56,13 +56,13 @@ class Gatherer:
         self._scratch, self._buffers = _Scratch(), BufferPool()
         self._compiled = None
         if windows is None:
-            self._compiled = compiled_gather(len(store.manifest.shards), store.vector_shape(0)[1:])
+            self._compiled = compiled_gather(len(store.manifest.shards), store.token_shape)
         # By shard; and in the end, where -1 finds it, what a sentence that is not stored has: no rows.
         n_shards = len(store.manifest.shards)
         self._readers: list[ShardReader | None] = [None] * n_shards
         self._values: list[Any] = [*[None] * n_shards, np.empty(store.vector_shape(0), np.int8)]
         self._bounds: list[Sequence[int]] = [*[()] * n_shards, (0,)]
-        self._believed: list[Sequence[int]] = [*[b""] * n_shards, b"\1"]
+        self._verified: list[Sequence[int]] = [*[b""] * n_shards, b"\1"]
 
     def __getstate__(self) -> dict[str, Any]:
         return {"store": self.store}
@@ -145,13 +145,13 @@ class Gatherer:
         for shard in set(shards):
             if shard >= 0 and self._readers[shard] is None:
                 self._open(shard)
-        values, bounds, believed = self._values, self._bounds, self._believed
+        values, bounds, verified = self._values, self._bounds, self._verified
         places = list(zip(shards, rows, lengths, strict=True))
         if self._windows is not None or any(values[shard] is None for shard in set(shards)):
             return [self._read(*place) for place in places]
         for shard, row, _ in places:
-            if not believed[shard][row]:
-                self.store.reader(shard).believe(row)
+            if not verified[shard][row]:
+                self.store.reader(shard).verify_row(row)
         return [values[s][(start := bounds[s][r]) : start + n] for s, r, n in places]
 
     def _in_one_call(
@@ -186,14 +186,14 @@ class Gatherer:
             start = reader.bounds[row]
             rows = self._windows.rows(shard, start, start + n_tokens)
             if rows is not None:
-                reader.examine(row, rows)
+                reader.verify_rows(row, rows)
                 return rows
         return reader.stored(row)[0]
 
     def _open(self, shard: int) -> None:
         reader = self.store.reader(shard)
         self._values[shard], self._bounds[shard] = reader.values, reader.bounds
-        self._believed[shard] = reader.believed
+        self._verified[shard] = reader.verified
         self._readers[shard] = reader
         if self._compiled is None:
             return
@@ -204,7 +204,7 @@ class Gatherer:
                 shard,
                 reader.values,
                 reader.offsets,
-                believed=reader.believed,
+                verified=reader.verified,
                 scales=reader.scales,
                 norms=reader.norms,
             )
@@ -241,7 +241,7 @@ class Gatherer:
         self, lengths: Sequence[int], longest: int, shards: Sequence[int], rows: Sequence[int]
     ) -> Tensor:
         """Return the scales of a batch of int8 sentences, zeros in the padding; (batch, longest, ...)."""
-        shape = self.store.vector_shape(0)[1:-1]
+        shape = self.store.token_shape[:-1]
         scales = np.zeros((len(lengths), longest, *shape), np.float32)
         for target, n, shard, row in zip(scales, lengths, shards, rows, strict=True):
             if n:

@@ -60,7 +60,7 @@ class Resident:
     ) -> None:
         self.device = device
         self._staging = BufferPool()
-        self._shape = store.vector_shape(0)[1:]
+        self._shape = store.token_shape
         stored = np.flatnonzero(shard >= 0)
         # Repeated sentences share their rows; in stored order they are read from end to end.
         places, first, back = np.unique(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -49,10 +50,16 @@ class Extent:
     @property
     def n_bytes(self) -> int:
         """Bytes the dataset occupies."""
-        n = np.dtype(self.dtype).itemsize
-        for size in self.shape:
-            n *= size
-        return n
+        return math.prod(self.shape, start=np.dtype(self.dtype).itemsize)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row: of one token's vectors, where the dataset is ``values``."""
+        return math.prod(self.shape[1:], start=np.dtype(self.dtype).itemsize)
+
+    def rows(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the byte offset of some rows in the file, and their bytes."""
+        return self.offset + start * self.row_bytes, (stop - start) * self.row_bytes
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,11 @@ class ShardEntry:
     def name(self) -> str:
         """File name in ``shards/``: hexadecimal digits of our own, so never a path."""
         return f"{self.sha256[:NAME_DIGITS]}.h5"
+
+    @property
+    def token_shape(self) -> tuple[int, ...]:
+        """Shape of a token's vectors: ``(dim,)``, or ``(n_layers, dim)``."""
+        return self.extents["values"].shape[1:]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as a manifest states it."""

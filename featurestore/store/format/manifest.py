@@ -31,6 +31,7 @@ from featurestore.recipe import Recipe, canonical_json
 from featurestore.store.format.access import looking_at, refuse_unreadable
 from featurestore.store.format.codec import CODECS, CodecError
 from featurestore.store.format.layout import FORMAT_VERSION, CanaryEntry, Extent, ShardEntry
+from featurestore.vectors import token_shape
 
 MANIFESTS, SHARDS, CANARIES, INDEX, TMP = "manifests", "shards", "canaries", "index", "tmp"
 DAMAGED = "damaged"
@@ -112,6 +113,11 @@ class Manifest:
     shards: tuple[ShardEntry, ...] = ()
     canaries: CanaryEntry | None = None
     commit: Commit = field(default_factory=Commit)
+
+    @property
+    def token_shape(self) -> tuple[int, ...]:
+        """Shape of a token's vectors: ``(dim,)``, or ``(n_layers, dim)``."""
+        return token_shape(self.n_layers, self.dim)
 
     @property
     def n_sentences(self) -> int:
@@ -229,7 +235,11 @@ def read_manifest(store: Path, number: int | None = None) -> Manifest:
             raw = file.read(n_bytes)
     except OSError as error:
         refuse_unreadable(path, error)
-        raise DamagedStoreError(f"manifest {path} cannot be read: {error.strerror or error}") from error
+        raise DamagedStoreError(
+            f"manifest {path} cannot be read: {error.strerror or error}",
+            path=path,
+            is_gone=isinstance(error, FileNotFoundError),
+        ) from error
     return parse_manifest(raw, path, number)
 
 
@@ -339,7 +349,7 @@ def _from_json(body: Mapping[str, Any]) -> Manifest:
         _count(body["dim"], limits.MAX_DIM, least=1),
         _count(body["n_layers"], limits.MAX_LAYERS, least=1),
     )
-    shape = (dim,) if n_layers == 1 else (n_layers, dim)
+    shape = token_shape(n_layers, dim)
     canaries = None if body.get("canaries") is None else _canaries_from_json(body["canaries"])
     for entry in entries if canaries is None else (*entries, canaries.shard):
         if "values" in entry.extents and entry.extents["values"].shape[1:] != shape:

@@ -1,4 +1,4 @@
-"""Reading one shard: its bytes by memory map or positioned reads, checked before they are believed."""
+"""Reading one shard: its bytes by memory map or positioned reads, verified before they are returned."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class ShardReader:
     ----------
     values, scales, norms : array or None
         The stored arrays, over the map. ``values`` is None with ``access="pread"``, the others where the
-        codec has none. They are not checked: call :meth:`believe` first, or use :meth:`stored`.
+        codec has none. They are not checked: call :meth:`verify_row` first, or use :meth:`stored`.
     offsets : (n_sentences + 1,) uint64
     keys : (n_sentences, 16) uint8
-    believed : (n_sentences,) bytearray
-        1 where :meth:`believe` has nothing more to do.
+    verified : (n_sentences,) bytearray
+        1 where :meth:`verify_row` has nothing more to do.
 
     Raises
     ------
@@ -108,9 +108,9 @@ class ShardReader:
             self._require_ascending("condition_offsets", end, limits.MAX_CONDITION_BYTES, least=0)
         self.scales: Array | None = self._structure("scales") if "scales" in entry.extents else None
         self.norms: Array | None = self._structure("norms") if "norms" in entry.extents else None
-        self.believed = bytearray([check == "never"]) * entry.n_sentences
+        self.verified = bytearray([check == "never"]) * entry.n_sentences
 
-    def believe(self, row: int) -> None:
+    def verify_row(self, row: int) -> None:
         """Make sure, once or always as ``check`` says, that a sentence's bytes are those committed.
 
         Raises
@@ -118,15 +118,15 @@ class ShardReader:
         DamagedStoreError
             If they are not.
         """
-        if not self.believed[row]:
+        if not self.verified[row]:
             self.stored(row)
 
-    def examine(self, row: int, values: Array) -> None:
-        """Do as :meth:`believe` with a sentence's rows that the caller has read from the file himself."""
-        if not self.believed[row]:
+    def verify_rows(self, row: int, values: Array) -> None:
+        """Do as :meth:`verify_row` with a sentence's rows that the caller has read from the file himself."""
+        if not self.verified[row]:
             start, stop = self.bounds[row], self.bounds[row + 1]
-            self._require_sound(row, values, None if self.scales is None else self.scales[start:stop])
-            self.believed[row] = self.check == "first"
+            self._require_intact(row, values, None if self.scales is None else self.scales[start:stop])
+            self.verified[row] = self.check == "first"
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # when Python ends, os may be gone
         descriptor = getattr(self, "_descriptor", None)
@@ -191,9 +191,9 @@ class ShardReader:
         """
         self._require_uncut()
         values, scales = self._rows(row)
-        if not self.believed[row]:
-            self._require_sound(row, values, scales)
-            self.believed[row] = self.check == "first"
+        if not self.verified[row]:
+            self._require_intact(row, values, scales)
+            self.verified[row] = self.check == "first"
         return values, scales
 
     def read_into(self, out: Floats, row: int) -> None:
@@ -213,12 +213,12 @@ class ShardReader:
         self.read_into(out, row)
         return out
 
-    def is_sound(self, row: int) -> bool:
+    def row_is_intact(self, row: int) -> bool:
         """Return whether a sentence's bytes have the checksum that was committed."""
         self._require_uncut()
         return checksum(*self._rows(row)) == int(self._checksums[row])
 
-    def _require_sound(self, row: int, values: Array, scales: Array | None) -> None:
+    def _require_intact(self, row: int, values: Array, scales: Array | None) -> None:
         """Raise unless the bytes of a sentence are those that were committed."""
         found = checksum(values, scales)
         if found != self._checksums[row]:
@@ -319,8 +319,7 @@ class ShardReader:
 
     def _read_values(self, start: int, stop: int) -> Array:
         extent = self._values_extent
-        row_bytes = extent.n_bytes // max(1, extent.shape[0])
-        raw = self._read(extent.offset + start * row_bytes, (stop - start) * row_bytes)
+        raw = self._read(*extent.rows(start, stop))
         return np.frombuffer(raw, extent.dtype).reshape(stop - start, *extent.shape[1:])
 
 

@@ -31,12 +31,13 @@ from featurestore.store.format.staging import (
     Sample,
     StagingMemory,
     excerpt,
-    one_in,
     sample,
+    sampling_stride,
     stage,
     stage_rows,
 )
 from featurestore.store.format.structure import lay_out
+from featurestore.vectors import vector_shape
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class ShardDraft:
         self.offsets = _offsets(self.sentences)
         self._bounds: list[int] = self.offsets.tolist()
         self.n_tokens = self._bounds[-1]
-        self._shape = (self.n_tokens, dim) if n_layers == 1 else (self.n_tokens, n_layers, dim)
+        self._shape = vector_shape(self.n_tokens, n_layers, dim)
         self._memory = memory or StagingMemory(0)
         self._taken: tuple[NDArray[np.uint8], Array] | None = None
         self._filled = np.zeros(len(self.sentences), bool)
@@ -168,7 +169,7 @@ class ShardDraft:
         if not stage_rows(self._staged, rows, vectors):
             return False
         # Those of which a token is sampled; of most sentences none is.
-        for i in np.flatnonzero(-starts % one_in(self.n_tokens) < lengths).tolist():
+        for i in np.flatnonzero(-starts % sampling_stride(self.n_tokens) < lengths).tolist():
             its_own = vectors[ends[i] - lengths[i] : ends[i]]
             self._sampled[positions[i]] = sample(int(starts[i]), its_own, self.n_tokens)
         self._filled[chosen] = True
@@ -180,7 +181,7 @@ class ShardDraft:
         target[...] = staged
         rows, vectors = sampled
         # Sampled when the shard was smaller, so perhaps more of them than it takes.
-        kept = (start + rows) % one_in(self.n_tokens) == 0
+        kept = (start + rows) % sampling_stride(self.n_tokens) == 0
         self._keep(position, (rows[kept], vectors[kept]))
 
     def _room(self, position: int) -> tuple[int, Array]:

@@ -1,4 +1,4 @@
-"""Staging: how vectors wait for their shard: cast, made sure to be finite, in memory that is used again."""
+"""Staging: how vectors wait for their shard: cast, checked to be finite, in memory that is used again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class StagingMemory:
         self._free: list[NDArray[np.uint8]] = []
 
     def take(self, n_bytes: int) -> NDArray[np.uint8]:
-        """Return at least so many bytes, whatever is in them; may be called in any thread."""
+        """Return at least ``n_bytes`` bytes, whatever is in them; may be called in any thread."""
         if n_bytes > self._n_bytes:
             return np.empty(n_bytes, np.uint8)
         try:
@@ -111,15 +111,15 @@ def sample(start: int, vectors: NDArray[np.floating], n_tokens: int) -> Sample:
         Of the shard, as far as it is known: with more of them fewer rows are taken, all of which would have
         been taken with fewer.
     """
-    every = one_in(n_tokens)
-    first = -start % every
+    stride = sampling_stride(n_tokens)
+    first = -start % stride
     if first >= len(vectors):
         return _NO_ROWS, vectors[:0]
-    return np.arange(first, len(vectors), every), vectors[first::every].copy()
+    return np.arange(first, len(vectors), stride), vectors[first::stride].copy()
 
 
-def one_in(n_tokens: int) -> int:
-    """Return a power of two: of a shard of so many tokens, one in so many is sampled."""
+def sampling_stride(n_tokens: int) -> int:
+    """Return n, a power of two: every n-th token of a shard of this size is kept to measure codec error."""
     return 1 << max(0, (n_tokens // _MEASURED_TOKENS).bit_length() - 1)
 
 

@@ -1,7 +1,8 @@
 """The HDF5 structure of a shard: laid out for writing, inspected when verifying.
 
-The only module of the store that loads the HDF5 library; reading vectors never does. h5py lays the structure
-out against an in-memory stand-in, never the disk: on a full disk libhdf5 can lose data silently and crash.
+The only module of the store that uses the HDF5 library, and loads it with the first shard that is written or
+inspected; reading vectors never does. h5py lays the structure out against an in-memory stand-in, never the
+disk: on a full disk libhdf5 can lose data silently and crash.
 """
 
 from __future__ import annotations
@@ -9,9 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from featurestore.errors import DamagedStoreError, StoreError
@@ -19,6 +19,9 @@ from featurestore.store.format import hdf5
 from featurestore.store.format.access import open_shard
 from featurestore.store.format.codec import CODECS, Array
 from featurestore.store.format.layout import ALIGNMENT, FORMAT_VERSION, Extent, check_extents
+
+if TYPE_CHECKING:
+    import h5py
 
 _FORMAT = b"featurestore shard"
 _ATTRIBUTE_TYPES = {"format": "string", "format_version": "<u4", "fingerprint": "string", "codec": "string"}
@@ -72,6 +75,8 @@ def lay_out(
     datasets: Mapping[str, Array], values: Array, codec: str, fingerprint: str
 ) -> tuple[bytes, dict[str, Extent]]:
     """Return the bytes before ``/values`` and where every dataset lies."""
+    import h5py
+
     sink = _StructureSink()
     extents: dict[str, Extent] = {}
     # HDF5 aligns what is at least as large as the threshold, and the values of a tiny shard are aligned too.
@@ -104,6 +109,8 @@ def lay_out(
 
 
 def _create_contiguous(file: h5py.File, name: str, array: Array) -> Any:
+    import h5py
+
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_layout(h5py.h5d.CONTIGUOUS)
     plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -166,6 +173,8 @@ def _require_shard(found: hdf5.Structure, n_bytes: int) -> tuple[str, str]:
 
 def _require_agreement(content: Any, found: hdf5.Structure) -> None:
     """Raise unless the HDF5 library finds the same datasets at the same places."""
+    import h5py
+
     try:
         with h5py.File(content, "r") as file:
             seen = {

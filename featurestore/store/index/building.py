@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from featurestore.disk.filesystem import FileSystem
 from featurestore.keyarrays import Words, key_words
 from featurestore.store.index.buckets import RECORD_WORDS, bits_for, bucket_table
-from featurestore.store.index.runs import MemoryRun, Run, ScratchFile, StoredRun, merge, sort_rows
+from featurestore.store.index.runs import Run, ScratchFile, StoredRun, merge, sort_rows
 
 _AT_ONCE = 1 << 19
 """Keys sorted or merged at once, some 50 MB."""
@@ -26,8 +26,8 @@ class MergedIndex:
 
     Parameters
     ----------
-    records : (n, 3) uint64
-        Of the shards before; may be mapped.
+    before : Run of (n, 3) uint64
+        Records of the shards before.
     n_before, n_shards : int
         Shards which that covers, and which this is to cover.
     read_keys : callable
@@ -45,14 +45,14 @@ class MergedIndex:
 
     def __init__(
         self,
-        records: Words,
+        before: Run,
         n_before: int,
         n_shards: int,
         read_keys: Callable[[int], NDArray[np.uint8]],
         directory: Path,
         filesystem: FileSystem,
     ) -> None:
-        runs: list[Run] = [MemoryRun(records)]
+        runs: list[Run] = [before]
         shards = (_shard_records(number, read_keys(number)) for number in range(n_before, n_shards))
         for rows in _sorted_parts(shards):
             runs.append(StoredRun(iter([rows]), directory, filesystem))

@@ -30,7 +30,7 @@ from featurestore.store.format.manifest import (
     manifest_path,
     read_manifest,
 )
-from featurestore.store.index.lookup import stale_files
+from featurestore.store.index.loading import is_index_of, stale_files
 from featurestore.store.locks import cleaning, unused
 
 KEEP_LAST = 2
@@ -133,14 +133,17 @@ def collect(
         _collect_manifests(path, keep_last, before, dry_run, collection, filesystem)
         latest = _read_kept(path, collection.kept[-1])
         candidates = [*unlisted_shards(path, [latest]), *unlisted_shards(path, [latest], CANARIES)]
+        indexes = stale_indexes(path, latest)
         for number in reversed(collection.kept[:-1]):
-            if not candidates:
+            if not candidates and not indexes:
                 break  # nothing is left that an older snapshot could need
-            candidates = _without(candidates, _read_kept(path, number))
+            manifest = _read_kept(path, number)
+            candidates = _without(candidates, manifest)
+            indexes = _without_index(path, indexes, manifest)
         for kind, directory in (("shard", SHARDS), ("canaries", CANARIES)):
             files = [file for file in candidates if file.parent.name == directory]
             _remove_files(path, kind, files, before, dry_run, collection, filesystem)
-        _remove_files(path, "index", stale_indexes(path, latest), None, dry_run, collection, filesystem)
+        _remove_files(path, "index", indexes, before, dry_run, collection, filesystem)
         _remove_abandoned(path, dry_run, collection, filesystem)
     return collection
 
@@ -171,9 +174,16 @@ def needless_shards(path: Path) -> list[Path]:
 
 
 def stale_indexes(path: Path, manifest: Manifest) -> list[Path]:
-    """Return the index files of no use for a snapshot; readers of others build theirs in memory."""
+    """Return the index files of no use for a snapshot; those of others may be among them."""
     names = [shard.name for shard in manifest.shards]
     return stale_files(path / INDEX, names, [shard.n_sentences for shard in manifest.shards])
+
+
+def _without_index(path: Path, indexes: Iterable[Path], manifest: Manifest) -> list[Path]:
+    """Leave out the index over the shards of a snapshot, which its readers have open."""
+    names = [shard.name for shard in manifest.shards]
+    sizes = [shard.n_sentences for shard in manifest.shards]
+    return [file for file in indexes if not is_index_of(file, names, sizes)]
 
 
 def abandoned_files(path: Path) -> list[Path]:

@@ -37,7 +37,8 @@ from featurestore.store.format.manifest import (
 )
 from featurestore.store.format.recover import HeadReader, entry_of_file
 from featurestore.store.index.keyset import KeySet
-from featurestore.store.index.lookup import empty_index, load_index
+from featurestore.store.index.loading import load_index
+from featurestore.store.index.lookup import empty_index
 from featurestore.store.locks import cleaning
 from featurestore.store.maintenance.gc import unlisted_shards
 from featurestore.store.maintenance.verify import verify_canaries, verify_shard
@@ -266,9 +267,8 @@ def _problem(path: Path, entry: ShardEntry, manifest: Manifest, sound: set[str])
     fingerprint = manifest.recipe.fingerprint
     for finding in verify_shard(path / SHARDS / entry.name, entry, fingerprint):
         return finding.problem
-    shape = (manifest.dim,) if manifest.n_layers == 1 else (manifest.n_layers, manifest.dim)
-    if entry.extents["values"].shape[1:] != shape:
-        return f"holds vectors of shape {entry.extents['values'].shape[1:]}, the store of {shape}"
+    if entry.token_shape != manifest.token_shape:
+        return f"holds vectors of shape {entry.token_shape}, the store of {manifest.token_shape}"
     sound.add(entry.sha256)
     return ""
 

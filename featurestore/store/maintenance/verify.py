@@ -172,7 +172,9 @@ def _verify_sentences(reader: ShardReader, entry: ShardEntry, rows: Iterable[int
     for row in rows:
         try:
             problem = (
-                "" if reader.is_sound(row) else "its vectors are not what was committed (checksum differs)"
+                ""
+                if reader.row_is_intact(row)
+                else "its vectors are not what was committed (checksum differs)"
             )
         except DamagedStoreError as error:
             problem = str(error)

@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from featurestore.vectors import exceeds
+
 logger = logging.getLogger(__name__)
 
 _MEMORY_TOLERANCE = 2e-6
@@ -95,11 +97,10 @@ def disagreement(
             ("cells", *memories, _MEMORY_TOLERANCE),
             ("outputs", found.float(), expected.float(), tolerance),
         ):
-            # Not "greater": what is no number differs too.
-            within = (ours - theirs).abs() <= allowed * (theirs.abs() + _MEMORY_TOLERANCE / allowed)
-            if not within.all():
+            beyond = exceeds((ours - theirs).abs(), allowed * (theirs.abs() + _MEMORY_TOLERANCE / allowed))
+            if beyond.any():
                 return (
-                    f"{int((~within).sum()):,} of {within.numel():,} {name} differ, by up to "
+                    f"{int(beyond.sum()):,} of {beyond.numel():,} {name} differ, by up to "
                     f"{float((ours - theirs).abs().max()):.2e}"
                 )
     return ""

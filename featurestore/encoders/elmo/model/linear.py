@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from featurestore.encoders.elmo.model.numerics import full_float32_products
+from featurestore.vectors import exceeds
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +116,7 @@ def _disagreement(dtype: torch.dtype) -> str:
                 found = _multiplied(rows[:n_rows], arranged, bias, activation)
             expected = apply(exact[:n_rows].clone())
             allowed = sums[:n_rows] + torch.finfo(dtype).eps * expected.abs()
-            # Not "greater": what is no number differs too.
-            if found.dtype != dtype or not ((found.double() - expected).abs() <= allowed).all():
+            if found.dtype != dtype or exceeds((found.double() - expected).abs(), allowed).any():
                 return f"{n_rows} rows, activation {activation}, are wrong"
     return ""
 

@@ -12,18 +12,18 @@ What becomes one token:
 
 English contractions are split as in the Penn Treebank: ``do n't``, ``it 's``, ``we 'll``, ``can not``.
 No character is changed or lost: the tokens put together are the text without its whitespace. The same text
-always gives the same tokens. For languages without spaces, or to match a treebank exactly, bring your own
-tokens.
+always gives the same tokens. For languages without spaces see
+:mod:`featurestore.corpora.tokenizing.unspaced`; to match a treebank exactly, bring your own tokens.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import chain
 
+from featurestore.corpora.tokenizing.characters import combining_marks
 from featurestore.keys import Sentence
 
 _ABBREVIATIONS = (
@@ -41,9 +41,9 @@ _URL_TAIL = ".,;:!?'\"”’»]}"
 
 @lru_cache(maxsize=1)
 def _pattern() -> re.Pattern[str]:
-    """Compile the tokens' pattern; made at first use, since it looks at every combining mark."""
+    """Compile the tokens' pattern; made at first use, since it goes through every combining mark."""
     # Python's \w leaves combining marks out, without which decomposed é or Devanagari words would fall apart.
-    marks = "".join(chr(c) for c in range(0x300, 0x1E000) if unicodedata.category(chr(c))[0] == "M")
+    marks = combining_marks()
     letter = rf"[\w{marks}\u00ad]"
     # Joiners are the apostrophe, the hyphens, and the invisible joiners of Persian and Indic scripts.
     inner = r"(?:[-'’\u2010\u2011\u200c\u200d]|(?<=\d)[.,:/](?=\d))"

@@ -1,0 +1,302 @@
+"""A snapshot of a store: the shards that one manifest lists, the index over them, and its hold against gc."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.disk.filesystem import LOCAL, FileSystem
+from featurestore.errors import DamagedStoreError, UsageError
+from featurestore.keyarrays import keys_array
+from featurestore.recipe import Recipe
+from featurestore.store.format.codec import CodecError
+from featurestore.store.format.manifest import (
+    INDEX,
+    SHARDS,
+    Manifest,
+    list_numbers,
+    manifest_path,
+    read_manifest,
+)
+from featurestore.store.format.reader import Access, Check, ShardReader
+from featurestore.store.index.filerows import DamagedIndexError
+from featurestore.store.index.loading import load_index
+from featurestore.store.index.lookup import Index, Locations
+from featurestore.store.locks import Hold, hold
+from featurestore.vectors import vector_shape
+
+logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+AnySnapshot = TypeVar("AnySnapshot", bound="Snapshot")
+
+_TRIES = 100
+"""Attempts to open the latest manifest while gc removes the one that was the latest a moment ago."""
+
+
+class Snapshot:
+    """What a store held at one commit: where each sentence lies, and the open shards.
+
+    :class:`~featurestore.store.store.Store` is what users open; writing sessions and canaries need no more
+    than this. It can be pickled and used after ``fork``: beside memory maps it holds nothing open but its
+    manifest, which keeps ``featurestore gc`` from removing the snapshot, and another process opens its own.
+
+    Parameters
+    ----------
+    path : Path
+        For messages; :attr:`location` is the same, absolute, wherever the working directory is.
+    manifest : Manifest
+    access : {"mmap", "pread"}
+        How bytes are read: see :class:`~featurestore.store.format.reader.ShardReader`.
+    check : {"first", "always", "never"}
+        When a sentence's checksum is compared.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        *,
+        access: Access = "mmap",
+        check: Check = "first",
+        filesystem: FileSystem = LOCAL,
+    ) -> None:
+        for option, value, choices in (("access", access, Access), ("check", check, Check)):
+            if value not in get_args(choices):
+                listed = ", ".join(get_args(choices))
+                raise UsageError(f"unknown {option} {value!r}: expected one of {listed}")
+        self.path, self.manifest, self.filesystem = path, manifest, filesystem
+        self.location = path.absolute()
+        self._access, self._check = access, check
+        self._readers: list[ShardReader | None] = [None] * len(manifest.shards)
+        self._index: Index | None = None
+        self._hold: Hold | None = None
+
+    @classmethod
+    def open(
+        cls: type[AnySnapshot],
+        path: str | Path,
+        *,
+        snapshot: int | None = None,
+        access: Access = "mmap",
+        check: Check = "first",
+        filesystem: FileSystem = LOCAL,
+    ) -> AnySnapshot:
+        """Open a store at its latest commit, or at an earlier one.
+
+        Raises
+        ------
+        NotAStoreError
+            If the path does not exist or is not a store.
+        FormatVersionError
+            If a newer featurestore wrote it.
+        DamagedStoreError
+            If the manifest is not what was committed.
+        """
+        path = Path(path)
+        for attempt in itertools.count(1):
+            try:
+                manifest = read_manifest(path, snapshot)
+            except DamagedStoreError as error:
+                if not (error.is_gone and attempt < _TRIES):
+                    raise
+                continue  # gc removed it after it was listed: there is a later one
+            opened = cls(path, manifest, access=access, check=check, filesystem=filesystem)
+            if opened._held() or snapshot is not None or attempt == _TRIES:
+                break
+        return opened
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Maps and arrays stay behind: the other process opens its own.
+        return {**self.__dict__, "_readers": [None] * len(self._readers), "_index": None, "_hold": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._held()
+
+    def _held(self) -> bool:
+        """Keep gc from removing this snapshot while it is open; return False if it is gone already."""
+        self._hold = hold(manifest_path(self.location, self.snapshot))
+        return self._hold is not None and self._hold.exists
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another store lies at the path now."""
+        path = manifest_path(self.location, self.snapshot)
+        return self._hold is not None and path.exists() and not self._hold.is_at(path)
+
+    @property
+    def snapshot(self) -> int:
+        """Number of the commit this store was opened at."""
+        return self.manifest.number
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the vectors were made with."""
+        return self.manifest.recipe
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the recipe, 64 hexadecimal digits."""
+        return self.manifest.recipe.fingerprint
+
+    @property
+    def encoder(self) -> str:
+        """Specification that loads the encoder again."""
+        return self.manifest.encoder
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self.manifest.dim
+
+    @property
+    def n_layers(self) -> int:
+        """Layers kept apart."""
+        return self.manifest.n_layers
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens stored."""
+        return self.manifest.n_tokens
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all shards."""
+        return self.manifest.n_bytes
+
+    @property
+    def codec_error(self) -> CodecError:
+        """What the codecs lost, added up over all shards."""
+        return sum((shard.error for shard in self.manifest.shards), CodecError())
+
+    def __len__(self) -> int:
+        return self.manifest.n_sentences
+
+    def vector_shape(self, n_tokens: int) -> tuple[int, ...]:
+        """Return the shape of a sentence's vectors."""
+        return vector_shape(n_tokens, self.n_layers, self.dim)
+
+    @property
+    def token_shape(self) -> tuple[int, ...]:
+        """Shape of a token's vectors: ``(dim,)``, or ``(n_layers, dim)``."""
+        return self.manifest.token_shape
+
+    @property
+    def index(self) -> Index:
+        """Keys of all sentences; mapped, extended or rebuilt when first used.
+
+        Ask it through :meth:`locate` and :meth:`with_prefix`, which build it again where it is damaged.
+        """
+        if self._index is None:
+            self._index = self._load_index()
+        return self._index
+
+    def _load_index(self, *, believe: bool = True) -> Index:
+        shards, directory = self.manifest.shards, self.location / INDEX
+        names, sizes = [shard.name for shard in shards], [shard.n_sentences for shard in shards]
+        return load_index(
+            directory, names, self.keys_of, sizes=sizes, filesystem=self.filesystem,
+            access=self._access, believe=believe,
+        )  # fmt: skip
+
+    def _ask_index(self, question: Callable[[Index], Answer]) -> Answer:
+        try:
+            return question(self.index)
+        except DamagedIndexError as damage:
+            logger.warning("%s (%s); building it again", damage, self.path / INDEX)
+            self._index = self._load_index(believe=False)
+            return question(self._index)
+
+    def reader(self, shard: int) -> ShardReader:
+        """Return the open shard of a number in the manifest.
+
+        Raises
+        ------
+        DamagedStoreError
+            If it is missing or not what was committed.
+        """
+        reader = self._readers[shard]
+        if reader is None:
+            entry = self.manifest.shards[shard]
+            path = self.location / SHARDS / entry.name
+            reader = ShardReader(path, entry, access=self._access, check=self._check)
+            if entry.token_shape != self.token_shape:
+                raise DamagedStoreError(
+                    f"shard {path} holds vectors of shape {entry.token_shape}, "
+                    f"the store of {self.token_shape}",
+                    path=path,
+                    shard=entry.name,
+                )
+            self._readers[shard] = reader
+        return reader
+
+    def keys_of(self, shard: int) -> NDArray[np.uint8]:
+        """Return the keys of a shard's sentences, (n, 16) uint8, without keeping the shard open.
+
+        Raises
+        ------
+        DamagedStoreError
+            If it is missing or not what was committed.
+        """
+        opened = self._readers[shard]
+        keys = self.reader(shard).keys
+        self._readers[shard] = opened
+        return keys
+
+    def locate(self, keys: Iterable[bytes] | NDArray[np.uint8]) -> Locations:
+        """Find sentences by key.
+
+        Parameters
+        ----------
+        keys : iterable of bytes, or (n, 16) uint8
+        """
+        wanted = keys if isinstance(keys, np.ndarray) else keys_array(keys)
+        if self.manifest.shards:
+            return self._ask_index(lambda index: index.locate(wanted))
+        return Locations.nowhere(len(wanted))
+
+    def with_prefix(self, digits: str) -> list[tuple[int, int]]:
+        """Return (shard, row) of the keys that begin with these hexadecimal digits, of which 16 count."""
+        return self._ask_index(lambda index: index.with_prefix(digits))
+
+    def lengths(self, locations: Locations) -> NDArray[np.int64]:
+        """Return the number of tokens of each located sentence, 0 where it is missing; (n,) int64."""
+        result = np.zeros(len(locations), np.int64)
+        for shard in np.unique(locations.shard[locations.found]):
+            here = np.flatnonzero(locations.shard == shard)
+            offsets = self.reader(int(shard)).offsets
+            rows = locations.row[here]
+            result[here] = offsets[rows + 1] - offsets[rows]
+        return result
+
+    def reader_of(self, shard: int, row: int, key: bytes) -> ShardReader:
+        """Return the open shard of a located sentence, after making sure that the index told the truth.
+
+        Raises
+        ------
+        DamagedStoreError
+            If another sentence lies at the row, or the shard is damaged.
+        """
+        reader = self.reader(shard)
+        if row >= len(reader) or reader.key(row) != key:
+            raise DamagedStoreError(
+                f"the index of {self.path} points to the wrong sentence: delete {self.path / INDEX} (it is "
+                "derived and will be rebuilt)"
+            )
+        return reader
+
+    def refreshed(self: AnySnapshot) -> AnySnapshot:
+        """Return the store at its latest commit."""
+        if list_numbers(self.location)[-1] == self.snapshot and not self.replaced:
+            return self
+        newer = type(self).open(
+            self.location, access=self._access, check=self._check, filesystem=self.filesystem
+        )
+        newer.path = self.path
+        return newer
