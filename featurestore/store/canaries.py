@@ -49,8 +49,8 @@ looks at, a long one."""
 PRECISION_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 """Relative L2, per sentence and layer, that another batch, processor or library may make, by what the recipe
 says was computed in. Code for processors without AVX and with AVX-512 differs by 1e-6 in float32, 7e-4 in
-float16, 5e-3 in bfloat16 (tests/bench/processors.py). The rest is room for GPUs, which nobody measured yet.
-Operands rounded to ten bits, as TF32 has it, differ by more than float32 is allowed."""
+float16, 5e-3 in bfloat16 (tests/bench/encoding/processors.py). The rest is room for GPUs, which nobody
+measured yet. Operands rounded to ten bits, as TF32 has it, differ by more than float32 is allowed."""
 
 
 class Encodes(Protocol):

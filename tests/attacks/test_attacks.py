@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hostile import HARMLESS, Attack, copy_store, make_store, require_refused
-from hostile_canaries import CANARY_ATTACKS
-from hostile_manifests import DIRECTORY_ATTACKS, HEAD_ATTACKS, INDEX_ATTACKS, MANIFEST_ATTACKS
-from hostile_shards import SHARD_ATTACKS
+
+from tests.attacks.hostile import HARMLESS, Attack, copy_store, make_store, require_refused
+from tests.attacks.hostile_canaries import CANARY_ATTACKS
+from tests.attacks.hostile_manifests import DIRECTORY_ATTACKS, HEAD_ATTACKS, INDEX_ATTACKS, MANIFEST_ATTACKS
+from tests.attacks.hostile_shards import SHARD_ATTACKS
 
 FAMILIES = {
     "shard": SHARD_ATTACKS,

@@ -10,7 +10,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from doubles import DoubleEncoder, Recorder, draw_sentences, vectors_of
 
 from featurestore import Recipe, Store, extract, load_encoder, open_corpus
 from featurestore.corpora.corpus import FileCorpus
@@ -32,6 +31,7 @@ from featurestore.extraction import plan as planning
 from featurestore.extraction.api import EncoderChoice, Job
 from featurestore.extraction.progress import BarProgress
 from featurestore.store.maintenance.verify import verify
+from tests.kit.doubles import DoubleEncoder, Recorder, draw_sentences, vectors_of
 
 BOUND = BATCH_INVARIANCE["float32"]
 CODEC_BOUND = {"float32": BOUND, "float16": 1e-3, "int8": 2e-2}

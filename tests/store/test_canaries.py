@@ -8,16 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from storekit import (
-    DIM,
-    KitEncoder,
-    assert_holds,
-    create,
-    fill,
-    flip_bit,
-    sentences,
-    vectors_of,
-)
 
 from featurestore.errors import DamagedStoreError, DriftError, EncoderError
 from featurestore.recipe import Recipe
@@ -35,6 +25,16 @@ from featurestore.store.maintenance.merge import merge
 from featurestore.store.maintenance.repair import repair
 from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from tests.kit.stores import (
+    DIM,
+    KitEncoder,
+    assert_holds,
+    create,
+    fill,
+    flip_bit,
+    sentences,
+    vectors_of,
+)
 
 
 def born(path: Path, **options) -> Store:

@@ -12,18 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storekit import (
-    CONDITIONED_SENTENCES,
-    assert_holds,
-    create,
-    fill,
-    flip_bit,
-    forge_head,
-    sentence,
-    sentences,
-    shard_path,
-    vectors_of,
-)
 
 from featurestore import limits
 from featurestore.errors import DamagedStoreError, MissingSentencesError
@@ -35,6 +23,18 @@ from featurestore.store.format.shard import ShardDraft
 from featurestore.store.format.structure import inspect
 from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from tests.kit.stores import (
+    CONDITIONED_SENTENCES,
+    assert_holds,
+    create,
+    fill,
+    flip_bit,
+    forge_head,
+    sentence,
+    sentences,
+    shard_path,
+    vectors_of,
+)
 
 TOKENS = st.sampled_from([("a",), ("a", "b"), ("ab",)]) | st.lists(
     st.text(st.characters(codec=None, exclude_categories=()), min_size=1, max_size=3), min_size=1, max_size=4

@@ -9,7 +9,14 @@ import sys
 
 import numpy as np
 import pytest
-from storekit import (
+
+from featurestore.errors import DamagedStoreError
+from featurestore.keys import sentence_key
+from featurestore.store.index.loading import _to_bytes
+from featurestore.store.index.lookup import Index
+from featurestore.store.maintenance.verify import verify
+from featurestore.store.store import Store
+from tests.kit.stores import (
     ODD_SENTENCES,
     assert_holds,
     create,
@@ -22,13 +29,6 @@ from storekit import (
     value_offset,
     vectors_of,
 )
-
-from featurestore.errors import DamagedStoreError
-from featurestore.keys import sentence_key
-from featurestore.store.index.loading import _to_bytes
-from featurestore.store.index.lookup import Index
-from featurestore.store.maintenance.verify import verify
-from featurestore.store.store import Store
 
 N = 30
 

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from storekit import assert_holds, create, fill, sentences, vectors_of
 
 from featurestore.disk.filesystem import FileSystem, write_atomic
 from featurestore.errors import StoreWriteError
 from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from tests.kit.stores import assert_holds, create, fill, sentences, vectors_of
 
 N_BEFORE, N_AFTER = 4, 12
 """Sentences committed before something goes wrong, and those the interrupted session should have added."""

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from storekit import DIM, RECIPE, assert_holds, create, fill, sentence, sentences, shard_path, vectors_of
 
 from featurestore import limits
 from featurestore.errors import (
@@ -29,6 +28,17 @@ from featurestore.store.format.staging import StagingMemory
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from tests.kit.stores import (
+    DIM,
+    RECIPE,
+    assert_holds,
+    create,
+    fill,
+    sentence,
+    sentences,
+    shard_path,
+    vectors_of,
+)
 
 
 @pytest.fixture
