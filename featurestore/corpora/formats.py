@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from featurestore.corpora.compression import without_compression
+from featurestore.corpora.containers import advice_by_name
 from featurestore.corpora.options import Reader, ReadOptions
 from featurestore.corpora.readers.conll import conll_reader
 from featurestore.corpora.readers.conllu import conllu_reader
@@ -39,7 +41,7 @@ def format_of(path: str, asked: str | None) -> str:
     Parameters
     ----------
     path : str
-        The file; ``.gz`` at its end is ignored. Standard input is plain text.
+        The file; ``.gz``, ``.bz2``, ``.xz`` or ``.zst`` at its end is ignored. Standard input is plain text.
     asked : str or None
         The format the caller names, which goes before the file name's.
 
@@ -54,10 +56,13 @@ def format_of(path: str, asked: str | None) -> str:
         return asked
     if path == STDIN:
         return "text"
-    name = path.lower().removesuffix(".gz")
+    name = without_compression(path)
     for format_name, format_ in _FORMATS.items():
         if name.endswith(format_.extensions):
             return format_name
+    advice = advice_by_name(name)
+    if advice is not None:
+        raise UsageError(f"{path}: {advice}")
     known = ", ".join(f"{name} ({' '.join(format_.extensions)})" for name, format_ in _FORMATS.items())
     raise UsageError(
         f"{path}: the file name does not tell its format: name one with --format (in Python format=): {known}"
