@@ -49,7 +49,7 @@ ARROWS: dict[str, set[str] | None] = {
     "encoders/elmo/files": {"encoders", "encoders/elmo/model", "disk", *LEAVES},
     "encoders/elmo": {"encoders", "encoders/elmo/files", "encoders/elmo/model", "devices", *LEAVES},
     "encoders/flair": {"encoders", "encoders/elmo/model", "devices", *LEAVES},
-    "extraction": {"corpora", "encoders", "store/index", "store/maintenance", "disk", *STORE, *LEAVES},
+    "extraction": {"corpora", "encoders", "store/index", "disk", *STORE, *LEAVES},
     "dataset/gathering": {*STORE, *LEAVES},
     "dataset": {"dataset/gathering", "devices", "corpora", "disk", *STORE, *LEAVES},
     "models": {"dataset", "devices", "corpora", "tensorfile", "disk", "store", *LEAVES},

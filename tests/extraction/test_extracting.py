@@ -30,7 +30,7 @@ from featurestore.errors import (
 from featurestore.extraction import plan as planning
 from featurestore.extraction.api import EncoderChoice, Job
 from featurestore.extraction.progress import BarProgress
-from featurestore.store.maintenance.verify import verify
+from featurestore.store.verification import verify
 from tests.kit.doubles import DoubleEncoder, Recorder, draw_sentences, vectors_of
 
 BOUND = BATCH_INVARIANCE["float32"]
