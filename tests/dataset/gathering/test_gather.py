@@ -11,7 +11,7 @@ import torch
 from featurestore import FeatureDataset, Store
 from featurestore.dataset.gathering import compiled, gather
 from featurestore.errors import DamagedStoreError
-from tests.kit.batches import CODECS, RECIPE, assert_right, expected, make_store, sentences
+from tests.dataset.batches import CODECS, RECIPE, assert_right, expected, make_store, sentences
 
 
 @pytest.fixture(params=["compiled", "torch"], autouse=True)
