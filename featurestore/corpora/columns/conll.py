@@ -134,13 +134,13 @@ class _Sentences:
         """Return the columns of rows like the file's first; None for rows that need a closer look."""
         columns = regular_columns(lines, self.layout.tabs, self.layout.n_columns)
         if columns is not None and DOCSTART in "".join(columns[0]):
-            return None if any(map(self._preamble.ends_document, lines)) else columns
+            return None if any(map(self._preamble.ends_sentence, lines)) else columns
         return columns
 
     def unusual_columns(self, line: int, lines: list[str]) -> Iterator[tuple[list[int], list[Column]]]:
         """Yield the line numbers and the columns of each sentence of a block that marks of documents part."""
         while lines:
-            ends = (i for i, text in enumerate(lines) if self._preamble.ends_document(text))
+            ends = (i for i, text in enumerate(lines) if self._preamble.ends_sentence(text))
             end = next(ends, len(lines))
             numbers, rows = [], []
             for number, text in enumerate(lines[:end], line):

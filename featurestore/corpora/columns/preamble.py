@@ -1,7 +1,9 @@
 """What stands before the first word of a sentence in a column file: comments, marks of documents, a header.
 
 A ``-DOCSTART-`` row (CoNLL-2003) and ``#begin document`` (CoNLL-2012) end a sentence and are skipped; in a
-file with ``# global.columns``, ``-DOCSTART-`` is a word. The first row of words gives the layout of the file.
+file with ``# global.columns``, ``-DOCSTART-`` is a word. A line of nothing but characters that nobody
+sees, such as a zero-width space, ends a sentence where there are several columns. The first row of words
+gives the layout of the file.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from featurestore.corpora.readers.whitespace import WHITESPACE
 from featurestore.errors import CorpusError
 
 DOCSTART = "-DOCSTART-"
+_INVISIBLE = WHITESPACE + "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
 _MAX_HEAD_LINES = 10_000
 _EVIDENCE_LINES = 1000
 _EVIDENCE_SENTENCES = 2000
@@ -82,7 +85,7 @@ class Preamble:
                 if names := comments.GLOBAL_COLUMNS.match(text):
                     self._names = names[1].split()
                 self.has_documents = self.has_documents or comments.DOCUMENT.match(text) is not None
-            elif not self.ends_document(text) and text != self.header_line:
+            elif not self.ends_sentence(text) and text != self.header_line:
                 self._require_layout(lines, at, line)
                 if text != self.header_line:
                     break
@@ -95,19 +98,22 @@ class Preamble:
                 )
         return line + at, lines[at:]
 
-    def ends_document(self, text: str) -> bool:
-        """Return whether a line marks the begin or the end of a document."""
+    def ends_sentence(self, text: str) -> bool:
+        """Return whether a line marks the begin or the end of a document, or shows nothing at all."""
         if text[0] == "-":
             return text.startswith(DOCSTART) and not self._names
-        if text[0] != "#" or self._options.comments is False:
-            return False
-        return comments.DOCUMENT.match(text) is not None
+        if text[0] == "#":
+            return self._options.comments is not False and comments.DOCUMENT.match(text) is not None
+        return text[0] in _INVISIBLE and not text.strip(_INVISIBLE) and self._has_columns()
 
     def _rows(self, lines: list[str]) -> Iterator[str]:
         """Yield those of these lines, and of the blocks ahead, that are surely no comments."""
         for text in chain(lines, *(block.lines for block in self._blocks.ahead(_EVIDENCE_LINES))):
-            if text[0] != "#" and not self.ends_document(text):
+            if text[0] != "#" and not self.ends_sentence(text):
                 yield text
+
+    def _has_columns(self) -> bool:
+        return self.layout is None or self.layout.n_columns > 1
 
     # --- comments ---
 
