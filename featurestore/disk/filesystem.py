@@ -10,11 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import logging
 import os
 import secrets
-import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,20 +23,20 @@ from typing import IO, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.disk.places import free_bytes
+from featurestore.disk.explaining import FULL, explained
+from featurestore.disk.opening import open_for_reading
+from featurestore.disk.places import nearest_existing
 from featurestore.errors import StoreWriteError
 
 logger = logging.getLogger(__name__)
 
-Buffer = bytes | memoryview | NDArray[np.generic]
+Part = bytes | memoryview | NDArray[np.generic]
 Kind = Literal["mkdir", "create", "reserve", "write", "sync", "sync directory", "link", "rename", "unlink"]
 Result = TypeVar("Result")
 
 _WRITE_STEP = 64 << 20
 """Bytes per write call: Linux moves at most 2 GiB in one, and an interrupt should not wait for more."""
 
-_FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "the disk quota is used up"}
-_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 _UNKNOWN_HERE = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 _NO_SECOND_NAMES = (*_UNKNOWN_HERE, errno.EPERM, errno.EMLINK)
 """What link(2) says on file systems on which a file has one name: FAT, many FUSE and cloud mounts."""
@@ -88,7 +86,7 @@ class FileSystem:
         that exists can be lost to a power cut, if its maker was killed, and that one is synced first; also
         when it is the one wanted, unless what goes into it need not be ``lasting``.
         """
-        with _explained(path):
+        with explained(path):
             missing = [directory for directory in (path, *path.parents) if not directory.exists()]
             if not missing and not path.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
@@ -98,27 +96,57 @@ class FileSystem:
                 with contextlib.suppress(PermissionError):
                     self._sync_directory(lowest.parent)
         for directory in reversed(missing):
-            with _explained(directory):
+            with explained(directory):
                 # Mode, parents, exist_ok: another process may make it at the same time.
                 self.operate(Operation("mkdir", directory), directory.mkdir, 0o777, False, True)
             self.sync_directory(directory.parent)
 
     @contextmanager
-    def temporary_file(
-        self, path: Path, parts: Iterable[Buffer], n_bytes: int | None = None
-    ) -> Iterator[None]:
-        """Hold a new, synced file of parts laid end to end; remove it when the context ends.
+    def new_file(self, path: Path, name: Path | None = None, n_bytes: int | None = None) -> Iterator[int]:
+        """Hold the descriptor of a new, empty, locked file; remove the file when the context ends.
 
         Give it its final name inside the context (:meth:`link_new`, :meth:`replace`): until the context
-        ends the file is locked, so that :meth:`remove_abandoned` can tell a living writer's file from a dead
+        ends the file is locked, so that :meth:`remove_orphaned` can tell a living writer's file from a dead
         one's. Whatever goes wrong, no file is left behind.
 
         Parameters
         ----------
         path : Path
-        parts : iterable of buffers
+        name : Path, optional
+            What errors call it: the name that it is to have.
+        n_bytes : int, optional
+            What errors say that it needs.
+
+        Raises
+        ------
+        StoreWriteError
+            Disk full, read-only, or failing.
+        """
+        with explained(name or path, n_bytes):
+            descriptor = self._create_locked(path)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+            # A name that cannot be removed now costs nothing but its bytes: the next session sweeps it. It
+            # must neither hide what went wrong before nor make an error of a commit that stands.
+            with contextlib.suppress(StoreWriteError):
+                self.remove(path)
+
+    @contextmanager
+    def temporary_file(
+        self, path: Path, parts: Iterable[Part], n_bytes: int | None = None, *, name: Path | None = None
+    ) -> Iterator[None]:
+        """Hold a new, synced file of parts laid end to end; remove it when the context ends.
+
+        Parameters
+        ----------
+        path : Path
+        parts : iterable of bytes, memoryview or array
         n_bytes : int, optional
             Of all parts: with it they are taken one after the other, and need not be in memory together.
+        name : Path, optional
+            As for :meth:`new_file`.
 
         Raises
         ------
@@ -128,40 +156,30 @@ class FileSystem:
         if n_bytes is None:
             views = [_bytes_view(part) for part in parts]
             parts, n_bytes = views, sum(view.nbytes for view in views)
-        with _explained(path, n_bytes):
-            descriptor = self._create_locked(path)
-        try:
-            with _explained(path, n_bytes):
+        with self.new_file(path, name, n_bytes) as descriptor:
+            with explained(name or path, n_bytes):
                 self._reserve(path, descriptor, n_bytes)
                 for part in parts:
                     self.write_all(path, descriptor, _bytes_view(part))
                 self.sync_file(path, descriptor)
             yield
-        finally:
-            os.close(descriptor)
-            # A name that cannot be removed now costs nothing but its bytes: the next session sweeps it. It
-            # must neither hide what went wrong before nor make an error of a commit that stands.
-            with contextlib.suppress(StoreWriteError):
-                self.remove(path)
 
     def scratch_file(self, directory: Path) -> IO[bytes]:
         """Return a file without a name on the disk of a directory, or where temporary files lie.
 
         It goes with the object, or with the process however that ends.
         """
-        path = directory.absolute()
-        while not path.exists():
-            path = path.parent
+        path = nearest_existing(directory)
         with contextlib.suppress(OSError):
             return tempfile.TemporaryFile(dir=path, buffering=0)
         # Planning for a store that this user may only read.
-        with _explained(path):
+        with explained(path):
             return tempfile.TemporaryFile(buffering=0)
 
-    def append(self, file: IO[bytes], directory: Path, part: Buffer) -> None:
+    def append(self, file: IO[bytes], directory: Path, part: Part) -> None:
         """Write at the end of a scratch file of a directory."""
         view = _bytes_view(part)
-        with _explained(directory / "(scratch)", view.nbytes):
+        with explained(directory / "(scratch)", view.nbytes):
             self.write_all(directory / "(scratch)", file.fileno(), view)
 
     def write_all(self, path: Path, descriptor: int, view: memoryview) -> None:
@@ -176,9 +194,14 @@ class FileSystem:
         """Wait until a file's bytes are on the disk."""
         self.operate(Operation("sync", path, descriptor), os.fsync, descriptor)
 
+    def sync(self, path: Path) -> None:
+        """Wait until the bytes of a file that somebody wrote are on the disk."""
+        with explained(path):
+            self._sync(path)
+
     def sync_directory(self, path: Path) -> None:
         """Wait until a directory's entries are on the disk."""
-        with _explained(path):
+        with explained(path):
             self._sync_directory(path)
 
     def link_new(self, source: Path, target: Path) -> bool:
@@ -192,7 +215,7 @@ class FileSystem:
         bool
             False if the name was taken; nothing has changed then.
         """
-        with _explained(target):
+        with explained(target):
             try:
                 linked = self._link(source, target)
             except OSError as error:
@@ -212,13 +235,9 @@ class FileSystem:
         bool
             Whether the file has that name now.
         """
-        with _explained(target):
+        with explained(target):
             # Who made the file may not have synced it: it may have been copied here a moment ago.
-            descriptor = open_for_reading(source)
-            try:
-                self.sync_file(source, descriptor)
-            finally:
-                os.close(descriptor)
+            self._sync(source)
             try:
                 linked = self._link(source, target)
             except OSError as error:
@@ -230,16 +249,16 @@ class FileSystem:
 
     def replace(self, source: Path, target: Path) -> None:
         """Give a complete file its final name, atomically, in place of whatever had it."""
-        with _explained(target):
+        with explained(target):
             self._rename(source, target)
         self.sync_directory(target.parent)
 
     def remove(self, path: Path) -> None:
         """Remove a file; one that is already gone is fine."""
-        with _explained(path):
+        with explained(path):
             self._unlink(path)
 
-    def remove_abandoned(self, directory: Path, pattern: str = "*") -> list[str]:
+    def remove_orphaned(self, directory: Path, pattern: str = "*") -> list[str]:
         """Remove temporary files whose writer is gone; return their names."""
         removed = []
         for path in sorted(directory.glob(pattern)) if directory.is_dir() else []:
@@ -274,7 +293,7 @@ class FileSystem:
                 os.close(descriptor)
                 self._unlink(path)
                 raise
-            # Between creation and lock another session took the file for an abandoned one.
+            # Between creation and lock another session took the file for an orphaned one.
             os.close(descriptor)
 
     def _reserve(self, path: Path, descriptor: int, n_bytes: int) -> None:
@@ -286,7 +305,7 @@ class FileSystem:
             self.operate(operation, os.posix_fallocate, descriptor, 0, n_bytes)
         except (OSError, AttributeError) as error:
             # Not every disk can; then the writes will tell.
-            if getattr(error, "errno", None) in (*_FULL, errno.EFBIG):
+            if getattr(error, "errno", None) in (*FULL, errno.EFBIG):
                 raise
 
     def _link(self, source: Path, target: Path) -> bool:
@@ -315,6 +334,13 @@ class FileSystem:
     def _unlink(self, path: Path) -> None:
         self.operate(Operation("unlink", path), path.unlink, True)
 
+    def _sync(self, path: Path) -> None:
+        descriptor = open_for_reading(path)
+        try:
+            self.sync_file(path, descriptor)
+        finally:
+            os.close(descriptor)
+
     def _sync_directory(self, path: Path) -> None:
         descriptor = _open_directory(path)
         try:
@@ -335,40 +361,7 @@ def temporary_name(suffix: str = "") -> str:
     return f"{secrets.token_hex(8)}{suffix}"
 
 
-def write_atomic(path: Path, data: bytes, filesystem: FileSystem = LOCAL) -> None:
-    """Put a complete, synced file at a path, replacing what was there, or leave what was there untouched.
-
-    Raises
-    ------
-    StoreWriteError
-        Disk full, read-only, or failing.
-    """
-    filesystem.make_directory(path.parent, lasting=False)
-    temporary = path.parent / f".{path.name}.{temporary_name('.tmp')}"
-    with filesystem.temporary_file(temporary, [data]):
-        filesystem.replace(temporary, path)
-
-
-def open_for_reading(path: Path, flags: int = 0) -> int:
-    """Return a descriptor of a regular file; a link, a pipe or a device in its place is an OSError."""
-    # Opening a pipe would wait for its writer unless told not to.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | flags)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return descriptor
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(8 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _bytes_view(part: Buffer) -> memoryview:
+def _bytes_view(part: Part) -> memoryview:
     if isinstance(part, np.ndarray):
         return np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
     return memoryview(part).cast("B")
@@ -405,37 +398,3 @@ def _warn_once(directory: Path, reason: OSError) -> None:
             "the disk of %s gives a file one name only (link(2): %s), so commits rename: let only one "
             "computer write to a store there at a time", directory, reason.strerror,
         )  # fmt: skip
-
-
-@contextmanager
-def _explained(path: Path, n_bytes: int | None = None) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        size = "" if n_bytes is None else f" ({n_bytes:,} bytes)"
-        reason = error.strerror or str(error)
-        if error.errno in _FULL:
-            raise StoreWriteError(
-                f"{_FULL[error.errno]} while writing {path}{size}; {_free_text(path)}. Nothing committed is "
-                "lost: free some space and run the same command again"
-            ) from error
-        if error.errno == errno.EFBIG:
-            raise StoreWriteError(
-                f"cannot write {path}{size}: the disk or a limit (`ulimit -f`) allows no file that large: "
-                "make the store with smaller shards"
-            ) from error
-        if error.errno in _NOT_WRITABLE:
-            raise StoreWriteError(
-                f"cannot write {path}{size}: {reason}. Is the directory read-only?"
-            ) from error
-        raise StoreWriteError(
-            f"cannot write {path}{size}: {reason}. Nothing committed is lost: see to the disk and run the "
-            "same command again"
-        ) from error
-
-
-def _free_text(path: Path) -> str:
-    try:
-        return f"{free_bytes(path.parent):,} bytes are free"
-    except OSError:
-        return "the free space is unknown"

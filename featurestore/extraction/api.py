@@ -118,6 +118,8 @@ def extract(
                 "one is: pass its specification, or load_encoder(spec, layers=..., ...)"
             )
     plan = job.plan(given, progress=shown)
+    for warning in plan.warnings:
+        logger.warning("%s", warning)
     plan.require_space(job.store)
     return (
         job.done(given, plan) or job.extraction(given, plan, token_budget=token_budget, progress=shown).run()

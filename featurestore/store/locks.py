@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from featurestore.disk.filesystem import open_for_reading
+from featurestore.disk.opening import open_for_reading
 from featurestore.errors import StoreWriteError
 
 logger = logging.getLogger(__name__)

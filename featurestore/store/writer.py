@@ -82,7 +82,7 @@ class WriteSession:
         self._memory = StagingMemory(self.staged_bytes)
         self._filesystem.make_directory(store.location / SHARDS)
         self._filesystem.make_directory(store.location / TMP, lasting=False)
-        self._filesystem.remove_abandoned(store.location / TMP)
+        self._filesystem.remove_orphaned(store.location / TMP)
         self._make_sure_of_commits()
 
     def __enter__(self) -> WriteSession:

@@ -19,7 +19,7 @@ from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
 from tests.attacks.hostile import copy_store, manifest_body, republish
 from tests.attacks.victim import Report
-from tests.kit.stores import flip_bit
+from tests.kit.damage import flip_bit
 
 # -- flipped bits
 

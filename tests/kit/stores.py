@@ -1,12 +1,8 @@
-"""What the store's tests share: sentences, their vectors, small stores, and ways to damage them."""
+"""Small stores: sentences by number, vectors that sentences alone decide, an encoder that returns them."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -99,45 +95,3 @@ def assert_holds(store: Store, wanted: Iterable[Sentence]) -> None:
 
 def shard_path(store: Store, number: int = 0) -> Path:
     return store.path / "shards" / store.manifest.shards[number].name
-
-
-@contextmanager
-def ordinary_user() -> Iterator[None]:
-    """Be a user who may not do everything, if the tests run as root."""
-    was_root = os.geteuid() == 0
-    if was_root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if was_root:
-            os.seteuid(0)
-
-
-def flip_bit(path: Path, offset: int, bit: int = 0) -> None:
-    """Flip one bit of a file, in place."""
-    with path.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ (1 << bit)]))
-
-
-def value_offset(store: Store, shard: int, row: int) -> int:
-    """Return where the values of a sentence begin in its shard's file."""
-    reader = store.reader(shard)
-    extent = reader.entry.extents["values"]
-    return extent.offset + reader.bounds[row] * (extent.n_bytes // extent.shape[0])
-
-
-def forge_head(store: Store, dataset: str, at: int, raw: bytes) -> Store:
-    """Overwrite bytes of a dataset of the first shard, and open it by a manifest whose hashes fit."""
-    path, entry = shard_path(store, 0), store.manifest.shards[0]
-    content = bytearray(path.read_bytes())
-    start = entry.extents[dataset].offset + at
-    content[start : start + len(raw)] = raw
-    head = hashlib.sha256(content[: entry.extents["values"].offset]).hexdigest()
-    whole = hashlib.sha256(content).hexdigest()
-    path.with_name(f"{whole[:32]}.h5").write_bytes(content)
-    forged = replace(entry, sha256=whole, head_sha256=head)
-    return Store(store.path, replace(store.manifest, shards=(forged,)))

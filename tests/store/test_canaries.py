@@ -25,16 +25,8 @@ from featurestore.store.maintenance.merge import merge
 from featurestore.store.maintenance.repair import repair
 from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from tests.kit.stores import (
-    DIM,
-    KitEncoder,
-    assert_holds,
-    create,
-    fill,
-    flip_bit,
-    sentences,
-    vectors_of,
-)
+from tests.kit.damage import flip_bit
+from tests.kit.stores import DIM, KitEncoder, assert_holds, create, fill, sentences, vectors_of
 
 
 def born(path: Path, **options) -> Store:

@@ -23,13 +23,12 @@ from featurestore.store.format.shard import ShardDraft
 from featurestore.store.format.structure import inspect
 from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from tests.kit.damage import flip_bit, forge_head
 from tests.kit.stores import (
     CONDITIONED_SENTENCES,
     assert_holds,
     create,
     fill,
-    flip_bit,
-    forge_head,
     sentence,
     sentences,
     shard_path,

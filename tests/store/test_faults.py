@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from featurestore.disk.filesystem import FileSystem, write_atomic
+from featurestore.disk.atomic import write_atomic
+from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import StoreWriteError
 from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store

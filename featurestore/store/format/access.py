@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from featurestore.disk.filesystem import file_sha256, open_for_reading
+from featurestore.disk.hashes import file_sha256
+from featurestore.disk.opening import open_for_reading
 from featurestore.errors import DamagedStoreError, UnreadableStoreError
 
 _MAY_NOT = (errno.EACCES, errno.EPERM, errno.ESTALE)

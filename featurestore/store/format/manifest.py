@@ -18,7 +18,8 @@ from typing import Any
 
 from featurestore import limits
 from featurestore._version import __version__
-from featurestore.disk.filesystem import LOCAL, FileSystem, open_for_reading, temporary_name
+from featurestore.disk.filesystem import LOCAL, FileSystem, temporary_name
+from featurestore.disk.opening import open_for_reading
 from featurestore.disk.strict_json import parse_json
 from featurestore.errors import (
     DamagedStoreError,

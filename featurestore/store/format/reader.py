@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import limits
-from featurestore.disk.filesystem import open_for_reading
+from featurestore.disk.opening import open_for_reading
 from featurestore.errors import DamagedStoreError, StoreError
 from featurestore.keys import Sentence, sentence_with
 from featurestore.store.format.access import refuse_unreadable

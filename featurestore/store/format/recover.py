@@ -6,7 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from featurestore.disk.filesystem import file_sha256, open_for_reading
+from featurestore.disk.hashes import file_sha256
+from featurestore.disk.opening import open_for_reading
 from featurestore.errors import DamagedStoreError
 from featurestore.store.format.access import open_shard, refuse_unreadable
 from featurestore.store.format.codec import CodecError

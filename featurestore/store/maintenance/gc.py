@@ -144,7 +144,7 @@ def collect(
             files = [file for file in candidates if file.parent.name == directory]
             _remove_files(path, kind, files, before, dry_run, collection, filesystem)
         _remove_files(path, "index", indexes, before, dry_run, collection, filesystem)
-        _remove_abandoned(path, dry_run, collection, filesystem)
+        _remove_orphaned(path, dry_run, collection, filesystem)
     return collection
 
 
@@ -249,7 +249,7 @@ def _remove_files(
         filesystem.sync_directory(directory)
 
 
-def _remove_abandoned(path: Path, dry_run: bool, collection: Collection, filesystem: FileSystem) -> None:
+def _remove_orphaned(path: Path, dry_run: bool, collection: Collection, filesystem: FileSystem) -> None:
     for file in _temporary_files(path):
         with unused(file) as alone:
             if alone:

@@ -23,6 +23,7 @@ from featurestore.store.canaries import SENTENCES as CANARIES
 PLAN_KEYS = {
     "corpora", "n_sentences", "n_tokens", "n_distinct", "n_conditioned", "n_cached", "n_new", "n_new_tokens",
     "longest", "longest_place", "n_bytes", "free_bytes", "seconds", "seconds_basis", "fits",
+    "readings",
 }  # fmt: skip
 REPORT_KEYS = {
     "n_sentences", "n_distinct", "n_cached", "n_encoded", "n_encoded_tokens", "n_shards", "n_bytes",
@@ -109,6 +110,31 @@ def test_plan_as_json_is_one_object_and_makes_nothing(capsys, corpus, store, tin
     assert code == 0
     assert "2 sentences, 5 tokens" in out
     assert not store.exists()
+
+
+def test_what_was_read_is_shown_and_what_is_implausible_is_warned_of_once(
+    capsys, tmp_path, store, tiny_elmo_spec
+):
+    (tmp_path / "tagged.conll").write_text("Anna\tB-PER\nsings\tO\n\nIt\tO\nrains\tO\n")
+    (tmp_path / "words.txt").write_text("Anna B-PER\nsings O\nin O\nOslo B-LOC\n. O\nSo O\n")
+    options = ["--store", store, "--encoder", tiny_elmo_spec, "--no-progress"]
+    for command in ("plan", "extract", "extract"):  # the last time nothing is new
+        code, out, err = run(capsys, command, tmp_path / "tagged.conll", *options, "--label", "last")
+        assert (code, err) == (0, "")
+        assert "Anna/B-PER sings/O\n" in out
+        assert "2: O 75%, B-PER 25%\n" in out
+        code, out, err = run(capsys, command, tmp_path / "words.txt", *options)
+        assert code == 0
+        assert "Anna B-PER\n" in out
+        assert err.startswith(f"warning: {tmp_path / 'words.txt'}: 6 of 6 lines have 2 fields")
+        assert "--format conll" in err
+        assert err.count("warning") == 1
+    code, out, err = run(capsys, "extract", tmp_path / "words.txt", *options, "--json")
+    assert (code, err) == (0, "")
+    [reading] = json.loads(out)["plan"]["readings"]
+    assert reading["first_tokens"] == ["Anna", "B-PER"]
+    [warning] = reading["warnings"]
+    assert (warning["kind"], warning["count"]) == ("column-lines", 6)
 
 
 def test_a_plan_that_does_not_fit_is_exit_1_in_both_commands(

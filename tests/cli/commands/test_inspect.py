@@ -13,9 +13,8 @@ import pytest
 from featurestore.encoders.base import encoder_recipe
 from featurestore.keys import ConditionedSentence, Sentence, condition_of, sentence_key
 from featurestore.recipe import Recipe
-from featurestore.store.index.loading import _to_bytes
-from featurestore.store.index.lookup import Index
 from featurestore.store.store import Store
+from tests.kit.damage import forge_index
 
 RECIPE = Recipe({"kind": "test", "version": 1, "layers": [0, 1]})
 SENTENCES = [
@@ -561,10 +560,7 @@ def test_path_that_is_no_store_exits_with_2(run, tmp_path, command):
 
 def test_show_never_shows_another_sentence_where_the_index_is_wrong(tmp_path, run):
     store = make_store(tmp_path / "store.fs")
-    index = store.index
-    forged = Index.of(index.high, index.low, index.shard, np.roll(index.row, 1), index.n_shards)
-    (path,) = (store.path / "index").glob("*.idx")
-    path.write_bytes(_to_bytes(forged, [shard.name for shard in store.manifest.shards]))
+    forge_index(store, row=np.roll(store.index.row, 1))
     code, out, err = run("show", store.path, "the cat sat")
     assert code == 3
     assert out == ""

@@ -22,16 +22,15 @@ from featurestore.store.maintenance.merge import merge
 from featurestore.store.maintenance.repair import repair
 from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from tests.kit.damage import flip_bit, value_offset
 from tests.kit.faulty import InterruptedFileSystem
 from tests.kit.stores import (
     CONDITIONED_SENTENCES,
     KitEncoder,
     create,
     fill,
-    flip_bit,
     sentences,
     shard_path,
-    value_offset,
     vectors_of,
 )
 

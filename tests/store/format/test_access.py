@@ -21,7 +21,8 @@ from featurestore.store.maintenance.merge import merge
 from featurestore.store.maintenance.repair import repair
 from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from tests.kit.stores import create, fill, ordinary_user, sentence, sentences, shard_path
+from tests.kit.stores import create, fill, sentence, sentences, shard_path
+from tests.kit.users import ordinary_user
 
 
 @pytest.fixture

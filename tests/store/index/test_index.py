@@ -20,7 +20,7 @@ from featurestore.store.index import loading
 from featurestore.store.index.filerows import DamagedIndexError, FileRows
 from featurestore.store.index.loading import (
     SUPERSEDED_SECONDS,
-    _to_bytes,
+    index_bytes,
     index_path,
     load_index,
     stale_files,
@@ -29,11 +29,7 @@ from featurestore.store.index.lookup import Index, empty_index
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.store import Store
 from tests.kit.stores import create, fill, sentences
-
-# Few different halves, so that many keys share their first or last eight bytes.
-HALVES = st.sampled_from([bytes(8), b"\xff" * 8, b"\0" * 7 + b"\1", b"\x80" + bytes(7), b"abcdefgh"])
-KEYS = st.builds(lambda high, low: high + low, HALVES, HALVES) | st.binary(min_size=16, max_size=16)
-KEY_LISTS = st.lists(KEYS, max_size=12)
+from tests.store.index.keys import KEY_LISTS, KEYS
 
 
 @given(st.lists(st.lists(KEYS, unique=True, max_size=8), max_size=5), KEY_LISTS)
@@ -432,7 +428,7 @@ def test_places_that_are_not_there_are_noticed(tmp_path, many_keys, outside):
     places = {"shard": index.shard, "row": index.row}
     places[outside] = places[outside] + np.uint32(len(many_keys))
     forged = Index.of(index.high, index.low, places["shard"], places["row"], 1)
-    path.write_bytes(_to_bytes(forged, NAMES))
+    path.write_bytes(index_bytes(forged, NAMES))
     assert_noticed(tmp_path, many_keys)
 
 

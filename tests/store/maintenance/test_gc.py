@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from featurestore.disk import filesystem as filesystem_module
+from featurestore.disk import opening
 from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import DamagedStoreError, NotAStoreError, UsageError
 from featurestore.store.format.manifest import list_numbers, manifest_path
@@ -20,7 +20,8 @@ from featurestore.store.locks import committing
 from featurestore.store.maintenance.gc import collect, needless_shards
 from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
-from tests.kit.stores import assert_holds, create, fill, flip_bit, sentences, shard_path, vectors_of
+from tests.kit.damage import flip_bit
+from tests.kit.stores import assert_holds, create, fill, sentences, shard_path, vectors_of
 
 DAY = 24 * 3600
 N = 20
@@ -242,7 +243,7 @@ def test_killed_reader_holds_nothing(path):
 
 def test_opening_while_the_latest_snapshot_goes_finds_the_one_after_it(path, monkeypatch):
     """Between finding a manifest and opening it, a commit and a gc may come."""
-    really_open, calls = filesystem_module.open_for_reading, []
+    really_open, calls = opening.open_for_reading, []
 
     def overtaken(file: Path) -> int:
         if file.suffix == ".json" and not calls:
@@ -263,7 +264,7 @@ def test_opening_while_a_read_snapshot_goes_finds_the_one_after_it(path, monkeyp
     """As above, but the manifest goes after it was read and before it is held."""
     from featurestore.store import locks
 
-    really_open, calls = filesystem_module.open_for_reading, []
+    really_open, calls = opening.open_for_reading, []
 
     def overtaken(file: Path) -> int:
         if not calls:

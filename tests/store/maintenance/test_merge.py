@@ -28,13 +28,13 @@ from featurestore.store.maintenance.merge import merge
 from featurestore.store.maintenance.repair import repair
 from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from tests.kit.damage import flip_bit
 from tests.kit.stores import (
     CONDITIONED_SENTENCES,
     ODD_SENTENCES,
     assert_holds,
     create,
     fill,
-    flip_bit,
     sentences,
     shard_path,
     vectors_of,

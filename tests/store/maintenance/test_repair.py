@@ -15,22 +15,19 @@ from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import DamagedStoreError, NotAStoreError, StoreWriteError
 from featurestore.recipe import Recipe
 from featurestore.store.format.manifest import list_numbers, manifest_path
-from featurestore.store.index.loading import _to_bytes
-from featurestore.store.index.lookup import Index
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.repair import repair
 from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from tests.kit.damage import flip_bit, forge_index, index_path, value_offset
 from tests.kit.stores import (
     CONDITIONED_SENTENCES,
     ODD_SENTENCES,
     assert_holds,
     create,
     fill,
-    flip_bit,
     sentences,
     shard_path,
-    value_offset,
     vectors_of,
 )
 
@@ -309,11 +306,9 @@ def test_shard_that_repeats_sentences_is_taken_in_where_it_may_have_been_committ
 
 @pytest.mark.parametrize("forge", ["rows", "missing", "damaged"])
 def test_index_is_built_again(store, forge):
-    index = store.index
-    (path,) = (store.path / "index").glob("*.idx")
+    path = index_path(store)
     if forge == "rows":
-        forged = Index.of(index.high, index.low, index.shard, np.zeros_like(index.row), index.n_shards)
-        path.write_bytes(_to_bytes(forged, [shard.name for shard in store.manifest.shards]))
+        forge_index(store, row=np.zeros_like(store.index.row))
     elif forge == "missing":
         path.unlink()
     else:
