@@ -201,7 +201,7 @@ def load_elmo(rest: str, *, layers: str, precision: str, device: str, initial_st
     rest : str
         The specification after ``elmo:``: see :func:`featurestore.encoders.elmo.files.catalog.parse_source`.
     layers, precision, device, initial_state : str
-        As for :func:`featurestore.encoders.base.load_encoder`.
+        As for :func:`featurestore.encoders.loading.load_encoder`.
 
     Raises
     ------

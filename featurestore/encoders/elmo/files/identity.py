@@ -86,7 +86,7 @@ def recipe_of(rest: str, *, layers: str, precision: str, initial_state: str) -> 
     layers, precision : str
         As for :func:`elmo_recipe`.
     initial_state : str
-        As for :func:`featurestore.encoders.base.load_encoder`; a warm state is read to hash it.
+        As for :func:`featurestore.encoders.loading.load_encoder`; a warm state is read to hash it.
 
     Raises
     ------
