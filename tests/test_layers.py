@@ -13,7 +13,9 @@ import featurestore
 PACKAGE = Path(featurestore.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 NAMES = {".".join(("featurestore", *p.relative_to(PACKAGE).with_suffix("").parts)): p for p in MODULES}
-MAX_LINES = 450
+MAX_LINES = 400
+LONGER = {"extraction/api.py", "store/format/manifest.py"}
+"""Modules that are still longer: none is the aim."""
 MAX_FILES = 12
 
 LEAVES = {"errors", "limits", "keys", "recipe", "keyarrays", "vectors", "families", "_version"}
@@ -34,6 +36,7 @@ ARROWS: dict[str, set[str] | None] = {
     "families": {"recipe", "errors"},
     "tensorfile": {"recipe", "limits", "errors"},
     "devices": {"errors"},
+    "native": set(),
     "disk": {"errors"},
     "store/index": {"disk", *LEAVES},
     "store/format": {"disk", *LEAVES},
@@ -43,13 +46,13 @@ ARROWS: dict[str, set[str] | None] = {
     "corpora/readers": {"corpora", "corpora/tokenizing", *LEAVES},
     "corpora": {"corpora/readers", *LEAVES},
     "encoders": {*LEAVES},
-    "encoders/elmo/model": {"disk", "devices", *LEAVES},
+    "encoders/elmo/model": {"native", "disk", "devices", *LEAVES},
     "encoders/elmo/files": {"encoders", "encoders/elmo/model", "disk", *LEAVES},
     "encoders/elmo": {"encoders", "encoders/elmo/files", "encoders/elmo/model", "devices", *LEAVES},
     "encoders/flair": {"encoders", "encoders/elmo/model", "devices", *LEAVES},
     "extraction/planning": {"extraction", "corpora", "encoders", "store/index", "disk", *STORE, *LEAVES},
-    "extraction": {"extraction/planning", "corpora", "encoders", "store/maintenance", *STORE, *LEAVES},
-    "dataset/gathering": {*STORE, *LEAVES},
+    "extraction": {"extraction/planning", "corpora", "encoders", *STORE, *LEAVES},
+    "dataset/gathering": {"native", *STORE, *LEAVES},
     "dataset": {"dataset/gathering", "devices", "corpora", "disk", *STORE, *LEAVES},
     "models": {"dataset", "devices", "corpora", "tensorfile", "disk", "store", *LEAVES},
     "pretraining": {
@@ -212,7 +215,8 @@ def test_nothing_can_run_code_from_a_file(path):
 def test_module_is_short_and_says_what_it_is(path):
     source = path.read_text()
     assert ast.get_docstring(ast.parse(source)), f"{path} has no docstring"
-    assert len(source.splitlines()) <= MAX_LINES, f"{path} has become two modules"
+    if module_id(path) not in LONGER:
+        assert len(source.splitlines()) <= MAX_LINES, f"{path} has become two modules"
 
 
 def test_a_room_has_a_dozen_files_at_most():

@@ -174,8 +174,8 @@ def open_corpus(
     path : str or path
         The file, or ``-`` for standard input, which is kept in a temporary file to be readable again.
     format : str, optional
-        ``text``, ``conll``, ``conllu``, ``csv``, ``tsv`` or ``jsonl``; by default what the file name's
-        extension means, and ``text`` for standard input.
+        ``text``, ``conll``, ``conllu``, ``csv``, ``tsv``, ``jsonl``, ``fasttext`` or ``fasta``; by default
+        what the file name's extension means, and ``text`` for standard input.
     text_column : str or int, optional
         Where the text or tokens are: the name of a column or of a JSON field, or the column's 1-based number
         (not of a JSON field; in a table, where no column has that name).

@@ -10,6 +10,8 @@ from featurestore.corpora.containers import advice_by_name
 from featurestore.corpora.options import Reader, ReadOptions
 from featurestore.corpora.readers.conll import conll_reader
 from featurestore.corpora.readers.conllu import conllu_reader
+from featurestore.corpora.readers.fasta import fasta_reader
+from featurestore.corpora.readers.fasttext import fasttext_reader
 from featurestore.corpora.readers.jsonl import jsonl_reader
 from featurestore.corpora.readers.tables import csv_reader, tsv_reader
 from featurestore.corpora.readers.text import text_reader
@@ -30,6 +32,8 @@ _FORMATS = {
     "csv": _Format(csv_reader, (".csv",)),
     "tsv": _Format(tsv_reader, (".tsv",)),
     "jsonl": _Format(jsonl_reader, (".jsonl", ".ndjson")),
+    "fasttext": _Format(fasttext_reader, (".fasttext", ".ft.txt")),
+    "fasta": _Format(fasta_reader, (".fasta", ".fa", ".faa", ".fas", ".fna")),
 }
 
 FORMAT_NAMES = tuple(_FORMATS)
@@ -57,9 +61,14 @@ def format_of(path: str, asked: str | None) -> str:
     if path == STDIN:
         return "text"
     name = without_compression(path)
-    for format_name, format_ in _FORMATS.items():
-        if name.endswith(format_.extensions):
-            return format_name
+    fitting = [
+        (len(extension), format_name)
+        for format_name, format_ in _FORMATS.items()
+        for extension in format_.extensions
+        if name.endswith(extension)
+    ]
+    if fitting:
+        return max(fitting)[1]
     advice = advice_by_name(name)
     if advice is not None:
         raise UsageError(f"{path}: {advice}")

@@ -13,8 +13,8 @@ from featurestore.extraction.batching import batches_by_length
 from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
 from featurestore.store.canaries import read_canaries, relative_l2, tolerance_of
-from featurestore.store.maintenance.verify import draw_sentences
 from featurestore.store.store import Store
+from featurestore.store.verification import draw_sentences
 from featurestore.vectors import exceeds
 
 CODEC_TOLERANCE = {"float32": 0.0, "float16": 1e-3, "int8": 5e-2}

@@ -124,10 +124,13 @@ class Canaries:
         if not any(exceeds(error, self.tolerance) for error in errors):
             return
         worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
+        tokens = self.sentences[worst]
         raise DriftError(
             f"{what} gives other vectors than {where} holds, by the same recipe: the canary sentence "
-            f"{' '.join(self.sentences[worst][:6])!r} differs by a relative L2 of {errors[worst]:.3g}, "
-            f"expected at most {self.tolerance:.3g}. Nothing was written.\n{remedy}"
+            f"{' '.join(tokens[:6])!r} differs by a relative L2 of {errors[worst]:.3g}, "
+            f"expected at most {self.tolerance:.3g}. Nothing was written.\n{remedy}",
+            tokens=tokens,
+            difference=errors[worst],
         )
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import ConcatDataset, Subset, random_split
 
 from featurestore import BucketBatchSampler, Example, FeatureDataset, Store, feature_loader, open_corpus
 from featurestore.errors import UsageError
-from tests.kit.workers import START_METHODS, run_epochs
+from tests.dataset.workers import START_METHODS, run_epochs
 
 many_lengths = st.lists(st.integers(1, 50), max_size=120)
 budgets = st.integers(1, 120)

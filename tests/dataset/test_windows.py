@@ -18,7 +18,7 @@ from featurestore.dataset import loader as loading
 from featurestore.dataset import windows as windowing
 from featurestore.dataset.windows import WindowBatchSampler, WindowReader, Windows
 from featurestore.errors import DamagedStoreError, UsageError
-from tests.kit.batches import CODECS, expected, make_store
+from tests.dataset.batches import CODECS, expected, make_store
 
 MEMORY = 1 << 20
 

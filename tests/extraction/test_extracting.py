@@ -33,7 +33,7 @@ from featurestore.extraction.destination import Destination
 from featurestore.extraction.job import Job
 from featurestore.extraction.planning import plan as planning
 from featurestore.extraction.progress import BarProgress
-from featurestore.store.maintenance.verify import verify
+from featurestore.store.verification import verify
 from tests.kit.doubles import DoubleEncoder, Recorder, draw_sentences, vectors_of
 
 BOUND = BATCH_INVARIANCE["float32"]

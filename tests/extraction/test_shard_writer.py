@@ -24,7 +24,7 @@ from featurestore.extraction.destination import Destination
 from featurestore.extraction.job import Job
 from featurestore.extraction.runner import Extraction
 from featurestore.extraction.writing import sealing_threads
-from featurestore.store.maintenance.verify import verify
+from featurestore.store.verification import verify
 from tests.kit.doubles import DoubleEncoder, Recorder, vectors_of
 
 pytestmark = pytest.mark.usefixtures("ctrl_c_interrupts")

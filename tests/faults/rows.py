@@ -217,7 +217,7 @@ def crowds(long: bool) -> Row:
 
 def workers(long: bool) -> Row:
     """Read epochs through DataLoader workers."""
-    from tests.kit.workers import START_METHODS, example_dataset, run_epochs
+    from tests.dataset.workers import START_METHODS, example_dataset, run_epochs
 
     row = Row(
         "DataLoader workers by fork, spawn and forkserver, 20 epochs",

@@ -67,7 +67,7 @@ def why(
                 "in_store": cached,
                 "key": sentence_key(sentence).hex(),
                 "tokens": sentence,
-                "differences": [vars(difference) for difference in differences],
+                "differences": [difference._asdict() for difference in differences],
                 "nearest": [list(tokens) for tokens in nearest],
                 "with_conditions": [
                     {"key": copy.key.hex(), "condition": condition_text(copy.condition)} for copy in copies

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from featurestore.cli.display.render import json_text
-from featurestore.corpora.readers.text import WHITESPACE
+from featurestore.corpora.readers.whitespace import WHITESPACE
 from featurestore.errors import StoreWriteError, UsageError
 
 if TYPE_CHECKING:

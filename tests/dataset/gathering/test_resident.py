@@ -11,7 +11,7 @@ import torch
 from featurestore import Example, FeatureDataset, Store, feature_loader
 from featurestore.dataset.gathering import memory, resident
 from featurestore.errors import DamagedStoreError, UsageError
-from tests.kit.batches import CODECS, assert_right, make_store
+from tests.dataset.batches import CODECS, assert_right, make_store
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from featurestore.encoders.base import Encoder
 from featurestore.encoders.elmo.encoder import BATCH_INVARIANCE
-from featurestore.encoders.elmo.model.layers import parse_layers
+from featurestore.encoders.elmo.files.layers import parse_layers
 from featurestore.encoders.elmo.model.linear import FixedProduct, arranging_works
 from featurestore.encoders.loading import encoder_recipe, load_encoder, outline_encoder
 from featurestore.errors import (

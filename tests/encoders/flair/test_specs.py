@@ -108,7 +108,7 @@ class TestPaths:
             with pytest.raises(EncoderError, match=message):
                 load_encoder(f"flair:{tmp_path / name}")
 
-    def test_looking_at_a_file_runs_no_code(self, tmp_path):
+    def test_inspecting_a_file_runs_no_code(self, tmp_path):
         """What decides the kind only reads; a foreign pickle gets no further."""
 
         class Hostile:

@@ -15,7 +15,7 @@ from featurestore.extraction.destination import Destination
 from featurestore.extraction.job import Job
 from featurestore.extraction.planning.plan import Plan
 from featurestore.keys import ConditionedSentence, sentence_key, sentence_with
-from featurestore.store.maintenance.verify import verify
+from featurestore.store.verification import verify
 from tests.kit.doubles import CONTEXT_RECIPE, DoubleEncoder, draw_sentences, vectors_of
 
 SURROUNDINGS = [b"", b'{"left":["Look","!"]}', b'{"left":["No","."]}']

@@ -28,8 +28,8 @@ from featurestore.store.index.loading import (
 from featurestore.store.index.lookup import Index, empty_index
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.store import Store
-from tests.kit.keys import KEY_LISTS, KEYS
 from tests.kit.stores import create, fill, sentences
+from tests.store.index.keys import KEY_LISTS, KEYS
 
 
 @given(st.lists(st.lists(KEYS, unique=True, max_size=8), max_size=5), KEY_LISTS)

@@ -16,7 +16,7 @@ from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import StoreWriteError
 from featurestore.keyarrays import keys_array
 from featurestore.store.index.keyset import KeySet
-from tests.kit.keys import KEY_LISTS, KEYS
+from tests.store.index.keys import KEY_LISTS, KEYS
 
 
 @given(st.lists(KEY_LISTS, max_size=6), KEY_LISTS, st.sampled_from([0, 3, 1000]))
