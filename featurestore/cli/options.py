@@ -44,20 +44,33 @@ class Reading:
 
     Attributes
     ----------
-    format, text_column, tokenize, header
+    format, text_column, tokenize, header, separator
         As :func:`featurestore.open_corpus` takes them.
+    label_names : str or None
+        The names, separated by commas.
     """
 
     format: str | None = None
     text_column: str | None = None
     tokenize: str | None = None
     header: bool | None = None
+    separator: str | None = None
+    label_names: str | None = None
 
     def open(self, path: str, label: str | None = None) -> Corpus:
         """Open a corpus with these options."""
         from featurestore.corpora.corpus import open_corpus
 
-        return open_corpus(path, label=label, **{**vars(self), "tokenize": self.tokenize or False})
+        return open_corpus(
+            path,
+            format=self.format,
+            text_column=self.text_column,
+            label=label,
+            tokenize=self.tokenize or False,
+            header=self.header,
+            separator=self.separator,
+            label_names=None if self.label_names is None else self.label_names.split(","),
+        )
 
     def arguments(self) -> list[str]:
         """Return words of a command line that mean the same."""
@@ -65,6 +78,7 @@ class Reading:
         words += [] if self.text_column is None else ["--text-column", self.text_column]
         if self.tokenize is not None:
             words += ["--tokenize"] if self.tokenize == RULES else ["--tokenize", self.tokenize]
+        words += [] if self.separator is None else ["--separator", self.separator]
         return words if self.header is None else [*words, "--header" if self.header else "--no-header"]
 
 
@@ -102,6 +116,11 @@ reading_options = options(
     click.option("--text-column", metavar="NAME|N", help="Column or field with the text or the tokens."),
     click.option("--header/--no-header", default=None,
                  help="Whether the first row of a table names its columns.  [default: as the rows show]"),
+    click.option("--separator", metavar="NAME",
+                 help="What separates the fields of a table: comma, semicolon, tab or pipe.  "
+                 "[default: by the format, or as the rows show]"),
+    click.option("--label-names", metavar="NAME,NAME,...",
+                 help="What labels that are integers from 0 stand for."),
     click.option("--tokenize", cls=_TokenizeOption, is_flag=False, flag_value=RULES,
                  metavar="[rules|icu|characters]",
                  help="The text is raw: split it into tokens. rules, the default, is for languages that "

@@ -11,6 +11,9 @@ from featurestore.errors import UsageError
 
 _logger = logging.getLogger(__name__)
 
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+"""Names of the signs that the fields of a table may be separated by."""
+
 RULES, ICU, CHARACTERS = "rules", "icu", "characters"
 TOKENIZERS = (RULES, ICU, CHARACTERS)
 """How raw text may be tokenised."""
@@ -36,6 +39,10 @@ class ReadOptions:
         spaces.
     header : bool or None
         Whether the first row of a table names its columns; None to decide by the rows.
+    separator : str or None
+        The sign between the fields of a table; None for that of the format, or another that the rows show.
+    label_names : tuple of str, or None
+        What labels that are integers stand for.
     format_is_guessed : bool
         Whether only the file's name, or nothing, tells the format.
     """
@@ -45,6 +52,8 @@ class ReadOptions:
     label: str | None = None
     tokenize: str | None = None
     header: bool | None = None
+    separator: str | None = None
+    label_names: tuple[str, ...] | None = None
     format_is_guessed: bool = False
     _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
@@ -128,6 +137,21 @@ def tokenizer_name(tokenize: object) -> str | None:
     if tokenize not in TOKENIZERS:
         raise UsageError(f"tokenize is {tokenize!r}: expected True or False, or {', '.join(TOKENIZERS)}")
     return str(tokenize)
+
+
+def separator_sign(separator: object) -> str | None:
+    """Return the sign between the fields of a table, given by itself or by its name; None for none.
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    """
+    if separator is None or separator in SEPARATORS.values():
+        return None if separator is None else str(separator)
+    if separator not in SEPARATORS:
+        raise UsageError(f"separator is {separator!r}: expected {', '.join(SEPARATORS)}, or the sign itself")
+    return SEPARATORS[str(separator)]
 
 
 def refuse_header(options: ReadOptions, format_name: str) -> None:
