@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from featurestore.families import family_of_recipe
 from featurestore.recipe import Recipe
 from featurestore.store.format.manifest import list_numbers
 from featurestore.store.snapshot import Snapshot
@@ -55,10 +56,12 @@ def how_to_add(recipe: Recipe, store: Path, corpora: str = "CORPUS") -> str:
         Paths, quoted for a shell.
     """
     command = f"{ADD_THEM} {corpora} --store {shlex.quote(str(store))}"
-    if recipe["kind"] != "flair":
+    family = family_of_recipe(recipe)
+    if not family.runs_code:
         return command
     # Not the specification that the store states: a stranger may have written it for people to paste.
     return (
-        f"{command} --encoder flair:...\n"
-        "(name the encoder that filled it yourself: loading one of Flair's can run code in its files)"
+        f"{command} --encoder {family.placeholder}
+"
+        "(name the encoder that filled it yourself: loading it can run code that comes with it)"
     )
