@@ -61,7 +61,6 @@ def how_to_add(recipe: Recipe, store: Path, corpora: str = "CORPUS") -> str:
         return command
     # Not the specification that the store states: a stranger may have written it for people to paste.
     return (
-        f"{command} --encoder {family.placeholder}
-"
+        f"{command} --encoder {family.placeholder}\n"
         "(name the encoder that filled it yourself: loading it can run code that comes with it)"
     )
