@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,6 @@ from featurestore.encoders.elmo.model.long_sentences import (
     LONG_SENTENCE,
     MAX_ROWS,
     LongLayer,
-    Report,
     can_be_compiled,
     recurrence_library,
 )
@@ -141,7 +140,8 @@ class BiLM:
     gates : Gates
         Compute the pointwise half of a step where both directions run at once.
     report_long : callable or None
-        Told of progress in long sentences: tokens walked in one direction of one layer.
+        Told of progress within long sentences, as a number of tokens: a token counts when as many steps are
+        done as it takes.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class BiLM:
         self._walks_compiled = not side_by_side and can_be_compiled(
             self.numerics.operands, self.numerics.rounding, self.device
         )
-        self.report_long: Report | None = None
+        self.report_long: Callable[[int], None] | None = None
 
     @property
     def n_layers(self) -> int:
@@ -277,8 +277,17 @@ class BiLM:
         outputs = [torch.cat([vectors, vectors], 1)]
         halves = [vectors, vectors]
         lengths = [len(sentence) for sentence in sentences]
+        n_steps, n_reported, n_walks = 0, 0, 2 * len(start)
+
+        def report(n_more: int) -> None:
+            nonlocal n_steps, n_reported
+            n_steps += n_more
+            if self.report_long is not None and n_steps // n_walks > n_reported:
+                self.report_long(n_steps // n_walks - n_reported)
+                n_reported = n_steps // n_walks
+
         for layer, states in enumerate(start):
-            walked = self._long_layers[layer].run(halves, lengths, states, self.report_long)
+            walked = self._long_layers[layer].run(halves, lengths, states, report)
             halves = [self._skipped(layer, *parts) for parts in zip(walked, halves, strict=True)]
             outputs.append(torch.cat(halves, 1))
         return outputs
