@@ -106,7 +106,7 @@ def test_without_a_header_columns_have_numbers(read):
     assert read("a b\nc\n", "a.csv", header=False) == [("a b", None, 1), ("c", None, 2)]
     with pytest.raises(CorpusError, match=r"'text', asked for as text, is not there: .*--no-header"):
         read(COLA, "a.tsv")
-    with pytest.raises(UsageError, match="plain text has no header row"):
+    with pytest.raises(UsageError, match="header makes no sense for the format text"):
         read("a\n", "a.txt", header=True)
 
 
@@ -159,6 +159,8 @@ def test_names_that_are_not_there_with_another_separator(read):
 
 
 def test_a_separator_that_is_none(read):
+    with pytest.raises(UsageError, match="separator makes no sense for the format jsonl, only for csv, tsv"):
+        read("text\na\n", "a.jsonl", separator=",")
     with pytest.raises(UsageError, match="separator is 'x': expected comma, semicolon, tab, pipe"):
         read("text\na\n", "a.csv", separator="x")
 

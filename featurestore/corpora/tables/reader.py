@@ -1,9 +1,9 @@
 """Tables, one sentence per row: CSV with the usual quoting, TSV with it or without, as its rows show.
 
 The first row names the columns, unless these are wanted by number and the rows show that it is data
-(:mod:`~featurestore.corpora.readers.header_row`). The separator is that of the format, or another that the
-first rows show (:mod:`~featurestore.corpora.readers.separators`); of how a TSV is quoted see
-:mod:`~featurestore.corpora.readers.quotes`. Blank lines are skipped; rows whose text is empty are skipped
+(:mod:`~featurestore.corpora.tables.header_row`). The separator is that of the format, or another that the
+first rows show (:mod:`~featurestore.corpora.tables.separators`); of how a TSV is quoted see
+:mod:`~featurestore.corpora.tables.quotes`. Blank lines are skipped; rows whose text is empty are skipped
 with a warning.
 """
 
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 from featurestore.corpora.example import Example, Labels
 from featurestore.corpora.options import SEPARATORS, Reader, ReadOptions
-from featurestore.corpora.readers.cells import holds_token_lists, label_split, list_items
 from featurestore.corpora.readers.columnar import not_text
-from featurestore.corpora.readers.header_row import is_header
-from featurestore.corpora.readers.rows import Row, Rows, csv_rows, tsv_rows
 from featurestore.corpora.readers.sample import read_ahead
-from featurestore.corpora.readers.separators import COMMA, TAB, excel_separator, separator_of
 from featurestore.corpora.readers.whitespace import WHITESPACE, whitespace_tokens
+from featurestore.corpora.tables.cells import holds_token_lists, label_split, list_items
+from featurestore.corpora.tables.header_row import is_header
+from featurestore.corpora.tables.rows import Row, Rows, csv_rows, tsv_rows
+from featurestore.corpora.tables.separators import COMMA, TAB, excel_separator, separator_of
 from featurestore.corpora.tokenizing.tokenizers import make_tokenizer
 from featurestore.errors import CorpusError, LabelError, UsageError
 from featurestore.keys import Sentence
