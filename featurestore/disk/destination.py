@@ -6,8 +6,9 @@ import os
 import stat
 from pathlib import Path
 
-from featurestore.disk.filesystem import LOCAL, temporary_name
+from featurestore.disk.filesystem import LOCAL
 from featurestore.disk.places import nearest_existing
+from featurestore.disk.temporary import temporary_name
 from featurestore.errors import StoreWriteError, UsageError
 
 

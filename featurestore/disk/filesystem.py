@@ -13,9 +13,9 @@ import fcntl
 import hashlib
 import logging
 import os
-import secrets
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +25,8 @@ from typing import IO, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.disk.places import free_bytes
+from featurestore.disk.explaining import FULL, explained
+from featurestore.disk.temporary import may_be_in_use, temporary_name
 from featurestore.errors import StoreWriteError
 
 logger = logging.getLogger(__name__)
@@ -37,11 +38,12 @@ Result = TypeVar("Result")
 _WRITE_STEP = 64 << 20
 """Bytes per write call: Linux moves at most 2 GiB in one, and an interrupt should not wait for more."""
 
-_FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "the disk quota is used up"}
-_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 _UNKNOWN_HERE = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 _NO_SECOND_NAMES = (*_UNKNOWN_HERE, errno.EPERM, errno.EMLINK)
 """What link(2) says on file systems on which a file has one name: FAT, many FUSE and cloud mounts."""
+
+ORPHAN_SECONDS = 24 * 3600.0
+"""Age up to which a temporary file stays where its lock cannot tell whether its writer lives."""
 
 _warned_of: set[int] = set()
 """Disks, by device number, whose user was told about :data:`_NO_SECOND_NAMES`."""
@@ -88,7 +90,7 @@ class FileSystem:
         that exists can be lost to a power cut, if its maker was killed, and that one is synced first; also
         when it is the one wanted, unless what goes into it need not be ``lasting``.
         """
-        with _explained(path):
+        with explained(path):
             missing = [directory for directory in (path, *path.parents) if not directory.exists()]
             if not missing and not path.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
@@ -98,19 +100,19 @@ class FileSystem:
                 with contextlib.suppress(PermissionError):
                     self._sync_directory(lowest.parent)
         for directory in reversed(missing):
-            with _explained(directory):
+            with explained(directory):
                 # Mode, parents, exist_ok: another process may make it at the same time.
                 self.operate(Operation("mkdir", directory), directory.mkdir, 0o777, False, True)
             self.sync_directory(directory.parent)
 
     @contextmanager
     def temporary_file(
-        self, path: Path, parts: Iterable[Buffer], n_bytes: int | None = None
+        self, path: Path, parts: Iterable[Buffer], n_bytes: int | None = None, *, divisible: bool = False
     ) -> Iterator[None]:
         """Hold a new, synced file of parts laid end to end; remove it when the context ends.
 
         Give it its final name inside the context (:meth:`link_new`, :meth:`replace`): until the context
-        ends the file is locked, so that :meth:`remove_abandoned` can tell a living writer's file from a dead
+        ends the file is locked, so that :meth:`remove_orphaned` can tell a living writer's file from a dead
         one's. Whatever goes wrong, no file is left behind.
 
         Parameters
@@ -119,6 +121,8 @@ class FileSystem:
         parts : iterable of buffers
         n_bytes : int, optional
             Of all parts: with it they are taken one after the other, and need not be in memory together.
+        divisible : bool
+            Whether it is a shard that could be several smaller ones, where the disk allows none so large.
 
         Raises
         ------
@@ -128,10 +132,10 @@ class FileSystem:
         if n_bytes is None:
             views = [_bytes_view(part) for part in parts]
             parts, n_bytes = views, sum(view.nbytes for view in views)
-        with _explained(path, n_bytes):
+        with explained(path, n_bytes):
             descriptor = self._create_locked(path)
         try:
-            with _explained(path, n_bytes):
+            with explained(path, n_bytes, divisible=divisible):
                 self._reserve(path, descriptor, n_bytes)
                 for part in parts:
                     self.write_all(path, descriptor, _bytes_view(part))
@@ -155,13 +159,13 @@ class FileSystem:
         with contextlib.suppress(OSError):
             return tempfile.TemporaryFile(dir=path, buffering=0)
         # Planning for a store that this user may only read.
-        with _explained(path):
+        with explained(path):
             return tempfile.TemporaryFile(buffering=0)
 
     def append(self, file: IO[bytes], directory: Path, part: Buffer) -> None:
         """Write at the end of a scratch file of a directory."""
         view = _bytes_view(part)
-        with _explained(directory / "(scratch)", view.nbytes):
+        with explained(directory / "(scratch)", view.nbytes):
             self.write_all(directory / "(scratch)", file.fileno(), view)
 
     def write_all(self, path: Path, descriptor: int, view: memoryview) -> None:
@@ -178,7 +182,7 @@ class FileSystem:
 
     def sync_directory(self, path: Path) -> None:
         """Wait until a directory's entries are on the disk."""
-        with _explained(path):
+        with explained(path):
             self._sync_directory(path)
 
     def link_new(self, source: Path, target: Path) -> bool:
@@ -192,7 +196,7 @@ class FileSystem:
         bool
             False if the name was taken; nothing has changed then.
         """
-        with _explained(target):
+        with explained(target):
             try:
                 linked = self._link(source, target)
             except OSError as error:
@@ -212,7 +216,7 @@ class FileSystem:
         bool
             Whether the file has that name now.
         """
-        with _explained(target):
+        with explained(target):
             # Who made the file may not have synced it: it may have been copied here a moment ago.
             descriptor = open_for_reading(source)
             try:
@@ -230,18 +234,31 @@ class FileSystem:
 
     def replace(self, source: Path, target: Path) -> None:
         """Give a complete file its final name, atomically, in place of whatever had it."""
-        with _explained(target):
+        with explained(target):
             self._rename(source, target)
         self.sync_directory(target.parent)
 
     def remove(self, path: Path) -> None:
         """Remove a file; one that is already gone is fine."""
-        with _explained(path):
+        with explained(path):
             self._unlink(path)
 
-    def remove_abandoned(self, directory: Path, pattern: str = "*") -> list[str]:
-        """Remove temporary files whose writer is gone; return their names."""
+    def remove_orphaned(
+        self, directory: Path, pattern: str = "*", *, older_than: float = ORPHAN_SECONDS
+    ) -> list[str]:
+        """Remove temporary files whose writer is dead; return their names.
+
+        Parameters
+        ----------
+        directory : Path
+        pattern : str
+            Of their names.
+        older_than : float
+            Seconds for which a file stays where its lock cannot tell: it was made on another computer, or
+            ``flock`` keeps nobody out here.
+        """
         removed = []
+        before = time.time() - older_than
         for path in sorted(directory.glob(pattern)) if directory.is_dir() else []:
             if path.is_symlink() or not path.is_file():
                 continue
@@ -253,6 +270,9 @@ class FileSystem:
                 # A file that has its final name too needs this one no more, and who reads it may lock it.
                 if os.fstat(descriptor).st_nlink == 1:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if may_be_in_use(path, before, locks_exclude=lock_excludes(path)):
+                        logger.info("%s was not locked, but its writer may live elsewhere: left", path)
+                        continue
                 self._unlink(path)
                 removed.append(path.name)
             except OSError:
@@ -274,7 +294,7 @@ class FileSystem:
                 os.close(descriptor)
                 self._unlink(path)
                 raise
-            # Between creation and lock another session took the file for an abandoned one.
+            # Between creation and lock another session took the file for an orphaned one.
             os.close(descriptor)
 
     def _reserve(self, path: Path, descriptor: int, n_bytes: int) -> None:
@@ -286,7 +306,7 @@ class FileSystem:
             self.operate(operation, os.posix_fallocate, descriptor, 0, n_bytes)
         except (OSError, AttributeError) as error:
             # Not every disk can; then the writes will tell.
-            if getattr(error, "errno", None) in (*_FULL, errno.EFBIG):
+            if getattr(error, "errno", None) in (*FULL, errno.EFBIG):
                 raise
 
     def _link(self, source: Path, target: Path) -> bool:
@@ -330,11 +350,6 @@ class FileSystem:
 LOCAL = FileSystem()
 
 
-def temporary_name(suffix: str = "") -> str:
-    """Return a file name no other writer uses."""
-    return f"{secrets.token_hex(8)}{suffix}"
-
-
 def write_atomic(path: Path, data: bytes, filesystem: FileSystem = LOCAL) -> None:
     """Put a complete, synced file at a path, replacing what was there, or leave what was there untouched.
 
@@ -357,6 +372,24 @@ def open_for_reading(path: Path, flags: int = 0) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return descriptor
+
+
+def lock_excludes(path: Path) -> bool:
+    """Return whether a file that this process has locked alone is locked for others.
+
+    False on file systems that take ``flock`` and do nothing.
+    """
+    try:
+        descriptor = open_for_reading(path)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def file_sha256(path: Path) -> str:
@@ -405,37 +438,3 @@ def _warn_once(directory: Path, reason: OSError) -> None:
             "the disk of %s gives a file one name only (link(2): %s), so commits rename: let only one "
             "computer write to a store there at a time", directory, reason.strerror,
         )  # fmt: skip
-
-
-@contextmanager
-def _explained(path: Path, n_bytes: int | None = None) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        size = "" if n_bytes is None else f" ({n_bytes:,} bytes)"
-        reason = error.strerror or str(error)
-        if error.errno in _FULL:
-            raise StoreWriteError(
-                f"{_FULL[error.errno]} while writing {path}{size}; {_free_text(path)}. Nothing committed is "
-                "lost: free some space and run the same command again"
-            ) from error
-        if error.errno == errno.EFBIG:
-            raise StoreWriteError(
-                f"cannot write {path}{size}: the disk or a limit (`ulimit -f`) allows no file that large: "
-                "make the store with smaller shards"
-            ) from error
-        if error.errno in _NOT_WRITABLE:
-            raise StoreWriteError(
-                f"cannot write {path}{size}: {reason}. Is the directory read-only?"
-            ) from error
-        raise StoreWriteError(
-            f"cannot write {path}{size}: {reason}. Nothing committed is lost: see to the disk and run the "
-            "same command again"
-        ) from error
-
-
-def _free_text(path: Path) -> str:
-    try:
-        return f"{free_bytes(path.parent):,} bytes are free"
-    except OSError:
-        return "the free space is unknown"

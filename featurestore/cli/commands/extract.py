@@ -182,7 +182,8 @@ def _plan_text(made: Plan, encoder: str) -> str:
     ]
     if made.n_new:
         rows.append(("longest", f"{made.longest:,} tokens ({made.longest_place})"))
-    rows.append(("disk", f"{render.size(made.n_bytes)} to write, {render.size(made.free_bytes)} free"))
+    free = "free space unknown" if made.free_bytes is None else f"{render.size(made.free_bytes)} free"
+    rows.append(("disk", f"{render.size(made.n_bytes)} to write, {free}"))
     rows.append(("time", time))
     return render.facts(rows)
 

@@ -239,7 +239,10 @@ class ShardReader:
         except FileNotFoundError as error:
             raise DamagedStoreError(
                 f"shard {self.path} is missing ({self.entry.n_sentences:,} sentences): restore it from a "
-                "copy, or run `featurestore repair` on the store and extract again"
+                "copy, or run `featurestore repair` on the store and extract again",
+                path=self.path,
+                shard=self.path.name,
+                is_gone=True,
             ) from error
         except OSError as error:
             refuse_unreadable(self.path, error)

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import keys, limits
-from featurestore.disk.filesystem import Buffer, FileSystem, file_sha256, temporary_name
+from featurestore.disk.filesystem import Buffer, FileSystem, file_sha256
+from featurestore.disk.temporary import temporary_name
 from featurestore.errors import StoreError, StoreLimitError, VectorError
 from featurestore.keyarrays import keys_array
 from featurestore.keys import Sentence

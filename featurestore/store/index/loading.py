@@ -28,7 +28,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from featurestore.disk.filesystem import LOCAL, FileSystem, open_for_reading, temporary_name, write_atomic
+from featurestore.disk.filesystem import LOCAL, FileSystem, open_for_reading, write_atomic
+from featurestore.disk.temporary import temporary_name
 from featurestore.errors import StoreWriteError
 from featurestore.keyarrays import Words
 from featurestore.store.index.buckets import RECORD_WORDS
@@ -117,7 +118,7 @@ def load_index(
                 write_atomic(path, _to_bytes(built, shard_names), filesystem)
             for each in (*damaged, *_superseded(path, [each for each, _ in found])):
                 filesystem.remove(each)
-            filesystem.remove_abandoned(directory, ".*.tmp")
+            filesystem.remove_orphaned(directory, ".*.tmp")
             # Mapped, it takes no memory of this process.
             built = _read(path, shard_names, sizes, access) or built
         except StoreWriteError as error:
