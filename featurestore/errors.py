@@ -35,6 +35,7 @@ Every error survives pickling with its attributes.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -138,14 +139,27 @@ class StoreWriteError(StoreError):
         What could not be written.
     n_bytes : int, optional
         How many bytes it needed.
+    errno : int, optional
+        The operating system's number for the reason, as in :mod:`errno`.
     """
 
     def __init__(
-        self, message: str, *, path: str | PathLike[str] | None = None, n_bytes: int | None = None
+        self,
+        message: str,
+        *,
+        path: str | PathLike[str] | None = None,
+        n_bytes: int | None = None,
+        errno: int | None = None,
     ) -> None:
         super().__init__(message)
         self.path = _path_or_none(path)
         self.n_bytes = n_bytes
+        self.errno = errno
+
+    @property
+    def reason(self) -> str:
+        """The operating system's word for the reason; the whole message where it gave no number."""
+        return str(self) if self.errno is None else os.strerror(self.errno)
 
 
 class StoreLimitError(StoreError):

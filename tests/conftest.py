@@ -21,9 +21,9 @@ hypothesis.settings.load_profile("unhurried")
 # and threads that wait for each other on busy cores take seconds.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = ROOT.parent / "shared"
-TINY_ELMO = ROOT / "tests" / "golden" / "elmo-tiny"
+pytest.register_assert_rewrite("tests.kit")
+
+from tests.kit.places import SHARED, TINY_ELMO  # noqa: E402
 
 
 @pytest.fixture(scope="session")

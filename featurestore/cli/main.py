@@ -13,48 +13,40 @@ import click
 
 from featurestore._version import __version__
 from featurestore.cli.display.streams import Unread, ending_when_unread, prepare_streams
+from featurestore.cli.epilogs import epilog
+from featurestore.cli.groups import SuggestingGroup
 from featurestore.errors import FeaturestoreError
 
-# command -> (module, one-line help). The help stands here so that listing commands imports none of them.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "extract": (
-        "featurestore.cli.commands.extract",
-        "Encode corpora into a store (resumes where it stopped).",
-    ),
-    "pretrain": (
-        "featurestore.cli.commands.pretrain",
-        "Train an ELMo of one's own on text (resumes where it stopped).",
-    ),
-    "plan": ("featurestore.cli.commands.extract", "Say what extract would do: sentences, bytes, time."),
-    "warm-up": (
-        "featurestore.cli.commands.warm_up",
-        "Make the fixed state in which a model starts every sentence.",
-    ),
-    "train": ("featurestore.cli.commands.train", "Train a light tagger or classifier on stored vectors."),
-    "evaluate": ("featurestore.cli.commands.train", "Score a trained model on a labelled corpus."),
-    "predict": ("featurestore.cli.commands.train", "Label a corpus with a trained model."),
-    "info": ("featurestore.cli.commands.inspect", "Show a store's recipe, counts, bytes and commits."),
-    "ls": (
-        "featurestore.cli.commands.inspect",
-        "List stored sentences, optionally those that contain a text.",
-    ),
-    "show": (
-        "featurestore.cli.commands.inspect",
-        "Show one sentence: tokens, vectors summarised, where it lies.",
-    ),
-    "stats": ("featurestore.cli.commands.inspect", "Show the distributions of lengths and vector norms."),
-    "why": (
-        "featurestore.cli.commands.why",
-        "Say whether a sentence is cached for an encoder, and if not, why.",
-    ),
-    "verify": ("featurestore.cli.commands.verify", "Check every stored byte; name what is damaged."),
-    "repair": ("featurestore.cli.commands.maintain", "Set damaged files aside; say what to extract again."),
-    "gc": ("featurestore.cli.commands.maintain", "Remove old snapshots and files that nothing needs."),
-    "merge": (
-        "featurestore.cli.commands.maintain",
-        "Add stores of one recipe, filled elsewhere, to another.",
-    ),
+_C = "featurestore.cli.commands"
+# command -> (module, one line of help), in the sections and the order of the help. The help stands here so
+# that listing commands imports none of them.
+SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "Fill a store": {
+        "extract": (f"{_C}.extract", "Encode corpora into a store; resumes where it stopped."),
+        "plan": (f"{_C}.extract", "Say what extract would do: sentences, bytes, time."),
+        "pretrain": (f"{_C}.pretrain", "Train an ELMo of your own on text; resumes."),
+        "warm-up": (f"{_C}.warm_up", "Make the fixed state in which a model starts each sentence."),
+    },
+    "Train on it": {
+        "train": (f"{_C}.train", "Train a light tagger or classifier on stored vectors."),
+        "evaluate": (f"{_C}.train", "Score a trained model on a labelled corpus."),
+        "predict": (f"{_C}.train", "Label a corpus with a trained model."),
+    },
+    "Look inside": {
+        "info": (f"{_C}.inspect", "Show a store's recipe, counts, bytes and commits."),
+        "ls": (f"{_C}.inspect", "List stored sentences, or those that contain a text."),
+        "show": (f"{_C}.inspect", "Show one sentence: its tokens, its vectors, where it lies."),
+        "stats": (f"{_C}.inspect", "Show the distributions of lengths and vector norms."),
+        "why": (f"{_C}.why", "Say whether a sentence is cached, and if not, why."),
+    },
+    "Keep it sound": {
+        "verify": (f"{_C}.verify", "Check every stored byte; name what is damaged."),
+        "repair": (f"{_C}.maintain", "Quarantine damaged files; say what to extract again."),
+        "gc": (f"{_C}.maintain", "Remove old snapshots and unreferenced files."),
+        "merge": (f"{_C}.maintain", "Add stores of one recipe, filled elsewhere, to another."),
+    },
 }
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 # What these print is all they do, and it may be long: they end when nobody reads it (``ls STORE | head``).
 # All others go on, and end with the exit code of what they did.
@@ -64,13 +56,13 @@ EXIT_CODES = """\b
 Exit codes:
   0    done
   1    a problem was found (the message says which)
-  2    the command was used wrongly, or the path is not a store
+  2    wrong usage, or the path is not a store
   3    the store is damaged
-  4    the store holds vectors of another recipe, or this encoder gives others by the same one
+  4    another recipe than the store's, or other vectors by the same recipe
   130  interrupted (Ctrl-C), 143 terminated; what was done is committed"""
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(SuggestingGroup):
     """A group whose commands are imported when they are first needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -82,11 +74,16 @@ class _LazyGroup(click.Group):
         command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name.replace("-", "_"))
         if not isinstance(command, click.Command):
             raise TypeError(f"{cmd_name} is not a command")
+        command.epilog = epilog(cmd_name)
+        for name, below in getattr(command, "commands", {}).items():
+            below.epilog = epilog(f"{cmd_name} {name}")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:{width}}", text) for name, (_, text) in commands.items()])
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
@@ -97,7 +94,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
 
 @click.group(
     cls=_LazyGroup,
-    epilog=EXIT_CODES,
+    epilog=f"{epilog('')}\n\n{EXIT_CODES}",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.option(
@@ -111,7 +108,10 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
 @click.option("-v", "--verbose", count=True, help="Log more (-vv for everything).")
 @click.pass_context
 def cli(context: click.Context, verbose: int) -> None:
-    """Contextual embeddings computed once, stored in sharded HDF5, streamed into PyTorch."""
+    """Contextual embeddings computed once, stored in sharded HDF5, streamed into PyTorch.
+
+    `featurestore COMMAND -h` explains each command and its options.
+    """
     import logging
 
     if context.invoked_subcommand in _END_WHEN_UNREAD:

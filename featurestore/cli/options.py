@@ -97,8 +97,8 @@ def _with_reading(command: _Command) -> _Command:
 
 reading_options = options(
     click.option("--format", "format_", metavar="NAME",
-                 help="Corpus format: text, conll, conllu, csv, tsv or jsonl; by default, by the file name; "
-                 "standard input is text."),
+                 help="Corpus format: text, conll, conllu, csv, tsv, jsonl, fasttext or fasta; by default, "
+                 "by the file name; standard input is text."),
     click.option("--text-column", metavar="NAME|N", help="Column or field with the text or the tokens."),
     click.option("--header/--no-header", default=None,
                  help="Whether the first row of a table names its columns.  [default: as the rows show]"),

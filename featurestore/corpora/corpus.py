@@ -51,7 +51,7 @@ class Corpus(ABC):
     @property
     @abstractmethod
     def n_bytes(self) -> int | None:
-        """Size of the file on disk (compressed, for gzip); None where it is not known (yet)."""
+        """Size of the file on disk (compressed, if it is); None where it is not known (yet)."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r} ({self.format})>"
@@ -111,7 +111,7 @@ class FileCorpus(Corpus):
         Raises
         ------
         CorpusChangedError
-            If they read different bytes (for gzip: different uncompressed bytes).
+            If they read different bytes (of a compressed file: different uncompressed bytes).
         """
         if self._latest_digest != self._first_digest:
             raise CorpusChangedError(
@@ -121,7 +121,7 @@ class FileCorpus(Corpus):
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of the file read by the latest pass (compressed bytes, for gzip)."""
+        """Bytes of the file read by the latest pass (compressed bytes, for a compressed file)."""
         return self._source.bytes_read
 
     @property
@@ -166,15 +166,16 @@ def open_corpus(
 ) -> Corpus:
     """Open a file of sentences; it is read when the corpus is iterated.
 
-    Files are UTF-8 (a byte order mark and CRLF line ends are accepted) and may be gzip.
+    Files are UTF-8 (a byte order mark and CRLF line ends are accepted) and may be compressed: gzip, bzip2, xz
+    or Zstandard.
 
     Parameters
     ----------
     path : str or path
         The file, or ``-`` for standard input, which is kept in a temporary file to be readable again.
     format : str, optional
-        ``text``, ``conll``, ``conllu``, ``csv``, ``tsv`` or ``jsonl``; by default what the file name's
-        extension means, and ``text`` for standard input.
+        ``text``, ``conll``, ``conllu``, ``csv``, ``tsv``, ``jsonl``, ``fasttext`` or ``fasta``; by default
+        what the file name's extension means, and ``text`` for standard input.
     text_column : str or int, optional
         Where the text or tokens are: the name of a column or of a JSON field, or the column's 1-based number
         (not of a JSON field; in a table, where no column has that name).

@@ -24,14 +24,19 @@ class Example:
         The file it was read from (``-`` for standard input), empty if it was made in memory.
     line : int
         1-based line on which the sentence starts, 0 if it was made in memory.
+    id : str
+        Its name in the file (of a FASTA record), empty if it has none. No part of the sentence's key.
     """
 
     tokens: Sentence
     labels: Labels = None
     path: str = ""
     line: int = 0
+    id: str = ""
 
     @property
     def place(self) -> str:
-        """``path, line n``, for messages."""
-        return f"{self.path}, line {self.line}" if self.path else "an example made in memory"
+        """``path, line n``, and the id if there is one, for messages."""
+        if not self.path:
+            return "an example made in memory"
+        return f"{self.path}, line {self.line}" + (f" ({self.id})" if self.id else "")

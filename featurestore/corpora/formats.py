@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from featurestore.corpora.compression import without_compression
+from featurestore.corpora.containers import advice_by_name
 from featurestore.corpora.options import Reader, ReadOptions
 from featurestore.corpora.readers.conll import conll_reader
 from featurestore.corpora.readers.conllu import conllu_reader
+from featurestore.corpora.readers.fasta import fasta_reader
+from featurestore.corpora.readers.fasttext import fasttext_reader
 from featurestore.corpora.readers.jsonl import jsonl_reader
 from featurestore.corpora.readers.tables import csv_reader, tsv_reader
 from featurestore.corpora.readers.text import text_reader
@@ -28,6 +32,8 @@ _FORMATS = {
     "csv": _Format(csv_reader, (".csv",)),
     "tsv": _Format(tsv_reader, (".tsv",)),
     "jsonl": _Format(jsonl_reader, (".jsonl", ".ndjson")),
+    "fasttext": _Format(fasttext_reader, (".fasttext", ".ft.txt")),
+    "fasta": _Format(fasta_reader, (".fasta", ".fa", ".faa", ".fas", ".fna")),
 }
 
 FORMAT_NAMES = tuple(_FORMATS)
@@ -39,7 +45,7 @@ def format_of(path: str, asked: str | None) -> str:
     Parameters
     ----------
     path : str
-        The file; ``.gz`` at its end is ignored. Standard input is plain text.
+        The file; ``.gz``, ``.bz2``, ``.xz`` or ``.zst`` at its end is ignored. Standard input is plain text.
     asked : str or None
         The format the caller names, which goes before the file name's.
 
@@ -54,10 +60,18 @@ def format_of(path: str, asked: str | None) -> str:
         return asked
     if path == STDIN:
         return "text"
-    name = path.lower().removesuffix(".gz")
-    for format_name, format_ in _FORMATS.items():
-        if name.endswith(format_.extensions):
-            return format_name
+    name = without_compression(path)
+    fitting = [
+        (len(extension), format_name)
+        for format_name, format_ in _FORMATS.items()
+        for extension in format_.extensions
+        if name.endswith(extension)
+    ]
+    if fitting:
+        return max(fitting)[1]
+    advice = advice_by_name(name)
+    if advice is not None:
+        raise UsageError(f"{path}: {advice}")
     known = ", ".join(f"{name} ({' '.join(format_.extensions)})" for name, format_ in _FORMATS.items())
     raise UsageError(
         f"{path}: the file name does not tell its format: name one with --format (in Python format=): {known}"

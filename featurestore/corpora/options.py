@@ -130,6 +130,21 @@ def tokenizer_name(tokenize: object) -> str | None:
     return str(tokenize)
 
 
+def refuse_header(options: ReadOptions, format_name: str) -> None:
+    """Refuse to be told of a header row where the format has none.
+
+    Raises
+    ------
+    UsageError
+        If that was said.
+    """
+    if options.header is not None:
+        raise UsageError(
+            f"{options.path}: {format_name} has no header row: leave --header and --no-header out (in Python "
+            "header)"
+        )
+
+
 def refuse_tokenize(options: ReadOptions, format_name: str) -> None:
     """Refuse to tokenise a format whose files are tokenised by definition.
 

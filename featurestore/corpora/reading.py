@@ -132,6 +132,7 @@ class Observer:
         self._lengths: Counter[int] = Counter()
         self._token_labels: Counter[str] = Counter()
         self._sentence_labels: Counter[str] = Counter()
+        self._last_fields: Counter[str] = Counter()
         self._n_withheld = self._n_prefixed = 0
 
     def see(self, chunk: Sequence[Example]) -> None:
@@ -150,8 +151,15 @@ class Observer:
         for tokens in [tokens for tokens in sentences if tokens[0][0] == "_"]:
             self._n_withheld += not any(token.strip("_") for token in tokens)
             self._n_prefixed += tokens[0].startswith(_FASTTEXT)
+        if self._format == "text" and self._is_even():
+            self._last_fields.update([tokens[-1] for tokens in sentences])
         if any(example.labels is not None for example in chunk):
             self._see_labels(chunk)
+
+    def _is_even(self) -> bool:
+        """Return whether nearly all sentences have the same length, as the lines of a column file have."""
+        [(length, n_same)] = self._lengths.most_common(1)
+        return 1 < length <= _MOST_COLUMNS and n_same >= _SAME_SHARE * self._lengths.total()
 
     def _see_labels(self, chunk: Sequence[Example]) -> None:
         if len(self._token_labels) + len(self._sentence_labels) > _MOST_DISTINCT_LABELS:
@@ -209,12 +217,13 @@ class Observer:
             )
             return
         [(length, n_same)] = self._lengths.most_common(1)
-        if self._format == "text" and length <= _MOST_COLUMNS and n_same >= _SAME_SHARE * n_sentences:
+        if self._is_even() and 0 < 2 * len(self._last_fields) <= n_sentences:
             yield self._warning(
                 "column-lines",
                 n_same,
-                f"{n_same:,} of {n_sentences:,} lines have {length} fields: if these are columns, with one "
-                "word on each line, give --format conll (and --text-column, --label)",
+                f"{n_same:,} of {n_sentences:,} lines have {length} fields, the last with few values, such "
+                f"as {self._last_fields.most_common(1)[0][0]!r:.40}: if these are columns, with a word on "
+                "each line, give --format conll (and --text-column, --label)",
             )
 
     def _one_word_advice(self) -> str:
@@ -269,7 +278,7 @@ class Observer:
                 "label-prefix",
                 self._n_prefixed,
                 f"{self._n_prefixed:,} sentences begin with fastText's {_FASTTEXT}, which is read as a word: "
-                "write label and text as two columns of a .tsv (--label label) or as .jsonl",
+                "give --format fasttext (--label label)",
             )
 
     def _of_labels(self) -> Iterator[ReadingWarning]:

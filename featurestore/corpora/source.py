@@ -1,24 +1,30 @@
-"""The bytes of a corpus: a file, gzip or not, or standard input, readable as often as one likes.
+"""The bytes of a corpus: a file, compressed or not, or standard input, readable any number of times.
 
-A gzip file is known by its ``.gz`` name or by its first two bytes (which no UTF-8 text can start with).
 What cannot be read twice (standard input, pipes) is first copied to an unnamed temporary file.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
+import re
 import shutil
 import stat
 import sys
 import tempfile
 import weakref
-import zlib
 from collections.abc import Generator
 from typing import IO, TYPE_CHECKING
 
 from featurestore import limits
+from featurestore.corpora.compression import (
+    MAGIC_BYTES,
+    Compression,
+    DamagedDataError,
+    Readable,
+    compression_of,
+)
+from featurestore.corpora.containers import HEAD_BYTES, advice_by_content
 from featurestore.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -26,7 +32,8 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 _CHUNK_BYTES = 256 << 10
-_GZIP_MAGIC = b"\x1f\x8b"
+_PATTERN = re.compile(r"[*?\[]")
+_URL = re.compile(r"[a-z][a-z0-9+]+://", re.IGNORECASE)
 
 
 class _SpoolView(io.RawIOBase):
@@ -62,7 +69,7 @@ class Source:
     path : str
         As given.
     bytes_read : int
-        Bytes of the file read by the latest pass (compressed bytes for gzip).
+        Bytes of the file read by the latest pass (compressed bytes, for a compressed file).
     n_bytes : int or None
         Size of the file on disk; None for standard input or a pipe not yet read.
 
@@ -85,7 +92,9 @@ class Source:
             status = os.stat(path)
             self._seekable = stat.S_ISREG(status.st_mode)
             if stat.S_ISDIR(status.st_mode):
-                raise CorpusError("is a directory: give the files in it one by one", path=path)
+                raise CorpusError(
+                    "is a directory: give the files in it one by one (in Python a list of paths)", path=path
+                )
             if self._seekable:
                 self.n_bytes = status.st_size
                 with open(path, "rb"):
@@ -104,32 +113,40 @@ class Source:
         Raises
         ------
         CorpusError
-            If the file cannot be read, or is not sound gzip.
+            If the file cannot be read, is compressed and damaged, or holds no text.
+        UsageError
+            If it is compressed in a way that needs a package which is not installed.
         """
         # No piece may be longer than the longest line: lines.py relies on it.
         size = min(_CHUNK_BYTES, limits.MAX_LINE_BYTES)
         self.bytes_read = 0
-        compressed = False
+        compression: Compression | None = None
+        is_first = True
         try:
             with self._open() as raw, io.BufferedReader(raw, _CHUNK_BYTES) as buffered:
-                compressed = self.path.lower().endswith(".gz") or buffered.peek(2)[:2] == _GZIP_MAGIC
-                stream = gzip.GzipFile(fileobj=buffered) if compressed else buffered
+                compression = compression_of(self.path, buffered.peek(MAGIC_BYTES)[:MAGIC_BYTES])
+                stream: Readable = buffered if compression is None else compression.open(buffered)
                 while chunk := stream.read(size):
+                    if is_first:
+                        self._refuse_container(chunk[:HEAD_BYTES])
+                        is_first = False
                     self.bytes_read = raw.tell()
                     digest.update(chunk)
                     yield chunk
                 self.bytes_read = raw.tell()
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise CorpusError(
-                f"is not sound gzip ({error}): check it with `gzip -t`, or drop .gz from its name",
-                path=self.path,
-            ) from error
-        except EOFError as error:
-            raise CorpusError(
-                "the gzip data ends too early (a truncated file): copy or download it again", path=self.path
-            ) from error
+        except (DamagedDataError, EOFError) as error:
+            if compression is None:
+                raise
+            if isinstance(error, EOFError):
+                raise compression.truncated(self.path) from error
+            raise compression.damaged(self.path, error) from error
         except OSError as error:
             raise _cannot_read(self.path, error) from error
+
+    def _refuse_container(self, head: bytes) -> None:
+        advice = advice_by_content(head)
+        if advice is not None:
+            raise CorpusError(advice, path=self.path)
 
     def _open(self) -> io.RawIOBase:
         if self._seekable:
@@ -157,8 +174,19 @@ class Source:
 
 def _cannot_read(path: str, error: OSError | ValueError) -> CorpusError:
     if isinstance(error, FileNotFoundError):
-        return CorpusError("no such file: check the path", path=path)
+        return CorpusError(f"no such file: {_remedy_of_name(path)}", path=path)
     if isinstance(error, PermissionError):
         return CorpusError("permission denied: this user may not read the file", path=path)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return CorpusError(f"cannot be read: {reason}", path=path)
+
+
+def _remedy_of_name(path: str) -> str:
+    """Return what to do about a path that is none, by what it looks like."""
+    if _URL.match(path):
+        return "a URL is not read: download it first, and give the file"
+    if _PATTERN.search(path):
+        return "patterns are expanded by the shell, where they match: give the files (in Python glob.glob())"
+    if path.startswith("~"):
+        return "~ is not expanded here: give the whole path (in Python os.path.expanduser(path))"
+    return "check the path"

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.dataset.sampler import BucketBatchSampler
-from featurestore.disk.filesystem import open_for_reading
+from featurestore.disk.opening import open_for_reading
 from featurestore.errors import DamagedStoreError
 from featurestore.store.format.access import refuse_unreadable
 from featurestore.store.format.codec import Array

@@ -1,4 +1,4 @@
-"""What stands where a user wants a file written, and whether one can be written there."""
+"""Where a user wants a file written: what is there already, and whether a file can be written there."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import os
 import stat
 from pathlib import Path
 
+from featurestore.disk.atomic import temporary_beside
 from featurestore.disk.filesystem import LOCAL
 from featurestore.disk.places import nearest_existing
-from featurestore.disk.temporary import temporary_name
 from featurestore.errors import StoreWriteError, UsageError
 
 
 def replaceable(path: str | Path) -> Path | None:
-    """Return the path whose file a new one may replace: what a path stands for, links followed.
+    """Return the path whose file a new one may replace, links followed.
 
     Returns
     -------
     Path or None
-        None if what is there can only be written to as it is: a pipe, a device, an open file without a name.
+        None if the path leads to a pipe, a device or an open file without a name, which can only be written
+        to as it is.
 
     Raises
     ------
     StoreWriteError
-        If that cannot be found out.
+        If the path cannot be inspected.
     """
     real = Path(os.path.realpath(path))
     try:
@@ -31,7 +32,9 @@ def replaceable(path: str | Path) -> Path | None:
     except FileNotFoundError:
         return real
     except OSError as error:
-        raise StoreWriteError(f"cannot write {path}: {error.strerror}") from error
+        raise StoreWriteError(
+            f"cannot write {path}: {error.strerror}", path=path, errno=error.errno
+        ) from error
     # /dev/fd/N may lead to a file that was removed while it was open.
     if not stat.S_ISREG(found.st_mode) or not real.exists() or not os.path.samestat(found, real.stat()):
         return None
@@ -44,7 +47,7 @@ def regular_file(path: str | Path) -> Path:
     Raises
     ------
     UsageError
-        If something else is there already: a directory, a pipe, a device.
+        If a directory, a pipe or a device is there already.
     StoreWriteError
         See :func:`replaceable`.
     """
@@ -60,21 +63,19 @@ def regular_file(path: str | Path) -> Path:
 def require_writable(path: str | Path) -> None:
     """Raise unless a regular file can be put at a path: now, rather than after hours of work.
 
-    Nothing is left behind; directories that are missing are not made.
+    A file is written beside it and removed; missing directories are not made.
 
     Raises
     ------
     UsageError, StoreWriteError
-        See :func:`regular_file`; the place is read-only, full, or none for files.
+        See :func:`regular_file`; or the place is read-only, full, or takes no files.
     """
     target = regular_file(path)
     folder = nearest_existing(target.parent)
     try:
         # A name as long as the temporary one that the file will have.
-        with LOCAL.temporary_file(folder / f".{target.name}.{temporary_name('.tmp')}", []):
+        with LOCAL.temporary_file(temporary_beside(folder / target.name), []):
             pass
     except StoreWriteError as error:
-        reason = error.__cause__
         # The message is about the probe, whose name nobody has asked for.
-        told = reason.strerror if isinstance(reason, OSError) else error
-        raise StoreWriteError(f"cannot write {path}: {told}") from error
+        raise StoreWriteError(f"cannot write {path}: {error.reason}", path=path, errno=error.errno) from error

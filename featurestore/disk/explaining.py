@@ -1,4 +1,4 @@
-"""Errors of the operating system while writing, raised as StoreWriteError: what, where, what to do."""
+"""Errors of the operating system as StoreWriteError: what could not be written, how large, and what to do."""
 
 from __future__ import annotations
 
@@ -27,13 +27,21 @@ def explained(path: Path, n_bytes: int | None = None, *, divisible: bool = False
         Its size.
     divisible : bool
         Whether it is a shard that could be several smaller ones.
+
+    Raises
+    ------
+    StoreWriteError
+        Disk full, read-only, or failing; with path, size and error number.
     """
     try:
         yield
     except OSError as error:
         size = "" if n_bytes is None else f" ({n_bytes:,} bytes)"
         raise StoreWriteError(
-            _explanation(error, f"{path}{size}", path, n_bytes, divisible), path=path, n_bytes=n_bytes
+            _explanation(error, f"{path}{size}", path, n_bytes, divisible),
+            path=path,
+            n_bytes=n_bytes,
+            errno=error.errno,
         ) from error
 
 

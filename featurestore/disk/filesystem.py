@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import logging
 import os
-import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -26,12 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.disk.explaining import FULL, explained
-from featurestore.disk.temporary import may_be_in_use, temporary_name
+from featurestore.disk.opening import open_for_reading
+from featurestore.disk.places import nearest_existing
+from featurestore.disk.temporary import may_be_in_use
 from featurestore.errors import StoreWriteError
 
 logger = logging.getLogger(__name__)
 
-Buffer = bytes | memoryview | NDArray[np.generic]
+Part = bytes | memoryview | NDArray[np.generic]
 Kind = Literal["mkdir", "create", "reserve", "write", "sync", "sync directory", "link", "rename", "unlink"]
 Result = TypeVar("Result")
 
@@ -106,10 +106,8 @@ class FileSystem:
             self.sync_directory(directory.parent)
 
     @contextmanager
-    def temporary_file(
-        self, path: Path, parts: Iterable[Buffer], n_bytes: int | None = None, *, divisible: bool = False
-    ) -> Iterator[None]:
-        """Hold a new, synced file of parts laid end to end; remove it when the context ends.
+    def new_file(self, path: Path, name: Path | None = None, n_bytes: int | None = None) -> Iterator[int]:
+        """Hold the descriptor of a new, empty, locked file; remove the file when the context ends.
 
         Give it its final name inside the context (:meth:`link_new`, :meth:`replace`): until the context
         ends the file is locked, so that :meth:`remove_orphaned` can tell a living writer's file from a dead
@@ -118,9 +116,47 @@ class FileSystem:
         Parameters
         ----------
         path : Path
-        parts : iterable of buffers
+        name : Path, optional
+            What errors call it: the name that it is to have.
+        n_bytes : int, optional
+            What errors say that it needs.
+
+        Raises
+        ------
+        StoreWriteError
+            Disk full, read-only, or failing.
+        """
+        with explained(name or path, n_bytes):
+            descriptor = self._create_locked(path)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+            # A name that cannot be removed now costs nothing but its bytes: the next session sweeps it. It
+            # must neither hide what went wrong before nor make an error of a commit that stands.
+            with contextlib.suppress(StoreWriteError):
+                self.remove(path)
+
+    @contextmanager
+    def temporary_file(
+        self,
+        path: Path,
+        parts: Iterable[Part],
+        n_bytes: int | None = None,
+        *,
+        name: Path | None = None,
+        divisible: bool = False,
+    ) -> Iterator[None]:
+        """Hold a new, synced file of parts laid end to end; remove it when the context ends.
+
+        Parameters
+        ----------
+        path : Path
+        parts : iterable of bytes, memoryview or array
         n_bytes : int, optional
             Of all parts: with it they are taken one after the other, and need not be in memory together.
+        name : Path, optional
+            As for :meth:`new_file`.
         divisible : bool
             Whether it is a shard that could be several smaller ones, where the disk allows none so large.
 
@@ -132,37 +168,27 @@ class FileSystem:
         if n_bytes is None:
             views = [_bytes_view(part) for part in parts]
             parts, n_bytes = views, sum(view.nbytes for view in views)
-        with explained(path, n_bytes):
-            descriptor = self._create_locked(path)
-        try:
-            with explained(path, n_bytes, divisible=divisible):
+        with self.new_file(path, name, n_bytes) as descriptor:
+            with explained(name or path, n_bytes, divisible=divisible):
                 self._reserve(path, descriptor, n_bytes)
                 for part in parts:
                     self.write_all(path, descriptor, _bytes_view(part))
                 self.sync_file(path, descriptor)
             yield
-        finally:
-            os.close(descriptor)
-            # A name that cannot be removed now costs nothing but its bytes: the next session sweeps it. It
-            # must neither hide what went wrong before nor make an error of a commit that stands.
-            with contextlib.suppress(StoreWriteError):
-                self.remove(path)
 
     def scratch_file(self, directory: Path) -> IO[bytes]:
         """Return a file without a name on the disk of a directory, or where temporary files lie.
 
         It goes with the object, or with the process however that ends.
         """
-        path = directory.absolute()
-        while not path.exists():
-            path = path.parent
+        path = nearest_existing(directory)
         with contextlib.suppress(OSError):
             return tempfile.TemporaryFile(dir=path, buffering=0)
         # Planning for a store that this user may only read.
         with explained(path):
             return tempfile.TemporaryFile(buffering=0)
 
-    def append(self, file: IO[bytes], directory: Path, part: Buffer) -> None:
+    def append(self, file: IO[bytes], directory: Path, part: Part) -> None:
         """Write at the end of a scratch file of a directory."""
         view = _bytes_view(part)
         with explained(directory / "(scratch)", view.nbytes):
@@ -179,6 +205,11 @@ class FileSystem:
     def sync_file(self, path: Path, descriptor: int) -> None:
         """Wait until a file's bytes are on the disk."""
         self.operate(Operation("sync", path, descriptor), os.fsync, descriptor)
+
+    def sync(self, path: Path) -> None:
+        """Wait until the bytes of a file that somebody wrote are on the disk."""
+        with explained(path):
+            self._sync(path)
 
     def sync_directory(self, path: Path) -> None:
         """Wait until a directory's entries are on the disk."""
@@ -218,11 +249,7 @@ class FileSystem:
         """
         with explained(target):
             # Who made the file may not have synced it: it may have been copied here a moment ago.
-            descriptor = open_for_reading(source)
-            try:
-                self.sync_file(source, descriptor)
-            finally:
-                os.close(descriptor)
+            self._sync(source)
             try:
                 linked = self._link(source, target)
             except OSError as error:
@@ -335,6 +362,13 @@ class FileSystem:
     def _unlink(self, path: Path) -> None:
         self.operate(Operation("unlink", path), path.unlink, True)
 
+    def _sync(self, path: Path) -> None:
+        descriptor = open_for_reading(path)
+        try:
+            self.sync_file(path, descriptor)
+        finally:
+            os.close(descriptor)
+
     def _sync_directory(self, path: Path) -> None:
         descriptor = _open_directory(path)
         try:
@@ -348,30 +382,6 @@ class FileSystem:
 
 
 LOCAL = FileSystem()
-
-
-def write_atomic(path: Path, data: bytes, filesystem: FileSystem = LOCAL) -> None:
-    """Put a complete, synced file at a path, replacing what was there, or leave what was there untouched.
-
-    Raises
-    ------
-    StoreWriteError
-        Disk full, read-only, or failing.
-    """
-    filesystem.make_directory(path.parent, lasting=False)
-    temporary = path.parent / f".{path.name}.{temporary_name('.tmp')}"
-    with filesystem.temporary_file(temporary, [data]):
-        filesystem.replace(temporary, path)
-
-
-def open_for_reading(path: Path, flags: int = 0) -> int:
-    """Return a descriptor of a regular file; a link, a pipe or a device in its place is an OSError."""
-    # Opening a pipe would wait for its writer unless told not to.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | flags)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return descriptor
 
 
 def lock_excludes(path: Path) -> bool:
@@ -392,16 +402,7 @@ def lock_excludes(path: Path) -> bool:
     return False
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(8 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _bytes_view(part: Buffer) -> memoryview:
+def _bytes_view(part: Part) -> memoryview:
     if isinstance(part, np.ndarray):
         return np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
     return memoryview(part).cast("B")

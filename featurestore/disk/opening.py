@@ -1,8 +1,9 @@
-"""Files of a model, opened with care: what names them may be a stranger's store."""
+"""Regular files opened for reading, and nothing else: what names them, or lies there, may be a stranger's."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -20,9 +21,19 @@ _KINDS = (
 )
 
 
+def open_for_reading(path: Path, flags: int = 0) -> int:
+    """Return a descriptor of a regular file; a link, a pipe or a device in its place is an OSError."""
+    # Opening a pipe would wait for its writer unless told not to.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return descriptor
+
+
 @contextlib.contextmanager
 def opened(path: Path, what: str) -> Iterator[BinaryIO]:
-    """Open a regular file for reading, and nothing else: a pipe may never answer, a device never end.
+    """Open a file of a model, links followed: a pipe may never answer, a device never end.
 
     Parameters
     ----------

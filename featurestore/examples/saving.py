@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from featurestore.disk.atomic import write_atomic
 from featurestore.disk.destination import regular_file
-from featurestore.disk.filesystem import write_atomic
 from featurestore.tensorfile import read_tensor_file, tensor_file_image
 
 FORMAT, FORMAT_VERSION = "featurestore-example", 1

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from featurestore import keys
 from featurestore.corpora.corpus import Corpus
 from featurestore.corpora.example import Example
+from featurestore.corpora.reading import Observer, Reading, ReadingWarning
 from featurestore.disk.places import free_bytes
 from featurestore.encoders.base import EncoderOutline
 from featurestore.errors import StoreWriteError
@@ -78,6 +79,8 @@ class Plan:
         Estimated encoding time.
     seconds_basis : str
         What the estimate rests on.
+    readings : tuple of Reading
+        What was read of each corpus, with warnings of what is implausible.
     """
 
     corpora: tuple[CorpusCount, ...]
@@ -94,6 +97,12 @@ class Plan:
     free_bytes: int | None
     seconds: float | None = None
     seconds_basis: str = ""
+    readings: tuple[Reading, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[ReadingWarning, ...]:
+        """What is implausible about what was read, of all corpora."""
+        return tuple(warning for reading in self.readings for warning in reading.warnings)
 
     @property
     def fits(self) -> bool:
@@ -139,6 +148,7 @@ class _Tally:
     longest: int = 0
     longest_place: str = ""
     corpora: list[CorpusCount] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
 
 
 def make_plan(
@@ -174,13 +184,14 @@ def make_plan(
     progress = progress or Progress()
     seen, tally = KeySet(path / TMP), _Tally()
     for corpus in corpora:
-        before = tally.n_sentences, tally.n_tokens
-        iterator = iter(corpus)
+        iterator, observer = iter(corpus), Observer(corpus)
         while chunk := list(islice(iterator, _STEP)):
+            observer.see(chunk)
             _count(chunk, store, seen, tally)
             progress.planned(corpus.path, tally.n_sentences)
-        counts = tally.n_sentences - before[0], tally.n_tokens - before[1]
-        tally.corpora.append(CorpusCount(corpus.path, *counts))
+        reading = observer.reading()
+        tally.corpora.append(CorpusCount(corpus.path, reading.n_sentences, reading.n_tokens))
+        tally.readings.append(reading)
     per_token = get_codec(codec).bytes_per_token(outline.n_layers, outline.dim)
     n_shards = -(-tally.n_new_tokens * per_token // shard_bytes)
     n_bytes = tally.n_new_tokens * (per_token + 8) + tally.n_token_bytes + tally.n_new * _SENTENCE_BYTES
@@ -202,6 +213,7 @@ def make_plan(
         n_bytes=n_bytes + n_shards * _SHARD_BYTES,
         free_bytes=free_bytes(path),
         seconds=None if tally.n_new else 0.0,
+        readings=tuple(tally.readings),
     )
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from featurestore._version import __version__
+from featurestore.disk.atomic import write_atomic
 from featurestore.disk.destination import regular_file
-from featurestore.disk.filesystem import write_atomic
 from featurestore.errors import ModelError, UsageError
 from featurestore.models.heads import Head, HeadConfig, build_head
 from featurestore.recipe import Recipe

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from featurestore.disk.filesystem import write_atomic
+from featurestore.disk.atomic import write_atomic
 from featurestore.errors import ModelError, UsageError
 from featurestore.tensorfile import read_tensor_file, tensor_file_image
 

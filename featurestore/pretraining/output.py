@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from featurestore._version import __version__
-from featurestore.disk.filesystem import file_sha256, write_atomic
+from featurestore.disk.atomic import write_atomic
+from featurestore.disk.hashes import file_sha256
 from featurestore.encoders.elmo.files.weights import Weights, read_weights, write_weights
 from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.errors import EncoderError, UsageError

@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from featurestore.disk.filesystem import lock_excludes, open_for_reading
+from featurestore.disk.filesystem import lock_excludes
+from featurestore.disk.opening import open_for_reading
 from featurestore.errors import StoreWriteError
 
 logger = logging.getLogger(__name__)

@@ -197,12 +197,12 @@ class Snapshot:
             self._index = self._load_index()
         return self._index
 
-    def _load_index(self, *, believe: bool = True) -> Index:
+    def _load_index(self, *, rebuild: bool = False) -> Index:
         shards, directory = self.manifest.shards, self.location / INDEX
         names, sizes = [shard.name for shard in shards], [shard.n_sentences for shard in shards]
         return load_index(
             directory, names, self.keys_of, sizes=sizes, filesystem=self.filesystem,
-            access=self._access, believe=believe,
+            access=self._access, rebuild=rebuild,
         )  # fmt: skip
 
     def _ask_index(self, question: Callable[[Index], Answer]) -> Answer:
@@ -210,7 +210,7 @@ class Snapshot:
             return question(self.index)
         except DamagedIndexError as damage:
             logger.warning("%s (%s); building it again", damage, self.path / INDEX)
-            self._index = self._load_index(believe=False)
+            self._index = self._load_index(rebuild=True)
             return question(self._index)
 
     def reader(self, shard: int) -> ShardReader:
@@ -287,7 +287,8 @@ class Snapshot:
         if row >= len(reader) or reader.key(row) != key:
             raise DamagedStoreError(
                 f"the index of {self.path} points to the wrong sentence: delete {self.path / INDEX} (it is "
-                "derived and will be rebuilt)"
+                "derived and will be rebuilt)",
+                path=self.path / INDEX,
             )
         return reader
 

@@ -11,15 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from hostile import copy_store, manifest_body, republish
-from storekit import flip_bit
-from victim import Report
 
 from featurestore.errors import FeaturestoreError
 from featurestore.keys import Sentence
 from featurestore.store.format.codec import Floats
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
+from tests.attacks.hostile import copy_store, manifest_body, republish
+from tests.attacks.victim import Report
+from tests.kit.damage import flip_bit
 
 # -- flipped bits
 

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storekit import CONDITIONED_SENTENCES, KitEncoder, create, fill, sentences
-
 from featurestore.recipe import canonical_json
 from featurestore.store.canaries import make_canaries
 from featurestore.store.store import Store
+from tests.kit.stores import CONDITIONED_SENTENCES, KitEncoder, create, fill, sentences
 
 OPEN, READ, CONTENT, APPEND, VERIFY, HARMLESS = "opened", "read", "searched", "added to", "verified", "never"
 """When an attack is refused; what does not refuse it serves exactly what was committed.
@@ -116,7 +115,7 @@ def shard_bytes(store: Path) -> bytes:
 
 def require_refused(attack: Attack, report: Any) -> None:
     """Check a :class:`victim.Report`: refused where it should be, else served, and nothing else done."""
-    from victim import MOST_MEMORY
+    from tests.attacks.victim import MOST_MEMORY
 
     assert not report.died, report.died
     assert not report.foreign, report.foreign

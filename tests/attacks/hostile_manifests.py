@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hostile import (
+
+from featurestore.store.format.manifest import read_manifest
+from featurestore.store.index.loading import index_bytes
+from featurestore.store.index.lookup import Index
+from featurestore.store.store import Store
+from tests.attacks.hostile import (
     CONTENT,
     HARMLESS,
     OPEN,
@@ -22,11 +27,6 @@ from hostile import (
     shard_bytes,
     signed,
 )
-
-from featurestore.store.format.manifest import read_manifest
-from featurestore.store.index.loading import _to_bytes
-from featurestore.store.index.lookup import Index
-from featurestore.store.store import Store
 
 DEEP = 100_000
 SPARSE = 2 << 30
@@ -356,7 +356,7 @@ def index_of(change: Callable[[Index], Index]) -> Callable[[Path], None]:
     def harm(store: Path) -> None:
         names = [shard.name for shard in read_manifest(store).shards]
         (path,) = store.glob(INDEX)
-        path.write_bytes(_to_bytes(change(Store.open(store).index), names))
+        path.write_bytes(index_bytes(change(Store.open(store).index), names))
 
     return harm
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import h5py
 import numpy as np
-from hostile import VERIFY, Attack, manifest_body, republish, shard_bytes
+
+from tests.attacks.hostile import VERIFY, Attack, manifest_body, republish, shard_bytes
 
 NOWHERE = (1 << 64) - 1
 

@@ -5,22 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hostile import HARMLESS, Attack, copy_store, make_store, require_refused
-from hostile_canaries import CANARY_ATTACKS
-from hostile_manifests import DIRECTORY_ATTACKS, HEAD_ATTACKS, INDEX_ATTACKS, MANIFEST_ATTACKS
-from hostile_shards import SHARD_ATTACKS
 
-FAMILIES = {
-    "shard": SHARD_ATTACKS,
-    "head": HEAD_ATTACKS,
-    "manifest": MANIFEST_ATTACKS,
-    "directory": DIRECTORY_ATTACKS,
-    "index": INDEX_ATTACKS,
-    "canaries": CANARY_ATTACKS,
-}
-ATTACKS = {
-    f"{family}: {name}": attack for family, attacks in FAMILIES.items() for name, attack in attacks.items()
-}
+from tests.attacks.catalog import ATTACKS
+from tests.attacks.hostile import HARMLESS, Attack, copy_store, make_store, require_refused
 
 
 @pytest.fixture(scope="module")

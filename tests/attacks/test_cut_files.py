@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from storekit import RECIPE, assert_holds, create, fill, sentence, sentences, shard_path
 
 from featurestore.errors import DamagedStoreError, StoreError
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
+from tests.kit.stores import RECIPE, assert_holds, create, fill, sentence, sentences, shard_path
 
 FORK = multiprocessing.get_context("fork")
 N = 400

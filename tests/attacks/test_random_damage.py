@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from damage import flip_trials, judge, mutate
-from hostile import make_store
+
+from tests.attacks.damage import flip_trials, judge, mutate
+from tests.attacks.hostile import make_store
 
 N_FLIPS, N_MUTATIONS = 100, 33
 

@@ -7,10 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from damage import flip_trials, judge, mutate
-from hostile import copy_store, make_store, require_refused
-from test_attacks import ATTACKS
-from victim import Victim
+from tests.attacks.catalog import ATTACKS
+from tests.attacks.damage import flip_trials, judge, mutate
+from tests.attacks.hostile import copy_store, make_store, require_refused
+from tests.attacks.victim import Victim
 
 CODECS = ("float32", "float16", "int8")
 

@@ -23,6 +23,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.kit.places import ROOT
+from tests.kit.programs import environment, program
+
 MOST_MEMORY = 50 << 20
 """What a hostile store may cost above a harmless one."""
 
@@ -74,7 +77,11 @@ class Victim:
 
     def __enter__(self) -> Victim:
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            program("tests.attacks.victim"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
         )
         return self
 
@@ -100,7 +107,6 @@ class Victim:
 
 def _serve() -> None:
     # Imported here: the test's own process needs none of it.
-    sys.path.insert(0, str(Path(__file__).parent.parent / "store"))
     heard: list[tuple[str, tuple[object, ...]]] = []
     sys.addaudithook(lambda event, arguments: heard.append((event, arguments)) if heard_from(event) else None)
     watching = [False]
@@ -137,12 +143,12 @@ def _cause(status: int) -> str:
 def _stages() -> dict[str, Callable[[Path], None]]:
     """Return the ways of using a store, everything they need imported."""
     import numpy as np
-    from storekit import vectors_of
 
     from featurestore.cli.main import main
     from featurestore.errors import FeaturestoreError
-    from featurestore.store.maintenance.verify import verify
     from featurestore.store.store import Store
+    from featurestore.store.verification import verify
+    from tests.kit.stores import vectors_of
 
     def command(*arguments: str) -> None:
         shown = io.StringIO()
@@ -192,9 +198,8 @@ def _stages() -> dict[str, Callable[[Path], None]]:
     # Once for nothing, so that no import, cache or lazily made table counts as an attack's doing.
     import tempfile
 
-    from storekit import KitEncoder, create, fill, sentences
-
     from featurestore.store.canaries import require_canaries
+    from tests.kit.stores import KitEncoder, create, fill, sentences
 
     with tempfile.TemporaryDirectory() as folder:
         warm = fill(create(Path(folder) / "warm"), sentences(3))
@@ -271,7 +276,7 @@ def _peak() -> int:
 def _outside(path: Path, heard: list[tuple[str, tuple[object, ...]]]) -> list[str]:
     """Return what was opened or changed outside the store, Python's own files left out."""
     inside = os.path.realpath(path) + os.sep
-    own = (sys.prefix, sys.base_prefix, str(Path(__file__).parents[2] / "featurestore"))
+    own = (sys.prefix, sys.base_prefix, str(ROOT / "featurestore"))
     found = []
     for event, arguments in list(heard):
         if event == "open" and not isinstance(arguments[0], (str, bytes, os.PathLike)):

@@ -5,7 +5,7 @@
     bin/bench --quick            nearly everything in a minute, to see that it runs; its figures mean little
     bin/bench --print            what is kept, as Markdown
 
-A part is a script beside this one that prints one JSON object under --json. Figures are kept in
+A part is a module of a room beside this one that prints one JSON object under --json. Figures are kept in
 runs/bench/results.json, each part's with its date, machine, versions and git revision.
 """
 
@@ -16,7 +16,6 @@ import json
 import os
 import resource
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,23 +23,26 @@ from pathlib import Path
 from typing import Any
 
 import click
-from figures import Table, summary, tables_from
-from machine import ROOT, details, machine
-from texts import CORPORA
 
-HERE = Path(__file__).resolve().parent
+from tests.bench.figures import Table, summary, tables_from
+from tests.bench.machine import ROOT, details, machine
+from tests.bench.texts import CORPORA
+from tests.kit.programs import program
+
 UD_EWT = CORPORA / "ud-ewt"
 
 
 @dataclass(frozen=True)
 class Part:
-    """A script to run under a name.
+    """A module to run under a name.
 
     Attributes
     ----------
-    name, script : str
+    name : str
+    module : str
+        Within tests.bench.
     arguments : tuple of str
-        Always given to the script, beside ``--json`` and perhaps ``--quick``.
+        Always given to the module, beside ``--json`` and perhaps ``--quick``.
     peer : bool
         Whether it takes ``--peer``, a Python that has AllenNLP.
     needs : Path, optional
@@ -52,7 +54,7 @@ class Part:
     """
 
     name: str
-    script: str
+    module: str
     arguments: tuple[str, ...] = ()
     peer: bool = False
     needs: Path | None = None
@@ -70,15 +72,16 @@ class Part:
 
     @property
     def about(self) -> str:
-        """The first line of the script's docstring."""
-        text = ast.get_docstring(ast.parse((HERE / self.script).read_text(encoding="utf-8"))) or ""
+        """The first line of the module's docstring."""
+        source = ROOT.joinpath("tests", "bench", *self.module.split(".")).with_suffix(".py")
+        text = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
         return text.partition("\n")[0]
 
     def run(self, *, quick: bool, peer: str | None) -> dict[str, Any]:
-        """Return what the script printed, or ``{"error": ...}``."""
-        command = [sys.executable, str(HERE / self.script), *self.arguments, "--json"]
+        """Return what the module printed, or ``{"error": ...}``."""
+        command = program(f"tests.bench.{self.module}", *self.arguments, "--json")
         command += ["--quick"] * quick + (["--peer", peer] if peer and self.peer else [])
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT)
         if done.returncode:
             return {"error": f"exit code {done.returncode} of {' '.join(command)}"}
         try:
@@ -89,21 +92,21 @@ class Part:
 
 
 PARTS = (
-    Part("start-up", "start_up.py"),
-    Part("reading", "reading.py"),
-    Part("serving", "serve_layouts.py"),
-    Part("loader", "serve_loader.py"),
-    Part("windows", "windows.py"),
-    Part("encoding", "encode.py", peer=True),
-    Part("encoding-curves", "encode_curves.py"),
-    Part("extraction", "extract_sizes.py"),
-    Part("writing", "write_speed.py"),
-    Part("training", "train_epochs.py", peer=True),
-    Part("index", "index_lookups.py"),
-    Part("profiles", "profiles.py"),
-    Part("memory", "memory_curve.py"),
-    Part("precision", "precision.py", ("--corpus", str(UD_EWT)), needs=UD_EWT, in_quick=False),
-    Part("gpu", "gpu_encode.py", gpu=True),
+    Part("start-up", "store.start_up"),
+    Part("reading", "store.reading"),
+    Part("serving", "serving.serve_layouts"),
+    Part("loader", "serving.serve_loader"),
+    Part("windows", "serving.windows"),
+    Part("encoding", "encoding.encode", peer=True),
+    Part("encoding-curves", "encoding.encode_curves"),
+    Part("extraction", "encoding.extract_sizes"),
+    Part("writing", "store.write_speed"),
+    Part("training", "training.train_epochs", peer=True),
+    Part("index", "store.index_lookups"),
+    Part("profiles", "encoding.profiles"),
+    Part("memory", "store.memory_curve"),
+    Part("precision", "encoding.precision", ("--corpus", str(UD_EWT)), needs=UD_EWT, in_quick=False),
+    Part("gpu", "encoding.gpu_encode", gpu=True),
 )
 
 
@@ -211,7 +214,7 @@ def main(
             click.echo(f"\n{on(results.parts[name])}")
     click.echo(f"\n{summary(tables).markdown()}")
     if not print_only:
-        from plots import draw
+        from tests.bench.plots import draw
 
         drawn = draw(results.parts, plots or folder / "plots")
         click.echo(f"\nkept: {results.path}; plots: {', '.join(map(str, drawn)) or 'none'}", err=True)

@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.kit.places import ROOT
+
 LIBRARIES = (
     "torch", "numpy", "h5py", "flair", "xxhash", "lmdb", "datasets", "pyarrow", "safetensors", "matplotlib",
 )  # fmt: skip

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from figures import Table
-from report import Curve
+from tests.bench.figures import Table
+from tests.bench.report import Curve
 
 # Okabe and Ito's colours, which the colour-blind tell apart; ours is always the same.
 OURS, OTHER, LIMIT = "#0072B2", "#999999", "#000000"

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import click
-from figures import Table
-from machine import machine
+
+from tests.bench.figures import Table
+from tests.bench.machine import machine
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

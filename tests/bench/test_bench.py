@@ -6,16 +6,16 @@ import json
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
-import bench
 import pytest
-from bench import PARTS, Results
 from click.testing import CliRunner
-from figures import Table, summary, tables_from
-from report import PartResult
 
-RUNNER = Path(bench.__file__)
+from tests.bench import bench
+from tests.bench.bench import PARTS, Results
+from tests.bench.figures import Table, summary, tables_from
+from tests.bench.report import PartResult
+from tests.kit.places import ROOT
+from tests.kit.programs import program
 
 
 def figures_of(table):
@@ -25,8 +25,8 @@ def figures_of(table):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_quick_runs_every_part_and_says_where_and_what(tmp_path):
-    command = [sys.executable, str(RUNNER), "--quick", "--folder", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = program("tests.bench.bench", "--quick", "--folder", tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     parts = json.loads((tmp_path / "results.json").read_text())["parts"]
     assert list(parts) == [part.name for part in PARTS if part.in_quick and not part.obstacle]
@@ -59,12 +59,16 @@ class TestRunner:
             {"name": "a", "kind": "ours", "values": {"tokens/s": 7.5}, "limit": ""}
         ]
         printed = f'{{**{values!r}, "settings": {{"a": sys.argv[1:]}}}}'
-        (tmp_path / "good.py").write_text(f'"""Good."""\nimport json, sys\nprint(json.dumps({printed}))')
-        (tmp_path / "bad.py").write_text('"""Bad."""\nimport sys\nprint("{}")\nsys.exit(3)')
-        monkeypatch.setattr(bench, "HERE", tmp_path)
-        found = (bench.Part("good", "good.py", ("--more",), peer=True), bench.Part("bad", "bad.py"))
+        folder = tmp_path / "tests" / "bench"
+        folder.mkdir(parents=True)
+        for package in (folder, folder.parent):
+            (package / "__init__.py").touch()
+        (folder / "good.py").write_text(f'"""Good."""\nimport json, sys\nprint(json.dumps({printed}))')
+        (folder / "bad.py").write_text('"""Bad."""\nimport sys\nprint("{}")\nsys.exit(3)')
+        monkeypatch.setattr(bench, "ROOT", tmp_path)
+        found = (bench.Part("good", "good", ("--more",), peer=True), bench.Part("bad", "bad"))
         monkeypatch.setattr(bench, "PARTS", found)
-        return tmp_path
+        return folder
 
     def run(self, folder, *arguments):
         return CliRunner().invoke(bench.main, ["--folder", str(folder / "out"), *arguments])
@@ -98,7 +102,7 @@ class TestRunner:
         assert "7.5" in done.output
 
     def test_a_part_whose_corpus_is_absent_is_left_out(self, parts, monkeypatch):
-        absent = bench.Part("bad", "bad.py", needs=parts / "absent")
+        absent = bench.Part("bad", "bad", needs=parts / "absent")
         monkeypatch.setattr(bench, "PARTS", (bench.PARTS[0], absent))
         done = self.run(parts)
         assert done.exit_code == 0, done.output

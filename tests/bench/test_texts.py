@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import texts
-from encode_curves import of_length, up_to
+from tests.bench import texts
+from tests.bench.encoding.encode_curves import of_length, up_to
 
 SENTENCES = [("a", "b", "c"), ("d",), ("e", "f")]
 

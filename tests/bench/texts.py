@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from featurestore import Example, open_corpus
+from tests.kit.places import DATA, SHARED
 
-ROOT = Path(__file__).resolve().parents[2]
-CORPORA = ROOT.parent / "shared" / "corpora"
+CORPORA = SHARED / "corpora"
 
 TAGGING = {
-    split: (CORPORA / f"ud-ewt/en_ewt-ud-{split}.conllu", ROOT / f"data/tagging/{split}.conllu")
+    split: (CORPORA / f"ud-ewt/en_ewt-ud-{split}.conllu", DATA / f"tagging/{split}.conllu")
     for split in ("train", "dev", "test")
 }
 SENTIMENT = {
-    split: (CORPORA / f"sentence-polarity/{split}.tsv", ROOT / f"data/sentiment/{split}.tsv")
+    split: (CORPORA / f"sentence-polarity/{split}.tsv", DATA / f"sentiment/{split}.tsv")
     for split in ("train", "dev", "test")
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 
 import featurestore
 from featurestore.cli.display.render import count, duration, facts, printable, size, table
+from featurestore.cli.epilogs import EXAMPLES
 from featurestore.cli.main import COMMANDS, cli, main
 from featurestore.cli.options import parse_size
 from featurestore.errors import FeaturestoreError, UsageError
@@ -63,6 +65,47 @@ def test_wrong_usage_exits_with_2_and_says_how(capsys, arguments):
     out, err = capsys.readouterr()
     assert out == ""
     assert "Error: " in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["extrac"], "No such command 'extrac'. Did you mean 'extract'?"),
+        (["Verify", "x"], "Did you mean 'verify'?"),
+        (["encode", "x"], "Did you mean 'extract'?"),
+        (["list", "x"], "Did you mean 'ls'?"),
+        (["train", "taggr"], "Did you mean 'tagger'?"),
+        (["--store", "x", "extract"], "Options of a command follow its name."),
+        (["--versoin"], "--version"),
+        (["extract", "x", "--codek", "int8"], "--codec"),
+        (["xyzzy"], "No such command 'xyzzy'.\n"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_mistyped_is_told_what_was_meant(capsys, arguments, hint):
+    assert exit_code(*arguments) == 2
+    assert hint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_help_ends_with_examples_that_can_be_typed(capsys, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert exit_code(*name.split(), "-h") == 0
+    out = capsys.readouterr().out
+    assert len(max(out.splitlines(), key=len)) <= 80
+    assert set(COMMANDS) | {""} <= set(EXAMPLES)
+    for example in EXAMPLES[name]:
+        for line in example.split("\n"):
+            assert f"\n    {line}\n" in out
+        words = [word for word in shlex.split(example) if word != "-h"]
+        words = words[words.index("featurestore") + 1 :]
+        command: click.Command | None = cli
+        names = ["-h", "--help"]  # which a command keeps, from its first context on
+        while isinstance(command, click.Group):
+            word = words.pop(0)
+            command = command.get_command(click.Context(command, help_option_names=names), word)
+            assert command is not None, word
+        command.make_parser(click.Context(command, help_option_names=names)).parse_args(words)
 
 
 def test_error_is_one_message_without_a_traceback(tmp_path):

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import ConcatDataset, Subset, random_split
-from workers import START_METHODS, run_epochs
 
 from featurestore import BucketBatchSampler, Example, FeatureDataset, Store, feature_loader, open_corpus
 from featurestore.errors import UsageError
+from tests.dataset.workers import START_METHODS, run_epochs
 
 many_lengths = st.lists(st.integers(1, 50), max_size=120)
 budgets = st.integers(1, 120)

@@ -12,8 +12,7 @@ import torch
 from featurestore import Example, FeatureDataset, Store, extract, feature_loader, sentence_key
 from featurestore.errors import AlignmentError, DamagedStoreError, MissingSentencesError, UsageError
 from featurestore.store.format.shard import ShardDraft
-from featurestore.store.index.loading import _to_bytes
-from featurestore.store.index.lookup import Index
+from tests.kit.damage import forge_index
 
 
 def tensor_of(store: Store, example: Example) -> torch.Tensor:
@@ -132,10 +131,7 @@ def test_damaged_vectors_stop_the_loader(tmp_path, example_store, examples, acce
 )
 def test_an_index_that_points_elsewhere_never_gives_another_sentence(example_store, examples, tmp_path, rows):
     store = Store.open(shutil.copytree(example_store, tmp_path / "forged"))
-    index, names = store.index, [shard.name for shard in store.manifest.shards]
-    forged = Index.of(index.high, index.low, index.shard, rows(np.array(index.row)), index.n_shards)
-    (path,) = (store.path / "index").glob("*.idx")
-    path.write_bytes(_to_bytes(forged, names))
+    forge_index(store, row=rows(np.array(store.index.row)))
     # What points outside the shards is rebuilt; what points to another sentence is noticed there.
     try:
         dataset = FeatureDataset(store.path, examples)

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from test_gather import CODECS, expected, make_store
 from torch.utils.data import Subset
 
 from featurestore import Example, FeatureDataset, Store, feature_loader
@@ -19,6 +18,7 @@ from featurestore.dataset import loader as loading
 from featurestore.dataset import windows as windowing
 from featurestore.dataset.windows import WindowBatchSampler, WindowReader, Windows
 from featurestore.errors import DamagedStoreError, UsageError
+from tests.dataset.batches import CODECS, expected, make_store
 
 MEMORY = 1 << 20
 

@@ -6,11 +6,11 @@ import random
 
 import numpy as np
 import pytest
-from doubles import DoubleEncoder, draw_sentences, vectors_of
 
 from featurestore import Store, extract
 from featurestore.errors import EncoderOutOfMemory
-from featurestore.store.maintenance.verify import verify
+from featurestore.store.verification import verify
+from tests.kit.doubles import DoubleEncoder, draw_sentences, vectors_of
 
 pytestmark = pytest.mark.usefixtures("ctrl_c_interrupts")
 

@@ -128,6 +128,13 @@ def test_an_empty_corpus_in_memory_plans_nothing(tmp_path, tiny_elmo):
     assert (plan.n_sentences, plan.n_new, plan.n_bytes, plan.fits) == (0, 0, 0, True)
 
 
+def test_what_is_implausible_is_logged_once_by_extract(tmp_path, tiny_elmo, caplog):
+    (tmp_path / "words.txt").write_text("a\nb\nc\nd\ne\n")
+    extract(tmp_path / "words.txt", tiny_elmo, tmp_path / "store", progress=False)
+    [message] = [record.getMessage() for record in caplog.records]
+    assert message.startswith(f"{tmp_path / 'words.txt'}: 5 of 5 sentences are a single word")
+
+
 def test_an_unknown_codec_is_refused_before_the_corpora_are_read(corpora, tmp_path, tiny_elmo):
     with pytest.raises(UsageError, match=r"unknown codec 'float8'.*float32, float16, int8"):
         plan_of(corpora, tmp_path / "store", tiny_elmo, codec="float8")

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from doubles import DoubleEncoder, Recorder, vectors_of
 
 from featurestore import Store
 from featurestore.corpora.given import as_corpora
@@ -23,7 +22,8 @@ from featurestore.extraction import writing
 from featurestore.extraction.api import Job
 from featurestore.extraction.runner import Extraction
 from featurestore.extraction.writing import sealing_threads
-from featurestore.store.maintenance.verify import verify
+from featurestore.store.verification import verify
+from tests.kit.doubles import DoubleEncoder, Recorder, vectors_of
 
 pytestmark = pytest.mark.usefixtures("ctrl_c_interrupts")
 

@@ -20,11 +20,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-# Run by hand, it has to find its neighbours itself.
-sys.path[1:1] = [str(Path(__file__).parents[1] / folder) for folder in ("store", "attacks", "dataset")]
-
-from faulty import MEMORY_DISK  # noqa: E402
-from rows import ROWS, Row  # noqa: E402
+from tests.faults.rows import ROWS, Row
+from tests.kit.memory import MEMORY_DISK
+from tests.kit.programs import environment, program
 
 
 def run_row(name: str, long: bool) -> Row:
@@ -42,8 +40,8 @@ def run_rows(names: list[str], long: bool, jobs: int) -> Iterator[Row]:
         return
 
     def elsewhere(name: str) -> Row:
-        command = [sys.executable, __file__, name, "--json", *(["--long"] if long else [])]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        command = program("tests.faults.crashtest", name, "--json", *(["--long"] if long else []))
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment())
         if not done.stdout:
             return Row(name, "", problems=[f"ended with {done.returncode} and said nothing"])
         return Row(**json.loads(done.stdout)["rows"][0])

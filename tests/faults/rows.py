@@ -9,20 +9,18 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 from xml.etree import ElementTree
 
-from crowd import crowd
-from diskfaults import DISK_FAULTS, fail_everywhere
-from extractions import N_WRITTEN, Kill, kill_series, nursery
-from faulty import memory_folder
-from kills import kill_everywhere
-from powerloss import State, states
-from scenarios import SCENARIOS
-from trials import attack_all, flip_many, mutate_many
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.attacks.trials import attack_all, flip_many, mutate_many
+from tests.faults.trials.crowd import crowd
+from tests.faults.trials.diskfaults import DISK_FAULTS, fail_everywhere
+from tests.faults.trials.extractions import N_WRITTEN, Kill, kill_series, nursery
+from tests.faults.trials.kills import kill_everywhere
+from tests.faults.trials.powerloss import State, states
+from tests.faults.trials.scenarios import SCENARIOS
+from tests.kit.memory import memory_folder
+from tests.kit.places import ROOT
 
 
 @dataclass
@@ -143,8 +141,8 @@ def small_disks(long: bool) -> Row:
     """Fill real disks of 2 MiB, take their inodes, make them read-only."""
     row = Row("the same on real, tiny disks (tmpfs of 2 MiB)", "0 segfaults, a clear error, resumes")
     files = (
-        "tests/faults/test_fault_disks.py",
-        "tests/extraction/test_processes.py",
+        "tests/faults/test_disks.py",
+        "tests/extraction/endings/test_processes.py",
         "tests/test_bad_input.py",
     )
     return _tested(row, *files, "-k", "real or disk_too_small or read_only_disk")
@@ -219,7 +217,7 @@ def crowds(long: bool) -> Row:
 
 def workers(long: bool) -> Row:
     """Read epochs through DataLoader workers."""
-    from workers import START_METHODS, example_dataset, run_epochs
+    from tests.dataset.workers import START_METHODS, example_dataset, run_epochs
 
     row = Row(
         "DataLoader workers by fork, spawn and forkserver, 20 epochs",
@@ -246,16 +244,16 @@ def recipes(long: bool) -> Row:
     row = Row("every recipe field changed in turn; one weight byte changed", "refused, field named")
     return _tested(
         row,
-        "tests/extraction/test_recipe_fields.py",
-        "tests/encoders/flair/test_flair_recipe.py",
-        "tests/encoders/flair/test_flair_extract.py",
+        "tests/extraction/agreement/test_recipe_fields.py",
+        "tests/encoders/flair/test_recipe.py",
+        "tests/encoders/flair/test_extract.py",
     )
 
 
 def canaries(long: bool) -> Row:
     """Let encoders drift."""
     row = Row("an encoder that gives other vectors by the same recipe", "refused, both figures named")
-    return _tested(row, "tests/extraction/test_canary_checks.py", "tests/store/test_canaries.py")
+    return _tested(row, "tests/extraction/agreement/test_canary_checks.py", "tests/store/test_canaries.py")
 
 
 def sentences(long: bool) -> Row:
@@ -264,7 +262,7 @@ def sentences(long: bool) -> Row:
         "sentences: empty, one token, 10,000 tokens, emoji, NUL, `/`, lone surrogates, 300-byte tokens",
         "the rule in FORMAT.md, round trip exact",
     )
-    return _tested(row, "tests/extraction/test_sentence_rule.py", "tests/test_keys.py")
+    return _tested(row, "tests/extraction/agreement/test_sentence_rule.py", "tests/test_keys.py")
 
 
 def _tested(row: Row, *arguments: str) -> Row:

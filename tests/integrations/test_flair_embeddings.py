@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -38,8 +37,8 @@ from featurestore.errors import (  # noqa: E402
 )
 from featurestore.integrations import flair_embeddings, stored  # noqa: E402
 from featurestore.integrations.flair import CachedEmbeddings, ElmoEmbeddings, LiveEmbeddings, from_flair  # noqa: E402
+from tests.kit.places import TINY_ELMO  # noqa: E402
 
-TINY_ELMO = Path(__file__).resolve().parents[1] / "golden" / "elmo-tiny"
 OPTIONS, WEIGHTS = TINY_ELMO / "options.json", TINY_ELMO / "weights.hdf5"
 FILES = {"options_file": OPTIONS, "weight_file": WEIGHTS}
 

@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from pretrainkit import drawn_text, training, write_text
 
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    """Tiny tensors gain nothing from threads, and threads that wait for a busy core take seconds."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+from tests.kit.pretraining import drawn_text, training, write_text
+from tests.kit.threads import one_thread  # noqa: F401
 
 
 @pytest.fixture(scope="session")

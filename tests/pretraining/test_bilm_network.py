@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from pretrainkit import TINY
 
 from featurestore.encoders.elmo.files.weights import expected_shapes, read_weights, write_weights
 from featurestore.encoders.elmo.model.characters import character_ids
 from featurestore.encoders.elmo.model.network import BiLM, CarriedState
 from featurestore.pretraining.network import StreamState, TrainableBiLM
+from tests.kit.pretraining import TINY
 
 SHAPES = {
     "plain": TINY,

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pretrainkit import QUICK, TINY, drawn_text, history, training, write_text
 
 from featurestore import load_encoder
 from featurestore.corpora.corpus import open_corpus
@@ -27,6 +26,7 @@ from featurestore.pretraining.settings import PretrainConfig
 from featurestore.pretraining.trainer import Perplexity
 from featurestore.recipe import Recipe
 from featurestore.store.store import Store
+from tests.kit.pretraining import QUICK, TINY, drawn_text, history, training, write_text
 
 FILES = {"options.json", "weights.hdf5", "vocabulary.txt", "card.json", "CARD.md", "checkpoint.h5"}
 

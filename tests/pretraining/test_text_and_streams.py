@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pretrainkit import drawn_text
 
 from featurestore.errors import CorpusError, UsageError
 from featurestore.pretraining.streams import BEGIN_TYPE, END_TYPE, Streams, Text
 from featurestore.pretraining.vocabulary import Vocabulary
+from tests.kit.pretraining import drawn_text
 
 
 def sentences_of(text: Text) -> list[list[str]]:

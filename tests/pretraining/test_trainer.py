@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from pretrainkit import QUICK, TINY, drawn_text
 
 from featurestore.errors import ModelError, UsageError
 from featurestore.pretraining.objective import NextWord
@@ -17,6 +16,7 @@ from featurestore.pretraining.settings import PretrainConfig
 from featurestore.pretraining.streams import Text
 from featurestore.pretraining.trainer import Trainer
 from featurestore.pretraining.vocabulary import Vocabulary
+from tests.kit.pretraining import QUICK, TINY, drawn_text
 
 CYCLE = [[*"abcdefgh"][i % 8 :] + [*"abcdefgh"][: i % 8] for i in range(24)]
 """Each word tells its neighbours; by their frequencies alone every word is as likely as the others."""

@@ -12,18 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storekit import (
-    CONDITIONED_SENTENCES,
-    assert_holds,
-    create,
-    fill,
-    flip_bit,
-    forge_head,
-    sentence,
-    sentences,
-    shard_path,
-    vectors_of,
-)
 
 from featurestore import limits
 from featurestore.errors import DamagedStoreError, MissingSentencesError
@@ -33,8 +21,19 @@ from featurestore.store.format.codec import get_codec
 from featurestore.store.format.layout import CONDITIONS, Extent
 from featurestore.store.format.shard import ShardDraft
 from featurestore.store.format.structure import inspect
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
+from tests.kit.damage import flip_bit, forge_head
+from tests.kit.stores import (
+    CONDITIONED_SENTENCES,
+    assert_holds,
+    create,
+    fill,
+    sentence,
+    sentences,
+    shard_path,
+    vectors_of,
+)
 
 TOKENS = st.sampled_from([("a",), ("a", "b"), ("ab",)]) | st.lists(
     st.text(st.characters(codec=None, exclude_categories=()), min_size=1, max_size=3), min_size=1, max_size=4

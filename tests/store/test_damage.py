@@ -9,26 +9,22 @@ import sys
 
 import numpy as np
 import pytest
-from storekit import (
+
+from featurestore.errors import DamagedStoreError
+from featurestore.keys import sentence_key
+from featurestore.store.store import Store
+from featurestore.store.verification import verify
+from tests.kit.damage import flip_bit, forge_head, forge_index, index_path, value_offset
+from tests.kit.stores import (
     ODD_SENTENCES,
     assert_holds,
     create,
     fill,
-    flip_bit,
-    forge_head,
     sentence,
     sentences,
     shard_path,
-    value_offset,
     vectors_of,
 )
-
-from featurestore.errors import DamagedStoreError
-from featurestore.keys import sentence_key
-from featurestore.store.index.loading import _to_bytes
-from featurestore.store.index.lookup import Index
-from featurestore.store.maintenance.verify import verify
-from featurestore.store.store import Store
 
 N = 30
 
@@ -204,12 +200,6 @@ def test_shard_of_another_recipe_is_found(tmp_path):
 # -- the index
 
 
-def index_path(store: Store):
-    _ = store.index
-    (path,) = (store.path / "index").glob("*.idx")
-    return path
-
-
 @pytest.mark.parametrize(
     "harm",
     [
@@ -255,8 +245,7 @@ def test_index_of_another_store_is_not_believed(store, tmp_path):
 
 @pytest.mark.parametrize("forge", ["rows", "shards", "rows outside", "shards outside"])
 def test_index_that_points_elsewhere_never_yields_a_wrong_vector(store, forge):
-    path, index = index_path(store), store.index
-    shard, row = np.array(index.shard), np.array(index.row)
+    shard, row = np.array(store.index.shard), np.array(store.index.row)
     if forge == "rows":
         row = np.roll(row, 1)
     elif forge == "shards":
@@ -265,8 +254,7 @@ def test_index_that_points_elsewhere_never_yields_a_wrong_vector(store, forge):
         row += 10**6
     else:
         shard += 10**6
-    names = [entry.name for entry in store.manifest.shards]
-    path.write_bytes(_to_bytes(Index.of(index.high, index.low, shard, row, index.n_shards), names))
+    forge_index(store, shard=shard, row=row)
     opened = Store.open(store.path)
     n_refused = 0
     for tokens in sentences(N):

@@ -15,15 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from storekit import assert_holds, create, fill, sentences, vectors_of
 
-from featurestore.disk.filesystem import ORPHAN_SECONDS, FileSystem, write_atomic
+from featurestore.disk.atomic import write_atomic
+from featurestore.disk.filesystem import ORPHAN_SECONDS, FileSystem
 from featurestore.disk.temporary import temporary_name
 from featurestore.errors import StoreWriteError
 from featurestore.store import locks
 from featurestore.store.maintenance.gc import collect, orphaned_files
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
+from tests.kit.stores import assert_holds, create, fill, sentences, vectors_of
 
 N_BEFORE, N_AFTER = 4, 12
 """Sentences committed before something goes wrong, and those the interrupted session should have added."""

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from storekit import assert_holds, create, fill, sentences, vectors_of
 
 from featurestore.errors import StoreWriteError
 from featurestore.store import locks
 from featurestore.store.locks import committing
 from featurestore.store.store import Store
+from tests.kit.stores import assert_holds, create, fill, sentences, vectors_of
 
 
 @pytest.fixture(autouse=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from storekit import ODD_SENTENCES, assert_holds, create, fill, sentence, sentences, vectors_of
 
 from featurestore.errors import MissingSentencesError, SentenceError, UsageError
 from featurestore.keys import sentence_key
 from featurestore.store.format.codec import get_codec
 from featurestore.store.store import Store
+from tests.kit.stores import ODD_SENTENCES, assert_holds, create, fill, sentence, sentences, vectors_of
 
 CODECS = ("float32", "float16", "int8")
 

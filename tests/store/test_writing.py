@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from storekit import DIM, RECIPE, assert_holds, create, fill, sentence, sentences, shard_path, vectors_of
 
 from featurestore import limits
 from featurestore.errors import (
@@ -27,8 +26,19 @@ from featurestore.store.format.codec import get_codec
 from featurestore.store.format.shard import ShardDraft
 from featurestore.store.format.staging import StagingMemory
 from featurestore.store.maintenance.gc import collect
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
+from tests.kit.stores import (
+    DIM,
+    RECIPE,
+    assert_holds,
+    create,
+    fill,
+    sentence,
+    sentences,
+    shard_path,
+    vectors_of,
+)
 
 
 @pytest.fixture

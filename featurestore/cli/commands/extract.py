@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from featurestore.cli.display import render
+from featurestore.cli.display.reading import reading_rows, say_warnings
 from featurestore.cli.interrupts import Terminated, terminable
 from featurestore.cli.options import Reading, json_option, options, parse_size, reading_options
 from featurestore.encoders.base import DEFAULT_ENCODER
@@ -73,6 +74,7 @@ def extract(as_json: bool, no_progress: bool, token_budget: int | None, **argume
     plan = job.plan(choice, progress=progress)
     if not as_json:
         click.echo(_plan_text(plan, choice.spec))
+        say_warnings(plan.warnings)
     plan.require_space(job.store)
     report = job.done(choice, plan)
     status, code = "complete", 0
@@ -126,6 +128,7 @@ def plan(as_json: bool, no_progress: bool, token_budget: int | None, **arguments
         render.echo_json(made.to_dict())
     else:
         click.echo(_plan_text(made, choice.spec))
+        say_warnings(made.warnings)
         if not made.fits:
             click.echo("it does not fit: free some space, choose another disk, or --codec int8")
     if not made.fits:
@@ -176,6 +179,7 @@ def _plan_text(made: Plan, encoder: str) -> str:
                 for c in made.corpora
             ),
         ),
+        *reading_rows(made.readings),
         ("distinct", f"{render.count(made.n_distinct, 'sentence')} ({render.count(duplicates, 'repeat')})"),
         ("cached", f"{made.n_cached:,}"),
         ("to encode", f"{render.count(made.n_new, 'sentence')}, {render.count(made.n_new_tokens, 'token')}"),

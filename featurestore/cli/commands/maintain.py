@@ -165,8 +165,8 @@ def repair(store: Path, dry_run: bool, list_: Path | None, no_progress: bool, as
 
 def _list_lost(done: Repair, file: Path | None) -> dict[str, int]:
     """Count the sentences to extract again, and write those that can be written."""
+    from featurestore.disk.atomic import write_atomic
     from featurestore.disk.destination import regular_file
-    from featurestore.disk.filesystem import write_atomic
     from featurestore.keys import condition_of
 
     lines: list[str] = []

@@ -23,6 +23,7 @@ from featurestore.cli.display.train_output import (
     text_lines,
     writing,
 )
+from featurestore.cli.groups import SuggestingGroup
 from featurestore.cli.interrupts import Terminated, terminable
 from featurestore.cli.options import Reading, json_option, options, reading_options
 
@@ -107,7 +108,7 @@ def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _
     )  # fmt: skip
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def train() -> None:
     """Train a light model on stored vectors.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import click
 
@@ -11,6 +11,7 @@ from featurestore.cli.display import render
 from featurestore.corpora.reading import Reading, ReadingWarning
 
 _MOST_CHARACTERS = 100
+_MOST_CORPORA = 3
 
 
 def first_sentence(reading: Reading) -> str:
@@ -32,6 +33,14 @@ def commonest_labels(reading: Reading) -> str:
     listed = ", ".join(f"{_shown(label)} {n / reading.n_labels:.0%}" for label, n in reading.commonest_labels)
     more = reading.n_distinct_labels - len(reading.commonest_labels)
     return f"{reading.n_distinct_labels:,}: {listed}{f' and {more:,} more' if more > 0 else ''}"
+
+
+def reading_rows(readings: Sequence[Reading]) -> list[tuple[str, str]]:
+    """Return rows of a table that show what was read of the first corpora: sentences and commonest labels."""
+    shown = readings[:_MOST_CORPORA]
+    rows = [("begins", "\n".join(map(first_sentence, shown)))]
+    labels = [text for text in map(commonest_labels, shown) if text]
+    return [*rows, ("labels", "\n".join(labels))] if labels else rows
 
 
 def say_reading(reading: Reading) -> None:

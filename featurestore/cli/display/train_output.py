@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import io
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
 
 from featurestore.cli.display.render import json_text
-from featurestore.corpora.readers.text import WHITESPACE
+from featurestore.corpora.readers.whitespace import WHITESPACE
 from featurestore.errors import StoreWriteError, UsageError
 
 if TYPE_CHECKING:
@@ -122,17 +121,21 @@ def writing(output: str) -> Iterator[IO[str]]:
         yield sys.stdout
         sys.stdout.flush()
         return
+    from featurestore.disk.atomic import replacing
     from featurestore.disk.destination import replaceable
 
     target = replaceable(output)
-    written = Path(output) if target is None else target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with open(written, "w", encoding="utf-8", newline="\n") as stream:
-            yield stream
-        if target is not None:
-            os.replace(written, target)
-    except OSError as error:
-        raise StoreWriteError(f"cannot write {output}: {error.strerror or error}") from error
-    finally:
-        if target is not None:
-            written.unlink(missing_ok=True)
+    if target is None:
+        try:
+            with open(output, "w", encoding="utf-8", newline="\n") as stream:
+                yield stream
+        except OSError as error:
+            raise StoreWriteError(
+                f"cannot write {output}: {error.strerror or error}", path=output, errno=error.errno
+            ) from error
+        return
+    with replacing(target) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
+        yield text
+        text.flush()
+        text.detach()  # the file is closed by whoever opened it

@@ -12,7 +12,7 @@ from typing import Any
 
 from featurestore.corpora.example import Example, Labels
 from featurestore.corpora.options import Reader, ReadOptions
-from featurestore.corpora.readers.text import WHITESPACE, whitespace_tokens
+from featurestore.corpora.readers.whitespace import WHITESPACE, whitespace_tokens
 from featurestore.corpora.tokenizing.tokenizers import Tokenizer, make_tokenizer
 from featurestore.errors import CorpusError, LabelError, UsageError
 from featurestore.keys import Sentence

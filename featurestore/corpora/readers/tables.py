@@ -14,7 +14,7 @@ from itertools import chain
 from featurestore import limits
 from featurestore.corpora.example import Example
 from featurestore.corpora.options import Reader, ReadOptions
-from featurestore.corpora.readers.text import WHITESPACE, whitespace_tokens
+from featurestore.corpora.readers.whitespace import WHITESPACE, whitespace_tokens
 from featurestore.corpora.tokenizing.tokenizers import make_tokenizer
 from featurestore.errors import CorpusError, LabelError
 

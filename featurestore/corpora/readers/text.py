@@ -1,31 +1,23 @@
-r"""Plain text: one sentence per line, and the rule by which a line falls into tokens.
+"""Plain text: one sentence per line.
 
-Tokens are separated by ASCII whitespace only (space, tab, carriage return, line feed, vertical tab, form
-feed), so that a no-break space or another Unicode space inside a token (``10\u00a0000``) stays there.
-Lines without tokens are skipped. A file whose first line is that of a column file is refused, unless the
-caller says that it is text.
+Lines without tokens are skipped. A file that only its name, or nothing, makes text is refused where its first
+lines show another format: a word and its tag on each line, labels before the text, names and sequences.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 from featurestore.corpora.example import Example
-from featurestore.corpora.options import Reader, ReadOptions
+from featurestore.corpora.options import Reader, ReadOptions, refuse_header
+from featurestore.corpora.readers.columnar import not_text
+from featurestore.corpora.readers.sample import read_ahead
+from featurestore.corpora.readers.whitespace import WHITESPACE as WHITESPACE
+from featurestore.corpora.readers.whitespace import whitespace_tokens as whitespace_tokens
 from featurestore.corpora.tokenizing.tokenizers import make_tokenizer
 from featurestore.errors import CorpusError, UsageError
-from featurestore.keys import Sentence
 
-WHITESPACE = " \t\r\n\v\f"
-_TOKEN = re.compile(f"[^{WHITESPACE}]+")
-# How the first sentence of CoNLL-U begins: with its first word, a range from it, or an empty node before it.
-_FIRST_ID = re.compile(r"1|1-[0-9]+|0\.1")
-
-
-def whitespace_tokens(text: str) -> Sentence:
-    """Return the tokens of a text that ASCII whitespace separates, unchanged."""
-    return tuple(_TOKEN.findall(text))
+_SAMPLE_LINES = 200
 
 
 def text_reader(options: ReadOptions) -> Reader:
@@ -36,7 +28,7 @@ def text_reader(options: ReadOptions) -> Reader:
     Raises
     ------
     UsageError
-        If a text column or labels are asked for, which plain text does not have.
+        If a text column, labels or a header row are asked for, which plain text does not have.
     """
     for what, value in (("labels", options.label), ("a text column", options.text_column)):
         if value is not None:
@@ -44,15 +36,14 @@ def text_reader(options: ReadOptions) -> Reader:
                 f"{options.path}: plain text has no columns, but {what} {value!r} was asked for: "
                 "for a column file name the format, conll or conllu"
             )
-
+    refuse_header(options, "plain text")
     tokenizer = make_tokenizer(options)
 
     def read(lines: Iterable[str]) -> Iterator[Example]:
-        undecided = options.format_is_guessed
+        if options.format_is_guessed:
+            first, lines, _ = read_ahead(lines, _SAMPLE_LINES)
+            _refuse_other_formats(first, options.path)
         for number, line in enumerate(lines, 1):
-            if undecided and line.strip(WHITESPACE) and not line.startswith("#"):
-                undecided = False
-                _refuse_columns(line, options.path, number)
             sentences = tokenizer.sentences(line, number) if tokenizer else [whitespace_tokens(line)]
             for tokens in sentences:
                 if tokens:
@@ -61,18 +52,12 @@ def text_reader(options: ReadOptions) -> Reader:
     return read
 
 
-def _refuse_columns(line: str, path: str, number: int) -> None:
-    """Refuse a file of columns, whose lines are tokens and not sentences, by its first line of content."""
-    fields = line.split("\t")
-    if line.startswith("-DOCSTART-"):
-        found, advice = "CoNLL-2003", "conll"
-    elif len(fields) == 10 and _FIRST_ID.fullmatch(fields[0]):
-        found, advice = "CoNLL-U", "conllu"
-    else:
-        return
-    raise CorpusError(
-        f"reads as {found}, with a token on each line: give --format {advice} (in Python format={advice!r}), "
-        "or the format text if each line is a sentence nevertheless",
-        path=path,
-        line=number,
-    )
+def _refuse_other_formats(lines: list[str], path: str) -> None:
+    found = not_text(lines)
+    if found is not None:
+        raise CorpusError(
+            f"reads as {found.reads_as}: give --format {found.format} (in Python "
+            f"format={found.format!r}), or the format text if each line is a sentence nevertheless",
+            path=path,
+            line=found.index + 1,
+        )

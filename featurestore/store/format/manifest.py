@@ -19,7 +19,8 @@ from typing import Any
 
 from featurestore import limits
 from featurestore._version import __version__
-from featurestore.disk.filesystem import LOCAL, FileSystem, open_for_reading
+from featurestore.disk.filesystem import LOCAL, FileSystem
+from featurestore.disk.opening import open_for_reading
 from featurestore.disk.strict_json import parse_json
 from featurestore.disk.temporary import temporary_name
 from featurestore.errors import (
@@ -30,7 +31,7 @@ from featurestore.errors import (
     UsageError,
 )
 from featurestore.recipe import Recipe, canonical_json
-from featurestore.store.format.access import looking_at, refuse_unreadable
+from featurestore.store.format.access import inspecting, refuse_unreadable
 from featurestore.store.format.codec import CODECS, CodecError
 from featurestore.store.format.layout import FORMAT_VERSION, CanaryEntry, Extent, ShardEntry
 from featurestore.vectors import token_shape
@@ -195,7 +196,7 @@ def list_numbers(store: Path) -> list[int]:
         See :func:`require_own_directories`.
     """
     directory = store / MANIFESTS
-    with looking_at(store):
+    with inspecting(store):
         require_own_directories(store)
         if not directory.is_dir():
             if not store.exists():

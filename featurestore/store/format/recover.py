@@ -1,4 +1,4 @@
-"""What can still be told of a shard without a manifest that vouches for it, or without its vectors."""
+"""What can still be read of a shard whose vectors are damaged, or that no manifest lists."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class HeadReader(ShardReader):
         super().__init__(path, entry, access="pread", check="never")
 
     def _open(self) -> int:
-        # Whatever its size: what is missing or too much may lie behind the head.
+        # Whatever its size: what is missing or too much may lie after the head.
         return open_shard(self.path)
 
 

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import keys, limits
-from featurestore.disk.filesystem import Buffer, FileSystem, file_sha256
+from featurestore.disk.filesystem import FileSystem, Part
+from featurestore.disk.hashes import file_sha256
 from featurestore.disk.temporary import temporary_name
 from featurestore.errors import StoreError, StoreLimitError, VectorError
 from featurestore.keyarrays import keys_array
@@ -336,7 +337,7 @@ def part_of(reader: ShardReader, rows: Sequence[int], fingerprint: str) -> Seale
 def place(
     store: Path,
     entry: ShardEntry,
-    parts: Sequence[Buffer],
+    parts: Sequence[Part],
     filesystem: FileSystem,
     *,
     directory: str = SHARDS,

@@ -28,8 +28,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from featurestore.disk.filesystem import LOCAL, FileSystem, open_for_reading, write_atomic
-from featurestore.disk.temporary import temporary_name
+from featurestore.disk.atomic import temporary_beside, write_atomic
+from featurestore.disk.filesystem import LOCAL, FileSystem
+from featurestore.disk.opening import open_for_reading
 from featurestore.errors import StoreWriteError
 from featurestore.keyarrays import Words
 from featurestore.store.index.buckets import RECORD_WORDS
@@ -64,7 +65,7 @@ def load_index(
     filesystem: FileSystem = LOCAL,
     access: Literal["mmap", "pread"] = "mmap",
     save: bool = True,
-    believe: bool = True,
+    rebuild: bool = False,
     most_in_memory: int = MOST_IN_MEMORY,
 ) -> Index:
     """Return the index over a list of shards: from disk, extended from disk, or rebuilt.
@@ -78,23 +79,23 @@ def load_index(
     read_keys : callable
         Shard number to its (n, 16) uint8 keys.
     sizes : sequence of int, optional
-        Sentences of each shard: an index that holds more, or points behind them, is not believed.
+        Sentences of each shard: an index that holds more, or points beyond them, is rebuilt.
     access : {"mmap", "pread"}
         How the file is read: mapped, or by positioned reads where it may be removed by another computer.
     save : bool
         Write a new index for the next reader; a directory that cannot be written is fine.
-    believe : bool
-        False: what lies on disk was found damaged; rebuild.
+    rebuild : bool
+        Take nothing from disk: an index there was found damaged.
     most_in_memory : int
         Keys of an index that is built in memory, at 100 bytes each; with more (by ``sizes``) it is merged to
         its file in bounded memory, if that can be written.
     """
     path = index_path(directory, shard_names)
-    complete = _read(path, shard_names, sizes, access) if believe else None
+    complete = None if rebuild else _read(path, shard_names, sizes, access)
     if complete is not None and complete.n_shards == len(shard_names):
         return complete
     found = []
-    for each in _index_files(directory) if believe else []:
+    for each in [] if rebuild else _index_files(directory):
         index = None if each == path else _read(each, shard_names, sizes, access)
         if index is not None:
             found.append((each, index))
@@ -103,7 +104,7 @@ def load_index(
     # What is built on must be right in every bucket, for it gets new checks.
     damaged = []
     for each, index in found:
-        if _is_sound(each, index):
+        if _is_intact(each, index):
             best = index
             break
         damaged.append(each)
@@ -115,7 +116,7 @@ def load_index(
                 _write_merged(path, best, shard_names, read_keys, filesystem)
             else:
                 built = _extended(best, shard_names, read_keys)
-                write_atomic(path, _to_bytes(built, shard_names), filesystem)
+                write_atomic(path, index_bytes(built, shard_names), filesystem)
             for each in (*damaged, *_superseded(path, [each for each, _ in found])):
                 filesystem.remove(each)
             filesystem.remove_orphaned(directory, ".*.tmp")
@@ -178,18 +179,18 @@ def _write_merged(
     before = index.records if isinstance(index.records, FileRows) else MemoryRun(index.records)
     merged = MergedIndex(before, index.n_shards, len(shard_names), read_keys, path.parent, filesystem)
     header = _header(merged.n_keys, merged.bits, merged.largest, shard_names)
-    temporary = path.parent / f".{path.name}.{temporary_name('.tmp')}"
+    temporary = temporary_beside(path)
     parts = itertools.chain([header], merged.parts())
     with filesystem.temporary_file(temporary, parts, _file_bytes(merged.n_keys, merged.bits)):
         filesystem.replace(temporary, path)
 
 
 def stale_files(directory: Path, shard_names: Sequence[str], sizes: Sequence[int]) -> list[Path]:
-    """Return the index files that :func:`load_index` neither needs nor believes, sorted."""
+    """Return the index files that :func:`load_index` does not use, sorted: superseded or damaged."""
     found = {}
     for path in _index_files(directory):
         index = _read(path, shard_names, sizes)
-        found[path] = index if index is not None and _is_sound(path, index) else None
+        found[path] = index if index is not None and _is_intact(path, index) else None
     complete = any(index is not None and index.n_shards == len(shard_names) for index in found.values())
     return sorted(
         path
@@ -203,10 +204,10 @@ def is_index_of(path: Path, shard_names: Sequence[str], sizes: Sequence[int]) ->
     if path != index_path(path.parent, shard_names):
         return False
     index = _read(path, shard_names, sizes)
-    return index is not None and index.n_shards == len(shard_names) and _is_sound(path, index)
+    return index is not None and index.n_shards == len(shard_names) and _is_intact(path, index)
 
 
-def _is_sound(path: Path, index: Index) -> bool:
+def _is_intact(path: Path, index: Index) -> bool:
     try:
         index.verify()
     except DamagedIndexError as damage:
@@ -223,7 +224,8 @@ def _file_bytes(n_keys: int, bits: int) -> int:
     return _HEADER_BYTES + ((1 << bits) + 1) * 16 + n_keys * 8 * RECORD_WORDS
 
 
-def _to_bytes(index: Index, shard_names: Sequence[str]) -> bytes:
+def index_bytes(index: Index, shard_names: Sequence[str]) -> bytes:
+    """Return the file of an index over the shards of those names."""
     arrays = (np.ascontiguousarray(array, "<u8").tobytes() for array in (index.table, index.records))
     return b"".join([_header(len(index), index.bits, index.largest, shard_names), *arrays])
 

@@ -10,7 +10,8 @@ pytest.importorskip("flair", reason="needs Flair: pip install 'featurestore[flai
 
 import torch
 from flair.embeddings import FlairEmbeddings, TransformerWordEmbeddings
-from helpers_flair import word_vectors, write_bert, write_character_model
+
+from tests.kit.flair_models import word_vectors, write_bert, write_character_model
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from featurestore.disk.atomic import write_atomic
+from featurestore.disk.hashes import file_sha256
 from featurestore.encoders.elmo.files.catalog import BASE_URL, PublishedSource
-from featurestore.encoders.elmo.files.download import download, file_sha256
-from featurestore.errors import DownloadError, EncoderError
+from featurestore.encoders.elmo.files.download import download
+from featurestore.errors import DownloadError, EncoderError, StoreWriteError
 
 
 @dataclass(frozen=True)
@@ -144,13 +146,11 @@ def _confirm(path: Path, found: str, pinned: str | None) -> None:
     expected = pinned or _recorded(path)
     if expected is None:
         record = _record_of(path)
-        part = record.with_name(f"{record.name}.{os.getpid()}")
         try:
-            part.write_text(f"{found}  {path.name}\n", encoding="utf-8")
-            part.replace(record)
-        except OSError as error:
+            write_atomic(record, f"{found}  {path.name}\n".encode())
+        except StoreWriteError as error:
             raise DownloadError(
-                f"cannot write {record} ({error.strerror}): name a writable folder by FEATURESTORE_CACHE"
+                f"cannot write {record} ({error.reason}): name a writable folder by FEATURESTORE_CACHE"
             ) from error
     elif expected != found:
         origin = "pinned" if pinned else f"recorded in {_record_of(path)}"

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import http.client
 import json
 import logging
-import os
 import time
 import urllib.error
 import urllib.request
@@ -19,7 +17,9 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
-from featurestore.errors import DownloadError
+from featurestore.disk.filesystem import LOCAL
+from featurestore.disk.hashes import file_sha256
+from featurestore.errors import DownloadError, StoreWriteError
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def download(
         raise DownloadError(f"{url} is no http or https address: check FEATURESTORE_ELMO_BASE_URL")
     transfer = _Transfer(url, destination)
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
+        LOCAL.make_directory(destination.parent, lasting=False)
         with _exclusive(destination):
             if destination.exists():
                 return ""
@@ -87,16 +87,9 @@ def download(
             transfer.publish()
             return found
     except OSError as error:
-        raise _disk_error(error, url, destination) from error
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        raise _disk_error(error.errno, error.strerror or str(error), url, destination) from error
+    except StoreWriteError as error:
+        raise _disk_error(error.errno, error.reason, url, destination) from error
 
 
 class _Transfer:
@@ -141,9 +134,8 @@ class _Transfer:
 
     def publish(self) -> None:
         """Give the complete part its name."""
-        with self.part.open("rb") as file:
-            os.fsync(file.fileno())
-        self.part.replace(self.destination)
+        LOCAL.sync(self.part)
+        LOCAL.replace(self.part, self.destination)
         self._notes.unlink(missing_ok=True)
 
     def discard(self) -> None:
@@ -223,13 +215,12 @@ def _exclusive(destination: Path) -> Iterator[None]:
         yield
 
 
-def _disk_error(error: OSError, url: str, destination: Path) -> DownloadError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def _disk_error(number: int | None, reason: str, url: str, destination: Path) -> DownloadError:
+    if number in (errno.ENOSPC, errno.EDQUOT):
         return DownloadError(
             f"no room for {url} in {destination.parent}: free some space, or name another folder by "
             "FEATURESTORE_CACHE; what arrived will be resumed"
         )
     return DownloadError(
-        f"cannot write {destination} ({error.strerror or error}): "
-        "name a writable folder by FEATURESTORE_CACHE"
+        f"cannot write {destination} ({reason}): name a writable folder by FEATURESTORE_CACHE"
     )

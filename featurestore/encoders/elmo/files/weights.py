@@ -6,7 +6,6 @@ import hashlib
 import io
 import math
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -15,9 +14,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.disk.atomic import replacing
+from featurestore.disk.hashes import sha256_of
 from featurestore.disk.opening import opened
 from featurestore.encoders.elmo.model.options import ElmoOptions
-from featurestore.errors import EncoderError, WeightsError
+from featurestore.errors import EncoderError, StoreWriteError, WeightsError
 from featurestore.limits import MAX_CHECKPOINT_BYTES
 
 Weights = dict[str, NDArray[Any]]
@@ -108,13 +109,9 @@ def hash_weights(path: str | Path) -> str:
     WeightsError
         If it is too large to be weights.
     """
-    path, digest = Path(path), hashlib.sha256()
+    path = Path(path)
     with opened(path, _WHAT) as file:
-        n_left = _bounded_size(file, path)
-        while block := file.read(min(_HASH_BLOCK, n_left)):
-            digest.update(block)
-            n_left -= len(block)
-    return digest.hexdigest()
+        return sha256_of(file, _bounded_size(file, path))
 
 
 def _bounded_size(file: BinaryIO, path: Path) -> int:
@@ -274,21 +271,16 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], *, what: str)
     EncoderError
         If the file cannot be written; the message calls it ``what``.
     """
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     # Made in memory and written by ourselves: h5py reports a full disk too late, if at all.
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         for name in sorted(tensors):
             file.create_dataset(name, data=tensors[name], track_times=False)
     try:
-        with part.open("xb") as output:
+        with replacing(path) as output:
             output.write(buffer.getbuffer())
-            output.flush()
-            os.fsync(output.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise EncoderError(f"cannot write {what} {path}: {error.strerror or error}") from error
+    except StoreWriteError as error:
+        raise EncoderError(f"cannot write {what} {path}: {error.reason}") from error
 
 
 def tensors_sha256(weights: Mapping[str, NDArray[Any]]) -> str:

@@ -1,0 +1,60 @@
+"""Examples that the help of each command ends with."""
+
+from __future__ import annotations
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "": (
+        "featurestore extract train.conllu dev.conllu --store features/ewt",
+        "featurestore train tagger --store features/ewt --label upos \\\n"
+        "    --train train.conllu --dev dev.conllu",
+        "featurestore evaluate runs/tagger-upos.h5 test.conllu --store features/ewt",
+    ),
+    "extract": (
+        "featurestore extract train.conllu dev.conllu --store features/ewt",
+        "featurestore extract reviews.csv --text-column review --tokenize \\\n"
+        "    --store features/reviews --encoder elmo:small",
+        "zcat news.txt.gz | featurestore extract - --store features/news",
+    ),
+    "plan": ("featurestore plan train.conllu --store features/ewt --label upos",),
+    "pretrain": ("featurestore pretrain news.txt.gz forum.txt --out models/mine --epochs 10",),
+    "warm-up": ("featurestore warm-up elmo:./models/mine news.txt.gz",),
+    "train": (
+        "featurestore train tagger --store features/ewt --label upos \\\n"
+        "    --train train.conllu --dev dev.conllu",
+        "featurestore train classifier -h",
+    ),
+    "train tagger": (
+        "featurestore train tagger --store features/ewt --label upos \\\n"
+        "    --train train.conllu --dev dev.conllu",
+    ),
+    "train classifier": (
+        "featurestore train classifier --store features/polarity --label label \\\n"
+        "    --train train.tsv --dev dev.tsv",
+    ),
+    "evaluate": ("featurestore evaluate runs/tagger-upos.h5 test.conllu --store features/ewt",),
+    "predict": (
+        "featurestore predict runs/tagger-upos.h5 new.conllu --store features/ewt \\\n"
+        "    --output predicted.conll",
+    ),
+    "info": ("featurestore info features/ewt",),
+    "ls": ("featurestore ls features/ewt --contains 'New York' --limit 10",),
+    "show": (
+        "featurestore show features/ewt 'It rains .'",
+        'featurestore show features/ewt --tokens \'["New York", "sleeps"]\'',
+    ),
+    "stats": ("featurestore stats features/ewt",),
+    "why": ("featurestore why features/ewt 'It rains .' --layers top",),
+    "verify": (
+        "featurestore verify features/ewt",
+        "featurestore verify features/ewt --sample 1000 --encode 20",
+    ),
+    "repair": ("featurestore repair features/ewt --dry-run",),
+    "gc": ("featurestore gc features/ewt --keep-last 1 --older-than 7d --dry-run",),
+    "merge": ("featurestore merge machine1/ewt machine2/ewt --into features/ewt",),
+}
+"""By command, in full; the empty name is the help of ``featurestore`` itself."""
+
+
+def epilog(command: str) -> str:
+    """Return the examples of a command as click shows them below its options, each on lines of its own."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for e in EXAMPLES[command] for line in e.split("\n"))

@@ -1,0 +1,19 @@
+"""Every attack by name."""
+
+from __future__ import annotations
+
+from tests.attacks.hostile_canaries import CANARY_ATTACKS
+from tests.attacks.hostile_manifests import DIRECTORY_ATTACKS, HEAD_ATTACKS, INDEX_ATTACKS, MANIFEST_ATTACKS
+from tests.attacks.hostile_shards import SHARD_ATTACKS
+
+FAMILIES = {
+    "shard": SHARD_ATTACKS,
+    "head": HEAD_ATTACKS,
+    "manifest": MANIFEST_ATTACKS,
+    "directory": DIRECTORY_ATTACKS,
+    "index": INDEX_ATTACKS,
+    "canaries": CANARY_ATTACKS,
+}
+ATTACKS = {
+    f"{family}: {name}": attack for family, attacks in FAMILIES.items() for name, attack in attacks.items()
+}

@@ -1,0 +1,1 @@
+"""What encoding and extraction cost."""

@@ -1,0 +1,1 @@
+"""Training in Flair with live and with stored vectors."""

@@ -1,0 +1,1 @@
+"""How good the vectors and the models are."""

@@ -1,0 +1,1 @@
+"""What reading vectors costs, beside other layouts."""

@@ -1,0 +1,1 @@
+"""What training on stored vectors costs, beside live ones."""

@@ -1,0 +1,1 @@
+"""What commands show, and where nobody reads it."""

@@ -1,0 +1,1 @@
+"""Corpora: what may be given, and what all formats share."""

@@ -1,0 +1,1 @@
+"""FeatureDataset and its loader."""

@@ -1,0 +1,1 @@
+"""Rows gathered into batches, in every way there is."""

@@ -1,0 +1,1 @@
+"""Encoders, family by family."""

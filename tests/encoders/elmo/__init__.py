@@ -1,0 +1,1 @@
+"""ELMo as an encoder."""

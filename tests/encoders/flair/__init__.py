@@ -1,0 +1,1 @@
+"""Flair's embeddings as an encoder."""

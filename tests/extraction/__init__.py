@@ -1,0 +1,1 @@
+"""Extraction: what is planned, encoded and written."""

@@ -1,0 +1,1 @@
+"""Whether encoder, sentences and store agree: recipes, canaries, contexts, the rule for sentences."""

@@ -1,0 +1,1 @@
+"""Extractions that end early: failures, signals, kills, and what a resumed run writes."""

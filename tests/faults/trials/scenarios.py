@@ -1,0 +1,256 @@
+"""What a store does while something goes wrong, and what must hold afterwards whatever that was.
+
+A scenario prepares a folder, acts in it through a given file system, and acknowledges sentences as a user
+would: when the call that stores them has returned. ``check`` looks at what is left: every acknowledged
+sentence is there, nothing is there twice, every vector is exact, and acting once more finishes the job.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from featurestore.disk.filesystem import LOCAL, FileSystem
+from featurestore.disk.temporary import temporary_name
+from featurestore.keys import Sentence
+from featurestore.store.canaries import make_canaries, require_canaries
+from featurestore.store.maintenance.gc import collect
+from featurestore.store.maintenance.merge import merge
+from featurestore.store.maintenance.repair import repair
+from featurestore.store.store import Store
+from featurestore.store.verification import verify
+from tests.kit.damage import flip_bit, value_offset
+from tests.kit.faulty import InterruptedFileSystem
+from tests.kit.stores import (
+    CONDITIONED_SENTENCES,
+    KitEncoder,
+    create,
+    fill,
+    sentences,
+    shard_path,
+    vectors_of,
+)
+
+Acknowledge = Callable[[list[Sentence]], object]
+N_BEFORE, N_AFTER = 4, 12
+"""Sentences committed before something goes wrong, and those that are to be there in the end."""
+EVERY_SENTENCE = [*sentences(N_AFTER), *CONDITIONED_SENTENCES]
+"""All that any scenario stores."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Something a store does.
+
+    Attributes
+    ----------
+    name : str
+    prepare : callable
+        Puts into a folder what was there before; all of it is committed.
+    act : callable
+        Does it in the folder, through a file system, and acknowledges. Doing it again finishes it.
+    before, after : list of Sentence
+        What the store holds before and in the end.
+    store : str
+        Where in the folder the store lies.
+    damaged : bool
+        Whether what was there before is damaged, beside the sentences of ``before``.
+    """
+
+    name: str
+    prepare: Callable[[Path], object]
+    act: Callable[[Path, FileSystem, Acknowledge], object]
+    before: list[Sentence]
+    after: list[Sentence]
+    store: str = "store.fs"
+    damaged: bool = False
+
+
+def prepare_store(folder: Path) -> None:
+    fill(create(folder / "store.fs"), sentences(N_BEFORE))
+
+
+def _add(store: Store, wanted: Iterable[Sentence], acknowledge: Acknowledge) -> None:
+    """Add sentences in one session, a shard for every three."""
+    pending: list[Sentence] = []
+    with store.write() as session:
+        for tokens in wanted:
+            session.add(tokens, vectors_of(tokens))
+            pending.append(tokens)
+            if len(pending) == 3:
+                session.flush()
+                acknowledge(pending)
+                pending = []
+    acknowledge(pending)
+
+
+def _act_create(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
+    path = folder / "new" / "store.fs"
+    if Store.exists(path):
+        store = Store.open(path, filesystem=filesystem)
+    else:
+        store = create(path, filesystem=filesystem, canaries=make_canaries(KitEncoder()))
+    _add(store, sentences(N_BEFORE), acknowledge)
+
+
+def _act_append(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
+    _add(Store.open(folder / "store.fs", filesystem=filesystem), sentences(N_AFTER), acknowledge)
+
+
+def _act_canaries(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
+    """Give canaries to a store that has none, or have them sing."""
+    encoder = KitEncoder()
+    opened = Store.open(folder / "store.fs", filesystem=filesystem)
+    store = require_canaries(opened, encoder)
+    assert store.manifest.canaries is not None
+    times = 2 if opened.manifest.canaries is None else 1  # new ones alone, then all in a batch
+    assert encoder.n_encoded == times * store.manifest.canaries.shard.n_sentences
+
+
+def _act_commit(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
+    _commit(folder, filesystem, EVERY_SENTENCE, acknowledge)
+
+
+def _commit(folder: Path, filesystem: FileSystem, wanted: list[Sentence], acknowledge: Acknowledge) -> None:
+    """Commit sentences as one shard, as an extraction does."""
+    session = Store.open(folder / "store.fs", filesystem=filesystem).write()
+    draft = session.draft(wanted)
+    for position, tokens in enumerate(wanted):
+        draft.put(position, vectors_of(tokens))
+    session.commit(draft)
+    acknowledge(wanted)
+    session.close()
+
+
+def _conflict(theirs: list[Sentence]) -> Callable[[Path, FileSystem, Acknowledge], None]:
+    """Another writer commits some of our sentences when our shard is in its place, but not our manifest."""
+
+    def act(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
+        interrupted = InterruptedFileSystem(
+            filesystem,
+            lambda operation: operation.kind == "link" and operation.path.parent.name == "manifests",
+            lambda: _commit(folder, filesystem, theirs, acknowledge),
+        )
+        _commit(folder, interrupted, EVERY_SENTENCE, acknowledge)
+
+    return act
+
+
+def _prepare_unindexed(folder: Path) -> None:
+    _add(create(folder / "store.fs"), sentences(N_AFTER), lambda _: None)
+    shutil.rmtree(folder / "store.fs" / "index")
+
+
+def _act_index(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
+    assert Store.open(folder / "store.fs", filesystem=filesystem).index.n_shards > 2
+
+
+def _prepare_damaged(folder: Path) -> None:
+    """Damage the file of the shard that the commit is about to write: it was left by a killed writer."""
+    prepare_store(folder)
+    twin = folder / "twin"
+    shutil.copytree(folder / "store.fs", twin / "store.fs")
+    _act_commit(twin, LOCAL, lambda _: None)
+    name = Store.open(twin / "store.fs").manifest.shards[-1].name
+    shutil.rmtree(twin)
+    (folder / "store.fs" / "shards" / name).write_bytes(b"half a shard")
+
+
+def _prepare_garbage(folder: Path) -> None:
+    """Several snapshots, a shard and canaries that none lists, a stale index, a file of a dead writer."""
+    store = create(folder / "store.fs")
+    for n in (3, 6, 9, N_AFTER):
+        store = fill(store.refreshed(), sentences(n))
+    other = fill(create(folder / "other.fs"), sentences(3, start=20))
+    shutil.copy(shard_path(other), store.path / "shards")
+    shutil.rmtree(other.path)
+    (store.path / "canaries").mkdir()
+    (store.path / "canaries" / f"{0:032x}.h5").write_bytes(b"of a store that was made by somebody else")
+    (store.path / "index" / f"{0:016x}.idx").write_bytes(b"stale")
+    (store.path / "tmp" / temporary_name(".h5")).write_bytes(b"half a shard")
+
+
+def _act_gc(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
+    collect(folder / "store.fs", keep_last=1, older_than=0, filesystem=filesystem)
+
+
+def _prepare_merge(folder: Path) -> None:
+    """A shard to be taken in part, and two to be taken whole."""
+    prepare_store(folder)
+    _add(create(folder / "other.fs"), sentences(N_AFTER - 2, start=2), lambda _: None)
+
+
+def _act_merge(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
+    merge([folder / "other.fs"], folder / "store.fs", filesystem=filesystem)
+    acknowledge(sentences(N_AFTER))
+
+
+def _prepare_damage(folder: Path) -> None:
+    store = create(folder / "store.fs", canaries=make_canaries(KitEncoder()))
+    flip_bit(next((store.path / "canaries").iterdir()), 4096)
+    _add(store, sentences(N_AFTER), lambda _: None)
+    flip_bit(shard_path(store.refreshed(), 1), value_offset(store.refreshed(), 1, 1))
+
+
+def _act_repair(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
+    repair(folder / "store.fs", filesystem=filesystem)
+    _add(Store.open(folder / "store.fs", filesystem=filesystem), sentences(N_AFTER), acknowledge)
+
+
+SCENARIOS = [
+    Scenario("create", lambda folder: None, _act_create, [], sentences(N_BEFORE), "new/store.fs"),
+    Scenario("append", prepare_store, _act_append, sentences(N_BEFORE), sentences(N_AFTER)),
+    Scenario("canaries", prepare_store, _act_canaries, sentences(N_BEFORE), sentences(N_BEFORE)),
+    Scenario("commit", prepare_store, _act_commit, sentences(N_BEFORE), EVERY_SENTENCE),
+    Scenario(
+        "conflict", prepare_store, _conflict(sentences(4, start=6)), sentences(N_BEFORE), EVERY_SENTENCE
+    ),
+    Scenario("overtaken", prepare_store, _conflict(EVERY_SENTENCE), sentences(N_BEFORE), EVERY_SENTENCE),
+    Scenario("replace", _prepare_damaged, _act_commit, sentences(N_BEFORE), EVERY_SENTENCE),
+    Scenario("index", _prepare_unindexed, _act_index, sentences(N_AFTER), sentences(N_AFTER)),
+    Scenario("gc", _prepare_garbage, _act_gc, sentences(N_AFTER), sentences(N_AFTER)),
+    Scenario("merge", _prepare_merge, _act_merge, sentences(N_BEFORE), sentences(N_AFTER)),
+    Scenario(
+        "repair",
+        _prepare_damage,
+        _act_repair,
+        # The sentences of the second shard of four, of three each, are lost.
+        [*sentences(3), *sentences(6, start=6)],
+        sentences(N_AFTER),
+        damaged=True,
+    ),
+]
+
+
+def check(folder: Path, scenario: Scenario, acknowledged: Iterable[Sentence]) -> list[str]:
+    """Return what is wrong with what is left in a folder; finish the job in it."""
+    path = folder / scenario.store
+    committed = {*scenario.before, *acknowledged}
+    try:
+        problems = _wrong(path, committed, "left", damaged=scenario.damaged)
+        scenario.act(folder, LOCAL, lambda _: None)
+        problems += _wrong(path, set(scenario.after), "finished")
+        Store.open(path).write()
+    except Exception as error:  # noqa: BLE001 - whatever a store raises here is a broken promise
+        return [f"{type(error).__name__}: {error}"]
+    return problems + [f"left behind: {name.name}" for name in (path / "tmp").iterdir()]
+
+
+def _wrong(path: Path, expected: set[Sentence], when: str, *, damaged: bool = False) -> list[str]:
+    """Return what is wrong with a store that should hold at least some sentences, beside known damage."""
+    if not Store.exists(path):
+        return [f"{when}: no store, {len(expected)} sentences lost"] if expected else []
+    store = Store.open(path)
+    stored = [tokens for _, _, tokens in store.sentences()]
+    problems = [f"{when}: lost {tokens}" for tokens in expected - set(stored)]
+    if len(set(stored)) < len(stored):
+        problems.append(f"{when}: {len(stored) - len(set(stored))} sentences twice")
+    sound = [tokens for tokens in stored if tokens in expected] if damaged else stored
+    for tokens, found in zip(sound, store.get_many(sound), strict=True):
+        if not np.array_equal(found, vectors_of(tokens)):
+            problems.append(f"{when}: wrong vectors for {tokens}")
+    return problems if damaged else problems + [f"{when}: {finding}" for finding in verify(store)]

@@ -1,0 +1,1 @@
+"""Light models on stored vectors."""

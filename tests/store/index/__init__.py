@@ -1,0 +1,1 @@
+"""From a key to its place, and sets of keys."""
