@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.disk.explaining import FULL, explained
+from featurestore.disk.locking import UNKNOWN_HERE, lock_alone, lock_excludes
 from featurestore.disk.opening import open_for_reading
-from featurestore.disk.places import nearest_existing
+from featurestore.disk.places import nearest_existing, same_file
 from featurestore.disk.temporary import may_be_in_use
 from featurestore.errors import StoreWriteError
 
@@ -38,8 +39,7 @@ Result = TypeVar("Result")
 _WRITE_STEP = 64 << 20
 """Bytes per write call: Linux moves at most 2 GiB in one, and an interrupt should not wait for more."""
 
-_UNKNOWN_HERE = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
-_NO_SECOND_NAMES = (*_UNKNOWN_HERE, errno.EPERM, errno.EMLINK)
+_NO_SECOND_NAMES = (*UNKNOWN_HERE, errno.EPERM, errno.EMLINK)
 """What link(2) says on file systems on which a file has one name: FAT, many FUSE and cloud mounts."""
 
 ORPHAN_SECONDS = 24 * 3600.0
@@ -281,8 +281,7 @@ class FileSystem:
         pattern : str
             Of their names.
         older_than : float
-            Seconds for which a file stays where its lock cannot tell: it was made on another computer, or
-            ``flock`` keeps nobody out here.
+            Seconds for which a file stays where its lock cannot tell: see :func:`may_be_in_use`.
         """
         removed = []
         before = time.time() - older_than
@@ -298,7 +297,6 @@ class FileSystem:
                 if os.fstat(descriptor).st_nlink == 1:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if may_be_in_use(path, before, locks_exclude=lock_excludes(path)):
-                        logger.info("%s was not locked, but its writer may live elsewhere: left", path)
                         continue
                 self._unlink(path)
                 removed.append(path.name)
@@ -314,7 +312,7 @@ class FileSystem:
         while True:
             descriptor = self.operate(Operation("create", path), os.open, path, flags, 0o666)
             try:
-                _lock(descriptor, path)
+                lock_alone(descriptor, path)
                 if os.fstat(descriptor).st_nlink:
                     return descriptor
             except BaseException:
@@ -341,13 +339,13 @@ class FileSystem:
             self.operate(Operation("link", target, source=source), os.link, source, target)
         except FileExistsError:
             # Over a network a link may be made, the answer lost, and the question asked again.
-            return _same_file(source, target)
+            return same_file(source, target)
         return True
 
     def _rename_new(self, source: Path, target: Path, reason: OSError) -> bool:
         descriptor = _open_directory(target.parent)
         try:
-            _lock(descriptor, target.parent)
+            lock_alone(descriptor, target.parent)
             if os.path.lexists(target):
                 return False
             self._rename(source, target)
@@ -375,7 +373,7 @@ class FileSystem:
             self.operate(Operation("sync directory", path), os.fsync, descriptor)
         except OSError as error:
             # Some network file systems cannot be asked; they change directories at once.
-            if error.errno not in (errno.EINVAL, *_UNKNOWN_HERE):
+            if error.errno not in (errno.EINVAL, *UNKNOWN_HERE):
                 raise
         finally:
             os.close(descriptor)
@@ -384,50 +382,14 @@ class FileSystem:
 LOCAL = FileSystem()
 
 
-def lock_excludes(path: Path) -> bool:
-    """Return whether a file that this process has locked alone is locked for others.
-
-    False on file systems that take ``flock`` and do nothing.
-    """
-    try:
-        descriptor = open_for_reading(path)
-    except OSError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def _bytes_view(part: Part) -> memoryview:
     if isinstance(part, np.ndarray):
         return np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
     return memoryview(part).cast("B")
 
 
-def _lock(descriptor: int, path: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in (*_UNKNOWN_HERE, errno.ENOLCK):
-            raise
-        raise StoreWriteError(
-            f"cannot lock {path}: {error.strerror}. By flock(2) writers tell a living writer's files from a "
-            "dead one's: mount the disk with locks (NFS: version 4; Lustre: -o flock), or use another disk"
-        ) from error
-
-
 def _open_directory(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(one.lstat(), other.lstat())
-    return False
 
 
 def _warn_once(directory: Path, reason: OSError) -> None:

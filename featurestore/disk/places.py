@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -25,3 +26,10 @@ def free_inodes(path: Path) -> int | None:
     """Return how many more files this user may make on that disk, None if the disk does not say."""
     found = os.statvfs(nearest_existing(path))
     return found.f_favail if found.f_files else None
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Return whether two names are of one file; links are not followed."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(one.lstat(), other.lstat())
+    return False

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from featurestore.disk.filesystem import lock_excludes
+from featurestore.disk.locking import lock_excludes
 from featurestore.disk.opening import open_for_reading
 from featurestore.errors import StoreWriteError
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from featurestore.disk.filesystem import LOCAL, FileSystem, lock_excludes
+from featurestore.disk.filesystem import LOCAL, FileSystem
+from featurestore.disk.locking import lock_excludes
 from featurestore.disk.temporary import may_be_in_use
 from featurestore.errors import DamagedStoreError, UsageError
 from featurestore.store.format.manifest import (
