@@ -27,12 +27,12 @@ from featurestore.disk.explaining import FULL, explained
 from featurestore.disk.locking import UNKNOWN_HERE, lock_alone, lock_excludes
 from featurestore.disk.opening import open_for_reading
 from featurestore.disk.places import nearest_existing, same_file
-from featurestore.disk.temporary import may_be_in_use
+from featurestore.disk.temporary import ORPHAN_SECONDS, may_be_in_use
 from featurestore.errors import StoreWriteError
 
 logger = logging.getLogger(__name__)
 
-Part = bytes | memoryview | NDArray[np.generic]
+BytesLike = bytes | memoryview | NDArray[np.generic]
 Kind = Literal["mkdir", "create", "reserve", "write", "sync", "sync directory", "link", "rename", "unlink"]
 Result = TypeVar("Result")
 
@@ -41,9 +41,6 @@ _WRITE_STEP = 64 << 20
 
 _NO_SECOND_NAMES = (*UNKNOWN_HERE, errno.EPERM, errno.EMLINK)
 """What link(2) says on file systems on which a file has one name: FAT, many FUSE and cloud mounts."""
-
-ORPHAN_SECONDS = 24 * 3600.0
-"""Age up to which a temporary file stays where its lock cannot tell whether its writer lives."""
 
 _warned_of: set[int] = set()
 """Disks, by device number, whose user was told about :data:`_NO_SECOND_NAMES`."""
@@ -141,7 +138,7 @@ class FileSystem:
     def temporary_file(
         self,
         path: Path,
-        parts: Iterable[Part],
+        parts: Iterable[BytesLike],
         n_bytes: int | None = None,
         *,
         name: Path | None = None,
@@ -163,7 +160,7 @@ class FileSystem:
         Raises
         ------
         StoreWriteError
-            Disk full, read-only, or failing.
+            See :meth:`new_file`.
         """
         if n_bytes is None:
             views = [_bytes_view(part) for part in parts]
@@ -188,7 +185,7 @@ class FileSystem:
         with explained(path):
             return tempfile.TemporaryFile(buffering=0)
 
-    def append(self, file: IO[bytes], directory: Path, part: Part) -> None:
+    def append(self, file: IO[bytes], directory: Path, part: BytesLike) -> None:
         """Write at the end of a scratch file of a directory."""
         view = _bytes_view(part)
         with explained(directory / "(scratch)", view.nbytes):
@@ -382,7 +379,7 @@ class FileSystem:
 LOCAL = FileSystem()
 
 
-def _bytes_view(part: Part) -> memoryview:
+def _bytes_view(part: BytesLike) -> memoryview:
     if isinstance(part, np.ndarray):
         return np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
     return memoryview(part).cast("B")

@@ -15,6 +15,9 @@ import socket
 import uuid
 from pathlib import Path
 
+ORPHAN_SECONDS = 24 * 3600.0
+"""Age up to which a temporary file stays where its lock cannot tell whether its writer lives."""
+
 _NAME = re.compile(r"([0-9a-f]{8})-[0-9a-f]{16}\.[a-z0-9]+")
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from featurestore.disk.atomic import write_atomic
-from featurestore.disk.filesystem import ORPHAN_SECONDS, FileSystem
-from featurestore.disk.temporary import temporary_name
+from featurestore.disk.filesystem import FileSystem
+from featurestore.disk.temporary import ORPHAN_SECONDS, temporary_name
 from featurestore.errors import StoreWriteError
 from featurestore.store import locks
 from featurestore.store.maintenance.gc import collect, orphaned_files
