@@ -60,9 +60,12 @@ class Encoder(Protocol):
     whose ``result()`` waits and returns what ``encode`` would
     (:class:`~featurestore.encoders.vectors.PendingVectors`). Extraction then keeps a second batch under way
     on devices other than a CPU. ``submit`` and ``encode`` may raise
-    :class:`~featurestore.errors.EncoderOutOfMemory`: a smaller batch is tried. An encoder that reads only
-    the first bytes of a token's UTF-8 may say how many in ``max_token_bytes``: extraction then counts the
-    tokens whose end it does not see.
+    :class:`~featurestore.errors.EncoderOutOfMemory`: a smaller batch is tried.
+
+    And it may have ``watched(report)``, a context in which it calls ``report(n_tokens)`` when that many more
+    tokens' worth of a batch is done: for sentences that take minutes. One that reads only the first bytes of
+    a token's UTF-8 may say how many in ``max_token_bytes``: extraction then counts the tokens whose end it
+    does not see.
     """
 
     # Properties to a type checker, so that a property, a constant or a frozen dataclass will do; at run time
