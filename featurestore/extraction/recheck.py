@@ -9,10 +9,11 @@ import numpy as np
 
 from featurestore.encoders.base import Encoder
 from featurestore.encoders.checked import CheckedEncoder, checked_encoder
+from featurestore.encoding import relative_l2, tolerance_of
 from featurestore.extraction.batching import batches_by_length
 from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
-from featurestore.store.canaries import read_canaries, relative_l2, tolerance_of
+from featurestore.store.canaries import read_canaries
 from featurestore.store.store import Store
 from featurestore.store.verification import draw_sentences
 from featurestore.vectors import exceeds
@@ -86,7 +87,7 @@ def encode_again(
         Of the draw.
     tolerance : float, optional
         Relative L2 by which a sentence may differ; by default what the recipe's precision
-        (:func:`~featurestore.store.canaries.tolerance_of`) and the shard's codec (:data:`CODEC_TOLERANCE`)
+        (:func:`~featurestore.encoding.tolerance_of`) and the shard's codec (:data:`CODEC_TOLERANCE`)
         explain.
 
     Raises

@@ -9,17 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from featurestore.encoding import PRECISION_TOLERANCE, relative_l2
 from featurestore.errors import DamagedStoreError, DriftError, EncoderError
 from featurestore.recipe import Recipe
 from featurestore.store import canaries
-from featurestore.store.canaries import (
-    PRECISION_TOLERANCE,
-    SENTENCES,
-    make_canaries,
-    read_canaries,
-    relative_l2,
-    require_canaries,
-)
+from featurestore.store.canaries import SENTENCES, make_canaries, read_canaries, require_canaries
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.merge import merge
 from featurestore.store.maintenance.repair import repair
