@@ -14,10 +14,10 @@ from featurestore.recipe import Recipe
 from featurestore.vectors import exceeds, vector_shape
 
 PRECISION_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
-"""Relative L2, per sentence and layer, that another batch, processor or library may make, by what the recipe
-says was computed in. Code for processors without AVX and with AVX-512 differs by 1e-6 in float32, 7e-4 in
-float16, 5e-3 in bfloat16 (tests/bench/encoding/processors.py). The rest is room for GPUs, which nobody
-measured yet. Operands rounded to ten bits, as TF32 has it, differ by more than float32 is allowed."""
+"""Relative L2 difference, per sentence and layer, allowed to another batch, processor or library, by the
+recipe's precision. Code for processors without AVX and with AVX-512 differs by 1e-6 in float32, 7e-4 in
+float16, 5e-3 in bfloat16 (tests/bench/store/processors.py); the rest is room for GPUs, which are not
+measured. TF32, which rounds operands to ten bits, exceeds the tolerance of float32."""
 
 _TENSORS = (
     "of tensors: [vectors.detach().float().cpu().numpy() for vectors in ...]; of one padded array: "
@@ -55,17 +55,16 @@ class Encodes(Protocol):
 
 
 def tolerance_of(recipe: Mapping[str, Any]) -> float:
-    """Return the tolerance for vectors of a recipe; that of float32 where it does not say its precision."""
+    """Return the tolerance for vectors of a recipe; that of float32 if the recipe states no precision."""
     return PRECISION_TOLERANCE.get(str(recipe.get("precision")), PRECISION_TOLERANCE["float32"])
 
 
 def relative_l2(now: NDArray[np.floating], stored: NDArray[np.floating]) -> float:
-    """Return the largest ``||now - stored|| / ||now||`` of any layer.
+    """Return the maximum over layers of ||now - stored|| / ||now||; infinite if the shapes differ.
 
     Parameters
     ----------
     now, stored : (n_tokens, dim) or (n_tokens, n_layers, dim) float
-        Infinitely different if their shapes are.
     """
     if now.shape != stored.shape:
         return float("inf")
@@ -145,8 +144,7 @@ def require_same(
     rule: str = "depends on the sentence alone",
     when: str = "when it is encoded again, beside others",
     remedy: str = (
-        "turn dropout off (model.eval()), carry no state from batch to batch, and let padding count for "
-        "nothing"
+        "turn dropout off (model.eval()), carry no state from batch to batch, and mask the padding"
     ),
 ) -> float:
     """Raise unless sentences have the same vectors as before, within a tolerance.

@@ -61,6 +61,9 @@ class Encoder(Protocol):
     (:class:`~featurestore.encoders.vectors.PendingVectors`). Extraction then keeps a second batch under way
     on devices other than a CPU. Both may raise
     :class:`~featurestore.errors.EncoderOutOfMemory`: a smaller batch is tried.
+
+    And it may have ``watched(report)``, a context in which it calls ``report(n_tokens)`` when that many more
+    tokens' worth of a batch is done: for sentences that take minutes.
     """
 
     # Properties to a type checker, so that a property, a constant or a frozen dataclass will do; at run time

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from featurestore.encoders.vectors import EncodedVectors, PendingVectors
@@ -59,6 +60,14 @@ class CheckedEncoder:
     def encode(self, sentences: Sequence[Sentence], /) -> Sequence[NDArray[np.floating]]:
         """Return one array per sentence."""
         return self.wrapped.encode(sentences)
+
+    def watched(self, report: Callable[[int], None]) -> AbstractContextManager[None]:
+        """Report progress within a batch while the context lasts, if the encoder can."""
+        watched = getattr(self.wrapped, "watched", None)
+        if callable(watched):
+            context: AbstractContextManager[None] = watched(report)
+            return context
+        return nullcontext()
 
     def submit(self, sentences: Sequence[Sentence], /) -> PendingVectors:
         """Start encoding a batch; without a ``submit`` of the encoder's own it is done on return."""

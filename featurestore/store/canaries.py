@@ -1,10 +1,10 @@
-"""Canaries: a few sentences whose vectors a store keeps, to notice when its encoder begins to give others.
+"""Canaries: a few sentences whose vectors a store keeps, to notice when its encoder computes different ones.
 
-A recipe names all that a user decides. What a library, a driver or a processor makes of the arithmetic it
-cannot name, so the same recipe may give other vectors elsewhere or next year. Whoever is about to add what an
-encoder gives has it encode the canaries first (:func:`require_canaries`): vectors that are not those stored,
-within a tolerance, are refused. On disk they are one more shard, of float32 whatever the store's codec, that
-nothing serves.
+A recipe names everything that a user decides. It cannot name what a library, a driver or a processor makes of
+the arithmetic, so the same recipe may give different vectors elsewhere or next year. Whoever is about to add
+an encoder's vectors has it encode the canaries first (:func:`require_canaries`); if the result differs from
+what is stored by more than a tolerance, nothing is added. On disk the canaries are one more shard, float32
+whatever the store's codec, from which no sentence is served.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ _LONG = (
 SENTENCES: tuple[Sentence, ...] = (
     ("Canaries", "sing", "."), tuple(_RARE.split()), tuple(_LONG.split()),
 )  # fmt: skip
-"""Of new stores; an old one has its own. A short one, one of rare characters and a word longer than ELMo
-looks at, a long one."""
+"""Canaries of new stores; older stores keep theirs. A short sentence, one with rare characters and a word
+longer than ELMo reads, and a long one."""
 
 
 @dataclass(frozen=True)
 class Canaries:
-    """Sentences, and the vectors that an encoder gave them.
+    """Sentences, and the vectors that an encoder computed for them.
 
     Attributes
     ----------
     sentences : tuple of Sentence
     vectors : tuple of (n_tokens, dim) or (n_tokens, n_layers, dim) float32
     tolerance : float
-        Relative L2 by which one of them may differ when it is encoded again.
+        Relative L2 by which each may differ when it is encoded again.
     made_with : str
     """
 
@@ -66,7 +66,7 @@ class Canaries:
     made_with: str = ""
 
     def put(self, store: Path, recipe: Recipe, filesystem: FileSystem) -> CanaryEntry:
-        """Write them into a store's directory and return what its manifest should say of them."""
+        """Write them into a store's directory and return their entry for its manifest."""
         n_layers, dim = layers_and_dim(self.vectors[0].shape)
         draft = ShardDraft(self.sentences, dim=dim, n_layers=n_layers, codec=get_codec("float32"))
         for position, vectors in enumerate(self.vectors):
@@ -78,13 +78,14 @@ class Canaries:
         return CanaryEntry(sealed.entry, self.tolerance, self.made_with)
 
     def require(self, again: Sequence[NDArray[np.floating]], what: str, where: str, remedy: str) -> None:
-        """Raise DriftError unless other vectors of the same sentences are these, within the tolerance.
+        """Raise DriftError unless vectors of the same sentences equal these within the tolerance.
 
         Parameters
         ----------
         again : sequence of arrays
+            The vectors to compare, in the order of the sentences.
         what, where : str
-            What gave the others, and what keeps these.
+            For the message: what computed ``again``, and what keeps these.
         remedy : str
         """
         errors = [relative_l2(now, stored) for now, stored in zip(again, self.vectors, strict=True)]
@@ -93,7 +94,7 @@ class Canaries:
         worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
         tokens = self.sentences[worst]
         raise DriftError(
-            f"{what} gives other vectors than {where} holds, by the same recipe: the canary sentence "
+            f"{what} computes different vectors than {where} holds, by the same recipe: the canary sentence "
             f"{' '.join(tokens[:6])!r} differs by a relative L2 of {errors[worst]:.3g}, "
             f"expected at most {self.tolerance:.3g}. Nothing was written.\n{remedy}",
             tokens=tokens,
@@ -102,25 +103,25 @@ class Canaries:
 
 
 def canary_bytes(dim: int, n_layers: int) -> int:
-    """Return about as many bytes as the canaries of a new store take."""
+    """Return about how many bytes the canaries of a new store take."""
     return sum(map(len, SENTENCES)) * dim * n_layers * 4 + 2 * ALIGNMENT
 
 
 def make_canaries(encoder: Encodes) -> Canaries | None:
-    """Have an encoder encode the sentences, each alone, then all in one batch, which must be the same.
+    """Have an encoder encode the sentences, each alone, then all in one batch, which must agree.
 
     Returns
     -------
     Canaries or None
-        Without those that it cannot encode; None if there is none it can.
+        Without the sentences that it cannot encode; None if it can encode none of them.
 
     Raises
     ------
     EncoderRuleError
-        If it gives arrays of another kind or shape than it says, or other vectors in a batch.
+        If its arrays have another type or shape than it says, or differ in a batch.
     """
     kept: dict[Sentence, Floats] = {}
-    room = limits.MAX_CANARY_BYTES - 2 * ALIGNMENT  # a head of less than these
+    room = limits.MAX_CANARY_BYTES - 2 * ALIGNMENT  # the head takes less than these two
     for tokens in SENTENCES:
         try:
             [array] = encoded(encoder, [tokens])
@@ -155,7 +156,7 @@ def read_canaries(store: Snapshot) -> Canaries | None:
     Raises
     ------
     DamagedStoreError
-        If they are not what was committed.
+        If their bytes are not what was committed.
     """
     entry = store.manifest.canaries
     if entry is None:
@@ -168,9 +169,9 @@ def read_canaries(store: Snapshot) -> Canaries | None:
 
 
 def require_canaries(store: AnySnapshot, encoder: Encodes) -> AnySnapshot:
-    """Make sure that an encoder still gives the vectors it gave, before any of them are added to its store.
+    """Compare an encoder's vectors of the canaries with those stored, before its store is added to.
 
-    A store that has no canaries gets this encoder's, which says nothing of what was stored before.
+    A store without canaries gets this encoder's; that says nothing of what was stored before.
 
     Parameters
     ----------
@@ -181,18 +182,18 @@ def require_canaries(store: AnySnapshot, encoder: Encodes) -> AnySnapshot:
     Returns
     -------
     Snapshot
-        The same, or its next snapshot, in which the canaries are.
+        The same, or its next snapshot, which has canaries.
 
     Raises
     ------
     DriftError
-        With what was expected and found. Nothing was written.
+        If they differ by more than the tolerance. Nothing was written.
     DamagedStoreError
-        If the canaries are not what was committed.
+        If the canaries' bytes are not what was committed.
     EncoderError
-        If the encoder cannot encode what it could.
+        If the encoder cannot encode a canary.
     StoreWriteError
-        If they are missing, and the disk is full or read-only.
+        If canaries have to be added, and the disk is full or read-only.
     """
     made = make_canaries(encoder) if store.manifest.canaries is None else None
     if made is not None:
@@ -203,16 +204,16 @@ def require_canaries(store: AnySnapshot, encoder: Encodes) -> AnySnapshot:
         remedy = (
             "A library, driver, processor or setting computes differently here: go back to what made the "
             "store, or extract into a new one. `featurestore verify --encode 20` compares the vectors stored "
-            "with what the encoder gives here"
+            "with those computed here"
         )
         if not len(store):
-            # Not replaced here: another process may be about to store what the first encoder gives.
+            # Not replaced here: another process may be about to store vectors of the first encoder.
             remedy += ". The store holds no sentence yet: if the encoder was mended since, delete it"
         stored.require(
             [known[t] if t in known else encoded(encoder, [t])[0] for t in stored.sentences],
             encoder.spec or "the encoder",
             f"store {store.path}",
-            f"It was made with {stored.made_with or 'what it does not say'}; this is {_made_with(encoder)}. "
+            f"It was made with {stored.made_with or 'unknown software'}; this is {_made_with(encoder)}. "
             f"{remedy}",
         )
     return store
@@ -234,12 +235,12 @@ def require_same_canaries(one: Snapshot, other: Snapshot) -> None:
             [known[ours.sentences[i]] for i in shared],
             f"what filled store {other.path} ({theirs.made_with})",
             f"store {one.path} ({ours.made_with})",
-            "Their vectors are not of one kind: keep the stores apart, or extract one of them again",
+            "Their vectors must not be mixed: keep the stores apart, or extract one of them again",
         )
 
 
 def _with_canaries(store: AnySnapshot, canaries: Canaries) -> AnySnapshot:
-    """Make canaries the store's, unless another process was faster; return the store that has some."""
+    """Publish canaries, unless another process does first; return the store with the ones published."""
     with committing(store.location):
         latest, entry = store.refreshed(), None
         while latest.manifest.canaries is None:
@@ -250,7 +251,7 @@ def _with_canaries(store: AnySnapshot, canaries: Canaries) -> AnySnapshot:
             if publish(store.location, following, store.filesystem) and len(latest):
                 logger.warning(
                     "store %s had no canaries and has some now: what was stored before was not compared with "
-                    "what the encoder gives here; `featurestore verify %s --encode 20` does",
+                    "what the encoder computes here; `featurestore verify %s --encode 20` compares it",
                     store.path,
                     store.path,
                 )

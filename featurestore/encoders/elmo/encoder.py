@@ -11,7 +11,8 @@ of hundreds, with the ``original`` shape: float32 2e-6, bfloat16 7e-3, float16 1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,9 @@ from featurestore.devices import choose_device, on_device, out_of_memory_as_ours
 from featurestore.encoders.elmo.files.catalog import UntrainedSource, choose_initial_state, parse_source
 from featurestore.encoders.elmo.files.identity import PRECISIONS, elmo_recipe, untrained_identity
 from featurestore.encoders.elmo.files.initial_state import WarmState, read_state
+from featurestore.encoders.elmo.files.layers import CanonicalLayers, n_layers_kept, parse_layers
 from featurestore.encoders.elmo.files.resolving import find_files
 from featurestore.encoders.elmo.files.weights import Weights, read_weights_and_hash, seeded_weights
-from featurestore.encoders.elmo.model.layers import CanonicalLayers, n_layers_kept, parse_layers
 from featurestore.encoders.elmo.model.network import BiLM, InitialState
 from featurestore.encoders.elmo.model.numerics import full_float32_products
 from featurestore.encoders.elmo.model.options import ElmoOptions
@@ -53,7 +54,7 @@ class ElmoEncoder:
     identity : dict
         The recipe fields that name the weights.
     layers : str
-        As for :func:`featurestore.encoders.elmo.model.layers.parse_layers`.
+        As for :func:`featurestore.encoders.elmo.files.layers.parse_layers`.
     precision : str
         ``float32``, ``bfloat16`` or ``float16``.
     device : torch.device
@@ -135,6 +136,21 @@ class ElmoEncoder:
     def encode(self, sentences: Sequence[Sentence]) -> list[NDArray[np.floating]]:
         """Return one ``(n_tokens, dim)`` or ``(n_tokens, n_layers, dim)`` float32 array per sentence."""
         return list(self.submit(sentences).result())
+
+    @contextmanager
+    def watched(self, report: Callable[[int], None]) -> Iterator[None]:
+        """Report progress within a sentence of thousands of tokens while the context lasts.
+
+        Parameters
+        ----------
+        report : callable
+            Takes how many more tokens' worth of work is done; not called for short sentences.
+        """
+        self._network.report_long = report
+        try:
+            yield
+        finally:
+            self._network.report_long = None
 
     def forget_types(self) -> None:
         """Drop the kept vectors of word types, so that the next batch computes its own."""

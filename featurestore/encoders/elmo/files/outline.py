@@ -9,8 +9,8 @@ from featurestore.encoders.elmo.files.catalog import (
     choose_initial_state,
     parse_source,
 )
+from featurestore.encoders.elmo.files.layers import n_layers_kept, parse_layers
 from featurestore.encoders.elmo.files.resolving import find_files, locate
-from featurestore.encoders.elmo.model.layers import n_layers_kept, parse_layers
 from featurestore.encoders.elmo.model.options import PRESETS, ElmoOptions
 
 
@@ -22,7 +22,7 @@ def outline_elmo(rest: str, *, layers: str, initial_state: str) -> EncoderOutlin
     rest : str
         As for :func:`featurestore.encoders.elmo.files.catalog.parse_source`; local options files are read.
     layers : str
-        As for :func:`featurestore.encoders.elmo.model.layers.parse_layers`.
+        As for :func:`featurestore.encoders.elmo.files.layers.parse_layers`.
     initial_state : str
         As for :func:`featurestore.encoders.loading.load_encoder`.
 

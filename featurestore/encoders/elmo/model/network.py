@@ -1,8 +1,9 @@
-"""The bidirectional language model: token vectors, then LSTM layers whose directions never meet."""
+"""The bidirectional language model: token vectors, then LSTM layers, each direction on its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore.devices import on_device
-from featurestore.encoders.elmo.model.bidirectional import LayerSideBySide
+from featurestore.encoders.elmo.model.bidirectional import BidirectionalLayer
 from featurestore.encoders.elmo.model.characternet import CharacterNetwork, TypeTable
 from featurestore.encoders.elmo.model.characters import BEGIN_SENTENCE, END_SENTENCE
 from featurestore.encoders.elmo.model.gates import choose_gates
+from featurestore.encoders.elmo.model.long_sentences import (
+    LONG_SENTENCE,
+    MAX_ROWS,
+    LongLayer,
+    can_be_compiled,
+    recurrence_library,
+)
 from featurestore.encoders.elmo.model.lstm import LstmDirection, LstmState, LstmWeights
 from featurestore.encoders.elmo.model.numerics import Numerics
 from featurestore.encoders.elmo.model.options import ElmoOptions
@@ -49,10 +57,10 @@ class InitialState:
 
 
 class CarriedState:
-    """LSTM states that persist from batch to batch, as the published implementation keeps them.
+    """LSTM states carried from batch to batch, as the published implementation does.
 
-    A state belongs to a row position in the batch as given. A smaller batch leaves the other rows as they
-    are; a larger one starts its new rows at zero.
+    A state belongs to a row of the batch as given. A smaller batch leaves the other rows unchanged; a larger
+    one starts its additional rows at zero.
 
     Attributes
     ----------
@@ -108,9 +116,9 @@ def _grown(rows: Tensor, n_rows: int) -> Tensor:
 class BiLM:
     """A pretrained bidirectional language model of one shape, precision and device.
 
-    With a fixed initial state the first marker of a direction (begin for forward, end for backward) leaves
-    the same state in every sentence, so it is read once per network; the other marker comes after the last
-    token and changes no token's vector, so it is never read. Tokens alone pass through the LSTMs.
+    With a fixed initial state the first marker of a direction (begin for forward, end for backward) leads to
+    the same state in every sentence, so it is computed once per network. The other marker follows the last
+    token and changes no token's vector, so it is not computed. Only tokens pass through the LSTMs.
 
     Parameters
     ----------
@@ -124,13 +132,16 @@ class BiLM:
     initial_state : InitialState, optional
         Zeros by default.
     side_by_side : bool, optional
-        Run both directions of a layer at once, which other numbers of rows round differently; by default on
+        Run both directions of a layer at once, which rounds differently with other row counts; by default on
         a GPU.
 
     Attributes
     ----------
     gates : Gates
-        What computes the pointwise half of a step, where directions run side by side.
+        Compute the pointwise half of a step where both directions run at once.
+    report_long : callable or None
+        Told of progress within long sentences, as a number of tokens: a token counts when as many steps are
+        done as it takes.
     """
 
     def __init__(
@@ -151,7 +162,7 @@ class BiLM:
             side_by_side = self.device.type == "cuda"
         clips = {"cell_clip": options.cell_clip, "proj_clip": options.proj_clip}
         self._layers: list[list[LstmDirection]] = []
-        self._pairs: list[LayerSideBySide] = []
+        self._pairs: list[BidirectionalLayer] = []
         for layer in range(options.n_layers):
             self._layers.append([])
             pair = []
@@ -166,10 +177,15 @@ class BiLM:
                 if side_by_side:
                     pair.append(part)
             if side_by_side:
-                self._pairs.append(LayerSideBySide(pair, self.numerics, **clips))
+                self._pairs.append(BidirectionalLayer(pair, self.numerics, **clips))
         self.gates = choose_gates(self.numerics.operands, options.lstm_dim, options.cell_clip, self.device)
         self._initial = InitialState.zeros(options) if initial_state is None else initial_state
         self._after_marker: list[list[LstmState]] | None = None
+        self._long_layers: list[LongLayer] | None = None
+        self._walks_compiled = not side_by_side and can_be_compiled(
+            self.numerics.operands, self.numerics.rounding, self.device
+        )
+        self.report_long: Callable[[int], None] | None = None
 
     @property
     def n_layers(self) -> int:
@@ -186,7 +202,7 @@ class BiLM:
         packing : Packing
             The layout of these sentences.
         n_layers : int
-            Output layers wanted; the LSTM layers above are not run.
+            Number of output layers wanted; LSTM layers above them are not run.
 
         Returns
         -------
@@ -195,6 +211,8 @@ class BiLM:
             vectors twice over, then forward and backward outputs of each LSTM layer.
         """
         start = self._states_after_marker() if n_layers > 1 else []
+        if start and packing.longest >= LONG_SENTENCE and (library := self._recurrence()) is not None:
+            return self._layers_with_long(sentences, packing, start[: n_layers - 1], library)
         vectors = self._token_vectors(sentences, packing)
         if self._pairs:
             return self._layers_side_by_side(vectors, packing, start[: n_layers - 1])
@@ -205,6 +223,72 @@ class BiLM:
                 halves[direction], _ = self._run(
                     layer, direction, halves[direction], packing, start[layer][direction]
                 )
+            outputs.append(torch.cat(halves, 1))
+        return outputs
+
+    def _recurrence(self) -> ctypes.CDLL | None:
+        return recurrence_library() if self._walks_compiled else None
+
+    def _layers_with_long(
+        self,
+        sentences: Sequence[Sequence[str]],
+        packing: Packing,
+        start: list[list[LstmState]],
+        library: ctypes.CDLL,
+    ) -> list[Tensor]:
+        """Return the layers of a batch in which a few long sentences are walked by compiled code."""
+        ranked = packing.ranking.tolist()
+        n_long = sum(len(sentences[number]) >= LONG_SENTENCE for number in ranked)
+        ends = np.cumsum([len(sentence) for sentence in sentences])
+        outputs = [
+            torch.empty(
+                packing.n_tokens, 2 * self.options.projection_dim, dtype=self.numerics.operands,
+                device=self.device,
+            )
+            for _ in range(len(start) + 1)
+        ]  # fmt: skip
+
+        def keep(numbers: Sequence[int], computed: list[Tensor]) -> None:
+            """Put layers of some sentences, one after the other, where the batch's packing has them."""
+            places = [packing.positions[ends[i] - len(sentences[i]) : ends[i]] for i in numbers]
+            here = on_device(np.concatenate(places), self.device)
+            for output, part in zip(outputs, computed, strict=True):
+                output[here] = part
+
+        for first in range(0, n_long, MAX_ROWS):
+            numbers = ranked[first : min(first + MAX_ROWS, n_long)]
+            keep(numbers, self._layers_of_long([sentences[number] for number in numbers], start, library))
+        if short := sorted(ranked[n_long:]):
+            others = [sentences[number] for number in short]
+            their_packing = Packing.of([len(sentence) for sentence in others])
+            computed = self.layers(others, their_packing, n_layers=len(start) + 1)
+            order = on_device(their_packing.positions, self.device)
+            keep(short, [part[order] for part in computed])
+        return outputs
+
+    def _layers_of_long(
+        self, sentences: Sequence[Sequence[str]], start: list[list[LstmState]], library: ctypes.CDLL
+    ) -> list[Tensor]:
+        """Return the layers of a few long sentences, the longest first, token by token as they are given."""
+        if self._long_layers is None:
+            self._long_layers = [LongLayer(directions, library) for directions in self._layers]
+        table, rows = self.types.lookup([token for sentence in sentences for token in sentence])
+        vectors = table[on_device(rows, self.device)]
+        outputs = [torch.cat([vectors, vectors], 1)]
+        halves = [vectors, vectors]
+        lengths = [len(sentence) for sentence in sentences]
+        n_steps, n_reported, n_walks = 0, 0, 2 * len(start)
+
+        def report(n_more: int) -> None:
+            nonlocal n_steps, n_reported
+            n_steps += n_more
+            if self.report_long is not None and n_steps // n_walks > n_reported:
+                self.report_long(n_steps // n_walks - n_reported)
+                n_reported = n_steps // n_walks
+
+        for layer, states in enumerate(start):
+            walked = self._long_layers[layer].run(halves, lengths, states, report)
+            halves = [self._skipped(layer, *parts) for parts in zip(walked, halves, strict=True)]
             outputs.append(torch.cat(halves, 1))
         return outputs
 
@@ -227,8 +311,8 @@ class BiLM:
     ) -> list[list[Tensor]]:
         """Return all output layers of a batch as the published implementation computes them: statefully.
 
-        Both markers run as ordinary positions. The vectors depend on every batch before, which is why no
-        recipe offers this; it is here to be compared with reference outputs.
+        Both markers are ordinary positions. The vectors depend on all earlier batches, so no recipe offers
+        this; it exists for comparison with reference outputs.
 
         Returns
         -------
@@ -255,10 +339,13 @@ class BiLM:
         self, layer: int, direction: int, inputs: Tensor, packing: Packing, start: LstmState
     ) -> tuple[Tensor, LstmState]:
         outputs, end = self._layers[layer][direction].run(inputs, packing, start)
-        # The state carried in time is the one before the skip.
+        return self._skipped(layer, outputs, inputs), end
+
+    def _skipped(self, layer: int, outputs: Tensor, inputs: Tensor) -> Tensor:
+        # The recurrent state is the one before the skip connection.
         if self.options.use_skip_connections and layer > 0:
-            outputs = self.numerics.round(outputs + inputs)
-        return outputs, end
+            return self.numerics.round(outputs + inputs)
+        return outputs
 
     def _token_vectors(self, sentences: Sequence[Sequence[str]], packing: Packing) -> Tensor:
         tokens = [token for sentence in sentences for token in sentence]
