@@ -9,9 +9,8 @@ from typing import Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.encoding import Encodes, require_arrays
 from featurestore.keys import Sentence
-from featurestore.vectors import vector_shape
+from featurestore.vectors import Encodes, require_arrays, vector_shape
 
 
 class BatchVectors(Sequence["NDArray[np.floating]"]):

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from featurestore import limits
 from featurestore.disk.filesystem import FileSystem
-from featurestore.encoding import Encodes, encoded, relative_l2, require_same, tolerance_of
 from featurestore.errors import DriftError, EncoderError, EncoderRuleError, SentenceError
 from featurestore.families import versions_for
 from featurestore.keys import Sentence
@@ -31,7 +30,15 @@ from featurestore.store.format.reader import ShardReader
 from featurestore.store.format.shard import ShardDraft, place
 from featurestore.store.locks import committing
 from featurestore.store.snapshot import AnySnapshot, Snapshot
-from featurestore.vectors import exceeds, layers_and_dim
+from featurestore.vectors import (
+    Encodes,
+    encoded,
+    exceeds,
+    layers_and_dim,
+    relative_l2,
+    require_same,
+    tolerance_of,
+)
 
 logger = logging.getLogger(__name__)
 

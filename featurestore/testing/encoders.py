@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from featurestore.encoders.base import Encoder
 from featurestore.encoders.checked import CheckedEncoder, checked_encoder
 from featurestore.encoders.vectors import BatchVectors, PendingVectors
-from featurestore.encoding import relative_l2, require_arrays, require_same, tolerance_of
 from featurestore.errors import EncoderOutOfMemory, EncoderRuleError, UsageError
 from featurestore.keys import Sentence, require_sentence
 from featurestore.store.canaries import SENTENCES
-from featurestore.vectors import vector_shape
+from featurestore.vectors import relative_l2, require_arrays, require_same, tolerance_of, vector_shape
 
 Array = NDArray[np.floating]
 

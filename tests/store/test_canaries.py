@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurestore.encoding import PRECISION_TOLERANCE, relative_l2
 from featurestore.errors import DamagedStoreError, DriftError, EncoderError
 from featurestore.recipe import Recipe
 from featurestore.store import canaries
@@ -19,6 +18,7 @@ from featurestore.store.maintenance.merge import merge
 from featurestore.store.maintenance.repair import repair
 from featurestore.store.store import Store
 from featurestore.store.verification import verify
+from featurestore.vectors import PRECISION_TOLERANCE, relative_l2
 from tests.kit.damage import flip_bit
 from tests.kit.stores import DIM, KitEncoder, assert_holds, create, fill, sentences, vectors_of
 
