@@ -28,7 +28,7 @@ from featurestore.cli.interrupts import Terminated, terminable
 from featurestore.cli.options import Reading, json_option, options, reading_options
 
 if TYPE_CHECKING:
-    from featurestore.corpora.example import Example
+    from featurestore.corpora.contract.example import Example
     from featurestore.models.checkpoint import TrainedModel
     from featurestore.recipe import Recipe
 

@@ -12,11 +12,11 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from featurestore.cli.display.render import json_text
-from featurestore.corpora.readers.whitespace import WHITESPACE
+from featurestore.corpora.contract.whitespace import WHITESPACE
 from featurestore.errors import StoreWriteError, UsageError
 
 if TYPE_CHECKING:
-    from featurestore.corpora.example import Example
+    from featurestore.corpora.contract.example import Example
     from featurestore.models.scoring import LabelScore, Scores
     from featurestore.models.training import Epoch, TrainConfig
 
