@@ -86,8 +86,8 @@ class Plan:
         Tokens of the longest sentence to be encoded, and where it stands.
     n_bytes : int
         To be written, the canaries of a store that has none included.
-    free_bytes : int
-        Free on the store's disk.
+    free_bytes : int or None
+        Free on the store's disk; None where the disk does not say.
     seconds : float or None
         Estimated encoding time.
     seconds_basis : str
@@ -113,7 +113,7 @@ class Plan:
     longest: int
     longest_place: str
     n_bytes: int
-    free_bytes: int
+    free_bytes: int | None
     seconds: float | None = None
     seconds_basis: str = ""
     readings: tuple[Reading, ...] = ()
@@ -129,8 +129,8 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the disk has room."""
-        return self.n_bytes <= self.free_bytes
+        """Whether the disk has room, as far as it says."""
+        return self.free_bytes is None or self.n_bytes <= self.free_bytes
 
     def timed(self, tokens_per_second: float | None, basis: str) -> Plan:
         """Return the plan with the time that encoding takes at an expected speed, if there is one."""
