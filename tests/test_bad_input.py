@@ -14,7 +14,7 @@ import pytest
 
 from featurestore import Store, extract
 from featurestore.cli.main import main
-from featurestore.store.maintenance.verify import verify
+from featurestore.store.verification import verify
 
 
 class Case:

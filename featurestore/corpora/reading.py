@@ -278,7 +278,7 @@ class Observer:
                 "label-prefix",
                 self._n_prefixed,
                 f"{self._n_prefixed:,} sentences begin with fastText's {_FASTTEXT}, which is read as a word: "
-                "write label and text as two columns of a .tsv (--label label) or as .jsonl",
+                "give --format fasttext (--label label)",
             )
 
     def _of_labels(self) -> Iterator[ReadingWarning]:

@@ -161,6 +161,11 @@ class FeatureDataset(Dataset[FeatureItem]):
         return self._labels.names
 
     @property
+    def label_counts(self) -> dict[str, int]:
+        """How often each of :attr:`label_names` occurs in the examples."""
+        return self._labels.counts()
+
+    @property
     def device(self) -> torch.device:
         """Where batches lie."""
         return torch.device("cpu") if self._resident is None else self._resident.device

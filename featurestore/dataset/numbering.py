@@ -41,6 +41,11 @@ class NumberedLabels:
     numbers: NDArray[np.int64]
     edges: NDArray[np.int64]
 
+    def counts(self) -> dict[str, int]:
+        """Return how often each label occurs, in the order of their numbers; 0 for those that do not."""
+        counts = np.bincount(self.numbers[self.numbers >= 0], minlength=len(self.names))
+        return dict(zip(self.names, counts.tolist(), strict=True))
+
     def of_one(self, position: int) -> Tensor | None:
         """Return an example's labels, the caller's own: (n_tokens,) or () int64, or None."""
         if self.kind is None:

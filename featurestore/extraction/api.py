@@ -17,14 +17,14 @@ from featurestore.encoders.base import (
     Encoder,
     EncoderOutline,
     Layers,
-    encoder_recipe,
     layers_text,
-    load_encoder,
-    outline_encoder,
+)
+from featurestore.encoders.checked import CheckedEncoder, checked_encoder
+from featurestore.encoders.loading import (
     recipe_choices,
-    require_encoder,
     require_no_code,
 )
+from featurestore.encoders.sources import KnownRecipe, NamedEncoder
 from featurestore.errors import EncoderError, EncoderOutOfMemory, UsageError
 from featurestore.extraction.estimate import expected_speed
 from featurestore.extraction.mismatch import require_recipe
@@ -32,6 +32,7 @@ from featurestore.extraction.plan import Plan, make_plan
 from featurestore.extraction.progress import BarProgress, Progress
 from featurestore.extraction.report import Report
 from featurestore.extraction.runner import Extraction
+from featurestore.families import family_of, family_of_recipe
 from featurestore.recipe import Recipe
 from featurestore.store.format.codec import DEFAULT_CODEC, get_codec
 from featurestore.store.format.manifest import Manifest
@@ -127,21 +128,15 @@ def extract(
 
 
 @dataclass(frozen=True)
-class EncoderChoice:
-    """An encoder specification with its options, the store's own recipe filled in where nothing was said.
+class EncoderChoice(NamedEncoder):
+    """An encoder specification with its choices, the store's own recipe filled in where nothing was said.
 
     Attributes
     ----------
-    spec, layers, precision, initial_state : str
-        As :func:`featurestore.load_encoder` takes them.
     named_by : str or Path, optional
         The store that named the encoder, where the user did not.
     """
 
-    spec: str
-    layers: str
-    precision: str
-    initial_state: str = "auto"
     named_by: str | Path | None = field(default=None, compare=False)
 
     @classmethod
@@ -167,7 +162,7 @@ class EncoderChoice:
             recipe = store.recipe
             if not spec:
                 spec, named_by = store.encoder, path
-            if spec.partition(":")[0] == recipe["kind"]:  # else its choices mean nothing to the encoder
+            if family_of(spec) is family_of_recipe(recipe):  # else its choices mean nothing to the encoder
                 own = recipe_choices(recipe)
                 layers = layers or own.get("layers")
                 precision = precision or own.get("precision")
@@ -190,25 +185,27 @@ class EncoderChoice:
         if self.named_by is not None:
             require_no_code(self.spec, self.named_by)
 
-    def load(self, device: str = "auto") -> Encoder:
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether the user named a class or function of their own."""
+        return self.named_by is None and super().is_at_hand
+
+    def load(self, device: str = "auto") -> CheckedEncoder:
         """Load the encoder."""
         self.require_no_code()
         with self._said_who_named_it():
-            return load_encoder(
-                self.spec,
-                layers=self.layers,
-                precision=self.precision,
-                device=device,
-                initial_state=self.initial_state,
-            )
+            return super().load(device)
 
     def outline(self) -> EncoderOutline:
-        """Return what can be known without loading it; one of Flair's is loaded."""
+        """Return what can be known without loading it, where its family can tell."""
         self.require_no_code()
         with self._said_who_named_it():
-            return outline_encoder(
-                self.spec, layers=self.layers, precision=self.precision, initial_state=self.initial_state
-            )
+            return super().outline()
+
+    def known_recipe(self) -> KnownRecipe:
+        """Return its recipe as far as it is known without loading what need not be loaded."""
+        self.require_no_code()
+        return super().known_recipe()
 
     @contextmanager
     def _said_who_named_it(self) -> Iterator[None]:
@@ -237,7 +234,7 @@ class EncoderChoice:
             If the store has another recipe.
         """
         try:
-            ours, wanted = self.comparable(stored)
+            known = self.known_recipe()
         except EncoderError:  # not downloaded yet, or what loading it will say too
             logger.warning(
                 "whether %s filled the store %s cannot be told yet, for its files are not here: if it did "
@@ -246,28 +243,8 @@ class EncoderChoice:
                 store,
             )
             return False
-        require_recipe(ours, wanted, store)
-        return self.precision != "auto"
-
-    def comparable(self, stored: Recipe) -> tuple[Recipe, Recipe]:
-        """Return a store's recipe and the encoder's, without what only loading finds out.
-
-        That is what precision ``auto`` becomes, which depends on the device.
-
-        Raises
-        ------
-        EncoderError
-            If the encoder's files are not here.
-        """
-        self.require_no_code()
-        is_open = self.precision == "auto"
-        wanted = encoder_recipe(
-            self.spec,
-            layers=self.layers,
-            precision="float32" if is_open else self.precision,
-            initial_state=self.initial_state,
-        )
-        return (_without(stored, "precision"), _without(wanted, "precision")) if is_open else (stored, wanted)
+        require_recipe(*known.beside(stored), store)
+        return known.is_complete
 
 
 @dataclass(frozen=True)
@@ -347,7 +324,7 @@ class Job:
     def _outlined(self, encoder: Encoder | EncoderChoice, manifest: Manifest | None) -> EncoderOutline:
         """Return the shape of the vectors, after what can be found wrong before the corpora are read."""
         if not isinstance(encoder, EncoderChoice):
-            require_encoder(encoder)
+            encoder = checked_encoder(encoder)
             if manifest is not None:
                 require_recipe(manifest.recipe, encoder.recipe, self.store)
             return EncoderOutline(encoder.dim, encoder.n_layers)
@@ -368,8 +345,8 @@ class Job:
         if manifest is not None and manifest.encoder != encoder.spec:
             manifest = None  # its speed was another's
         speed, basis = expected_speed(manifest, outline, self.device, encoder.precision)
-        loads = encoder.spec.startswith("flair:")  # and knows nothing of its speed
-        if speed or loads or manifest is None or not self._is_own(encoder, manifest):
+        # What has to be loaded to outline it knows nothing of its speed.
+        if speed or encoder.outline_loads or manifest is None or not self._is_own(encoder, manifest):
             return speed, basis
         return expected_speed(None, encoder.outline(), self.device, encoder.precision)
 
@@ -387,7 +364,7 @@ class Job:
     ) -> Extraction:
         """Load the encoder, check it against the store, and return the run."""
         require_addable(self.store)
-        loaded = encoder.load(self.device) if isinstance(encoder, EncoderChoice) else encoder
+        loaded = encoder.load(self.device) if isinstance(encoder, EncoderChoice) else checked_encoder(encoder)
         return Extraction(
             self.corpora,
             loaded,
@@ -398,8 +375,3 @@ class Job:
             shard_bytes=self.shard_bytes,
             progress=progress,
         )
-
-
-def _without(recipe: Recipe, name: str) -> Recipe:
-    """Return a recipe without one of its fields."""
-    return Recipe({field: value for field, value in recipe.items() if field != name})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from featurestore.encoders.remedies import remedy_for
+from featurestore.families import family_of_recipe, remedy_for
 from featurestore.recipe import Recipe
 
 
@@ -22,7 +22,7 @@ def require_recipe(stored: Recipe, wanted: Recipe, store: Path) -> None:
     RecipeMismatchError
         Naming every field that differs, and what to do.
     """
-    if stored["kind"] == "flair":  # which is not loaded because a store names it
+    if family_of_recipe(stored).runs_code:  # so it is not loaded because a store names it
         remedy = "Name the encoder that filled the store, or another --store."
     else:
         remedy = (

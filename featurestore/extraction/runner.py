@@ -17,6 +17,7 @@ from featurestore import limits
 from featurestore.corpora.corpus import Corpus
 from featurestore.corpora.example import Example
 from featurestore.encoders.base import Encoder
+from featurestore.encoders.checked import checked_encoder
 from featurestore.errors import EncoderError, UsageError, VectorError
 from featurestore.extraction.mismatch import require_recipe
 from featurestore.extraction.pipeline import EncodingPipeline
@@ -77,13 +78,13 @@ class Extraction:
             raise UsageError(
                 f"a token budget of {token_budget!r} holds no sentence: give an int of at least 1"
             )
-        self.corpora, self.encoder, self.plan = corpora, encoder, plan
+        self.corpora, self.encoder, self.plan = corpora, checked_encoder(encoder), plan
         self.progress = progress or Progress()
         self.report = Report(
             plan.n_sentences,
             plan.n_distinct,
             plan.n_cached,
-            token_budget=token_budget or encoder.token_budget,
+            token_budget=token_budget or self.encoder.token_budget,
         )
         self._codec, self._n_sealing = codec, n_sealing
         self.store = self._opened_or_made(path, codec or DEFAULT_CODEC, shard_bytes)

@@ -26,7 +26,9 @@ class LinearChainCRF(nn.Module):
         self.end = nn.Parameter(torch.zeros(n_labels))
         self.transitions = nn.Parameter(torch.zeros(n_labels, n_labels))
 
-    def negative_log_likelihood(self, emissions: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    def negative_log_likelihood(
+        self, emissions: Tensor, labels: Tensor, mask: Tensor, *, ignored: int | None = None
+    ) -> Tensor:
         """Return ``-log p(labels | emissions)`` of each sentence.
 
         Parameters
@@ -37,6 +39,9 @@ class LinearChainCRF(nn.Module):
             (batch, longest); anything in padding.
         mask : BoolTensor
             (batch, longest), true for the first tokens of each sentence, at least one.
+        ignored : int, optional
+            The label of tokens that have none: then the probability is that of all label sequences that
+            agree with the rest (Tsuboi et al. 2008).
 
         Returns
         -------
@@ -51,11 +56,17 @@ class LinearChainCRF(nn.Module):
         n_labels = len(self.start)
         _check_mask(mask)
         labels = labels.masked_fill(~mask, 0)
+        unlabelled = labels == ignored if ignored is not None else torch.zeros_like(mask)
+        labels = labels.masked_fill(unlabelled, 0)
         if labels.min() < 0 or labels.max() >= n_labels:
             raise ModelError(
                 f"a CRF needs a label in 0..{n_labels - 1} for every token, found "
                 f"{int(labels.min())}..{int(labels.max())}: leave out the sentences that are partly labelled"
             )
+        if bool(unlabelled.any()):
+            allowed = torch.nn.functional.one_hot(labels, n_labels).bool() | (unlabelled | ~mask).unsqueeze(2)
+            agreeing = self._log_partition(emissions.masked_fill(~allowed, -torch.inf), mask)
+            return self._log_partition(emissions, mask) - agreeing
         return self._log_partition(emissions, mask) - self._score(emissions, labels, mask)
 
     @torch.no_grad()

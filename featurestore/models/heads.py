@@ -81,6 +81,8 @@ class Head(nn.Module):
     learning_dtype : torch.dtype
         Type of an LSTM's matrix products in training mode, float32 or bfloat16; everything else, and all of
         it in evaluation mode, is float32.
+    class_weights : (n_labels,) float32 Tensor, optional
+        What each label weighs in the loss; by default all the same. No part of the saved model.
     """
 
     name: ClassVar[str]
@@ -91,6 +93,7 @@ class Head(nn.Module):
         super().__init__()
         self.config = config
         self.learning_dtype = torch.float32
+        self.class_weights: Tensor | None = None
         self.standardize = Standardize(*token_shape(config.n_layers, config.dim))
         self.mix = ScalarMix(config.n_layers) if config.n_layers > 1 else None
         self.dropout: nn.Module = Dropout(config.dropout)
@@ -143,11 +146,12 @@ class Head(nn.Module):
     def loss(self, features: Tensor, lengths: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         """Return the scalar training loss: the mean over labels of minus their log-probability.
 
-        ``labels`` is (batch, longest) with -100 in padding for taggers, (batch,) for classifiers; the other
-        arguments are those of :meth:`forward`.
+        ``labels`` is (batch, longest) for taggers, with -100 in padding and for tokens that do not count,
+        (batch,) for classifiers; the other arguments are those of :meth:`forward`.
         """
-        logits = self(features, lengths, mask)
-        return nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
+        logits = self(features, lengths, mask).flatten(0, -2)
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        return nn.functional.cross_entropy(logits, labels.flatten(), weights, ignore_index=IGNORED)
 
     @torch.no_grad()
     def decode(self, features: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
@@ -286,9 +290,13 @@ class BiLSTMCRFTagger(BiLSTMTagger):
         self.crf = LinearChainCRF(config.n_labels)
 
     def loss(self, features: Tensor, lengths: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
-        """Return minus the log-likelihood of the label sequences, per token."""
+        """Return minus the log-likelihood of the label sequences, per label.
+
+        Where some tokens have no label, of all sequences that agree with the labels there are.
+        """
         emissions = self(features, lengths, mask)
-        return self.crf.negative_log_likelihood(emissions, labels, mask).sum() / lengths.sum()
+        losses = self.crf.negative_log_likelihood(emissions, labels, mask, ignored=IGNORED)
+        return losses.sum() / (labels != IGNORED).sum()
 
     def decode(self, features: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
         """Return the label ids of the best sequence, (batch, longest) with -100 in padding."""

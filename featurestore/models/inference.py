@@ -78,7 +78,8 @@ def score_head(
             f"{head.name} gives one label per {head.label_kind}, the corpus has {found}: "
             "choose another label of the corpus (--label), or another model"
         )
-    scorer = Scorer(head.label_kind, label_names, metric)
+    counts = {**dict.fromkeys(label_names, 0), **dataset.label_counts}
+    scorer = Scorer(head.label_kind, counts, metric)
     for index, predicted in label_batches(
         head, label_names, dataset, device=device, token_budget=token_budget
     ):

@@ -1,4 +1,4 @@
-"""What must be true before a store is made or added to."""
+"""What is checked before a store is made or added to."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from featurestore import limits
 from featurestore.disk.places import nearest_existing
 from featurestore.errors import DamagedStoreError, StoreLimitError, StoreWriteError, UsageError
-from featurestore.store.format.access import looking_at
+from featurestore.store.format.access import inspecting
 from featurestore.store.format.codec import get_codec
 from featurestore.store.format.manifest import CANARIES, DAMAGED, INDEX, MANIFESTS, SHARDS, TMP, Manifest
 from featurestore.store.locks import LOCK
 
 
 def require_bounds(*, dim: int, n_layers: int, codec: str, shard_bytes: int, encoder: str = "") -> None:
-    """Raise unless a store may be made of these.
+    """Raise unless a store can have these.
 
     Raises
     ------
@@ -41,38 +41,38 @@ def require_bounds(*, dim: int, n_layers: int, codec: str, shard_bytes: int, enc
 
 
 def require_creatable(path: Path) -> None:
-    """Raise if a store cannot be made at a path because something else is there.
+    """Raise unless a store can be made at a path.
 
     Raises
     ------
     UsageError
     UnreadableStoreError
-        If the path may not be looked at.
+        If the path cannot be inspected.
     """
     ours = (MANIFESTS, SHARDS, CANARIES, INDEX, TMP, DAMAGED, LOCK)
-    with looking_at(path):
+    with inspecting(path):
         if path.exists() and (not path.is_dir() or any(p.name not in ours for p in path.iterdir())):
             raise UsageError(f"cannot make a store at {path}: something else is there; choose a new path")
         if not path.exists() and path.is_symlink():
-            raise UsageError(f"cannot make a store at {path}: it is a link to what is not there")
+            raise UsageError(f"cannot make a store at {path}: it is a link whose target does not exist")
         above = nearest_existing(path.absolute().parent)
         if not above.is_dir():
             raise UsageError(f"cannot make a store at {path}: {above} is a file")
 
 
 def require_shards(store: Path, manifest: Manifest) -> None:
-    """Make sure that a store's shards are where they should be, of the right size, without opening them.
+    """Raise unless all of a store's shards exist and have the right size, without opening them.
 
     Raises
     ------
     DamagedStoreError
-        Naming how many are not, and the first.
+        With how many do not, and the first of them.
     """
     directory = store / SHARDS
     sizes: dict[str, int] = {}
-    with looking_at(directory), contextlib.suppress(FileNotFoundError):
+    with inspecting(directory), contextlib.suppress(FileNotFoundError):
         for file in os.scandir(directory):
-            with contextlib.suppress(FileNotFoundError):  # gc may be at work on what no snapshot needs
+            with contextlib.suppress(FileNotFoundError):  # gc may be removing what no snapshot needs
                 sizes[file.name] = file.stat().st_size
     wrong = [entry for entry in manifest.shards if sizes.get(entry.name) != entry.n_bytes]
     if wrong:
@@ -81,23 +81,30 @@ def require_shards(store: Path, manifest: Manifest) -> None:
         raise DamagedStoreError(
             f"{len(wrong):,} of {len(manifest.shards):,} shards of {store} are not what was committed; "
             f"the first, {wrong[0].name}, {state}. Restore them from a copy, or run `featurestore repair "
-            f"{store}` and extract again"
+            f"{store}` and extract again",
+            path=directory / wrong[0].name,
+            shard=wrong[0].name,
+            is_gone=found is None,
         )
 
 
 def require_addable(path: Path) -> None:
-    """Make sure that a store can be made or added to, as far as permissions say.
+    """Raise unless permissions allow a store to be made at a path, or added to.
 
     Raises
     ------
     StoreWriteError
     """
-    with looking_at(path):
+    with inspecting(path):
         inside = [path / name for name in (MANIFESTS, SHARDS, TMP)]
         places = [nearest_existing(path), *filter(Path.exists, inside)]
     effective = os.access in os.supports_effective_ids
     for place in places:
         if not os.access(place, os.W_OK | os.X_OK, effective_ids=effective):
             read_only = os.statvfs(place).f_flag & os.ST_RDONLY
-            reason = os.strerror(errno.EROFS if read_only else errno.EACCES)
-            raise StoreWriteError(f"cannot write {path}: {reason} ({place}). Nothing was encoded")
+            code = errno.EROFS if read_only else errno.EACCES
+            raise StoreWriteError(
+                f"cannot write {path}: {os.strerror(code)} ({place}). Nothing was encoded",
+                path=path,
+                errno=code,
+            )

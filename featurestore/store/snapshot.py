@@ -287,7 +287,8 @@ class Snapshot:
         if row >= len(reader) or reader.key(row) != key:
             raise DamagedStoreError(
                 f"the index of {self.path} points to the wrong sentence: delete {self.path / INDEX} (it is "
-                "derived and will be rebuilt)"
+                "derived and will be rebuilt)",
+                path=self.path / INDEX,
             )
         return reader
 

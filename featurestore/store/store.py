@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
 from featurestore.store.canaries import Canaries
 from featurestore.store.dependence import how_to_add, missing_note
-from featurestore.store.format.access import looking_at
+from featurestore.store.format.access import inspecting
 from featurestore.store.format.codec import DEFAULT_CODEC, Floats
 from featurestore.store.format.manifest import (
     INDEX,
@@ -27,6 +27,7 @@ from featurestore.store.format.manifest import (
 )
 from featurestore.store.preconditions import require_bounds, require_creatable
 from featurestore.store.snapshot import Snapshot
+from featurestore.store.verification import Finding, verify
 from featurestore.store.writer import WriteSession
 
 _MOST_NAMED = 100
@@ -112,7 +113,7 @@ class Store(Snapshot):
     def exists(path: str | Path) -> bool:
         """Return whether a store lies at a path."""
         directory = Path(path) / MANIFESTS
-        with looking_at(directory):
+        with inspecting(directory):
             return directory.is_dir() and any(directory.iterdir())
 
     def __repr__(self) -> str:
@@ -194,6 +195,46 @@ class Store(Snapshot):
         """Iterate over (sentence, vectors) in stored order."""
         for shard, row, tokens in self.sentences():
             yield tokens, self.reader(shard).read(row)
+
+    def verify(
+        self,
+        *,
+        quick: bool = False,
+        sample: int | None = None,
+        seed: int = 0,
+        progress: Callable[[int], object] | None = None,
+    ) -> Iterator[Finding]:
+        """Compare the store with what was committed and yield what differs; nothing if it is sound.
+
+        Every byte of every shard, the canaries and the manifests of all snapshots are read, as by
+        ``featurestore verify``; nothing is written.
+
+        Parameters
+        ----------
+        quick : bool
+            Check that every shard is there, has its size and a sound structure, without reading the vectors.
+        sample : int, optional
+            As ``quick``, and the vectors of this many sentences drawn at random.
+        seed : int
+            Of the draw.
+        progress : callable, optional
+            Called with the bytes of each shard checked.
+
+        Yields
+        ------
+        Finding
+            With the shard, the sentence where it is one, and the problem.
+
+        Raises
+        ------
+        UnreadableStoreError
+            If a file may not be opened, which may be sound.
+
+        Examples
+        --------
+        >>> assert not list(Store.open("ner.store").verify())
+        """
+        return verify(self, quick=quick, sample=sample, seed=seed, progress=progress)
 
     def write(self, *, codec: str | None = None) -> WriteSession:
         """Return a session that adds sentences; use it as a context manager.

@@ -15,8 +15,8 @@ import numpy as np
 from featurestore.errors import FeaturestoreError
 from featurestore.keys import Sentence
 from featurestore.store.format.codec import Floats
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
 from tests.attacks.hostile import copy_store, manifest_body, republish
 from tests.attacks.victim import Report
 from tests.kit.damage import flip_bit

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from featurestore.errors import DamagedStoreError, StoreError
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
 from tests.kit.stores import RECIPE, assert_holds, create, fill, sentence, sentences, shard_path
 
 FORK = multiprocessing.get_context("fork")

@@ -146,8 +146,8 @@ def _stages() -> dict[str, Callable[[Path], None]]:
 
     from featurestore.cli.main import main
     from featurestore.errors import FeaturestoreError
-    from featurestore.store.maintenance.verify import verify
     from featurestore.store.store import Store
+    from featurestore.store.verification import verify
     from tests.kit.stores import vectors_of
 
     def command(*arguments: str) -> None:

@@ -16,8 +16,8 @@ from featurestore.store.canaries import read_canaries, require_canaries
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.merge import merge
 from featurestore.store.maintenance.repair import repair
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
 from tests.compat.make_stores import CompatEncoder, sha256, vectors_of
 
 FOLDERS = sorted(path for path in Path(__file__).parent.glob("v*/*") if path.is_dir())

@@ -9,7 +9,7 @@ import pytest
 
 from featurestore import Store, extract
 from featurestore.errors import EncoderOutOfMemory
-from featurestore.store.maintenance.verify import verify
+from featurestore.store.verification import verify
 from tests.kit.doubles import DoubleEncoder, draw_sentences, vectors_of
 
 pytestmark = pytest.mark.usefixtures("ctrl_c_interrupts")

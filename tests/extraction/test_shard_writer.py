@@ -22,7 +22,7 @@ from featurestore.extraction import writing
 from featurestore.extraction.api import Job
 from featurestore.extraction.runner import Extraction
 from featurestore.extraction.writing import sealing_threads
-from featurestore.store.maintenance.verify import verify
+from featurestore.store.verification import verify
 from tests.kit.doubles import DoubleEncoder, Recorder, vectors_of
 
 pytestmark = pytest.mark.usefixtures("ctrl_c_interrupts")

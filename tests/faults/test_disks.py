@@ -15,8 +15,8 @@ import pytest
 from featurestore.disk import filesystem
 from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import StoreWriteError
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
 from tests.faults.trials.diskfaults import DISK_FAULTS, fail_everywhere
 from tests.faults.trials.kills import in_child
 from tests.faults.trials.scenarios import SCENARIOS, Scenario, check

@@ -126,3 +126,21 @@ def test_a_token_without_a_label_is_refused():
 def test_masks_with_holes_are_refused(mask):
     with pytest.raises(ModelError, match="padded at their end"):
         LinearChainCRF(2).viterbi(torch.zeros(1, 3, 2), torch.tensor(mask))
+
+
+def test_partly_labelled_sentences_have_the_likelihood_of_all_that_agrees():
+    crf = random_crf(3, 4)
+    emissions, labels, mask = masked_batch([4, 2, 3], 3, 4)
+    labels[0, 1] = labels[0, 3] = labels[1, :2] = -100
+    losses = crf.negative_log_likelihood(emissions, labels, mask, ignored=-100)
+    for row, n in enumerate([4, 2, 3]):
+        choices = [range(3) if label < 0 else [label] for label in labels[row, :n].tolist()]
+        whole = [
+            crf.negative_log_likelihood(
+                emissions[row : row + 1, :n], torch.tensor([path]), mask[row : row + 1, :n]
+            )
+            for path in itertools.product(*choices)
+        ]
+        torch.testing.assert_close(losses[row], -torch.logsumexp(-torch.cat(whole), 0))
+    losses.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in crf.parameters())

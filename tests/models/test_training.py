@@ -168,9 +168,9 @@ def scripted(monkeypatch, scores):
 
 
 def test_early_stopping_keeps_the_best_epoch(store, monkeypatch):
-    scripted(monkeypatch, [0.5, 0.7, 0.6, 0.7, 0.1])
+    scripted(monkeypatch, [0.5, 0.7, 0.6, 0.69, 0.1])
     result = train(*datasets(store), quick("linear-tagger", patience=2))
-    assert [epoch.score for epoch in result.history] == [0.5, 0.7, 0.6, 0.7]
+    assert [epoch.score for epoch in result.history] == [0.5, 0.7, 0.6, 0.69]
     assert result.best_epoch == 2
     assert result.scores.value == result.model.scores["value"] == 0.7
 
@@ -240,6 +240,91 @@ def test_the_model_kept_is_the_average_of_the_last_steps(store, monkeypatch):
             expected = [(1 - share) * old + share * new for old, new in zip(expected, now, strict=True)]
         assert all(map(torch.allclose, average, expected))
         assert not torch.allclose(average[0], last[0])
+
+
+def spotted(n: int, seed: int) -> list[Example]:
+    """Sentences in which a dog is a name, and rare."""
+    few = [s for s in sentences(n, seed) if s.count("dog") < 2]
+    return [Example(s, tuple("B-PET" if word == "dog" else "O" for word in s)) for s in few]
+
+
+@pytest.mark.parametrize("model", ["linear-tagger", "bilstm-tagger", "bilstm-crf-tagger"])
+def test_a_tagger_of_rare_spans_is_not_stopped_before_it_finds_one(store, model):
+    """It labels all O for longer than its patience; a first epoch that guesses must not be kept."""
+    config = quick(model, lr=5e-4, patience=8, epochs=200, token_budget=400)
+    result = train(*datasets(store, spotted), config)
+    assert (result.scores.metric, result.scores.baseline.label) == ("span_f1", "O")
+    history = [epoch.score for epoch in result.history]
+    stuck = next(number for number, score in enumerate(history) if score > max(history[0], 0.1))
+    assert stuck > 8 or model == "bilstm-tagger"
+    assert result.scores.value > 0.9
+    assert result.doubts == ()
+
+
+def test_a_model_that_has_learned_nothing_is_said_to(store, caplog):
+    result = train(*datasets(store, spotted), quick("linear-tagger", lr=1e-3, epochs=3))
+    assert not result.scores.above_baseline
+    assert [reason.split(":")[0] for reason in result.doubts] == [
+        "the model has learned nothing", "the last of the 3 epochs allowed was the best"
+    ]  # fmt: skip
+    assert [record.message for record in caplog.records] == list(result.doubts)
+
+
+def test_class_weights_find_the_rare_class(store):
+    """Of a class of one in ten, a briefly trained head finds more if it weighs as much as the common one."""
+
+    def rare(n, seed):
+        return [Example(s, ("NO", "YES")[{"dog", "cat", "red"} <= set(s)]) for s in sentences(n, seed)]
+
+    def recall(**settings):
+        config = quick("meanpool-classifier", epochs=4, lr=3e-3, average_steps=1, **settings)
+        result = train(*datasets(store, rare), config)
+        return {row.name: row.recall for row in result.scores.per_label}["YES"], result.model.training
+
+    unweighted, _ = recall()
+    balanced, settings = recall(class_weights="balanced")
+    by_hand, saved = recall(class_weights={"YES": 9})
+    assert unweighted < balanced
+    assert unweighted < by_hand
+    assert settings["class_weights"] == "balanced"
+    assert saved["class_weights"] == {"YES": 9.0}
+
+
+def test_class_weights_are_those_of_scikit_learn():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    labels = ["a"] * 7 + ["b"] * 2 + ["c"]
+    expected = compute_class_weight("balanced", classes=np.array(["a", "b", "c"]), y=labels)
+    config = TrainConfig("linear-tagger", class_weights="balanced")
+    assert config.weights_of_classes({"a": 7, "b": 2, "c": 1}).tolist() == pytest.approx(expected)
+    # A label of the set that the corpus has not changes nothing.
+    assert config.weights_of_classes({"a": 7, "b": 2, "c": 1, "d": 0}).tolist() == pytest.approx(
+        [*expected, 1.0]
+    )
+    assert TrainConfig("linear-tagger").weights_of_classes({"a": 1}) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "says"),
+    [
+        ("bilstm-crf-tagger", "balanced", "a CRF scores whole label sequences"),
+        ("linear-tagger", "even", "class_weights='even': expected 'balanced'"),
+        ("linear-tagger", {"NOUN": 0}, "above 0"),
+        ("linear-tagger", {"NOUN": float("nan")}, "above 0"),
+        ("linear-tagger", {"NUON": 2.0}, "names 'NUON', which the training corpus does not have"),
+    ],
+)
+def test_class_weights_that_make_no_sense_are_refused(store, model, weights, says):
+    with pytest.raises(UsageError, match=says):
+        train(*datasets(store), quick(model, class_weights=weights))
+
+
+@pytest.mark.parametrize("model", ["meanpool-classifier", "linear-tagger"])
+def test_labels_that_are_all_the_same_are_refused(store, model):
+    kind = HEADS[model].label_kind
+    same = [Example(s, "good" if kind == "sentence" else ("good",) * len(s)) for s in sentences(50, 1)]
+    with pytest.raises(ModelError, match=f"every {kind} of the training corpus has the label 'good'"):
+        train(FeatureDataset(store, same), FeatureDataset(store, same), quick(model))
 
 
 @pytest.mark.parametrize("model", ["bilstm-tagger", "bilstm-crf-tagger", "bilstm-classifier"])

@@ -23,8 +23,8 @@ from featurestore.store.canaries import (
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.merge import merge
 from featurestore.store.maintenance.repair import repair
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
 from tests.kit.damage import flip_bit
 from tests.kit.stores import DIM, KitEncoder, assert_holds, create, fill, sentences, vectors_of
 

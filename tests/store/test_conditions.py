@@ -21,8 +21,8 @@ from featurestore.store.format.codec import get_codec
 from featurestore.store.format.layout import CONDITIONS, Extent
 from featurestore.store.format.shard import ShardDraft
 from featurestore.store.format.structure import inspect
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
 from tests.kit.damage import flip_bit, forge_head
 from tests.kit.stores import (
     CONDITIONED_SENTENCES,

@@ -12,8 +12,8 @@ import pytest
 
 from featurestore.errors import DamagedStoreError
 from featurestore.keys import sentence_key
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
 from tests.kit.damage import flip_bit, forge_head, forge_index, index_path, value_offset
 from tests.kit.stores import (
     ODD_SENTENCES,

@@ -18,8 +18,8 @@ import pytest
 from featurestore.disk.atomic import write_atomic
 from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import StoreWriteError
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
 from tests.kit.stores import assert_holds, create, fill, sentences, vectors_of
 
 N_BEFORE, N_AFTER = 4, 12

@@ -26,8 +26,8 @@ from featurestore.store.format.codec import get_codec
 from featurestore.store.format.shard import ShardDraft
 from featurestore.store.format.staging import StagingMemory
 from featurestore.store.maintenance.gc import collect
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
 from tests.kit.stores import (
     DIM,
     RECIPE,

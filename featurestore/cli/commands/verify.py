@@ -64,8 +64,6 @@ def verify(
     """
     from tqdm import tqdm
 
-    from featurestore.store.maintenance.verify import verify as verify_store
-
     if quick and sample:
         raise UsageError("--quick reads no vectors, --sample reads some: choose one")
     if encode is None and (encoder or tolerance):
@@ -74,7 +72,7 @@ def verify(
     hidden = no_progress or as_json or not sys.stderr.isatty()
     findings = []
     with tqdm(total=opened.n_bytes, unit="B", unit_scale=True, desc="verifying", disable=hidden) as progress:
-        for finding in verify_store(opened, quick=quick, sample=sample, seed=seed, progress=progress.update):
+        for finding in opened.verify(quick=quick, sample=sample, seed=seed, progress=progress.update):
             findings.append(finding)
             if not as_json:
                 progress.write(f"damaged: {finding}", file=sys.stdout)

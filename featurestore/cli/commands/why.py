@@ -55,7 +55,7 @@ def why(
     differences = []
     if encoder or layers or precision or initial_state:
         choice = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
-        stored, wanted = choice.comparable(opened.recipe)
+        stored, wanted = choice.known_recipe().beside(opened.recipe)
         differences = stored.diff(wanted)
     code = 4 if differences else 0 if cached else 1
     copies = [] if cached else conditioned_copies(opened, sentence)
@@ -67,7 +67,7 @@ def why(
                 "in_store": cached,
                 "key": sentence_key(sentence).hex(),
                 "tokens": sentence,
-                "differences": [vars(difference) for difference in differences],
+                "differences": [difference._asdict() for difference in differences],
                 "nearest": [list(tokens) for tokens in nearest],
                 "with_conditions": [
                     {"key": copy.key.hex(), "condition": condition_text(copy.condition)} for copy in copies

@@ -1,4 +1,4 @@
-"""Files that this process may not or cannot open: they may be sound, and are never taken for damage."""
+"""Opening files of a store: one that this process may not or cannot open is never taken for damaged."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def sha256_of_shard(path: Path) -> str:
     Raises
     ------
     DamagedStoreError
-        If the disk does not give all of it.
+        If the disk cannot read all of it.
     UnreadableStoreError
         See :func:`refuse_unreadable`.
     """
@@ -67,13 +67,15 @@ def sha256_of_shard(path: Path) -> str:
         refuse_unreadable(path, error)
         raise DamagedStoreError(
             f"shard {path} cannot be read: {error.strerror or error}. Restore it from a copy, on a disk that "
-            f"works, or run `featurestore repair {path.parent.parent}` and extract again"
+            f"works, or run `featurestore repair {path.parent.parent}` and extract again",
+            path=path,
+            shard=path.name,
         ) from error
 
 
 @contextmanager
-def looking_at(path: Path) -> Iterator[None]:
-    """Say in our words that a path cannot be looked at.
+def inspecting(path: Path) -> Iterator[None]:
+    """Raise an OSError inside the context as UnreadableStoreError.
 
     Raises
     ------
@@ -83,4 +85,4 @@ def looking_at(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UnreadableStoreError(f"{path} cannot be looked at: {error.strerror or error}") from error
+        raise UnreadableStoreError(f"{path} cannot be inspected: {error.strerror or error}") from error

@@ -29,7 +29,7 @@ from featurestore.errors import (
     UsageError,
 )
 from featurestore.recipe import Recipe, canonical_json
-from featurestore.store.format.access import looking_at, refuse_unreadable
+from featurestore.store.format.access import inspecting, refuse_unreadable
 from featurestore.store.format.codec import CODECS, CodecError
 from featurestore.store.format.layout import FORMAT_VERSION, CanaryEntry, Extent, ShardEntry
 from featurestore.vectors import token_shape
@@ -194,7 +194,7 @@ def list_numbers(store: Path) -> list[int]:
         See :func:`require_own_directories`.
     """
     directory = store / MANIFESTS
-    with looking_at(store):
+    with inspecting(store):
         require_own_directories(store)
         if not directory.is_dir():
             if not store.exists():

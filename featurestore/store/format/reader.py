@@ -42,22 +42,23 @@ class ShardReader:
     entry : ShardEntry
         As the manifest lists it.
     access : {"mmap", "pread"}
-        Memory map, or positioned reads for file systems on which a file may change under its reader, or a
-        disk that may fail. The kernel ends a process (SIGBUS) that touches a mapped page which was cut away
-        or cannot be read. :meth:`stored` and first readings look at the file's size before they touch it,
-        so that a cut shard is an error there too; what was checked before, and a cut at that very moment,
-        only positioned reads survive.
+        Memory map, or positioned reads: for file systems on which a file may change under its reader, and
+        for a disk that may fail. The kernel ends a process (SIGBUS) that touches a mapped page which was cut
+        away or cannot be read. :meth:`stored` and the first read of a sentence compare the file's size
+        before they touch it, so that a cut shard is an error there too. Only positioned reads survive a cut
+        at that very moment, or of what was compared before.
     check : {"first", "always", "never"}
 
     Attributes
     ----------
     values, scales, norms : array or None
         The stored arrays, over the map. ``values`` is None with ``access="pread"``, the others where the
-        codec has none. They are not checked: call :meth:`verify_row` first, or use :meth:`stored`.
+        codec has none. Their bytes are not compared with anything: call :meth:`verify_row` first, or use
+        :meth:`stored`.
     offsets : (n_sentences + 1,) uint64
     keys : (n_sentences, 16) uint8
     verified : (n_sentences,) bytearray
-        1 where :meth:`verify_row` has nothing more to do.
+        1 where :meth:`verify_row` need not compare again.
 
     Raises
     ------
@@ -72,7 +73,7 @@ class ShardReader:
         self.codec = get_codec(entry.codec)
         problem = check_extents(entry.extents, entry.n_sentences, entry.n_tokens, entry.n_bytes, entry.codec)
         if problem:
-            raise DamagedStoreError(f"the manifest's entry for shard {path} contradicts itself: {problem}")
+            raise self._damaged(f"the manifest's entry for shard {path} contradicts itself: {problem}")
         self._values_extent = entry.extents["values"]
         self._descriptor: int | None = self._open()
         self._map: mmap.mmap | None = None
@@ -89,7 +90,7 @@ class ShardReader:
         else:
             self._head = self._read(0, self._values_extent.offset)
         if hashlib.sha256(self._head).hexdigest() != entry.head_sha256:
-            raise DamagedStoreError(
+            raise self._damaged(
                 f"shard {path} is damaged: its structure (keys, offsets, tokens) is not what was committed. "
                 "Restore the file from a copy, or run `featurestore repair` on the store and extract again"
             )
@@ -111,18 +112,18 @@ class ShardReader:
         self.verified = bytearray([check == "never"]) * entry.n_sentences
 
     def verify_row(self, row: int) -> None:
-        """Make sure, once or always as ``check`` says, that a sentence's bytes are those committed.
+        """Compare a sentence's bytes with what was committed, once or always as ``check`` says.
 
         Raises
         ------
         DamagedStoreError
-            If they are not.
+            If they differ.
         """
         if not self.verified[row]:
             self.stored(row)
 
     def verify_rows(self, row: int, values: Array) -> None:
-        """Do as :meth:`verify_row` with a sentence's rows that the caller has read from the file himself."""
+        """Do as :meth:`verify_row` with rows of a sentence that the caller has read from the file."""
         if not self.verified[row]:
             start, stop = self.bounds[row], self.bounds[row + 1]
             self._require_intact(row, values, None if self.scales is None else self.scales[start:stop])
@@ -164,8 +165,8 @@ class ShardReader:
                 for a, b in itertools.pairwise(edges)
             ]
         except UnicodeDecodeError as error:
-            raise DamagedStoreError(
-                f"shard {self.path} is damaged: a token of sentence {row} is not UTF-8 ({error})"
+            raise self._damaged(
+                f"shard {self.path} is damaged: a token of sentence {row} is not UTF-8 ({error})", row
             ) from error
         return sentence_with(tokens, self.condition(row))
 
@@ -218,14 +219,18 @@ class ShardReader:
         self._require_uncut()
         return checksum(*self._rows(row)) == int(self._checksums[row])
 
+    def _damaged(self, message: str, row: int | None = None, *, is_gone: bool = False) -> DamagedStoreError:
+        return DamagedStoreError(message, path=self.path, shard=self.entry.name, row=row, is_gone=is_gone)
+
     def _require_intact(self, row: int, values: Array, scales: Array | None) -> None:
         """Raise unless the bytes of a sentence are those that were committed."""
         found = checksum(values, scales)
         if found != self._checksums[row]:
-            raise DamagedStoreError(
+            raise self._damaged(
                 f"shard {self.path} is damaged: sentence {row} (key {self.key(row).hex()}, "
                 f"{' '.join(self.tokens(row)[:8])!r}) has checksum {found:016x}, expected "
-                f"{int(self._checksums[row]):016x}. `featurestore verify` lists everything damaged"
+                f"{int(self._checksums[row]):016x}. `featurestore verify` lists everything damaged",
+                row,
             )
 
     def _rows(self, row: int) -> tuple[Array, Array | None]:
@@ -237,17 +242,18 @@ class ShardReader:
         try:
             descriptor = _with_descriptors(lambda: open_for_reading(self.path))
         except FileNotFoundError as error:
-            raise DamagedStoreError(
+            raise self._damaged(
                 f"shard {self.path} is missing ({self.entry.n_sentences:,} sentences): restore it from a "
-                "copy, or run `featurestore repair` on the store and extract again"
+                "copy, or run `featurestore repair` on the store and extract again",
+                is_gone=True,
             ) from error
         except OSError as error:
             refuse_unreadable(self.path, error)
-            raise DamagedStoreError(f"shard {self.path} cannot be opened: {error.strerror}") from error
+            raise self._damaged(f"shard {self.path} cannot be opened: {error.strerror}") from error
         size = os.fstat(descriptor).st_size
         if size != self.entry.n_bytes:
             os.close(descriptor)
-            raise DamagedStoreError(
+            raise self._damaged(
                 f"shard {self.path} has {size:,} bytes, expected {self.entry.n_bytes:,}: "
                 "it was cut or overwritten"
             )
@@ -267,9 +273,9 @@ class ShardReader:
             ) from error
 
     def _require_uncut(self) -> None:
-        """Raise if the mapped file has become shorter: touching what is gone would end the process."""
+        """Raise if the mapped file has become shorter: touching a page that is gone ends the process."""
         if self._map is not None and (size := self._map.size()) < self.entry.n_bytes:
-            raise DamagedStoreError(
+            raise self._damaged(
                 f"shard {self.path} has {size:,} bytes now, {self.entry.n_bytes:,} when it was opened: it "
                 "was cut. Restore it from a copy; where files change under their readers, open stores with "
                 'access="pread"'
@@ -282,7 +288,7 @@ class ShardReader:
     def _require_ascending(self, name: str, end: int, most: int, *, least: int = 1) -> None:
         """Raise unless a dataset of offsets goes from 0 to ``end`` in steps of ``least`` to ``most``."""
         offsets = self._structure(name)
-        # Unsigned: a step back is a huge one.
+        # Offsets are unsigned: a decrease wraps to a huge step, which the upper bound catches.
         steps = np.diff(offsets)
         if (
             offsets[0] != 0
@@ -290,7 +296,7 @@ class ShardReader:
             or steps.min(initial=most) < least
             or steps.max(initial=least) > most
         ):
-            raise DamagedStoreError(
+            raise self._damaged(
                 f"shard {self.path} is damaged: /{name} does not ascend from 0 to {end:,} in steps of "
                 f"{least} to {most:,}"
             )
@@ -305,14 +311,12 @@ class ShardReader:
             try:
                 piece = os.pread(self._descriptor, min(n_bytes, 64 << 20), offset)
             except OSError as error:
-                raise DamagedStoreError(
+                raise self._damaged(
                     f"shard {self.path} cannot be read at byte {offset:,}: {error.strerror}. Restore it from "
                     "a copy, on a disk that works"
                 ) from error
             if not piece:
-                raise DamagedStoreError(
-                    f"shard {self.path} ends before byte {offset + n_bytes:,}: it was cut"
-                )
+                raise self._damaged(f"shard {self.path} ends before byte {offset + n_bytes:,}: it was cut")
             pieces.append(piece)
             offset, n_bytes = offset + len(piece), n_bytes - len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -324,10 +328,10 @@ class ShardReader:
 
 
 def _with_descriptors(open_file: Callable[[], Opened]) -> Opened:
-    """Open something, allowing the process more open files if it has as many as it may.
+    """Open a file; where the process has as many open as it may, raise that limit and try again.
 
     Every shard in use holds one descriptor, mapped or not, and a large store has more shards than the usual
-    1,024.
+    limit of 1,024.
     """
     try:
         return open_file()

@@ -1,4 +1,4 @@
-"""What can still be told of a shard without a manifest that vouches for it, or without its vectors."""
+"""What can still be read of a shard whose vectors are damaged, or that no manifest lists."""
 
 from __future__ import annotations
 
@@ -29,15 +29,14 @@ class HeadReader(ShardReader):
         super().__init__(path, entry, access="pread", check="never")
 
     def _open(self) -> int:
-        # Whatever its size: what is missing or too much may lie behind the head.
+        # Whatever its size: what is missing or too much may lie after the head.
         return open_shard(self.path)
 
 
 def entry_of_file(path: Path) -> ShardEntry | str:
-    """Return the entry of a shard file for a manifest, or what is wrong with it.
+    """Return the entry for a manifest of a shard file that none lists, or what is wrong with the file.
 
-    Its name says what its hash must be. What its codec lost was known to its writer alone and is stated as
-    not measured.
+    Its name says what its hash must be. What its codec lost is stated as not measured: only its writer knew.
     """
     try:
         descriptor = open_for_reading(path)

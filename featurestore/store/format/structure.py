@@ -147,7 +147,9 @@ def inspect(path: Path) -> tuple[str, str, dict[str, Extent]]:
             fingerprint, codec = _require_shard(found, n_bytes)
             _require_agreement(file, found)
         except (hdf5.RefusedError, OSError) as error:
-            raise DamagedStoreError(f"{path} is not a shard of this format: {error}") from error
+            raise DamagedStoreError(
+                f"{path} is not a shard of this format: {error}", path=path, shard=path.name
+            ) from error
     return fingerprint, codec, found.extents
 
 

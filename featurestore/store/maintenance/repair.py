@@ -41,8 +41,8 @@ from featurestore.store.index.loading import load_index
 from featurestore.store.index.lookup import empty_index
 from featurestore.store.locks import cleaning
 from featurestore.store.maintenance.gc import unlisted_shards
-from featurestore.store.maintenance.verify import verify_canaries, verify_shard
 from featurestore.store.store import Store
+from featurestore.store.verification import verify_canaries, verify_shard
 
 logger = logging.getLogger(__name__)
 

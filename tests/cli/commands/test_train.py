@@ -340,7 +340,9 @@ class TestMissingSentences:
 
     @pytest.mark.parametrize("command", ["evaluate", "train"])
     def test_of_a_table(self, odd_paths, capsys, tmp_path, command):
-        (corpus := tmp_path / "raw table").write_text(f"mood\tsaid so\nanimal\tIt's a {command}.\n")
+        (corpus := tmp_path / "raw table").write_text(
+            f"mood\tsaid so\nanimal\tIt's a {command}.\nthing\tA {command}'s hat.\n"
+        )
         options = ["--store", odd_paths / "a store", "--label", "mood"]
         options += ["--format", "tsv", "--text-column", "said so", "--tokenize"]
         if command == "evaluate":

@@ -15,13 +15,8 @@ pytest.importorskip("flair", reason="needs Flair: pip install 'featurestore[flai
 import torch
 from flair.embeddings import StackedEmbeddings
 
-from featurestore.encoders.base import (
-    encoder_recipe,
-    load_encoder,
-    outline_encoder,
-    warm_up_encoder,
-)
 from featurestore.encoders.flair import FlairEncoder, fix_separator
+from featurestore.encoders.loading import encoder_recipe, load_encoder, outline_encoder, warm_up_encoder
 from featurestore.errors import (
     DownloadError,
     EncoderError,
@@ -113,7 +108,7 @@ class TestPaths:
             with pytest.raises(EncoderError, match=message):
                 load_encoder(f"flair:{tmp_path / name}")
 
-    def test_looking_at_a_file_runs_no_code(self, tmp_path):
+    def test_inspecting_a_file_runs_no_code(self, tmp_path):
         """What decides the kind only reads; a foreign pickle gets no further."""
 
         class Hostile:

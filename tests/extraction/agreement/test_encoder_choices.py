@@ -9,7 +9,7 @@ import pytest
 from featurestore import Example, FeatureDataset, Store, extract, load_encoder, open_corpus
 from featurestore.cli.main import main
 from featurestore.corpora.given import as_corpora
-from featurestore.encoders.base import encoder_recipe
+from featurestore.encoders.loading import encoder_recipe
 from featurestore.errors import EncoderError, MissingSentencesError, RecipeMismatchError, UsageError
 from featurestore.extraction.api import EncoderChoice, Job
 from featurestore.keys import sentence_with

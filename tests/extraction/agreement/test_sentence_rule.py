@@ -12,7 +12,7 @@ import pytest
 from featurestore import Store, extract, sentence_key
 from featurestore.cli.main import main
 from featurestore.errors import CorpusError, SentenceError
-from featurestore.store.maintenance.verify import verify
+from featurestore.store.verification import verify
 
 SENTENCES = {
     "one token": ("word",),

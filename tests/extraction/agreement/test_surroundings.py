@@ -13,7 +13,7 @@ from featurestore.errors import UsageError
 from featurestore.extraction.api import Job
 from featurestore.extraction.plan import Plan
 from featurestore.keys import ConditionedSentence, sentence_key, sentence_with
-from featurestore.store.maintenance.verify import verify
+from featurestore.store.verification import verify
 from tests.kit.doubles import CONTEXT_RECIPE, DoubleEncoder, draw_sentences, vectors_of
 
 SURROUNDINGS = [b"", b'{"left":["Look","!"]}', b'{"left":["No","."]}']

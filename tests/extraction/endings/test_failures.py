@@ -14,7 +14,7 @@ from featurestore import Store, extract
 from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import EncoderError, StoreError, StoreWriteError
 from featurestore.store.format.shard import ShardDraft
-from featurestore.store.maintenance.verify import verify
+from featurestore.store.verification import verify
 from tests.kit.doubles import DoubleEncoder, Recorder, draw_sentences, vectors_of
 
 pytestmark = pytest.mark.usefixtures("ctrl_c_interrupts")

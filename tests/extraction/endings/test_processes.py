@@ -17,7 +17,7 @@ import pytest
 from featurestore import Store, extract
 from featurestore.errors import RecipeMismatchError
 from featurestore.recipe import Recipe
-from featurestore.store.maintenance.verify import verify
+from featurestore.store.verification import verify
 from tests.kit.doubles import DoubleEncoder, draw_sentences, vectors_of
 from tests.kit.programs import environment, program
 

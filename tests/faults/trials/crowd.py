@@ -25,8 +25,8 @@ from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.keys import Sentence
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.merge import merge
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
 from tests.kit.stores import create, fill, sentence, vectors_of
 
 Say = Callable[[str], None]

@@ -17,8 +17,8 @@ from typing import IO
 
 from featurestore.extraction.writing import sealing_threads
 from featurestore.store.format.manifest import Manifest
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
 from tests.kit.places import ROOT, TINY_ELMO
 from tests.kit.programs import environment, program
 

@@ -20,8 +20,8 @@ from featurestore.store.canaries import make_canaries, require_canaries
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.merge import merge
 from featurestore.store.maintenance.repair import repair
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
 from tests.kit.damage import flip_bit, value_offset
 from tests.kit.faulty import InterruptedFileSystem
 from tests.kit.stores import (

@@ -19,8 +19,8 @@ from featurestore.errors import (
 )
 from featurestore.store.maintenance.merge import merge
 from featurestore.store.maintenance.repair import repair
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
 from tests.kit.stores import create, fill, sentence, sentences, shard_path
 from tests.kit.users import ordinary_user
 
@@ -62,7 +62,7 @@ def test_a_directory_that_may_not_be_entered(store, directory, capsys):
     try:
         with ordinary_user():
             for look in (Store.open, Store.exists):
-                with pytest.raises(UnreadableStoreError, match="cannot be looked at: Permission denied"):
+                with pytest.raises(UnreadableStoreError, match="cannot be inspected: Permission denied"):
                     look(store.path)
             with pytest.raises(SystemExit) as stop:
                 main(["info", str(store.path)])
@@ -75,7 +75,7 @@ def test_a_directory_that_may_not_be_entered(store, directory, capsys):
 def test_where_no_store_can_be_is_said_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    for name, said in (("file/store", "is a file"), ("link", "it is a link to what is not there")):
+    for name, said in (("file/store", "is a file"), ("link", "it is a link whose target does not exist")):
         with pytest.raises(UsageError, match=said):
             create(tmp_path / name)
     with pytest.raises(UnreadableStoreError, match="File name too long"):

@@ -18,8 +18,8 @@ from featurestore.errors import DamagedStoreError, NotAStoreError, UsageError
 from featurestore.store.format.manifest import list_numbers, manifest_path
 from featurestore.store.locks import committing
 from featurestore.store.maintenance.gc import collect, needless_shards
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
 from tests.kit.damage import flip_bit
 from tests.kit.stores import assert_holds, create, fill, sentences, shard_path, vectors_of
 

@@ -26,8 +26,8 @@ from featurestore.store.format.manifest import manifest_path
 from featurestore.store.maintenance import merge as merge_module
 from featurestore.store.maintenance.merge import merge
 from featurestore.store.maintenance.repair import repair
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
 from tests.kit.damage import flip_bit
 from tests.kit.stores import (
     CONDITIONED_SENTENCES,

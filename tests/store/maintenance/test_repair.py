@@ -17,8 +17,8 @@ from featurestore.recipe import Recipe
 from featurestore.store.format.manifest import list_numbers, manifest_path
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.repair import repair
-from featurestore.store.maintenance.verify import verify
 from featurestore.store.store import Store
+from featurestore.store.verification import verify
 from tests.kit.damage import flip_bit, forge_index, index_path, value_offset
 from tests.kit.stores import (
     CONDITIONED_SENTENCES,

@@ -15,7 +15,7 @@ from featurestore.store.format.layout import ShardEntry
 from featurestore.store.format.manifest import CANARIES, SHARDS, Manifest, list_numbers, read_manifest
 from featurestore.store.format.reader import ShardReader
 from featurestore.store.format.structure import inspect
-from featurestore.store.store import Store
+from featurestore.store.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Finding:
 
 
 def verify(
-    store: Store,
+    store: Snapshot,
     *,
     quick: bool = False,
     sample: int | None = None,
@@ -60,7 +60,7 @@ def verify(
 
     Parameters
     ----------
-    store : Store
+    store : Snapshot
     quick : bool
         Check that every shard is there, has its size and a sound structure, without reading the vectors.
     sample : int, optional
@@ -103,7 +103,7 @@ def verify_canaries(path: Path, manifest: Manifest) -> Iterator[Finding]:
         yield replace(finding, shard=f"{CANARIES}/{finding.shard}")
 
 
-def draw_sentences(store: Store, n: int, seed: int) -> dict[int, list[int]]:
+def draw_sentences(store: Snapshot, n: int, seed: int) -> dict[int, list[int]]:
     """Return sentences drawn at random without repetition: the rows of each shard, ascending."""
     ends = np.cumsum([entry.n_sentences for entry in store.manifest.shards], dtype=np.int64)
     total = int(ends[-1]) if len(ends) else 0

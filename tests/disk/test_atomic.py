@@ -1,0 +1,90 @@
+"""Files put in place of others: complete, synced with their directory, or not at all; and their hashes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+
+import pytest
+
+from featurestore.disk.atomic import replacing, write_atomic
+from featurestore.disk.filesystem import FileSystem, Operation
+from featurestore.disk.hashes import file_sha256, sha256_of
+from featurestore.errors import StoreWriteError
+
+
+class Recording(FileSystem):
+    """Notes the kinds of operations; fails with an error at the first of a kind."""
+
+    def __init__(self, fails_at: str = "") -> None:
+        self.kinds: list[str] = []
+        self._fails_at = fails_at
+
+    def operate(self, operation: Operation, call, *arguments):
+        self.kinds.append(operation.kind)
+        if operation.kind == self._fails_at:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().operate(operation, call, *arguments)
+
+
+def put(path, data, filesystem):
+    with replacing(path, filesystem) as file:
+        file.write(data)
+
+
+@pytest.mark.parametrize("way", [write_atomic, put])
+def test_file_and_directory_are_synced_around_the_rename(tmp_path, way):
+    filesystem = Recording()
+    (tmp_path / "file").write_bytes(b"old")
+    way(tmp_path / "file", b"new", filesystem)
+    assert (tmp_path / "file").read_bytes() == b"new"
+    kinds = [kind for kind in filesystem.kinds if kind != "reserve"]
+    assert kinds == ["create", "write", "sync", "rename", "sync directory", "unlink"]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("way", [write_atomic, put])
+@pytest.mark.parametrize("kind", ["create", "write", "sync", "rename"])
+def test_what_was_there_stays_where_an_operation_fails(tmp_path, way, kind):
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(StoreWriteError, match=f"cannot write {tmp_path / 'file'}") as caught:
+        way(tmp_path / "file", b"new", Recording(fails_at=kind))
+    assert (caught.value.path, caught.value.errno) == (tmp_path / "file", errno.EIO)
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_was_there_stays_when_its_writer_gives_up(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+
+    def give_up():
+        with replacing(tmp_path / "file") as file:
+            file.write(b"half of it")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        give_up()
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_large_and_small_writes_arrive_in_order(tmp_path):
+    pieces = [bytes([i % 256]) * (i * 997 % 200_000) for i in range(40)]
+    with replacing(tmp_path / "file") as file:
+        for piece in pieces:
+            file.write(piece)
+    assert (tmp_path / "file").read_bytes() == b"".join(pieces)
+
+
+@pytest.mark.parametrize("n_bytes", [0, 1, (4 << 20) - 1, 4 << 20, (4 << 20) + 1])
+def test_hash_of_a_file_is_that_of_its_bytes(tmp_path, n_bytes):
+    data = bytes(n_bytes)
+    (tmp_path / "file").write_bytes(data)
+    assert file_sha256(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+
+
+def test_a_hash_reads_no_more_than_it_was_told():
+    assert sha256_of(io.BytesIO(b"abcdef"), 3) == hashlib.sha256(b"abc").hexdigest()
+    assert sha256_of(io.BytesIO(b"ab"), 3) == hashlib.sha256(b"ab").hexdigest()
+    assert sha256_of(io.BytesIO(b"ab"), 0) == hashlib.sha256(b"").hexdigest()
