@@ -11,9 +11,16 @@ from featurestore.errors import UsageError
 
 _logger = logging.getLogger(__name__)
 
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+"""Names of the signs that the fields of a table may be separated by."""
+
 RULES, ICU, CHARACTERS = "rules", "icu", "characters"
 TOKENIZERS = (RULES, ICU, CHARACTERS)
 """How raw text may be tokenised."""
+
+IGNORE, REFUSE = "ignore", "error"
+MISSING_LABEL = (REFUSE, IGNORE)
+"""What may be done with a word that has no label."""
 
 Reader = Callable[[Iterable[str]], Iterator[Example]]
 """Turns the lines of a file, without their line ends, into examples."""
@@ -35,7 +42,16 @@ class ReadOptions:
         How the text, which is raw, is tokenised: one of :data:`TOKENIZERS`; None if its tokens stand between
         spaces.
     header : bool or None
-        Whether the first row of a table names its columns; None to decide by the rows.
+        Whether the first row names the columns; None to decide by the rows.
+    separator : str or None
+        The sign between the fields of a table; None for that of the format, or another that the rows show.
+    label_names : tuple of str, or None
+        What labels that are integers stand for.
+    comments : bool or None
+        Whether lines of a column file that begin with ``#`` before a sentence are comments; None to decide by
+        the rows.
+    missing_label : str
+        What is done with a word that has no label: one of :data:`MISSING_LABEL`.
     format_is_guessed : bool
         Whether only the file's name, or nothing, tells the format.
     """
@@ -45,6 +61,10 @@ class ReadOptions:
     label: str | None = None
     tokenize: str | None = None
     header: bool | None = None
+    separator: str | None = None
+    label_names: tuple[str, ...] | None = None
+    comments: bool | None = None
+    missing_label: str = REFUSE
     format_is_guessed: bool = False
     _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
@@ -130,19 +150,32 @@ def tokenizer_name(tokenize: object) -> str | None:
     return str(tokenize)
 
 
-def refuse_header(options: ReadOptions, format_name: str) -> None:
-    """Refuse to be told of a header row where the format has none.
+def separator_sign(separator: object) -> str | None:
+    """Return the sign between the fields of a table, given by itself or by its name; None for none.
 
     Raises
     ------
     UsageError
-        If that was said.
+        If it is neither.
     """
-    if options.header is not None:
-        raise UsageError(
-            f"{options.path}: {format_name} has no header row: leave --header and --no-header out (in Python "
-            "header)"
-        )
+    if separator is None or separator in SEPARATORS.values():
+        return None if separator is None else str(separator)
+    if separator not in SEPARATORS:
+        raise UsageError(f"separator is {separator!r}: expected {', '.join(SEPARATORS)}, or the sign itself")
+    return SEPARATORS[str(separator)]
+
+
+def missing_label_name(missing_label: object) -> str:
+    """Return what is done with a word without a label, as the readers take it.
+
+    Raises
+    ------
+    UsageError
+        If it is not one of :data:`MISSING_LABEL`.
+    """
+    if missing_label not in MISSING_LABEL:
+        raise UsageError(f"missing_label is {missing_label!r}: expected {' or '.join(MISSING_LABEL)}")
+    return str(missing_label)
 
 
 def refuse_tokenize(options: ReadOptions, format_name: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from featurestore.encoders.base import DEFAULT_LAYERS, Encoder, EncoderOutline
@@ -51,6 +52,8 @@ class EncoderSource(Protocol):
         its recipe changing, and asking it costs no download.
     outline_loads : bool
         Whether :meth:`outline` and :meth:`known_recipe` have to load it.
+    named_by : Path or None
+        The store that names it, where the user does not.
     """
 
     @property
@@ -68,6 +71,10 @@ class EncoderSource(Protocol):
     @property
     def outline_loads(self) -> bool:
         """Whether the shape of its vectors is known only by loading it."""
+
+    @property
+    def named_by(self) -> Path | None:
+        """The store that names it, where the user does not."""
 
     def outline(self) -> EncoderOutline:
         """Return the shape of its vectors and what they cost.
@@ -116,6 +123,7 @@ class LoadedEncoder:
 
     is_at_hand = True
     outline_loads = False
+    named_by = None
 
     @classmethod
     def of(cls, given: Encoder) -> LoadedEncoder:
@@ -134,7 +142,7 @@ class LoadedEncoder:
 
     def outline(self) -> EncoderOutline:
         """Return its own dimensions."""
-        return EncoderOutline(self.encoder.dim, self.encoder.n_layers)
+        return self.encoder.outline
 
     def known_recipe(self) -> KnownRecipe:
         """Return all of its recipe."""
@@ -157,12 +165,15 @@ class NamedEncoder:
     Attributes
     ----------
     spec, layers, precision, initial_state : str
+    named_by : Path, optional
+        The store that names it, where the user does not.
     """
 
     spec: str
     layers: str = DEFAULT_LAYERS
     precision: str = "auto"
     initial_state: str = "auto"
+    named_by: Path | None = field(default=None, compare=False)
 
     @property
     def is_at_hand(self) -> bool:

@@ -15,10 +15,13 @@ from featurestore.cli.options import Reading, json_option, options, parse_size, 
 from featurestore.encoders.base import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
-    from featurestore.extraction.api import EncoderChoice, Job
-    from featurestore.extraction.plan import Plan
+    from featurestore.corpora.reading import ReadingWarning
+    from featurestore.extraction.choice import EncoderChoice
+    from featurestore.extraction.job import Job
+    from featurestore.extraction.planning.plan import Plan
     from featurestore.extraction.progress import Progress
     from featurestore.extraction.report import Report
+    from featurestore.store.snapshot import Snapshot
 
 _extract_options = options(
     click.argument("corpora", nargs=-1, required=True, metavar="CORPUS..."),
@@ -50,6 +53,9 @@ _extract_options = options(
                  "being written, eight at most.  "
                  "[default: 128MiB]"),
     reading_options,
+    click.option("--allow-cut", is_flag=True,
+                 help="Extract also where most of the text stands in tokens whose end the encoder does not "
+                 "see (an ELMo reads 48 bytes of a token)."),
     click.option("--label", metavar="NAME|N", help="Also check that this label is there, as training will."),
     click.option("--no-progress", is_flag=True, help="Show no progress."),
     json_option,
@@ -58,7 +64,9 @@ _extract_options = options(
 
 @click.command()
 @_extract_options
-def extract(as_json: bool, no_progress: bool, token_budget: int | None, **arguments: Any) -> None:
+def extract(
+    as_json: bool, no_progress: bool, token_budget: int | None, allow_cut: bool, **arguments: Any
+) -> None:
     """Encode corpora into a store.
 
     Every distinct sentence is encoded once, whatever corpus it stands in. Shards are committed as they fill;
@@ -67,36 +75,39 @@ def extract(as_json: bool, no_progress: bool, token_budget: int | None, **argume
     is a file (text, CoNLL, CoNLL-U, CSV, TSV, JSON Lines, each also .gz) or - for standard input, which is
     read as text, a sentence on each line, unless --format names another format.
     """
-    from featurestore.store.store import Store
-
     progress = _progress(no_progress or as_json)
     job, choice = _job(**arguments)
     plan = job.plan(choice, progress=progress)
     if not as_json:
         click.echo(_plan_text(plan, choice.spec))
-        say_warnings(plan.warnings)
-    plan.require_space(job.store)
+        say_warnings(_unrefused(plan, allow_cut))
+    if not allow_cut:
+        plan.require_seen()
+    plan.require_space(job.destination.path)
     report = job.done(choice, plan)
+    store: Snapshot | None = job.destination.store
     status, code = "complete", 0
     if report is None:
         with terminable():
             try:
                 extraction = job.extraction(choice, plan, token_budget=token_budget, progress=progress)
-                report = extraction.report
+                report, store = extraction.report, extraction.store
                 extraction.run()
+                store = extraction.committed
             except Terminated:
                 status, code = "terminated", 143
             except KeyboardInterrupt:
                 status, code = "interrupted", 130
-    if code and not Store.exists(job.store):
+    if code:
+        store = job.destination.latest().store
+    if store is None:
         click.echo(f"{status} before the store was made", err=True)
         raise click.exceptions.Exit(code)
-    store = Store.open(job.store)
     if as_json:
         render.echo_json(
             {
                 "status": status,
-                "store": str(job.store),
+                "store": str(store.path),
                 "snapshot": store.snapshot,
                 "fingerprint": store.fingerprint,
                 "encoder": store.encoder,
@@ -116,11 +127,14 @@ def extract(as_json: bool, no_progress: bool, token_budget: int | None, **argume
 
 @click.command()
 @_extract_options
-def plan(as_json: bool, no_progress: bool, token_budget: int | None, **arguments: Any) -> None:
+def plan(
+    as_json: bool, no_progress: bool, token_budget: int | None, allow_cut: bool, **arguments: Any
+) -> None:
     """Say what extract would do with the same arguments: sentences, bytes, time. Loads no model,
     except one of Flair.
 
-    Exits with 1 if the vectors would not fit on the disk.
+    Exits with 1 if extract would refuse: the vectors do not fit on the disk, or the encoder would not see
+    most of the text.
     """
     job, choice = _job(**arguments)
     made = job.plan(choice, progress=_progress(no_progress or as_json))
@@ -128,9 +142,11 @@ def plan(as_json: bool, no_progress: bool, token_budget: int | None, **arguments
         render.echo_json(made.to_dict())
     else:
         click.echo(_plan_text(made, choice.spec))
-        say_warnings(made.warnings)
+        say_warnings(_unrefused(made, allow_cut))
         if not made.fits:
             click.echo("it does not fit: free some space, choose another disk, or --codec int8")
+    if not allow_cut:
+        made.require_seen()
     if not made.fits:
         raise click.exceptions.Exit(1)
 
@@ -148,12 +164,15 @@ def _job(
     reading: Reading,
     label: str | None,
 ) -> tuple[Job, EncoderChoice]:
-    from featurestore.extraction.api import EncoderChoice, Job
+    from featurestore.extraction.choice import EncoderChoice
+    from featurestore.extraction.destination import Destination
+    from featurestore.extraction.job import Job
 
-    choice = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
+    destination = Destination.of(store)
+    choice = EncoderChoice.for_store(destination, encoder, layers, precision, initial_state)
     opened = [reading.open(path, label) for path in corpora]
     shard_bytes = parse_size(shard_size) if shard_size else None
-    return Job(opened, store, codec=codec, shard_bytes=shard_bytes, device=device), choice
+    return Job(opened, destination, codec=codec, shard_bytes=shard_bytes, device=device), choice
 
 
 def _progress(silent: bool) -> Progress:
@@ -163,6 +182,12 @@ def _progress(silent: bool) -> Progress:
     if silent:
         return Progress()
     return BarProgress() if sys.stderr.isatty() else LineProgress()
+
+
+def _unrefused(made: Plan, allow_cut: bool) -> list[ReadingWarning]:
+    """Return the warnings of a plan, without the one that the refusal to come repeats."""
+    refused = made.is_mostly_cut and not allow_cut
+    return [w for w in made.warnings if not (refused and w.kind == "cut-tokens" and w.path == made.most_cut)]
 
 
 def _plan_text(made: Plan, encoder: str) -> str:
@@ -186,12 +211,18 @@ def _plan_text(made: Plan, encoder: str) -> str:
     ]
     if made.n_new:
         rows.append(("longest", f"{made.longest:,} tokens ({made.longest_place})"))
-    rows.append(("disk", f"{render.size(made.n_bytes)} to write, {render.size(made.free_bytes)} free"))
+    if made.n_cut_tokens:
+        tokens = render.count(made.n_cut_tokens, "token")
+        rows.append(
+            ("cut", f"{tokens} of more than {made.max_token_bytes} bytes, the rest of which is not seen")
+        )
+    free = "free space unknown" if made.free_bytes is None else f"{render.size(made.free_bytes)} free"
+    rows.append(("disk", f"{render.size(made.n_bytes)} to write, {free}"))
     rows.append(("time", time))
     return render.facts(rows)
 
 
-def _report_text(report: Report | None, plan: Plan, store: Any, status: str) -> str:
+def _report_text(report: Report | None, plan: Plan, store: Snapshot, status: str) -> str:
     lines = []
     if report is not None and report.n_encoded:
         lines.append(

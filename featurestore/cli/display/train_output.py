@@ -91,7 +91,7 @@ def text_lines(example: Example) -> str:
         _require_fitting(example, "token", example.tokens, _NOT_IN_TEXT)
         _require_fitting(example, "label", (example.labels,), _NOT_IN_FIELD)
         return f"{example.labels}\t{' '.join(example.tokens)}\n"
-    labels = example.labels or ()
+    labels = tuple(map(str, example.labels or ()))
     _require_fitting(example, "token", example.tokens, _NOT_IN_FIELD)
     _require_fitting(example, "label", labels, _NOT_IN_FIELD)
     rows = zip(example.tokens, labels, strict=True)

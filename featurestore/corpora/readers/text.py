@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from featurestore.corpora.example import Example
-from featurestore.corpora.options import Reader, ReadOptions, refuse_header
+from featurestore.corpora.options import Reader, ReadOptions
 from featurestore.corpora.readers.columnar import not_text
 from featurestore.corpora.readers.sample import read_ahead
 from featurestore.corpora.readers.whitespace import WHITESPACE as WHITESPACE
@@ -36,12 +36,11 @@ def text_reader(options: ReadOptions) -> Reader:
                 f"{options.path}: plain text has no columns, but {what} {value!r} was asked for: "
                 "for a column file name the format, conll or conllu"
             )
-    refuse_header(options, "plain text")
     tokenizer = make_tokenizer(options)
 
     def read(lines: Iterable[str]) -> Iterator[Example]:
         if options.format_is_guessed:
-            first, lines, _ = read_ahead(lines, _SAMPLE_LINES)
+            first, lines, _ = read_ahead(lines, _SAMPLE_LINES, len)
             _refuse_other_formats(first, options.path)
         for number, line in enumerate(lines, 1):
             sentences = tokenizer.sentences(line, number) if tokenizer else [whitespace_tokens(line)]
