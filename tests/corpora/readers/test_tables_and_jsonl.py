@@ -245,7 +245,7 @@ def test_tokenise_takes_the_text(read):
 
 def test_tokens_without_a_label_may_be_ignored(read):
     content = '{"tokens": ["a", "b", "c"], "y": ["X", null, ""]}'
-    with pytest.raises(LabelError, match="line 1: a label in field 'y' is None: .*--missing-label ignore"):
+    with pytest.raises(LabelError, match=r"line 1: a label in field 'y' is None: .*--missing-label ignore"):
         read(content, "c.jsonl", label="y")
     [(_, labels, _)] = read(content, "c.jsonl", label="y", missing_label="ignore")
     assert labels == ("X", IGNORED, IGNORED)
