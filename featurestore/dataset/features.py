@@ -30,8 +30,8 @@ from featurestore.devices import choose_device
 from featurestore.errors import AlignmentError, LabelError, MissingSentencesError, UsageError
 from featurestore.keys import Sentence
 from featurestore.recipe import Recipe
-from featurestore.store.dependence import how_to_add, missing_note
 from featurestore.store.format.codec import get_codec
+from featurestore.store.missing import how_to_add, missing_note
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ from featurestore.errors import StoreWriteError
 
 logger = logging.getLogger(__name__)
 
-Part = bytes | memoryview | NDArray[np.generic]
+BytesLike = bytes | memoryview | NDArray[np.generic]
 Kind = Literal["mkdir", "create", "reserve", "write", "sync", "sync directory", "link", "rename", "unlink"]
 Result = TypeVar("Result")
 
@@ -135,7 +135,7 @@ class FileSystem:
 
     @contextmanager
     def temporary_file(
-        self, path: Path, parts: Iterable[Part], n_bytes: int | None = None, *, name: Path | None = None
+        self, path: Path, parts: Iterable[BytesLike], n_bytes: int | None = None, *, name: Path | None = None
     ) -> Iterator[None]:
         """Hold a new, synced file of parts laid end to end; remove it when the context ends.
 
@@ -176,7 +176,7 @@ class FileSystem:
         with explained(path):
             return tempfile.TemporaryFile(buffering=0)
 
-    def append(self, file: IO[bytes], directory: Path, part: Part) -> None:
+    def append(self, file: IO[bytes], directory: Path, part: BytesLike) -> None:
         """Write at the end of a scratch file of a directory."""
         view = _bytes_view(part)
         with explained(directory / "(scratch)", view.nbytes):
@@ -361,7 +361,7 @@ def temporary_name(suffix: str = "") -> str:
     return f"{secrets.token_hex(8)}{suffix}"
 
 
-def _bytes_view(part: Part) -> memoryview:
+def _bytes_view(part: BytesLike) -> memoryview:
     if isinstance(part, np.ndarray):
         return np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
     return memoryview(part).cast("B")

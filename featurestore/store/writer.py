@@ -91,7 +91,7 @@ class WriteSession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A vector that was added is right whatever went wrong after it, so it is kept; unless storing failed.
+        # Vectors that were added are right whatever went wrong later: they are kept, unless storing failed.
         if not isinstance(error, (StoreWriteError, DamagedStoreError)):
             self.close()
 
@@ -117,15 +117,15 @@ class WriteSession:
         return values * self._codec.staging_dtype.itemsize
 
     def stored(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Return which (n, 16) uint8 keys are committed, by anyone this session knows of; (n,) bool."""
+        """Return which (n, 16) uint8 keys are committed, as far as this session has read; (n,) bool."""
         return self.store.locate(keys).found | self._since_opening.contains(keys)
 
     def draft(
         self, sentences: Sequence[Sentence], *, sentence_keys: Sequence[bytes] | None = None
     ) -> ShardDraft:
-        """Return an empty shard for distinct sentences; fill it, :meth:`commit` it, and best release it then.
+        """Return an empty shard for distinct sentences, to be filled and committed (:meth:`commit`).
 
-        Released (:meth:`ShardDraft.release`), its memory serves the next one.
+        Release it afterwards (:meth:`ShardDraft.release`), so that the next one can use its memory.
         """
         return ShardDraft(
             sentences,
@@ -148,7 +148,7 @@ class WriteSession:
         Returns
         -------
         bool
-            False if the sentence was there already: what is stored stays.
+            False if the sentence was stored already; what is stored stays.
 
         Raises
         ------
@@ -173,7 +173,7 @@ class WriteSession:
         key = sentence_key(sentence)
         if key in self._pending or bool(self.stored(keys_array([key]))[0]):
             return False
-        # Now, not when the shard is sealed: one bad vector must not take its neighbours with it.
+        # Checked now, not when the shard is sealed: one bad vector must not cost its neighbours.
         staged = np.empty(expected, self._codec.staging_dtype)
         stage(staged, vectors, sentence, self._codec)
         start, self._pending_tokens = self._pending_tokens, self._pending_tokens + len(sentence)
@@ -183,7 +183,7 @@ class WriteSession:
         return True
 
     def flush(self) -> None:
-        """Commit what was added so far."""
+        """Commit the sentences added so far."""
         if self._pending:
             # Taken away first: if committing fails, leaving the context must not try the same again.
             pending, self._pending, self._pending_tokens = self._pending, {}, 0
@@ -196,8 +196,8 @@ class WriteSession:
     def commit(self, draft: ShardDraft, **note: Any) -> int:
         """Publish a full draft as a shard and a new snapshot: :meth:`prepared`, then :meth:`publish`.
 
-        If other writers committed meanwhile, their sentences are left out of this shard, and the commit
-        follows theirs.
+        If other writers committed meanwhile, the sentences they stored are left out of this shard, and the
+        commit follows theirs.
 
         Parameters
         ----------
@@ -242,7 +242,7 @@ class WriteSession:
             yield PreparedShard(draft, sealed.entry, path)
 
     def publish(self, shard: PreparedShard, **note: Any) -> int:
-        """Give a prepared shard its place and name it in a new snapshot: the rest of :meth:`commit`.
+        """Link a prepared shard into the store and publish a snapshot with it: the rest of :meth:`commit`.
 
         One at a time: the order of these calls is the order of the shards.
         """
@@ -264,7 +264,7 @@ class WriteSession:
     def commit_placed(
         self, entries: Sequence[ShardEntry], keys: NDArray[np.uint8], codec: str, **note: Any
     ) -> bool:
-        """Make a snapshot of the last one and shards that are in their place.
+        """Publish a snapshot: the last one and shards that are already linked into the store.
 
         Parameters
         ----------
@@ -279,7 +279,7 @@ class WriteSession:
         Returns
         -------
         bool
-            False if another writer came first: :meth:`catch_up`, leave out what it brought, and try again.
+            False if another writer was first: :meth:`catch_up`, leave out what it stored, and try again.
         """
         manifest = following(self.manifest, tuple(entries), replace(commit_note(), **note), codec)
         if not publish(self.store.location, manifest, self._filesystem):
@@ -290,7 +290,7 @@ class WriteSession:
         return True
 
     def close(self) -> None:
-        """Commit what was added, and bring the index up to date for the next reader."""
+        """Commit the sentences added, and bring the index up to date for the next reader."""
         self.flush()
         self._closed = True
         if self.manifest.number != self.store.manifest.number:
@@ -303,7 +303,7 @@ class WriteSession:
         return KeySet(self.store.location / TMP, filesystem=self._filesystem)
 
     def catch_up(self) -> None:
-        """Take in what others committed since this session last looked.
+        """Read what others committed since this session last did.
 
         Raises
         ------

@@ -342,7 +342,7 @@ def _examples(files: Iterable[str], reading: Reading, label: str | None = None) 
 def _remedy_reads_alike(reading: Reading) -> Iterator[None]:
     """Let the command that adds missing sentences read the corpus as this one does: else it adds others."""
     from featurestore.errors import MissingSentencesError
-    from featurestore.store.dependence import ADD_THEM
+    from featurestore.store.missing import ADD_THEM
 
     try:
         yield
