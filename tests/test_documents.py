@@ -101,7 +101,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 
 def test_links_of_the_page_on_a_package_index_do_not_depend_on_the_repository() -> None:
-    description = metadata("featurestore").get_payload()
+    description = metadata("featurestore")["Description"]
     assert "# featurestore" in description
     assert [link for link in LINK.findall(description) if not link.startswith("https://")] == []
 
