@@ -142,7 +142,7 @@ class Results:
 
 
 def filled(page: str, results: Results) -> str:
-    """Return a page with the tables of the parts that are kept between their marks, the others as they are."""
+    """Return a page with the tables of the parts that are kept between their marks; others stay."""
     tables = results.tables()
 
     def of_part(found: re.Match[str]) -> str:

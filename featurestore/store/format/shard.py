@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import keys, limits
-from featurestore.disk.filesystem import BytesLike, FileSystem, temporary_name
+from featurestore.disk.filesystem import BytesLike, FileSystem
 from featurestore.disk.hashes import file_sha256
+from featurestore.disk.temporary import temporary_name
 from featurestore.errors import StoreError, StoreLimitError, VectorError
 from featurestore.keyarrays import keys_array
 from featurestore.keys import Sentence
