@@ -29,7 +29,7 @@ RUN = [
     "featurestore/encoders/README.md",
     "featurestore/store/README.md",
 ]
-"""Pages whose blocks run here; tests/integrations/test_flair_page.py runs Flair's, with models that are here."""
+"""Pages whose blocks run here; tests/integrations/test_flair_page.py runs those of Flair."""
 
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 
