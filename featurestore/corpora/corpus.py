@@ -105,6 +105,11 @@ class FileCorpus(Corpus):
                 path=self.path,
             )
 
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of the file, decoded, without their ends: for what no example holds."""
+        with closing(self._source.chunks(hashlib.blake2b(digest_size=16))) as chunks:
+            yield from read_lines(chunks, self._options)
+
     def check_unchanged(self) -> None:
         """Compare the latest complete pass over the file with the first one.
 
@@ -163,7 +168,7 @@ def open_corpus(
     label: str | int | None = None,
     tokenize: bool | str = False,
     header: bool | None = None,
-) -> Corpus:
+) -> FileCorpus:
     """Open a file of sentences; it is read when the corpus is iterated.
 
     Files are UTF-8 (a byte order mark and CRLF line ends are accepted) and may be compressed: gzip, bzip2, xz
