@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from featurestore.dataset.labels import LabelSet
     from featurestore.dataset.loader import feature_loader
     from featurestore.dataset.sampler import BucketBatchSampler
-    from featurestore.encoders.base import Encoder, load_encoder
+    from featurestore.encoders.base import Encoder
+    from featurestore.encoders.loading import load_encoder
     from featurestore.errors import FeaturestoreError
     from featurestore.extraction.api import extract
     from featurestore.keys import sentence_key
@@ -39,7 +40,7 @@ _HOMES = {
     "collate": "featurestore.dataset.batch",
     "extract": "featurestore.extraction.api",
     "feature_loader": "featurestore.dataset.loader",
-    "load_encoder": "featurestore.encoders.base",
+    "load_encoder": "featurestore.encoders.loading",
     "open_corpus": "featurestore.corpora.corpus",
     "sentence_key": "featurestore.keys",
 }

@@ -117,7 +117,7 @@ def test_package_runs_as_a_module():
     done = subprocess.run(
         [sys.executable, "-m", "featurestore", "--help"], capture_output=True, text=True, check=True
     )
-    assert "Commands:" in done.stdout
+    assert "Fill a store:" in done.stdout
     assert "Exit codes:" in done.stdout
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from featurestore.corpora.options import RULES, TOKENIZERS
+from featurestore.corpora.options import MISSING_LABEL, REFUSE, RULES, TOKENIZERS
 from featurestore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Reading:
 
     Attributes
     ----------
-    format, text_column, tokenize, header
+    format, text_column, tokenize, header, comments, missing_label
         As :func:`featurestore.open_corpus` takes them.
     """
 
@@ -52,6 +52,8 @@ class Reading:
     text_column: str | None = None
     tokenize: str | None = None
     header: bool | None = None
+    comments: bool | None = None
+    missing_label: str = REFUSE
 
     def open(self, path: str, label: str | None = None) -> Corpus:
         """Open a corpus with these options."""
@@ -65,7 +67,9 @@ class Reading:
         words += [] if self.text_column is None else ["--text-column", self.text_column]
         if self.tokenize is not None:
             words += ["--tokenize"] if self.tokenize == RULES else ["--tokenize", self.tokenize]
-        return words if self.header is None else [*words, "--header" if self.header else "--no-header"]
+        for name, value in (("header", self.header), ("comments", self.comments)):
+            words += [] if value is None else [f"--{name}" if value else f"--no-{name}"]
+        return words
 
 
 class _TokenizeOption(click.Option):
@@ -101,7 +105,14 @@ reading_options = options(
                  "by the file name; standard input is text."),
     click.option("--text-column", metavar="NAME|N", help="Column or field with the text or the tokens."),
     click.option("--header/--no-header", default=None,
-                 help="Whether the first row of a table names its columns.  [default: as the rows show]"),
+                 help="Whether the first row of a table or a column file names the columns.  [default: as "
+                 "the rows show]"),
+    click.option("--comments/--no-comments", default=None,
+                 help="Whether lines of a column file that begin with # before a sentence are comments, not "
+                 "words.  [default: as the rows show]"),
+    click.option("--missing-label", type=click.Choice(MISSING_LABEL), default=REFUSE, show_default=True,
+                 help="What is done with words that have no label: stop, or ignore them in training and "
+                 "evaluation."),
     click.option("--tokenize", cls=_TokenizeOption, is_flag=False, flag_value=RULES,
                  metavar="[rules|icu|characters]",
                  help="The text is raw: split it into tokens. rules, the default, is for languages that "

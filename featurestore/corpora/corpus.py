@@ -11,7 +11,7 @@ from contextlib import closing
 from featurestore import limits
 from featurestore.corpora.example import Example
 from featurestore.corpora.formats import format_of, make_reader
-from featurestore.corpora.options import ReadOptions, column_text, tokenizer_name
+from featurestore.corpora.options import ReadOptions, column_text, missing_label_name, tokenizer_name
 from featurestore.corpora.readers.lines import read_lines
 from featurestore.corpora.source import Source
 from featurestore.errors import CorpusChangedError, CorpusError, SentenceError, UsageError
@@ -168,6 +168,8 @@ def open_corpus(
     label: str | int | None = None,
     tokenize: bool | str = False,
     header: bool | None = None,
+    comments: bool | None = None,
+    missing_label: str = "error",
 ) -> FileCorpus:
     """Open a file of sentences; it is read when the corpus is iterated.
 
@@ -191,6 +193,13 @@ def open_corpus(
         Tokenise raw text: True or ``rules`` by :mod:`featurestore.corpora.tokenizing.rules`; ``icu`` also
         parts scripts that write no spaces between words (:mod:`featurestore.corpora.tokenizing.unspaced`);
         ``characters`` takes every character. Otherwise a text's tokens are what whitespace separates.
+    comments : bool, optional
+        Whether lines of a column file that begin with ``#`` before the first word of a sentence are comments,
+        not words; by default decided by the rows.
+    missing_label : str
+        What is done with a word that has no label, such as an XPOS of ``_`` or a key missing in MISC:
+        ``error``, or ``ignore``: its label is :data:`~featurestore.corpora.example.IGNORED`, which counts
+        neither in training nor in evaluation.
     header : bool, optional
         Whether the first row of a table (csv, tsv) names its columns; by default decided by the rows.
 
@@ -215,6 +224,8 @@ def open_corpus(
         label=column_text(label, "label"),
         tokenize=tokenizer_name(tokenize),
         header=header,
+        comments=comments,
+        missing_label=missing_label_name(missing_label),
         format_is_guessed=format is None,
     )
     return FileCorpus(options, format)

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
+from typing import Final
 
 from featurestore.keys import Sentence
 
-Labels = str | tuple[str, ...] | None
+
+class MissingLabel(Enum):
+    """What stands in the place of a token's label where the corpus has none, and that is intended."""
+
+    IGNORED = "ignored"
+
+
+IGNORED: Final = MissingLabel.IGNORED
+"""Label of tokens that count neither in training nor in evaluation."""
+
+Labels = str | tuple[str | MissingLabel, ...] | None
 """One label for the sentence, one per token, or none."""
 
 
@@ -19,7 +31,7 @@ class Example:
     tokens : tuple of str
         The sentence, never empty.
     labels : str, tuple of str, or None
-        One label for the whole sentence, one per token, or none.
+        One label for the whole sentence, one per token, or none. A token's may be :data:`IGNORED`.
     path : str
         The file it was read from (``-`` for standard input), empty if it was made in memory.
     line : int

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from featurestore.corpora.columns.conll import conll_reader
+from featurestore.corpora.columns.conllu import conllu_reader
 from featurestore.corpora.compression import without_compression
 from featurestore.corpora.containers import advice_by_name
-from featurestore.corpora.options import Reader, ReadOptions
-from featurestore.corpora.readers.conll import conll_reader
-from featurestore.corpora.readers.conllu import conllu_reader
+from featurestore.corpora.options import REFUSE, Reader, ReadOptions
 from featurestore.corpora.readers.fasta import fasta_reader
 from featurestore.corpora.readers.fasttext import fasttext_reader
 from featurestore.corpora.readers.jsonl import jsonl_reader
@@ -23,14 +23,19 @@ from featurestore.errors import UsageError
 class _Format:
     make_reader: Callable[[ReadOptions], Reader]
     extensions: tuple[str, ...]
+    takes: tuple[str, ...] = ()
 
 
 _FORMATS = {
     "text": _Format(text_reader, (".txt", ".text", ".tok")),
-    "conll": _Format(conll_reader, (".conll", ".conllup", ".bio", ".iob", ".iob2")),
-    "conllu": _Format(conllu_reader, (".conllu",)),
-    "csv": _Format(csv_reader, (".csv",)),
-    "tsv": _Format(tsv_reader, (".tsv",)),
+    "conll": _Format(
+        conll_reader,
+        (".conll", ".conllup", ".bio", ".iob", ".iob2", ".cupt"),
+        ("header", "comments", "missing_label"),
+    ),
+    "conllu": _Format(conllu_reader, (".conllu",), ("missing_label",)),
+    "csv": _Format(csv_reader, (".csv",), ("header",)),
+    "tsv": _Format(tsv_reader, (".tsv",), ("header",)),
     "jsonl": _Format(jsonl_reader, (".jsonl", ".ndjson")),
     "fasttext": _Format(fasttext_reader, (".fasttext", ".ft.txt")),
     "fasta": _Format(fasta_reader, (".fasta", ".fa", ".faa", ".fas", ".fna")),
@@ -86,4 +91,12 @@ def make_reader(format_name: str, options: ReadOptions) -> Reader:
     UsageError
         If the options make no sense for the format.
     """
-    return _FORMATS[format_name].make_reader(options)
+    found = _FORMATS[format_name]
+    for name, plain in (("header", None), ("comments", None), ("missing_label", REFUSE)):
+        if getattr(options, name) != plain and name not in found.takes:
+            takers = ", ".join(other for other, format_ in _FORMATS.items() if name in format_.takes)
+            raise UsageError(
+                f"{options.path}: {name.replace('_', ' ')} makes no sense for the format {format_name}, only "
+                f"for {takers}: leave it out"
+            )
+    return found.make_reader(options)

@@ -15,6 +15,10 @@ RULES, ICU, CHARACTERS = "rules", "icu", "characters"
 TOKENIZERS = (RULES, ICU, CHARACTERS)
 """How raw text may be tokenised."""
 
+IGNORE, REFUSE = "ignore", "error"
+MISSING_LABEL = (REFUSE, IGNORE)
+"""What may be done with a word that has no label."""
+
 Reader = Callable[[Iterable[str]], Iterator[Example]]
 """Turns the lines of a file, without their line ends, into examples."""
 
@@ -35,7 +39,12 @@ class ReadOptions:
         How the text, which is raw, is tokenised: one of :data:`TOKENIZERS`; None if its tokens stand between
         spaces.
     header : bool or None
-        Whether the first row of a table names its columns; None to decide by the rows.
+        Whether the first row names the columns; None to decide by the rows.
+    comments : bool or None
+        Whether lines of a column file that begin with ``#`` before a sentence are comments; None to decide by
+        the rows.
+    missing_label : str
+        What is done with a word that has no label: one of :data:`MISSING_LABEL`.
     format_is_guessed : bool
         Whether only the file's name, or nothing, tells the format.
     """
@@ -45,6 +54,8 @@ class ReadOptions:
     label: str | None = None
     tokenize: str | None = None
     header: bool | None = None
+    comments: bool | None = None
+    missing_label: str = REFUSE
     format_is_guessed: bool = False
     _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
@@ -130,19 +141,17 @@ def tokenizer_name(tokenize: object) -> str | None:
     return str(tokenize)
 
 
-def refuse_header(options: ReadOptions, format_name: str) -> None:
-    """Refuse to be told of a header row where the format has none.
+def missing_label_name(missing_label: object) -> str:
+    """Return what is done with a word without a label, as the readers take it.
 
     Raises
     ------
     UsageError
-        If that was said.
+        If it is not one of :data:`MISSING_LABEL`.
     """
-    if options.header is not None:
-        raise UsageError(
-            f"{options.path}: {format_name} has no header row: leave --header and --no-header out (in Python "
-            "header)"
-        )
+    if missing_label not in MISSING_LABEL:
+        raise UsageError(f"missing_label is {missing_label!r}: expected {' or '.join(MISSING_LABEL)}")
+    return str(missing_label)
 
 
 def refuse_tokenize(options: ReadOptions, format_name: str) -> None:

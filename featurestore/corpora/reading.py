@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from featurestore.corpora.corpus import Corpus
-from featurestore.corpora.example import Example
+from featurestore.corpora.example import IGNORED, Example
 
 COMMONEST = 5
 """Labels that a reading names."""
@@ -91,7 +91,7 @@ class Reading:
     first_tokens : tuple of str
         The first tokens of the first sentence.
     first_labels : str, tuple of str, or None
-        Their labels, or the sentence's.
+        Their labels, None for one that is missing and ignored; or the sentence's label.
     first_line : int
     n_labels, n_distinct_labels : int
         Labels read, and how many different ones; 0 if the corpus was opened without.
@@ -107,7 +107,7 @@ class Reading:
     longest: int
     longest_line: int
     first_tokens: tuple[str, ...]
-    first_labels: str | tuple[str, ...] | None
+    first_labels: str | tuple[str | None, ...] | None
     first_line: int
     n_labels: int
     n_distinct_labels: int
@@ -167,16 +167,19 @@ class Observer:
         labels = [example.labels for example in chunk if example.labels is not None]
         try:
             self._sentence_labels.update(given for given in labels if isinstance(given, str))
-            self._token_labels.update(
-                chain.from_iterable(given for given in labels if not isinstance(given, str))
-            )
+            words = chain.from_iterable(given for given in labels if not isinstance(given, str))
+            self._token_labels.update(label for label in words if label is not IGNORED)
         except TypeError:
             pass  # examples made in memory with what is no label, which whoever uses labels refuses
 
     def reading(self) -> Reading:
         """Return what was read so far."""
         first, longest = self._first or Example(()), self._longest or Example(())
-        shown = first.labels if isinstance(first.labels, (str, type(None))) else tuple(first.labels)
+        shown: str | tuple[str | None, ...] | None
+        if isinstance(first.labels, (str, type(None))):
+            shown = first.labels
+        else:
+            shown = tuple(None if label is IGNORED else label for label in first.labels)
         labels = self._token_labels or self._sentence_labels
         return Reading(
             path=self._path,
@@ -278,7 +281,7 @@ class Observer:
                 "label-prefix",
                 self._n_prefixed,
                 f"{self._n_prefixed:,} sentences begin with fastText's {_FASTTEXT}, which is read as a word: "
-                "write label and text as two columns of a .tsv (--label label) or as .jsonl",
+                "give --format fasttext (--label label)",
             )
 
     def _of_labels(self) -> Iterator[ReadingWarning]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from featurestore import keys
-from featurestore.corpora.example import Example
+from featurestore.corpora.example import IGNORED, Example, MissingLabel
 from featurestore.corpora.given import CorpusLike, read_examples
 from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, Packing, length_mask
 from featurestore.dataset.gathering.buffers import BufferPool
@@ -275,8 +275,8 @@ class FeatureDataset(Dataset[FeatureItem]):
             return self._zeros[index]
         return self.store.reader(int(self._shard[index])).tokens(int(self._row[index]))
 
-    def gold(self, index: int) -> tuple[str, ...] | str:
-        """Return the label name of an example, or one per token.
+    def gold(self, index: int) -> tuple[str | MissingLabel, ...] | str:
+        """Return the label name of an example, or one per token; ``IGNORED`` for a token that has none.
 
         Raises
         ------
@@ -288,7 +288,8 @@ class FeatureDataset(Dataset[FeatureItem]):
             raise LabelError("these examples have no labels: read the corpus with a label (--label)")
         if label.dim() == 0:
             return self.label_names[int(label)]
-        return tuple(map(self.label_names.__getitem__, label.tolist()))
+        names = self.label_names
+        return tuple(names[number] if number >= 0 else IGNORED for number in label.tolist())
 
     def _placed(self, chunk: Sequence[Example]) -> Iterator[tuple[Example, int, int]]:
         """Yield each example with its shard and row (-1 if missing), its stored tokens checked."""

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featurestore.corpora.example import Example
+from featurestore.corpora.example import IGNORED, Example, MissingLabel
 from featurestore.dataset.labels import PADDING_LABEL, LabelSet, require_names
 from featurestore.errors import LabelError
 
@@ -30,7 +30,7 @@ class NumberedLabels:
     names : tuple of str
         By number: ``labels.names``, then unseen ones that were kept.
     numbers : (n_labels,) int64
-        Of one example after the other.
+        Of one example after the other; -100 for a token whose label is missing and ignored.
     edges : (n_examples + 1,) int64
         Where the labels of each example begin, and the last ones end.
     """
@@ -88,7 +88,8 @@ class LabelNumbering:
     def __init__(self, known: LabelSet | None, *, keep_unseen: bool) -> None:
         self.kind: LabelKind | None = None
         self._known, self._keep_unseen = known, keep_unseen
-        self._names = {name: i for i, name in enumerate(() if known is None else known.names)}
+        self._ids: dict[str | MissingLabel, int] = {IGNORED: PADDING_LABEL}
+        self._ids.update((name, i) for i, name in enumerate(() if known is None else known.names))
         self._numbers, self._edges = array("i"), array("q", [0])
 
     def add(self, example: Example) -> None:
@@ -112,37 +113,41 @@ class LabelNumbering:
             if kind == "token" and len(mine) != len(example.tokens):
                 raise LabelError(f"{_place(example)} has {len(mine)} labels for {len(example.tokens)} tokens")
             try:
-                met = all(map(self._names.__contains__, mine))
+                met = all(map(self._ids.__contains__, mine))
             except TypeError:  # a label that cannot be looked up is none
                 met = False
             if not met:
                 self._meet(example, mine)
-            self._numbers.extend(map(self._names.__getitem__, mine))
+            self._numbers.extend(map(self._ids.__getitem__, mine))
         self._edges.append(len(self._numbers))
 
     def finished(self) -> NumberedLabels:
         """Return the labels of all examples."""
-        names, numbers = tuple(self._names), np.array(self._numbers, np.int64)
+        names = tuple(name for name in self._ids if name is not IGNORED)
+        numbers = np.array(self._numbers, np.int64)
         labels = self._known
         if labels is None:
             # In alphabetical order, so that numbers do not depend on the corpus's.
             order = sorted(range(len(names)), key=lambda i: names[i])
             new_number = np.empty(len(order), np.int64)
             new_number[order] = np.arange(len(order))
-            numbers, names = new_number[numbers], tuple(names[i] for i in order)
+            is_label = numbers != PADDING_LABEL
+            numbers[is_label] = new_number[numbers[is_label]]
+            names = tuple(names[i] for i in order)
             labels = LabelSet(names)
         return NumberedLabels(self.kind, labels, names, numbers, np.array(self._edges, np.int64))
 
-    def _meet(self, example: Example, labels: tuple[str, ...]) -> None:
+    def _meet(self, example: Example, labels: tuple[str | MissingLabel, ...]) -> None:
         """Number the labels that were not met before."""
-        require_names(labels, f"{_place(example)}: ")
-        for name in labels:
-            if name not in self._names and self._known is not None and not self._keep_unseen:
+        names = [label for label in labels if label is not IGNORED]
+        require_names(names, f"{_place(example)}: ")
+        for name in names:
+            if name not in self._ids and self._known is not None and not self._keep_unseen:
                 raise LabelError(
                     f"{_place(example)} has the label {name!r}, which is not one of "
                     f"{', '.join(self._known.names[:20]) or 'none'}"
                 )
-            self._names.setdefault(name, len(self._names))
+            self._ids.setdefault(name, len(self._ids) - 1)
 
 
 def _kind_of(example: Example) -> LabelKind | None:

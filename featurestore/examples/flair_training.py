@@ -60,13 +60,13 @@ def span_corpus(files: Mapping[str, Path], label: str, label_type: str) -> Corpu
 
     def read(path: Path) -> list[Example]:
         examples = labelled(path, label, "token")
-        if not any(spans(example.labels or ()) for example in examples):
+        if not any(spans(list(map(str, example.labels or ()))) for example in examples):
             raise LabelError(f"the label {label!r} has no spans: expected labels such as B-PER", path=path)
         return examples
 
     def marked(example: Example) -> Sentence:
         sentence = Sentence(list(example.tokens))
-        for kind, first, last in spans(example.labels or ()):
+        for kind, first, last in spans(list(map(str, example.labels or ()))):
             sentence[first : last + 1].add_label(label_type, kind)
         return sentence
 

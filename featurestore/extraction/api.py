@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
-from featurestore import limits
-from featurestore.corpora.corpus import Corpus
 from featurestore.corpora.given import CorpusLike, as_corpora
-from featurestore.encoders.base import (
-    DEFAULT_ENCODER,
-    DEFAULT_LAYERS,
-    Encoder,
-    EncoderOutline,
-    Layers,
-    encoder_recipe,
-    layers_text,
-    load_encoder,
-    outline_encoder,
-    recipe_choices,
-    require_encoder,
-    require_no_code,
-)
-from featurestore.errors import EncoderError, EncoderOutOfMemory, UsageError
-from featurestore.extraction.estimate import expected_speed
-from featurestore.extraction.mismatch import require_recipe
-from featurestore.extraction.plan import Plan, make_plan
+from featurestore.encoders.base import Encoder, Layers
+from featurestore.encoders.sources import EncoderSource, LoadedEncoder
+from featurestore.errors import UsageError
+from featurestore.extraction.choice import EncoderChoice
+from featurestore.extraction.destination import Destination
+from featurestore.extraction.job import Job
 from featurestore.extraction.progress import BarProgress, Progress
 from featurestore.extraction.report import Report
-from featurestore.extraction.runner import Extraction
-from featurestore.recipe import Recipe
-from featurestore.store.format.codec import DEFAULT_CODEC, get_codec
-from featurestore.store.format.manifest import Manifest
-from featurestore.store.preconditions import (
-    require_addable,
-    require_bounds,
-    require_creatable,
-    require_shards,
-)
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -103,303 +77,48 @@ def extract(
         See :mod:`featurestore.errors`. What was committed stays.
     """
     shown = progress if isinstance(progress, Progress) else BarProgress() if progress else Progress()
-    if isinstance(store, Store):
-        store = store.location
-    job = Job(as_corpora(corpora), Path(store), codec=codec, shard_bytes=shard_bytes, device=device)
-    given: Encoder | EncoderChoice
-    if encoder is None or isinstance(encoder, str):
-        given = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
-    else:
-        given = encoder
-        elsewhere = device != "auto" and not str(getattr(given, "device", "")).startswith(device)
-        if elsewhere or (layers, precision, initial_state) != (None, None, None):
-            raise UsageError(
-                "layers, precision, initial_state and device are chosen when an encoder is loaded, and this "
-                "one is: pass its specification, or load_encoder(spec, layers=..., ...)"
-            )
-    plan = job.plan(given, progress=shown)
+    destination = Destination.of(store.refreshed() if isinstance(store, Store) else store)
+    source = source_of(
+        encoder,
+        destination,
+        layers=layers,
+        precision=precision,
+        initial_state=initial_state,
+        device=device,
+    )
+    job = Job(as_corpora(corpora), destination, codec=codec, shard_bytes=shard_bytes, device=device)
+    plan = job.plan(source, progress=shown)
     for warning in plan.warnings:
         logger.warning("%s", warning)
-    plan.require_space(job.store)
+    plan.require_space(destination.path)
     return (
-        job.done(given, plan) or job.extraction(given, plan, token_budget=token_budget, progress=shown).run()
+        job.done(source, plan)
+        or job.extraction(source, plan, token_budget=token_budget, progress=shown).run()
     )
 
 
-@dataclass(frozen=True)
-class EncoderChoice:
-    """An encoder specification with its options, the store's own recipe filled in where nothing was said.
+def source_of(
+    encoder: Encoder | str | None,
+    destination: Destination,
+    *,
+    layers: Layers | None = None,
+    precision: str | None = None,
+    initial_state: str | None = None,
+    device: str = "auto",
+) -> EncoderSource:
+    """Return what :func:`extract` is given as an encoder: an object, a specification, or the store's own.
 
-    Attributes
-    ----------
-    spec, layers, precision, initial_state : str
-        As :func:`featurestore.load_encoder` takes them.
-    named_by : str or Path, optional
-        The store that named the encoder, where the user did not.
+    Raises
+    ------
+    UsageError
+        If an object is no encoder, or something is chosen for it that it decided when it was loaded.
     """
-
-    spec: str
-    layers: str
-    precision: str
-    initial_state: str = "auto"
-    named_by: str | Path | None = field(default=None, compare=False)
-
-    @classmethod
-    def for_store(
-        cls,
-        path: str | Path,
-        spec: str | None,
-        layers: Layers | None,
-        precision: str | None,
-        initial_state: str | None = None,
-    ) -> EncoderChoice:
-        """Fill in what was left out: from the store if it exists, else with the defaults.
-
-        Raises
-        ------
-        UsageError
-            If there is a store that does not name its encoder, and no specification.
-        """
-        named_by = None
-        layers = None if layers is None else layers_text(layers)
-        if Store.exists(path):
-            store = Store.open(path)
-            recipe = store.recipe
-            if not spec:
-                spec, named_by = store.encoder, path
-            if spec.partition(":")[0] == recipe["kind"]:  # else its choices mean nothing to the encoder
-                own = recipe_choices(recipe)
-                layers = layers or own.get("layers")
-                precision = precision or own.get("precision")
-                initial_state = initial_state or own.get("initial_state")
-            if not spec:
-                raise UsageError(
-                    f"the store {path} does not name its encoder (it was made with an object that has no "
-                    "specification): pass that object, or name one (--encoder)"
-                )
-        return cls(
-            spec or DEFAULT_ENCODER,
-            layers or DEFAULT_LAYERS,
-            precision or "auto",
-            initial_state or "auto",
-            named_by,
+    if encoder is None or isinstance(encoder, str):
+        return EncoderChoice.for_store(destination, encoder, layers, precision, initial_state)
+    elsewhere = device != "auto" and not str(getattr(encoder, "device", "")).startswith(device)
+    if elsewhere or (layers, precision, initial_state) != (None, None, None):
+        raise UsageError(
+            "layers, precision, initial_state and device are chosen when an encoder is loaded, and this "
+            "one is: pass its specification, or load_encoder(spec, layers=..., ...)"
         )
-
-    def require_no_code(self) -> None:
-        """Raise :class:`UsageError` if loading what only the store names could run code."""
-        if self.named_by is not None:
-            require_no_code(self.spec, self.named_by)
-
-    def load(self, device: str = "auto") -> Encoder:
-        """Load the encoder."""
-        self.require_no_code()
-        with self._said_who_named_it():
-            return load_encoder(
-                self.spec,
-                layers=self.layers,
-                precision=self.precision,
-                device=device,
-                initial_state=self.initial_state,
-            )
-
-    def outline(self) -> EncoderOutline:
-        """Return what can be known without loading it; one of Flair's is loaded."""
-        self.require_no_code()
-        with self._said_who_named_it():
-            return outline_encoder(
-                self.spec, layers=self.layers, precision=self.precision, initial_state=self.initial_state
-            )
-
-    @contextmanager
-    def _said_who_named_it(self) -> Iterator[None]:
-        """Add to an error that it was the store that named the encoder, perhaps by a path of another day."""
-        try:
-            yield
-        except EncoderError as error:
-            if self.named_by is None or isinstance(error, EncoderOutOfMemory):
-                raise
-            raise EncoderError(
-                f"{error}\nThe store {self.named_by} names this encoder: if it lies elsewhere now, name it "
-                "yourself (--encoder)"
-            ) from error
-
-    def require_recipe(self, stored: Recipe, store: Path) -> bool:
-        """Compare recipes as far as that can be done without loading an ELMo.
-
-        Returns
-        -------
-        bool
-            Whether all of it could be compared.
-
-        Raises
-        ------
-        RecipeMismatchError
-            If the store has another recipe.
-        """
-        try:
-            ours, wanted = self.comparable(stored)
-        except EncoderError:  # not downloaded yet, or what loading it will say too
-            logger.warning(
-                "whether %s filled the store %s cannot be told yet, for its files are not here: if it did "
-                "not, extract will refuse it, and nothing is cached for it",
-                self.spec,
-                store,
-            )
-            return False
-        require_recipe(ours, wanted, store)
-        return self.precision != "auto"
-
-    def comparable(self, stored: Recipe) -> tuple[Recipe, Recipe]:
-        """Return a store's recipe and the encoder's, without what only loading finds out.
-
-        That is what precision ``auto`` becomes, which depends on the device.
-
-        Raises
-        ------
-        EncoderError
-            If the encoder's files are not here.
-        """
-        self.require_no_code()
-        is_open = self.precision == "auto"
-        wanted = encoder_recipe(
-            self.spec,
-            layers=self.layers,
-            precision="float32" if is_open else self.precision,
-            initial_state=self.initial_state,
-        )
-        return (_without(stored, "precision"), _without(wanted, "precision")) if is_open else (stored, wanted)
-
-
-@dataclass(frozen=True)
-class Job:
-    """Corpora to be extracted into a store.
-
-    Attributes
-    ----------
-    corpora : list of Corpus
-    store : Path
-    codec : str or None
-        None for the store's own, else the default.
-    shard_bytes : int or None
-    device : str
-    """
-
-    corpora: list[Corpus]
-    store: Path
-    codec: str | None = None
-    shard_bytes: int | None = None
-    device: str = "auto"
-
-    def plan(self, encoder: Encoder | EncoderChoice, *, progress: Progress | None = None) -> Plan:
-        """Read the corpora once and say what extracting them would do.
-
-        Loads no model, except one of Flair by its specification where the store cannot tell its dimensions.
-
-        Raises
-        ------
-        RecipeMismatchError
-            If the store holds vectors of another recipe, as far as that can be told without loading.
-        UsageError
-            If what is given is no encoder, or a choice makes no sense for it.
-        """
-        if self.codec is not None:
-            get_codec(self.codec)
-        if self.shard_bytes is not None:
-            require_bounds(dim=1, n_layers=1, codec=DEFAULT_CODEC, shard_bytes=self.shard_bytes)
-        store = Store.open(self.store) if Store.exists(self.store) else None  # held, so that gc leaves it
-        manifest = store.manifest if store is not None else None
-        # Now, not after a model was loaded or even downloaded.
-        if manifest is None:
-            require_creatable(self.store)
-        else:
-            require_shards(self.store, manifest)
-        outline = self._outlined(encoder, manifest)
-        plan = make_plan(
-            self.corpora,
-            self.store,
-            outline,
-            codec=self.codec or (manifest.codec if manifest else DEFAULT_CODEC),
-            shard_bytes=manifest.shard_bytes if manifest else self.shard_bytes or limits.DEFAULT_SHARD_BYTES,
-            progress=progress,
-        )
-        return plan.timed(*self._speed(encoder, manifest, outline)) if plan.n_new else plan
-
-    def done(self, encoder: Encoder | EncoderChoice, plan: Plan) -> Report | None:
-        """Return the report of a store that has all that was planned, by this encoder, which is not loaded.
-
-        None if it has not, or where only loading the encoder can tell.
-
-        Raises
-        ------
-        RecipeMismatchError
-            If the store holds vectors of another recipe.
-        """
-        if plan.n_new or not Store.exists(self.store):
-            return None
-        if isinstance(encoder, EncoderChoice):  # an object's recipe was compared before planning
-            manifest = Store.open(self.store).manifest
-            # If the user named none its model may be gone.
-            unnamed = encoder.named_by is not None and self._is_own(encoder, manifest)
-            if not unnamed and not encoder.require_recipe(manifest.recipe, self.store):
-                return None
-        return Report(plan.n_sentences, plan.n_distinct, plan.n_cached)
-
-    def _outlined(self, encoder: Encoder | EncoderChoice, manifest: Manifest | None) -> EncoderOutline:
-        """Return the shape of the vectors, after what can be found wrong before the corpora are read."""
-        if not isinstance(encoder, EncoderChoice):
-            require_encoder(encoder)
-            if manifest is not None:
-                require_recipe(manifest.recipe, encoder.recipe, self.store)
-            return EncoderOutline(encoder.dim, encoder.n_layers)
-        if manifest is not None and self._is_own(encoder, manifest):
-            # Its model may be gone, or hold code: nothing of it is needed where nothing is to be encoded.
-            return EncoderOutline(manifest.dim, manifest.n_layers)
-        outline = encoder.outline()
-        if manifest is not None:
-            encoder.require_recipe(manifest.recipe, self.store)
-        return outline
-
-    def _speed(
-        self, encoder: Encoder | EncoderChoice, manifest: Manifest | None, outline: EncoderOutline
-    ) -> tuple[float | None, str]:
-        """Return the speed to expect and what that rests on; (None, "") where nothing is known."""
-        if not isinstance(encoder, EncoderChoice):
-            return expected_speed(manifest, outline, self.device)
-        if manifest is not None and manifest.encoder != encoder.spec:
-            manifest = None  # its speed was another's
-        speed, basis = expected_speed(manifest, outline, self.device, encoder.precision)
-        loads = encoder.spec.startswith("flair:")  # and knows nothing of its speed
-        if speed or loads or manifest is None or not self._is_own(encoder, manifest):
-            return speed, basis
-        return expected_speed(None, encoder.outline(), self.device, encoder.precision)
-
-    def _is_own(self, choice: EncoderChoice, manifest: Manifest) -> bool:
-        """Return whether an encoder is the store's own, by what the store says of it."""
-        return bool(manifest.encoder) and choice == EncoderChoice.for_store(self.store, None, None, None)
-
-    def extraction(
-        self,
-        encoder: Encoder | EncoderChoice,
-        plan: Plan,
-        *,
-        token_budget: int | None = None,
-        progress: Progress | None = None,
-    ) -> Extraction:
-        """Load the encoder, check it against the store, and return the run."""
-        require_addable(self.store)
-        loaded = encoder.load(self.device) if isinstance(encoder, EncoderChoice) else encoder
-        return Extraction(
-            self.corpora,
-            loaded,
-            self.store,
-            plan,
-            codec=self.codec,
-            token_budget=token_budget,
-            shard_bytes=self.shard_bytes,
-            progress=progress,
-        )
-
-
-def _without(recipe: Recipe, name: str) -> Recipe:
-    """Return a recipe without one of its fields."""
-    return Recipe({field: value for field, value in recipe.items() if field != name})
+    return LoadedEncoder.of(encoder)

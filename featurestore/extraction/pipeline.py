@@ -10,10 +10,10 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from featurestore.corpora.example import Example
 from featurestore.encoders.base import Encoder
+from featurestore.encoders.checked import checked_encoder
 from featurestore.encoders.vectors import BatchVectors, PendingVectors, require_vectors
 from featurestore.errors import EncoderOutOfMemory
 from featurestore.extraction.batching import batches_by_length
@@ -62,8 +62,8 @@ class EncodingPipeline:
     """
 
     def __init__(self, encoder: Encoder, writer: ShardWriter, report: Report, progress: Progress) -> None:
-        self._encoder, self._writer, self._report, self._progress = encoder, writer, report, progress
-        self._submit_batch = getattr(encoder, "submit", partial(Encoder.submit, encoder))
+        self._encoder = checked_encoder(encoder)
+        self._writer, self._report, self._progress = writer, report, progress
         self._most_in_flight = 1 if encoder.device == "cpu" else _IN_FLIGHT
         self._shards: deque[_Shard] = deque()
         self._in_flight: deque[tuple[_Shard, list[int], PendingVectors]] = deque()
@@ -99,7 +99,7 @@ class EncodingPipeline:
         self._writer.check()
         shard.waiting.difference_update(positions)
         try:
-            pending = self._submit_batch([shard.draft.sentences[position] for position in positions])
+            pending = self._encoder.submit([shard.draft.sentences[position] for position in positions])
         except EncoderOutOfMemory as error:
             logger.info("%s", error)
             self._failed.append((shard, positions))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from featurestore.encoders.base import Encoder
+from featurestore.encoders.checked import CheckedEncoder, checked_encoder
 from featurestore.extraction.batching import batches_by_length
 from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
@@ -97,6 +98,7 @@ def encode_again(
     DamagedStoreError
         If a stored sentence is not what was committed.
     """
+    encoder = checked_encoder(encoder)
     store.recipe.require_equal(
         encoder.recipe,
         where=f"store {store.path}",
@@ -126,7 +128,7 @@ def encode_again(
     )
 
 
-def _canaries_again(store: Store, encoder: Encoder, tolerance: float | None) -> list[Difference]:
+def _canaries_again(store: Store, encoder: CheckedEncoder, tolerance: float | None) -> list[Difference]:
     stored = read_canaries(store)
     if stored is None:
         return []

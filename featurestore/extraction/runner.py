@@ -11,16 +11,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from featurestore import limits
 from featurestore.corpora.corpus import Corpus
 from featurestore.corpora.example import Example
 from featurestore.encoders.base import Encoder
+from featurestore.encoders.checked import checked_encoder
 from featurestore.errors import EncoderError, UsageError, VectorError
-from featurestore.extraction.mismatch import require_recipe
+from featurestore.extraction.destination import Destination
 from featurestore.extraction.pipeline import EncodingPipeline
-from featurestore.extraction.plan import Plan, new_examples
+from featurestore.extraction.planning.plan import Plan, new_examples
 from featurestore.extraction.progress import Progress
 from featurestore.extraction.report import Report
 from featurestore.extraction.writing import ShardWriter, sealing_threads
@@ -28,6 +28,7 @@ from featurestore.keys import condition_of
 from featurestore.store.canaries import make_canaries, require_canaries
 from featurestore.store.dependence import depends_on
 from featurestore.store.format.codec import DEFAULT_CODEC
+from featurestore.store.snapshot import Snapshot
 from featurestore.store.store import Store
 from featurestore.store.writer import WriteSession
 
@@ -37,12 +38,14 @@ logger = logging.getLogger(__name__)
 class Extraction:
     """One run over planned corpora; :attr:`report` is true at any moment, also after an exception.
 
+    Once :meth:`run` has returned, :attr:`committed` is the store with all that it added.
+
     Parameters
     ----------
     corpora : sequence of Corpus
     encoder : Encoder
-    path : Path
-        The store, made if it does not exist.
+    destination : Destination
+        A store is made if there is none.
     plan : Plan
     codec, token_budget, shard_bytes, progress
         As in :func:`featurestore.extract`.
@@ -64,7 +67,7 @@ class Extraction:
         self,
         corpora: Sequence[Corpus],
         encoder: Encoder,
-        path: Path,
+        destination: Destination,
         plan: Plan,
         *,
         codec: str | None = None,
@@ -77,16 +80,17 @@ class Extraction:
             raise UsageError(
                 f"a token budget of {token_budget!r} holds no sentence: give an int of at least 1"
             )
-        self.corpora, self.encoder, self.plan = corpora, encoder, plan
+        self.corpora, self.encoder, self.plan = corpora, checked_encoder(encoder), plan
         self.progress = progress or Progress()
         self.report = Report(
             plan.n_sentences,
             plan.n_distinct,
             plan.n_cached,
-            token_budget=token_budget or encoder.token_budget,
+            token_budget=token_budget or self.encoder.token_budget,
         )
         self._codec, self._n_sealing = codec, n_sealing
-        self.store = self._opened_or_made(path, codec or DEFAULT_CODEC, shard_bytes)
+        self.store = self._opened_or_made(destination, codec or DEFAULT_CODEC, shard_bytes)
+        self.committed: Snapshot = self.store
 
     def run(self) -> Report:
         """Encode and commit until nothing is left; see :func:`featurestore.extract` for errors."""
@@ -119,6 +123,7 @@ class Extraction:
                 self.report.seconds = time.perf_counter() - started
                 self.progress.finished()
         session.close()
+        self.committed = session.store
         self._require_all_stored()
         return self.report
 
@@ -143,13 +148,14 @@ class Extraction:
                 does = "sentence does" if len(left_out) == 1 else "sentences do"
                 raise error(f"{len(left_out)} {does} {problem}:{listed}\nAll others are committed. {remedy}")
 
-    def _opened_or_made(self, path: Path, codec: str, shard_bytes: int | None) -> Store:
-        """Return the store, after making sure that this encoder may add to it."""
+    def _opened_or_made(self, destination: Destination, codec: str, shard_bytes: int | None) -> Store:
+        """Return the store, after checking that this encoder may add to it."""
         encoder, encodes = self.encoder, self.plan.n_new > 0
-        if not Store.exists(path):
+        destination = destination.latest()  # loading the encoder may have taken minutes
+        if destination.store is None:
             try:
                 return Store.create(
-                    path,
+                    destination.path,
                     recipe=encoder.recipe,
                     dim=encoder.dim,
                     n_layers=encoder.n_layers,
@@ -159,11 +165,11 @@ class Extraction:
                     canaries=make_canaries(encoder) if encodes else None,
                 )
             except UsageError:
-                if not Store.exists(path):
+                destination = destination.latest()
+                if destination.store is None:
                     raise  # else another extraction made it just now
-        store = Store.open(path)
-        require_recipe(store.recipe, encoder.recipe, path)
-        return require_canaries(store, encoder) if encodes else store
+        destination.require_recipe(encoder.recipe)
+        return require_canaries(destination.store, encoder) if encodes else destination.store
 
     def _windows(self, session: WriteSession) -> Iterator[tuple[list[Example], list[bytes]]]:
         """Yield the sentences of one shard after the other, in corpus order, and their keys."""

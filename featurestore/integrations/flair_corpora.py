@@ -12,8 +12,8 @@ import flair.data
 
 from featurestore.corpora.corpus import Corpus
 from featurestore.corpora.example import Example
-from featurestore.encoders.base import encoder_recipe
 from featurestore.encoders.flair.conditions import Dependence, TokensOnly, conditioned
+from featurestore.encoders.loading import encoder_recipe
 from featurestore.errors import CorpusChangedError, CorpusError, SentenceError, UsageError
 from featurestore.integrations.flair_labels import LabelReader
 from featurestore.keys import sentence_key

@@ -11,15 +11,12 @@ import flair
 from flair.embeddings.base import TokenEmbeddings, register_embeddings
 from torch import Tensor
 
-from featurestore.encoders.base import (
-    Encoder,
-    encoder_recipe,
-    load_encoder,
-    outline_encoder,
-    recipe_choices,
-)
+from featurestore.encoders.base import Encoder
+from featurestore.encoders.checked import checked_encoder
 from featurestore.encoders.flair.conditions import Dependence, conditioned
+from featurestore.encoders.loading import encoder_recipe, load_encoder, outline_encoder, recipe_choices
 from featurestore.errors import EncoderError, RecipeMismatchError, UsageError
+from featurestore.families import family_of, family_of_recipe
 from featurestore.integrations.live import LiveVectors
 from featurestore.integrations.stored import OnMissing, StoredVectors
 from featurestore.recipe import Recipe
@@ -272,8 +269,14 @@ class ElmoEmbeddings(VectorEmbeddings):
             layers = _stored_layers(store, spec, embedding_mode, precision, initial_state)
             source = StoredVectors.of(store, layers, on_missing="compute", fallback=spec)
         else:
-            encoder = load_encoder(
-                spec, layers=embedding_mode, precision=precision, device=where, initial_state=initial_state
+            encoder = checked_encoder(
+                load_encoder(
+                    spec,
+                    layers=embedding_mode,
+                    precision=precision,
+                    device=where,
+                    initial_state=initial_state,
+                )
             )
             source = LiveVectors.of(encoder, "all")
             if store is not None:
@@ -309,12 +312,13 @@ def _elmo_spec(model: str, options_file: str | Path | None, weight_file: str | P
 
 def _require_spec(spec: str, recipe: Recipe) -> None:
     """Raise RecipeMismatchError if it is known without loading that a specification gives another recipe."""
-    if spec.startswith("flair:"):
+    family = family_of(spec)
+    if family is not None and family.recipe is None:
         # Its recipe is known when it is loaded, which is when something is missing.
-        if recipe["kind"] != "flair":
+        if family is not family_of_recipe(recipe):
             raise RecipeMismatchError(
-                f"the store holds vectors of kind {recipe['kind']!r}, not of a Flair embedding: give the "
-                f"encoder that filled it as fallback, not {spec}"
+                f"the store holds vectors of kind {recipe['kind']!r}: give the encoder that filled it as "
+                f"fallback, not {spec}"
             )
         return
     try:

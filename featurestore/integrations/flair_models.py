@@ -14,11 +14,13 @@ from flair.embeddings import StackedEmbeddings
 from flair.embeddings.base import TokenEmbeddings
 from flair.file_utils import load_torch_state
 
-from featurestore.encoders.base import Encoder, require_no_code
+from featurestore.encoders.base import Encoder
+from featurestore.encoders.checked import CheckedEncoder
 from featurestore.encoders.flair.conditions import Dependence
 from featurestore.encoders.flair.encoder import FlairEncoder
-from featurestore.encoders.remedies import remedy_for
+from featurestore.encoders.loading import require_no_code
 from featurestore.errors import FeaturestoreError, ModelError, RecipeMismatchError, UsageError
+from featurestore.families import remedy_for
 from featurestore.integrations.flair_embeddings import (
     CachedEmbeddings,
     ElmoEmbeddings,
@@ -95,7 +97,7 @@ def to_live(model: Any, encoder: Encoder | str | None = None) -> Any:
     ours = _embeddings(model)
     if not ours:
         raise UsageError(f"the {type(model).__name__} has no embeddings of featurestore: nothing to change")
-    loaded: dict[Recipe, Encoder] = {}
+    loaded: dict[Recipe, CheckedEncoder] = {}
     mismatch: RecipeMismatchError | None = None
     replacements = {}
     for embedding in ours:
@@ -301,11 +303,10 @@ def _flairs_own(module: Any) -> list[TokenEmbeddings]:
     return list(dict.fromkeys(found))
 
 
-def _encoder_for(embedding: VectorEmbeddings, encoder: Encoder | str | None) -> Encoder:
+def _encoder_for(embedding: VectorEmbeddings, encoder: Encoder | str | None) -> CheckedEncoder:
     """Return the encoder to run, which has the embedding's recipe."""
     if encoder is not None and not isinstance(encoder, str):
-        require_recipe(embedding.recipe, encoder)
-        return encoder
+        return require_recipe(embedding.recipe, encoder)
     source = embedding.source
     if encoder:
         spec = encoder

@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featurestore.encoders.base import Encoder, load_encoder, recipe_choices, require_encoder
-from featurestore.encoders.remedies import remedy_for
+from featurestore.encoders.base import Encoder
+from featurestore.encoders.checked import CheckedEncoder, checked_encoder
+from featurestore.encoders.loading import load_encoder, recipe_choices
 from featurestore.errors import EncoderOutOfMemory, UsageError
+from featurestore.families import remedy_for
 from featurestore.integrations.layers import LayerChoice
 from featurestore.keys import Sentence, require_sentence
 from featurestore.recipe import Recipe
@@ -25,7 +27,7 @@ class LiveVectors:
 
     Parameters
     ----------
-    encoder : Encoder or None
+    encoder : CheckedEncoder or None
         None to load it when it is needed.
     spec : str
         The specification that loads it.
@@ -34,15 +36,17 @@ class LiveVectors:
     choice : LayerChoice
     """
 
-    def __init__(self, encoder: Encoder | None, spec: str, recipe: Recipe, choice: LayerChoice) -> None:
+    def __init__(
+        self, encoder: CheckedEncoder | None, spec: str, recipe: Recipe, choice: LayerChoice
+    ) -> None:
         self._encoder, self.spec, self.recipe, self.choice = encoder, spec, recipe, choice
 
     @classmethod
     def of(cls, encoder: Encoder, layers: str) -> LiveVectors:
         """Return the vectors of a loaded encoder."""
-        require_encoder(encoder)
-        choice = LayerChoice.of(layers, encoder.recipe, dim=encoder.dim, n_layers=encoder.n_layers)
-        return cls(encoder, encoder.spec, encoder.recipe, choice)
+        checked = checked_encoder(encoder)
+        choice = LayerChoice.of(layers, checked.recipe, dim=checked.dim, n_layers=checked.n_layers)
+        return cls(checked, checked.spec, checked.recipe, choice)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_encoder": None}
@@ -88,7 +92,7 @@ class LiveVectors:
         return cls(None, params["spec"], recipe, choice)
 
 
-def load_encoder_of(recipe: Recipe, spec: str, *, device: str = "auto") -> Encoder:
+def load_encoder_of(recipe: Recipe, spec: str, *, device: str = "auto") -> CheckedEncoder:
     """Load the encoder that a specification names, in the way that a recipe says.
 
     Raises
@@ -106,14 +110,20 @@ def load_encoder_of(recipe: Recipe, spec: str, *, device: str = "auto") -> Encod
             "Of a model that ran it: to_live(model, ENCODER); of cached embeddings that compute what is "
             "missing: to_cached(model, STORE, on_missing='compute', fallback=ENCODER)"
         )
-    encoder = load_encoder(spec, device=device, **recipe_choices(recipe))
-    require_recipe(recipe, encoder)
-    return encoder
+    return require_recipe(recipe, load_encoder(spec, device=device, **recipe_choices(recipe)))
 
 
-def require_recipe(recipe: Recipe, encoder: Encoder) -> None:
-    """Raise RecipeMismatchError unless an encoder has a recipe, and UsageError if it is no encoder."""
-    require_encoder(encoder)
+def require_recipe(recipe: Recipe, given: Encoder) -> CheckedEncoder:
+    """Return an encoder that has a recipe.
+
+    Raises
+    ------
+    RecipeMismatchError
+        If it has another.
+    UsageError
+        If it is not an encoder.
+    """
+    encoder = checked_encoder(given)
     named = encoder.spec or "the encoder"
     recipe.require_equal(
         encoder.recipe,
@@ -125,9 +135,10 @@ def require_recipe(recipe: Recipe, encoder: Encoder) -> None:
             "name the encoder that filled the store.",
         ),
     )
+    return encoder
 
 
-def encode_all(encoder: Encoder, sentences: Sequence[Sentence]) -> list[NDArray[np.floating]]:
+def encode_all(encoder: CheckedEncoder, sentences: Sequence[Sentence]) -> list[NDArray[np.floating]]:
     """Return an array per sentence, in batches that fit the encoder's budget, smaller ones if need be.
 
     Raises
@@ -147,9 +158,9 @@ def encode_all(encoder: Encoder, sentences: Sequence[Sentence]) -> list[NDArray[
     return arrays
 
 
-def _encode(encoder: Encoder, sentences: Sequence[Sentence]) -> list[NDArray[np.floating]]:
+def _encode(encoder: CheckedEncoder, sentences: Sequence[Sentence]) -> list[NDArray[np.floating]]:
     try:
-        return encoder.encode(sentences)
+        return list(encoder.encode(sentences))
     except EncoderOutOfMemory:
         if len(sentences) == 1:
             raise

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.encoders.base import Encoder
+from featurestore.encoders.checked import CheckedEncoder
 from featurestore.errors import FeaturestoreError, StoreWriteError, VectorError
 from featurestore.integrations.live import encode_all, load_encoder_of, require_recipe
 from featurestore.keys import Sentence, sentence_key
@@ -56,12 +57,12 @@ class ReadThrough:
     """
 
     def __init__(self, encoder: Encoder | str, recipe: Recipe) -> None:
-        self._encoder: Encoder | None = None
+        self._encoder: CheckedEncoder | None = None
         if isinstance(encoder, str):
             self.spec = encoder
         else:
-            require_recipe(recipe, encoder)
-            self._encoder, self.spec = encoder, encoder.spec
+            self._encoder = require_recipe(recipe, encoder)
+            self.spec = self._encoder.spec
         self._recipe = recipe
         self._checked: Path | None = None
         self._kept_as: np.dtype[np.generic] = np.dtype(np.float32)
@@ -138,7 +139,7 @@ class ReadThrough:
             self._buffer.commit_or_warn()
         return found
 
-    def _require_canaries(self, path: Path, encoder: Encoder) -> None:
+    def _require_canaries(self, path: Path, encoder: CheckedEncoder) -> None:
         """Raise DriftError unless the encoder gives a store's canaries again; asked once for each store."""
         if self._checked == path:
             return

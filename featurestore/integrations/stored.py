@@ -15,7 +15,8 @@ from torch import Tensor
 
 from featurestore.dataset.gathering.buffers import BufferPool
 from featurestore.dataset.gathering.gather import Gatherer
-from featurestore.encoders.base import Encoder, require_no_code
+from featurestore.encoders.base import Encoder
+from featurestore.encoders.loading import require_no_code
 from featurestore.errors import MissingSentencesError, NotAStoreError, SentenceError, UsageError
 from featurestore.integrations.layers import LayerChoice
 from featurestore.integrations.read_through import ReadThrough

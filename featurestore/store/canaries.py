@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from featurestore import limits
 from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import DriftError, EncoderError, SentenceError
+from featurestore.families import versions_for
 from featurestore.keys import Sentence
 from featurestore.recipe import Recipe
 from featurestore.store.format.codec import Floats, get_codec
@@ -55,13 +56,27 @@ measured yet. Operands rounded to ten bits, as TF32 has it, differ by more than 
 class Encodes(Protocol):
     """What is asked of an encoder here; see :class:`featurestore.encoders.base.Encoder`."""
 
-    spec: str
-    recipe: Recipe
-    dim: int
-    n_layers: int
-    device: str
+    @property
+    def spec(self) -> str:
+        """Its specification or name."""
 
-    def encode(self, sentences: Sequence[Sentence]) -> list[NDArray[np.floating]]:
+    @property
+    def recipe(self) -> Recipe:
+        """What decides its vectors."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+
+    @property
+    def n_layers(self) -> int:
+        """Layers kept apart."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+
+    def encode(self, sentences: Sequence[Sentence], /) -> Sequence[NDArray[np.floating]]:
         """Return an array per sentence."""
 
 
@@ -332,9 +347,8 @@ def _made_with(encoder: Encodes) -> str:
     # Imported here: it takes longer than all else that opening a store needs.
     from importlib.metadata import PackageNotFoundError, version
 
-    packages = ("torch", "flair", "transformers") if encoder.recipe["kind"] == "flair" else ("torch",)
     versions = []
-    for package in packages:
+    for package in versions_for(encoder.recipe):
         try:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:

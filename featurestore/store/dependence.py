@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from featurestore.families import family_of_recipe
 from featurestore.recipe import Recipe
 from featurestore.store.format.manifest import list_numbers
 from featurestore.store.snapshot import Snapshot
@@ -49,10 +50,11 @@ def how_to_add(recipe: Recipe, store: Path, corpora: str = "CORPUS") -> str:
     ``corpora`` are words of the command already: paths quoted for a shell.
     """
     command = f"{ADD_THEM} {corpora} --store {shlex.quote(str(store))}"
-    if recipe["kind"] != "flair":
+    family = family_of_recipe(recipe)
+    if not family.runs_code:
         return command
     # Not by the store's own word for it, which a stranger may have written for people to paste.
     return (
-        f"{command} --encoder flair:...\n"
-        "(the encoder that filled it, named by yourself: loading one of Flair's can run code in its files)"
+        f"{command} --encoder {family.placeholder}\n"
+        "(the encoder that filled it, named by yourself: loading it can run code that comes with it)"
     )

@@ -11,8 +11,8 @@ import pytest
 
 from featurestore import Store, extract, load_encoder
 from featurestore.cli.main import main
-from featurestore.encoders.base import encoder_recipe, outline_encoder
 from featurestore.encoders.elmo.files import weights as weights_module
+from featurestore.encoders.loading import encoder_recipe, outline_encoder
 from featurestore.errors import EncoderError, FeaturestoreError
 from featurestore.recipe import Recipe
 from tests.kit.elmo import GOLDEN

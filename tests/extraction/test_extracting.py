@@ -15,9 +15,11 @@ from featurestore import Recipe, Store, extract, load_encoder, open_corpus
 from featurestore.corpora.corpus import FileCorpus
 from featurestore.corpora.given import as_corpora
 from featurestore.corpora.options import ReadOptions
+from featurestore.encoders import sources
 from featurestore.encoders.base import DEFAULT_ENCODER
 from featurestore.encoders.elmo.encoder import BATCH_INVARIANCE
 from featurestore.encoders.elmo.files import catalog
+from featurestore.encoders.sources import LoadedEncoder
 from featurestore.errors import (
     CorpusChangedError,
     DamagedStoreError,
@@ -26,9 +28,10 @@ from featurestore.errors import (
     StoreWriteError,
     UsageError,
 )
-from featurestore.extraction import api
-from featurestore.extraction import plan as planning
-from featurestore.extraction.api import EncoderChoice, Job
+from featurestore.extraction.choice import EncoderChoice
+from featurestore.extraction.destination import Destination
+from featurestore.extraction.job import Job
+from featurestore.extraction.planning import plan as planning
 from featurestore.extraction.progress import BarProgress
 from featurestore.store.verification import verify
 from tests.kit.doubles import DoubleEncoder, Recorder, draw_sentences, vectors_of
@@ -375,10 +378,11 @@ def test_a_store_that_was_filled_before_is_planned_without_asking_its_encoder(
 ):
     sentences = draw_sentences(10)
     extract(sentences[:5], tiny_elmo, tmp_path / "store", progress=False)
-    expected = Job(as_corpora(sentences), tmp_path / "store").plan(tiny_elmo)
-    monkeypatch.setattr(api, "outline_encoder", lambda *_, **__: pytest.fail("the encoder was asked"))
+    destination = Destination.of(tmp_path / "store")
+    expected = Job(as_corpora(sentences), destination).plan(LoadedEncoder.of(tiny_elmo))
+    monkeypatch.setattr(sources, "outline_encoder", lambda *_, **__: pytest.fail("the encoder was asked"))
     own = EncoderChoice.for_store(tmp_path / "store", None, None, None)
-    plan = Job(as_corpora(sentences), tmp_path / "store").plan(own)
+    plan = Job(as_corpora(sentences), destination).plan(own)
     assert replace(plan, free_bytes=0) == replace(expected, free_bytes=0)
     assert (plan.n_cached, plan.n_new) == (5, 5)
 

@@ -12,14 +12,18 @@ import pytest
 from featurestore import Store, extract, open_corpus
 from featurestore.corpora.corpus import corpus_from_sentences
 from featurestore.corpora.given import as_corpora
+from featurestore.encoders.sources import LoadedEncoder
 from featurestore.errors import StoreWriteError, UsageError
-from featurestore.extraction import plan as planning
-from featurestore.extraction.api import EncoderChoice, Job
-from featurestore.extraction.plan import Plan
+from featurestore.extraction.choice import EncoderChoice
+from featurestore.extraction.destination import Destination
+from featurestore.extraction.job import Job
+from featurestore.extraction.planning import plan as planning
+from featurestore.extraction.planning.plan import Plan
 
 
 def plan_of(corpora, store, encoder, **options) -> Plan:
-    return Job(as_corpora(corpora), Path(store), **options).plan(encoder)
+    source = encoder if isinstance(encoder, EncoderChoice) else LoadedEncoder.of(encoder)
+    return Job(as_corpora(corpora), Destination.of(store), **options).plan(source)
 
 
 @pytest.fixture

@@ -17,9 +17,11 @@ import pytest
 from featurestore import Store
 from featurestore.corpora.given import as_corpora
 from featurestore.disk.filesystem import FileSystem, Operation
+from featurestore.encoders.sources import LoadedEncoder
 from featurestore.errors import StoreWriteError
 from featurestore.extraction import writing
-from featurestore.extraction.api import Job
+from featurestore.extraction.destination import Destination
+from featurestore.extraction.job import Job
 from featurestore.extraction.runner import Extraction
 from featurestore.extraction.writing import sealing_threads
 from featurestore.store.verification import verify
@@ -66,13 +68,13 @@ class Disk(FileSystem):
 
 
 def prepared_run(path, n_sealing, disk=None, *, encoder=None, progress=None, codec="float16") -> Extraction:
-    encoder, job = encoder or DoubleEncoder(), Job(as_corpora(SENTENCES), path)
+    encoder, job = encoder or DoubleEncoder(), Job(as_corpora(SENTENCES), Destination.of(path))
     shard_bytes = A_SHARD * 10 * 8 * 2 if codec == "float16" else A_SHARD * 10 * 12
     run = Extraction(
         job.corpora,
         encoder,
-        path,
-        job.plan(encoder),
+        job.destination,
+        job.plan(LoadedEncoder.of(encoder)),
         codec=codec,
         shard_bytes=shard_bytes,
         progress=progress,

@@ -15,10 +15,12 @@ from featurestore.cli.options import Reading, json_option, options, parse_size, 
 from featurestore.encoders.base import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
-    from featurestore.extraction.api import EncoderChoice, Job
-    from featurestore.extraction.plan import Plan
+    from featurestore.extraction.choice import EncoderChoice
+    from featurestore.extraction.job import Job
+    from featurestore.extraction.planning.plan import Plan
     from featurestore.extraction.progress import Progress
     from featurestore.extraction.report import Report
+    from featurestore.store.snapshot import Snapshot
 
 _extract_options = options(
     click.argument("corpora", nargs=-1, required=True, metavar="CORPUS..."),
@@ -67,36 +69,37 @@ def extract(as_json: bool, no_progress: bool, token_budget: int | None, **argume
     is a file (text, CoNLL, CoNLL-U, CSV, TSV, JSON Lines, each also .gz) or - for standard input, which is
     read as text, a sentence on each line, unless --format names another format.
     """
-    from featurestore.store.store import Store
-
     progress = _progress(no_progress or as_json)
     job, choice = _job(**arguments)
     plan = job.plan(choice, progress=progress)
     if not as_json:
         click.echo(_plan_text(plan, choice.spec))
         say_warnings(plan.warnings)
-    plan.require_space(job.store)
+    plan.require_space(job.destination.path)
     report = job.done(choice, plan)
+    store: Snapshot | None = job.destination.store
     status, code = "complete", 0
     if report is None:
         with terminable():
             try:
                 extraction = job.extraction(choice, plan, token_budget=token_budget, progress=progress)
-                report = extraction.report
+                report, store = extraction.report, extraction.store
                 extraction.run()
+                store = extraction.committed
             except Terminated:
                 status, code = "terminated", 143
             except KeyboardInterrupt:
                 status, code = "interrupted", 130
-    if code and not Store.exists(job.store):
+    if code:
+        store = job.destination.latest().store
+    if store is None:
         click.echo(f"{status} before the store was made", err=True)
         raise click.exceptions.Exit(code)
-    store = Store.open(job.store)
     if as_json:
         render.echo_json(
             {
                 "status": status,
-                "store": str(job.store),
+                "store": str(store.path),
                 "snapshot": store.snapshot,
                 "fingerprint": store.fingerprint,
                 "encoder": store.encoder,
@@ -148,12 +151,15 @@ def _job(
     reading: Reading,
     label: str | None,
 ) -> tuple[Job, EncoderChoice]:
-    from featurestore.extraction.api import EncoderChoice, Job
+    from featurestore.extraction.choice import EncoderChoice
+    from featurestore.extraction.destination import Destination
+    from featurestore.extraction.job import Job
 
-    choice = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
+    destination = Destination.of(store)
+    choice = EncoderChoice.for_store(destination, encoder, layers, precision, initial_state)
     opened = [reading.open(path, label) for path in corpora]
     shard_bytes = parse_size(shard_size) if shard_size else None
-    return Job(opened, store, codec=codec, shard_bytes=shard_bytes, device=device), choice
+    return Job(opened, destination, codec=codec, shard_bytes=shard_bytes, device=device), choice
 
 
 def _progress(silent: bool) -> Progress:
@@ -191,7 +197,7 @@ def _plan_text(made: Plan, encoder: str) -> str:
     return render.facts(rows)
 
 
-def _report_text(report: Report | None, plan: Plan, store: Any, status: str) -> str:
+def _report_text(report: Report | None, plan: Plan, store: Snapshot, status: str) -> str:
     lines = []
     if report is not None and report.n_encoded:
         lines.append(

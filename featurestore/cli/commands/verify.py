@@ -119,10 +119,10 @@ def verify(
 def _recheck(
     opened: Store, n: int, seed: int, tolerance: float | None, encoder: str | None, device: str
 ) -> Recheck:
-    from featurestore.extraction.api import EncoderChoice
+    from featurestore.extraction.choice import EncoderChoice
     from featurestore.extraction.recheck import encode_again
 
-    choice = EncoderChoice.for_store(opened.path, encoder, None, None)
+    choice = EncoderChoice.for_store(opened, encoder, None, None)
     return encode_again(opened, choice.load(device), n, seed=seed, tolerance=tolerance)
 
 

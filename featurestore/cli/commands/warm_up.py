@@ -48,7 +48,7 @@ def warm_up(
     """
     from tqdm import tqdm
 
-    from featurestore.encoders.base import warm_up_encoder
+    from featurestore.encoders.loading import warm_up_encoder
 
     opened = [reading.open(path) for path in corpora]
     sentences = (example.tokens for corpus in opened for example in corpus)

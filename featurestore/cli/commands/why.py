@@ -46,7 +46,7 @@ def why(
 
     Exits with 0 if it is cached, 1 if the sentence is missing, 4 if the recipe differs.
     """
-    from featurestore.extraction.api import EncoderChoice
+    from featurestore.extraction.choice import EncoderChoice
     from featurestore.keys import sentence_key
 
     opened = open_store(store, snapshot)
@@ -54,8 +54,8 @@ def why(
     cached = sentence in opened
     differences = []
     if encoder or layers or precision or initial_state:
-        choice = EncoderChoice.for_store(store, encoder, layers, precision, initial_state)
-        stored, wanted = choice.comparable(opened.recipe)
+        choice = EncoderChoice.for_store(opened, encoder, layers, precision, initial_state)
+        stored, wanted = choice.known_recipe().beside(opened.recipe)
         differences = stored.diff(wanted)
     code = 4 if differences else 0 if cached else 1
     copies = [] if cached else conditioned_copies(opened, sentence)
@@ -67,7 +67,7 @@ def why(
                 "in_store": cached,
                 "key": sentence_key(sentence).hex(),
                 "tokens": sentence,
-                "differences": [vars(difference) for difference in differences],
+                "differences": [difference._asdict() for difference in differences],
                 "nearest": [list(tokens) for tokens in nearest],
                 "with_conditions": [
                     {"key": copy.key.hex(), "condition": condition_text(copy.condition)} for copy in copies

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from featurestore import limits
 from featurestore.corpora.example import Example
-from featurestore.corpora.options import CHARACTERS, Reader, ReadOptions, refuse_header
+from featurestore.corpora.options import CHARACTERS, Reader, ReadOptions
 from featurestore.errors import CorpusError, LabelError, UsageError
 
 _GAPS = str.maketrans("", "", "-.")
@@ -31,7 +31,6 @@ def fasta_reader(options: ReadOptions) -> Reader:
     UsageError
         If a text column, a header row or a tokeniser other than ``characters`` is asked for.
     """
-    refuse_header(options, "FASTA")
     if options.text_column is not None:
         raise UsageError(f"{options.path}: FASTA has no columns: leave the text column out")
     if options.tokenize not in (None, CHARACTERS):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from featurestore.corpora.example import Example
-from featurestore.corpora.options import Reader, ReadOptions, refuse_header
+from featurestore.corpora.options import Reader, ReadOptions
 from featurestore.corpora.readers.whitespace import whitespace_tokens
 from featurestore.corpora.tokenizing.tokenizers import make_tokenizer
 from featurestore.errors import LabelError, UsageError
@@ -28,7 +28,6 @@ def fasttext_reader(options: ReadOptions) -> Reader:
     UsageError
         If another label, a text column or a header row is asked for.
     """
-    refuse_header(options, "fastText")
     if options.text_column is not None:
         raise UsageError(f"{options.path}: fastText's files have no columns: leave the text column out")
     if options.label is not None and options.label not in _NAMES:

@@ -74,6 +74,12 @@ def _decoded(block: bytes, options: ReadOptions, n_before: int) -> Generator[str
     if "\0" in text:
         yield from _until_bad_line(block, options.path, n_before)
     lines = text.removesuffix("\n").split("\n")
+    if "\ufeff" in text and (text[0] == "\ufeff" or "\n\ufeff" in text):
+        # Where files with a byte order mark were joined.
+        lines = [line.removeprefix("\ufeff") for line in lines]
+        options.warn_once(
+            "a byte order mark at the beginning of a later line is left out: were files joined?"
+        )
     if "\r" in text:
         lines = [line.removesuffix("\r") for line in lines]
         if text.count("\r") > text.count("\r\n"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from featurestore.corpora.example import Example
-from featurestore.corpora.options import Reader, ReadOptions, refuse_header
+from featurestore.corpora.options import Reader, ReadOptions
 from featurestore.corpora.readers.columnar import not_text
 from featurestore.corpora.readers.sample import read_ahead
 from featurestore.corpora.readers.whitespace import WHITESPACE as WHITESPACE
@@ -36,7 +36,6 @@ def text_reader(options: ReadOptions) -> Reader:
                 f"{options.path}: plain text has no columns, but {what} {value!r} was asked for: "
                 "for a column file name the format, conll or conllu"
             )
-    refuse_header(options, "plain text")
     tokenizer = make_tokenizer(options)
 
     def read(lines: Iterable[str]) -> Iterator[Example]:

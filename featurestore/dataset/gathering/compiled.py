@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import logging
-import os
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-logger = logging.getLogger(__name__)
-
-SWITCH = "FEATURESTORE_COMPILED"
-"""Environment variable: 0 does without the compiled gather, to rule it out when something looks wrong."""
+from featurestore.native import load_library, switched_off
 
 _VERSION = 1
 """Of the functions in gather.c."""
@@ -136,29 +130,18 @@ class CompiledGather:
 
 
 def compiled_gather(n_shards: int, vector_shape: tuple[int, ...]) -> CompiledGather | None:
-    """Return a compiled gather with no shard open, or None where there is none or :data:`SWITCH` is 0."""
-    library = None if os.environ.get(SWITCH) == "0" else _library()
+    """Return a compiled gather with no shard open, or None where there is none or it is switched off."""
+    library = None if switched_off() else _library()
     return None if library is None else CompiledGather(library, n_shards, vector_shape)
 
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    paths = [Path(__file__).with_name(f"_gather{suffix}") for suffix in EXTENSION_SUFFIXES]
-    path = next((path for path in paths if path.exists()), None)
-    if path is None:
-        logger.info("batches are gathered by torch: installing featurestore did not compile gather.c")
-        return None
-    try:
-        library = ctypes.CDLL(str(path))
-        fits = library.featurestore_version() == _VERSION
-    except (OSError, AttributeError) as error:
-        logger.warning("%s cannot be loaded, so torch gathers batches: %s", path, error)
-        return None
-    if not fits:
-        logger.warning("%s is of another version, so torch gathers batches: install featurestore again", path)
-        return None
-    if not library.featurestore_supported():
-        logger.info("batches are gathered by torch: gather.c has nothing for this processor")
+    library = load_library(
+        Path(__file__).parent, "_gather", prefix="featurestore", version=_VERSION,
+        instead="torch gathers batches",
+    )  # fmt: skip
+    if library is None:
         return None
     library.featurestore_gather.restype = _NUMBER
     library.featurestore_gather.argtypes = [

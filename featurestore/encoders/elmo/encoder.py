@@ -23,9 +23,9 @@ from featurestore.devices import choose_device, on_device, out_of_memory_as_ours
 from featurestore.encoders.elmo.files.catalog import UntrainedSource, choose_initial_state, parse_source
 from featurestore.encoders.elmo.files.identity import PRECISIONS, elmo_recipe, untrained_identity
 from featurestore.encoders.elmo.files.initial_state import WarmState, read_state
+from featurestore.encoders.elmo.files.layers import CanonicalLayers, n_layers_kept, parse_layers
 from featurestore.encoders.elmo.files.resolving import find_files
 from featurestore.encoders.elmo.files.weights import Weights, read_weights_and_hash, seeded_weights
-from featurestore.encoders.elmo.model.layers import CanonicalLayers, n_layers_kept, parse_layers
 from featurestore.encoders.elmo.model.network import BiLM, InitialState
 from featurestore.encoders.elmo.model.numerics import full_float32_products
 from featurestore.encoders.elmo.model.options import ElmoOptions
@@ -53,7 +53,7 @@ class ElmoEncoder:
     identity : dict
         The recipe fields that name the weights.
     layers : str
-        As for :func:`featurestore.encoders.elmo.model.layers.parse_layers`.
+        As for :func:`featurestore.encoders.elmo.files.layers.parse_layers`.
     precision : str
         ``float32``, ``bfloat16`` or ``float16``.
     device : torch.device
@@ -201,7 +201,7 @@ def load_elmo(rest: str, *, layers: str, precision: str, device: str, initial_st
     rest : str
         The specification after ``elmo:``: see :func:`featurestore.encoders.elmo.files.catalog.parse_source`.
     layers, precision, device, initial_state : str
-        As for :func:`featurestore.encoders.base.load_encoder`.
+        As for :func:`featurestore.encoders.loading.load_encoder`.
 
     Raises
     ------

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from featurestore.devices import choose_device, out_of_memory_as_ours
+from featurestore.encoders.base import WarmUp
 from featurestore.encoders.elmo.files.catalog import UntrainedSource, parse_source
 from featurestore.encoders.elmo.files.initial_state import WarmState, same_state, write_state
 from featurestore.encoders.elmo.files.resolving import find_files
@@ -28,37 +28,6 @@ BURN_IN = 4
 
 _SENTENCES_PER_STREAM = 3 * BURN_IN
 """A text that is short makes fewer streams rather than streams that are all burn-in."""
-
-
-@dataclass(frozen=True)
-class WarmUp:
-    """What :func:`warm_up` did.
-
-    Attributes
-    ----------
-    spec : str
-        The model, by its full specification.
-    path : Path
-        Where the state lies.
-    in_place : bool
-        Whether that is where the model looks for it.
-    written : bool
-        False if this very state was there already.
-    sha256, weights_sha256 : str
-        Of the state, as recipes hold it, and of the weights it was made with.
-    n_sentences, n_tokens, n_streams : int
-        The text that was run.
-    """
-
-    spec: str
-    path: Path
-    in_place: bool
-    written: bool
-    sha256: str
-    weights_sha256: str
-    n_sentences: int
-    n_tokens: int
-    n_streams: int
 
 
 def split_streams(sentences: Sequence[Sentence]) -> list[Sequence[Sentence]]:
@@ -144,7 +113,7 @@ def warm_up(
         Running text, in its order; read until ``max_tokens``.
     max_tokens : int
     device : str
-        As for :func:`featurestore.encoders.base.load_encoder`.
+        As for :func:`featurestore.encoders.loading.load_encoder`.
     out : Path, optional
         Where to write instead.
     force : bool

@@ -34,8 +34,8 @@ def load_flair(rest: str, *, device: str | None = "auto") -> FlairEncoder:
     rest : str
         The specification after ``flair:``; see :mod:`featurestore.encoders.flair.specs`.
     device : str or None
-        As for :func:`featurestore.encoders.base.load_encoder`, where ``auto`` is ``flair.device``; None for
-        any, where only what is known of the encoder is asked for.
+        As for :func:`featurestore.load_encoder`, where ``auto`` is ``flair.device``; None for any, where only
+        what is known of the encoder is asked for.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featurestore.encoders.base import load_encoder
+from featurestore.encoders.loading import load_encoder
 from featurestore.store.canaries import PRECISION_TOLERANCE, SENTENCES, relative_l2
 from tests.kit.programs import environment, program
 

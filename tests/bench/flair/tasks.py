@@ -140,7 +140,7 @@ class Setup:
 
     def identity(self, part: str) -> str:
         """Return what decides the vectors of an embedding: ELMo's recipe, or a shape (the seed is fixed)."""
-        from featurestore.encoders.base import encoder_recipe
+        from featurestore.encoders.loading import encoder_recipe
 
         if part != "elmo":
             return f"{part}-{self.shapes[part]}"

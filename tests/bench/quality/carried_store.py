@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import Recipe, Store, open_corpus
-from featurestore.encoders.base import encoder_recipe
+from featurestore.encoders.loading import encoder_recipe
 from featurestore.keys import sentence_key
 
 
@@ -99,7 +99,7 @@ def main(
 
 def make_store(path: Path, recipe: Recipe, encoder: str, *, layers: str, codec: str) -> Store:
     """Return a new store for such vectors."""
-    from featurestore.encoders.base import outline_encoder
+    from featurestore.encoders.loading import outline_encoder
 
     outline = outline_encoder(encoder, layers=layers, initial_state="zero")
     return Store.create(

@@ -232,7 +232,7 @@ def make_plan(
 
 def _source(setup: Setup, row: Row) -> tuple[str, Path | None, tuple[str, ...]]:
     """Return what a row's features are, and the store and the command that makes them."""
-    from featurestore.encoders.base import encoder_recipe
+    from featurestore.encoders.loading import encoder_recipe
 
     if row.model == "plain":
         digest = hashlib.sha256((HERE / "plain_tagger.py").read_bytes()).hexdigest()

@@ -6,7 +6,8 @@ import os
 from contextlib import AbstractContextManager
 from unittest.mock import patch
 
-from featurestore.dataset.gathering.compiled import SWITCH, compiled_gather
+from featurestore.dataset.gathering.compiled import compiled_gather
+from featurestore.native import SWITCH
 
 THERE_IS_A_CHOICE = compiled_gather(1, (1,)) is not None
 """Whether datasets have it here at all."""

@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 
 from featurestore import Recipe
 from featurestore.corpora.given import as_corpora
+from featurestore.encoders.sources import LoadedEncoder
 from featurestore.encoders.vectors import BatchVectors
-from featurestore.extraction.api import Job
+from featurestore.extraction.destination import Destination
+from featurestore.extraction.job import Job
 from featurestore.extraction.runner import Extraction
 from tests.bench.encoding.encode import PROMISES
 from tests.bench.figures import Table
@@ -68,9 +70,9 @@ class ReadyVectors:
 
 def extracted(sentences: list[tuple[str, ...]], path: Path, codec: str, threads: int) -> float:
     """Return the tokens a second of one extraction into a new store."""
-    encoder, job = ReadyVectors(), Job(as_corpora(sentences), path, codec=codec)
-    plan = job.plan(encoder)
-    run = Extraction(job.corpora, encoder, path, plan, codec=codec, n_sealing=threads)
+    encoder, job = ReadyVectors(), Job(as_corpora(sentences), Destination.of(path), codec=codec)
+    plan = job.plan(LoadedEncoder.of(encoder))
+    run = Extraction(job.corpora, encoder, job.destination, plan, codec=codec, n_sealing=threads)
     started = time.perf_counter()
     report = run.run()
     return report.n_encoded_tokens / (time.perf_counter() - started)

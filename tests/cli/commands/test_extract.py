@@ -15,8 +15,8 @@ from featurestore.cli.display import progress as cli_progress
 from featurestore.cli.main import main
 from featurestore.encoders.elmo.encoder import ElmoEncoder
 from featurestore.errors import EncoderOutOfMemory
-from featurestore.extraction import plan as planning
-from featurestore.extraction.api import EncoderChoice
+from featurestore.extraction.choice import EncoderChoice
+from featurestore.extraction.planning import plan as planning
 from featurestore.extraction.progress import Progress
 from featurestore.store.canaries import SENTENCES as CANARIES
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurestore.encoders.base import encoder_recipe
+from featurestore.encoders.loading import encoder_recipe
 from featurestore.keys import ConditionedSentence, Sentence, condition_of, sentence_key
 from featurestore.recipe import Recipe
 from featurestore.store.store import Store

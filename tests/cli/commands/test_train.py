@@ -579,6 +579,31 @@ class TestScoresThatWouldMislead:
         assert scores["scheme"] == ("BILOU" if trial.startswith("bilou") else "IOB2")
         assert ("read as outside of spans: '0'" in caplog.text) == trial.startswith("zero")
 
+    @pytest.mark.parametrize("model", ["linear", "bilstm", "bilstm-crf"])
+    def test_tokens_without_a_label_count_neither_in_training_nor_in_scores(
+        self, capsys, tmp_path, tiny_elmo_spec, model
+    ):
+        word = "{}\t{}\t_\t{}\t{}\t_\t{}\t_\t_\t_\n".format
+        first = (
+            word(1, "Ach", "INTJ", "_", 3) + word(2, ",", "PUNCT", "$,", 1) + word(3, "gel", "VERB", "VV", 0)
+        )
+        (corpus := tmp_path / "c.conllu").write_text(f"{first}\n{word(1, 'Ach', 'INTJ', '_', 0)}\n")
+        store = tmp_path / "s.fs"
+        extracted = run(
+            capsys, "extract", corpus, "--store", store, "--encoder", tiny_elmo_spec, "--no-progress"
+        )
+        assert extracted[0] == 0
+        command = ["--store", store, "--label", "xpos"]
+        train = ["train", "tagger", "--train", corpus, "--dev", corpus, "--model", model, *command]
+        train += ["--out", tmp_path / "m.h5", "--json", "--lr", "0.05", "--epochs", 20]
+        assert "has no XPOS" in run(capsys, *train)[2]
+        code, out, _ = run(capsys, *train, "--missing-label", "ignore")
+        assert code == 0
+        assert json.loads(out)["dev"]["n_labels"] == 2
+        assert json.loads(out)["dev"]["value"] == 1.0
+        evaluate = ["evaluate", tmp_path / "m.h5", corpus, *command, "--missing-label", "ignore", "--json"]
+        assert json.loads(run(capsys, *evaluate)[1])["n_labels"] == 2
+
     def test_what_was_read_is_shown(self, models, capsys):
         arguments = [*train_arguments(models, out="read.h5"), "--epochs", "1"]
         _, _, err = run(capsys, *arguments)

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from featurestore import Store
-from featurestore.encoders.base import encoder_recipe
+from featurestore.encoders.loading import encoder_recipe
 
 JSON_KEYS = {
     "spec", "path", "in_place", "written", "sha256", "weights_sha256", "n_sentences", "n_tokens", "n_streams",

@@ -37,7 +37,9 @@ def test_conll(written, separator):
     written = [*written, [("x", "y")]]
     content = "\n\n".join("\n".join(separator.join(pair) for pair in sentence) for sentence in written)
     expected = [tuple(zip(*sentence, strict=True)) for sentence in written]
-    assert read_back(content, "c.conll", label="last") == expected
+    assert (
+        read_back(content, "c.conll", text_column=1, label="last", comments=False, header=False) == expected
+    )
 
 
 @given(labelled)

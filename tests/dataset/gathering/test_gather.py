@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from featurestore import FeatureDataset, Store
+from featurestore import FeatureDataset, Store, native
 from featurestore.dataset.gathering import compiled, gather
 from featurestore.errors import DamagedStoreError
 from tests.dataset.batches import CODECS, RECIPE, assert_right, expected, make_store, sentences
@@ -18,7 +18,7 @@ from tests.dataset.batches import CODECS, RECIPE, assert_right, expected, make_s
 def way(request, monkeypatch):
     """Everything holds for the compiled gather and for torch."""
     if request.param == "torch":
-        monkeypatch.setenv(compiled.SWITCH, "0")
+        monkeypatch.setenv(native.SWITCH, "0")
     elif compiled.compiled_gather(1, (1,)) is None:
         pytest.skip("gather.c was not compiled here, or not for this processor")
     return request.param

@@ -14,10 +14,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurestore.encoders.base import Encoder, encoder_recipe, load_encoder, outline_encoder
+from featurestore.encoders.base import Encoder
 from featurestore.encoders.elmo.encoder import BATCH_INVARIANCE
-from featurestore.encoders.elmo.model.layers import parse_layers
+from featurestore.encoders.elmo.files.layers import parse_layers
 from featurestore.encoders.elmo.model.linear import FixedProduct, arranging_works
+from featurestore.encoders.loading import encoder_recipe, load_encoder, outline_encoder
 from featurestore.errors import (
     EncoderError,
     EncoderOutOfMemory,
@@ -176,7 +177,7 @@ class TestBatchInvariance:
         program = (
             "import sys, numpy as np\n"
             "import torch; torch.set_num_threads(1)\n"
-            "from featurestore.encoders.base import load_encoder\n"
+            "from featurestore.encoders.loading import load_encoder\n"
             f"vectors = load_encoder({UNTRAINED!r}).encode({SENTENCES!r})\n"
             "np.save(sys.argv[1], np.concatenate(vectors))\n"
         )
@@ -250,7 +251,7 @@ def test_outline_agrees_with_the_encoder():
 
 def test_outline_needs_no_torch():
     program = (
-        "import sys; from featurestore.encoders.base import outline_encoder, encoder_recipe\n"
+        "import sys; from featurestore.encoders.loading import outline_encoder, encoder_recipe\n"
         f"outline_encoder('elmo:original'); outline_encoder({GOLDEN_SPEC!r})\n"
         f"encoder_recipe({GOLDEN_SPEC!r})\n"
         "sys.exit('torch' in sys.modules)\n"
@@ -312,7 +313,7 @@ def test_out_of_memory_is_ours(tmp_path):
     resource = pytest.importorskip("resource")
     program = (
         "import resource, torch\n"
-        "from featurestore.encoders.base import load_encoder\n"
+        "from featurestore.encoders.loading import load_encoder\n"
         "from featurestore.errors import EncoderOutOfMemory\n"
         f"encoder = load_encoder({UNTRAINED!r}, layers='all')\n"
         "encoder.encode([('a',)])\n"

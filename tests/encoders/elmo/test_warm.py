@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from featurestore.encoders.base import encoder_recipe, load_encoder, outline_encoder, warm_up_encoder
 from featurestore.encoders.elmo.encoder import BATCH_INVARIANCE
 from featurestore.encoders.elmo.files.initial_state import read_state
 from featurestore.encoders.elmo.files.weights import read_weights
 from featurestore.encoders.elmo.model.network import BiLM, InitialState
 from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.encoders.elmo.warm import BURN_IN, N_STREAMS, split_streams, warm_state
+from featurestore.encoders.loading import encoder_recipe, load_encoder, outline_encoder, warm_up_encoder
 from featurestore.errors import EncoderError, SentenceError, UsageError, WeightsError
 from tests.kit.elmo import GOLDEN, differences, golden_network, golden_sentences, run
 
@@ -277,7 +277,7 @@ class TestRecipe:
 
     def test_needs_no_torch(self, warmed):
         program = (
-            "import sys; from featurestore.encoders.base import outline_encoder, encoder_recipe\n"
+            "import sys; from featurestore.encoders.loading import outline_encoder, encoder_recipe\n"
             f"outline_encoder({warmed[0]!r}, initial_state='warm')\n"
             f"encoder_recipe({warmed[0]!r}, initial_state='warm')\n"
             "sys.exit('torch' in sys.modules)\n"

@@ -20,9 +20,10 @@ from flair.embeddings import (
 
 from featurestore import Store, extract
 from featurestore.corpora.example import Example
-from featurestore.encoders.base import Encoder, load_encoder
+from featurestore.encoders.base import Encoder
 from featurestore.encoders.flair import Dependence, FlairEncoder, conditioned
 from featurestore.encoders.flair.encoder import BATCH_INVARIANCE, TOKEN_BUDGET
+from featurestore.encoders.loading import load_encoder
 from featurestore.errors import EncoderError, EncoderOutOfMemory, SentenceError
 from featurestore.keys import sentence_with
 from tests.kit.flair_models import MAX_LENGTH, WORDS, byte_pairs, word_vectors, write_bert

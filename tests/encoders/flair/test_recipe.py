@@ -18,8 +18,8 @@ from flair.embeddings import FastTextEmbeddings, FlairEmbeddings, StackedEmbeddi
 from flair.models import LanguageModel
 from transformers import BertTokenizer
 
-from featurestore.encoders.base import encoder_recipe
 from featurestore.encoders.flair import Dependence, FlairEncoder
+from featurestore.encoders.loading import encoder_recipe
 from tests.kit.flair_models import WORDS, byte_pairs, word_vectors, write_bert, write_character_model
 
 
@@ -102,7 +102,7 @@ class TestEqual:
         ]
         program = (
             "import json, sys\n"
-            "from featurestore.encoders.base import encoder_recipe\n"
+            "from featurestore.encoders.loading import encoder_recipe\n"
             "print(json.dumps([encoder_recipe(spec).fingerprint for spec in sys.argv[1:]]))\n"
         )
         environment = {**os.environ, "PYTHONHASHSEED": "17"}

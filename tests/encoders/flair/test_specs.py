@@ -15,13 +15,8 @@ pytest.importorskip("flair", reason="needs Flair: pip install 'featurestore[flai
 import torch
 from flair.embeddings import StackedEmbeddings
 
-from featurestore.encoders.base import (
-    encoder_recipe,
-    load_encoder,
-    outline_encoder,
-    warm_up_encoder,
-)
 from featurestore.encoders.flair import FlairEncoder, fix_separator
+from featurestore.encoders.loading import encoder_recipe, load_encoder, outline_encoder, warm_up_encoder
 from featurestore.errors import (
     DownloadError,
     EncoderError,

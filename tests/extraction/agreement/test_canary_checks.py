@@ -50,8 +50,9 @@ def test_the_first_snapshot_has_them_exactly_whatever_the_codec(tmp_path, tiny_e
         assert np.array_equal(vectors, again[0])
 
 
-def test_they_are_encoded_twice_for_a_new_store_once_before_each_append_and_else_never(tmp_path):
-    for sentences, n_asked in ((OLD, 2 * len(SENTENCES)), (OLD, 0), (NEW, len(SENTENCES)), (NEW, 0)):
+def test_they_are_encoded_twice_for_a_new_store_and_then_once_also_where_nothing_is_new(tmp_path):
+    each = len(SENTENCES)
+    for sentences, n_asked in ((OLD, 2 * each), (OLD, each), (NEW, each), (NEW, each)):
         encoder = Asked()
         extract(sentences, encoder, tmp_path / "store", progress=False)
         assert len(vars(encoder).get("canaries", [])) == n_asked
@@ -97,8 +98,9 @@ def test_drift_is_refused_before_anything_is_encoded_or_written(tmp_path):
         extract(NEW, encoder, tmp_path / "store", progress=False)
     assert encoder.batches == []
     assert tree(tmp_path / "store") == before
-    # Nothing would be added: nothing to refuse.
-    assert extract(OLD, encoder, tmp_path / "store", progress=False).n_cached == len(OLD)
+    # Also where nothing would be added: its code may have changed, and what is stored be another's.
+    with pytest.raises(DriftError, match=r"relative L2 of .*expected at most 0\.0001"):
+        extract(OLD, encoder, tmp_path / "store", progress=False)
 
 
 def test_another_recipe_is_named_as_that_not_as_drift(store, tiny_elmo_spec):

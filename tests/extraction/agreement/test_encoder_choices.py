@@ -9,9 +9,12 @@ import pytest
 from featurestore import Example, FeatureDataset, Store, extract, load_encoder, open_corpus
 from featurestore.cli.main import main
 from featurestore.corpora.given import as_corpora
-from featurestore.encoders.base import encoder_recipe
+from featurestore.encoders.loading import encoder_recipe
+from featurestore.encoders.sources import LoadedEncoder
 from featurestore.errors import EncoderError, MissingSentencesError, RecipeMismatchError, UsageError
-from featurestore.extraction.api import EncoderChoice, Job
+from featurestore.extraction.choice import EncoderChoice
+from featurestore.extraction.destination import Destination
+from featurestore.extraction.job import Job
 from featurestore.keys import sentence_with
 from featurestore.recipe import Recipe
 from tests.kit.doubles import CONTEXT_RECIPE, DoubleEncoder, draw_sentences, vectors_of
@@ -43,7 +46,7 @@ def filled(path, recipe: Recipe, *, encoder: str, sentences=()) -> Store:
 
 def job_of(path) -> Job:
     """A job whose corpus must not be read."""
-    return Job([Unread()], path, device="cpu")
+    return Job([Unread()], Destination.of(path), device="cpu")
 
 
 class TestRecipesThatDiffer:
@@ -69,7 +72,7 @@ class TestRecipesThatDiffer:
     def test_of_an_object_before_the_corpora_are_read(self, tmp_path):
         filled(tmp_path / "store", FLAIR, encoder="")
         with pytest.raises(RecipeMismatchError, match="kind"):
-            job_of(tmp_path / "store").plan(DoubleEncoder())
+            job_of(tmp_path / "store").plan(LoadedEncoder.of(DoubleEncoder()))
 
     def test_in_the_separator_alone_are_told_how_to_fix_it(self, tmp_path):
         first, second = (
@@ -85,7 +88,8 @@ class TestRecipesThatDiffer:
         gone = tiny_elmo_spec.replace("weights.hdf5", "nowhere.hdf5")
         choice = EncoderChoice.for_store(tmp_path / "store", gone, None, None)
         (tmp_path / "corpus.txt").write_text("a b\n")
-        assert Job([open_corpus(tmp_path / "corpus.txt")], tmp_path / "store").plan(choice).n_new == 1
+        job = Job([open_corpus(tmp_path / "corpus.txt")], Destination.of(tmp_path / "store"))
+        assert job.plan(choice).n_new == 1
 
 
 class TestChoicesThatMakeNoSense:
@@ -149,7 +153,7 @@ def test_a_model_that_is_gone_is_said_to_be_named_by_the_store(tmp_path, tiny_el
 def test_what_cannot_be_compared_is_said_and_has_no_speed_of_another(tmp_path, tiny_elmo_spec, caplog):
     extract([("a", "b")], tiny_elmo_spec, tmp_path / "store", progress=False)
     gone = tiny_elmo_spec.replace("weights.hdf5", "nowhere.hdf5")
-    plan = Job(as_corpora([("a", "b"), ("c",)]), tmp_path / "store").plan(
+    plan = Job(as_corpora([("a", "b"), ("c",)]), Destination.of(tmp_path / "store")).plan(
         EncoderChoice.for_store(tmp_path / "store", gone, None, None)
     )
     assert "cannot be told yet" in caplog.text
@@ -175,7 +179,8 @@ class TestNothingToEncode:
     def test_but_what_is_new_is_not_encoded_on_a_stores_word(self, tmp_path):
         filled(tmp_path / "store", FLAIR, encoder=SECRET, sentences=draw_sentences(2))
         choice = EncoderChoice.for_store(tmp_path / "store", None, None, None)
-        plan = Job(as_corpora([("new",)]), tmp_path / "store").plan(choice)  # which loads nothing
+        job = Job(as_corpora([("new",)]), Destination.of(tmp_path / "store"))
+        plan = job.plan(choice)  # which loads nothing
         assert (plan.n_new, plan.seconds) == (1, None)
         with pytest.raises(UsageError, match="name the encoder yourself"):
             extract([("new",)], None, tmp_path / "store", progress=False)
@@ -201,7 +206,7 @@ def test_missing_sentences_are_never_answered_with_a_stores_own_text(tmp_path, r
 def test_the_estimate_says_that_it_knows_float32_only(tmp_path, tiny_elmo_spec):
     for precision, known in (("float32", True), ("auto", True), ("bfloat16", False)):
         choice = EncoderChoice(tiny_elmo_spec, "average", precision)
-        basis = Job(as_corpora([("a", "b")]), tmp_path / "store").plan(choice).seconds_basis
+        basis = Job(as_corpora([("a", "b")]), Destination.of(tmp_path / "store")).plan(choice).seconds_basis
         assert ("in float32; bfloat16 may be several times slower" in basis) != known
 
 

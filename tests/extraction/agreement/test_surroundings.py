@@ -9,9 +9,11 @@ import pytest
 
 from featurestore import Example, Store, extract
 from featurestore.corpora.given import as_corpora
+from featurestore.encoders.sources import LoadedEncoder
 from featurestore.errors import UsageError
-from featurestore.extraction.api import Job
-from featurestore.extraction.plan import Plan
+from featurestore.extraction.destination import Destination
+from featurestore.extraction.job import Job
+from featurestore.extraction.planning.plan import Plan
 from featurestore.keys import ConditionedSentence, sentence_key, sentence_with
 from featurestore.store.verification import verify
 from tests.kit.doubles import CONTEXT_RECIPE, DoubleEncoder, draw_sentences, vectors_of
@@ -34,7 +36,8 @@ def encoder_of_context(**options) -> DoubleEncoder:
 
 
 def plan_of(examples, store: Path, **options) -> Plan:
-    return Job(as_corpora(examples), store, **options).plan(encoder_of_context())
+    job = Job(as_corpora(examples), Destination.of(store), **options)
+    return job.plan(LoadedEncoder.of(encoder_of_context()))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])

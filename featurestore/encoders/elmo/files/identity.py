@@ -7,9 +7,9 @@ from typing import Any
 from featurestore.encoders.elmo.files.cache import recorded_sha256
 from featurestore.encoders.elmo.files.catalog import UntrainedSource, choose_initial_state, parse_source
 from featurestore.encoders.elmo.files.initial_state import read_state
+from featurestore.encoders.elmo.files.layers import parse_layers
 from featurestore.encoders.elmo.files.resolving import find_files
 from featurestore.encoders.elmo.files.weights import Weights, hash_weights, seeded_weights, tensors_sha256
-from featurestore.encoders.elmo.model.layers import parse_layers
 from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.errors import UsageError
 from featurestore.recipe import Recipe
@@ -36,7 +36,7 @@ def elmo_recipe(
     weights_identity : dict
         ``{"weights_sha256": ...}`` of a file, or what :func:`untrained_identity` returns.
     layers : str
-        As for :func:`featurestore.encoders.elmo.model.layers.parse_layers`.
+        As for :func:`featurestore.encoders.elmo.files.layers.parse_layers`.
     precision : str
         One of :data:`PRECISIONS`.
     warm_state_sha256 : str, optional
@@ -86,7 +86,7 @@ def recipe_of(rest: str, *, layers: str, precision: str, initial_state: str) -> 
     layers, precision : str
         As for :func:`elmo_recipe`.
     initial_state : str
-        As for :func:`featurestore.encoders.base.load_encoder`; a warm state is read to hash it.
+        As for :func:`featurestore.encoders.loading.load_encoder`; a warm state is read to hash it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Where the files of a model lie, and what can be known of a model without reading its weights."""
+"""Where the files of a model lie."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from featurestore.encoders.base import EncoderOutline
 from featurestore.encoders.elmo.files.cache import (
     CachedModel,
     cached_files,
@@ -18,12 +17,7 @@ from featurestore.encoders.elmo.files.catalog import (
     BundledSource,
     FiledSource,
     PublishedSource,
-    UntrainedSource,
-    choose_initial_state,
-    parse_source,
 )
-from featurestore.encoders.elmo.model.layers import n_layers_kept, parse_layers
-from featurestore.encoders.elmo.model.options import PRESETS, ElmoOptions
 from featurestore.errors import EncoderError
 
 
@@ -110,37 +104,3 @@ def find_files(source: FiledSource, *, fetch: bool) -> ModelFiles:
                     "Name another model (--encoder elmo:small), or install a featurestore that has it"
                 )
     return files
-
-
-def outline_elmo(rest: str, *, layers: str, initial_state: str) -> EncoderOutline:
-    """Return what is known of a model without its weights: no torch, no download.
-
-    Parameters
-    ----------
-    rest : str
-        As for :func:`featurestore.encoders.elmo.files.catalog.parse_source`; local options files are read.
-    layers : str
-        As for :func:`featurestore.encoders.elmo.model.layers.parse_layers`.
-    initial_state : str
-        As for :func:`featurestore.encoders.base.load_encoder`.
-
-    Raises
-    ------
-    UsageError
-        If an argument makes no sense.
-    EncoderError
-        If an options file cannot be read, or the initial state was not made yet.
-    """
-    source = parse_source(rest)
-    state = choose_initial_state(initial_state, source)
-    if isinstance(source, UntrainedSource):
-        options = source.options()
-    else:
-        if state == "warm":
-            locate(source).require_warm_state()
-        if isinstance(source, PublishedSource):
-            options = PRESETS[source.model.shape]
-        else:
-            options = ElmoOptions.read(find_files(source, fetch=False).options)
-    kept = parse_layers(layers, options.n_layers + 1)
-    return EncoderOutline(options.dim, n_layers_kept(kept), options.megaflops_per_token)

@@ -26,6 +26,10 @@ _FEW_ROWS = 32
 """Up to so many, rows are brought up to a multiple of 8, beyond it to one of 16."""
 
 
+_BLOCK = 256
+"""Rows of the identity multiplied at once."""
+
+
 def padded_rows(n_rows: int) -> int:
     """Return with how many rows so many are multiplied.
 
@@ -61,6 +65,7 @@ class FixedProduct:
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, activation: Activation = "none") -> None:
         self._bias, self._activation = bias, activation
+        self._n_inputs = weight.shape[1]
         self._arranged = weight.device.type == "cpu" and arranging_works(weight.dtype)
         self._weight = _arranged(weight) if self._arranged else weight
 
@@ -77,12 +82,25 @@ class FixedProduct:
         Tensor, shape (n_rows, n_outputs)
             In memory of its own.
         """
+        return self._product(rows, self._bias, self._activation)
+
+    def linear(self, rows: Tensor) -> Tensor:
+        """Return the product with the bias and without the activation."""
+        return self._product(rows, self._bias, "none")
+
+    def weight(self) -> Tensor:
+        """Return a copy of the weight, (n_outputs, n_inputs): its products with the rows of the identity."""
+        identity = torch.eye(self._n_inputs, dtype=self._weight.dtype, device=self._weight.device)
+        rows = (identity[first : first + _BLOCK] for first in range(0, self._n_inputs, _BLOCK))
+        return torch.cat([self._product(block, None, "none") for block in rows]).T.contiguous()
+
+    def _product(self, rows: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
         if self._arranged:
             n_missing = padded_rows(len(rows)) - len(rows)
             padded = functional.pad(rows, (0, 0, 0, n_missing)) if n_missing else rows
-            return _multiplied(padded, self._weight, self._bias, self._activation)[: len(rows)]
-        product = functional.linear(rows, self._weight, self._bias)
-        return product if self._activation == "none" else _IN_PLACE[self._activation](product)
+            return _multiplied(padded, self._weight, bias, activation)[: len(rows)]
+        product = functional.linear(rows, self._weight, bias)
+        return product if activation == "none" else _IN_PLACE[activation](product)
 
 
 @functools.cache

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from featurestore.encoders.elmo.model.linear import FixedProduct, padded_rows
 from featurestore.encoders.elmo.model.numerics import Numerics
@@ -98,8 +99,8 @@ class LstmDirection:
         self, options: ElmoOptions, weights: LstmWeights, *, backward: bool, numerics: Numerics
     ) -> None:
         self._numerics = numerics
-        self._backward = backward
-        self._cell_clip, self._proj_clip = options.cell_clip, options.proj_clip
+        self.is_backward = backward
+        self.cell_clip, self.proj_clip = options.cell_clip, options.proj_clip
         self._proj_dim, self._cell_dim = options.projection_dim, options.lstm_dim
         # Products in the state's type pass through nonlinearities before they reach memory, the candidate
         # through another than the rest.
@@ -146,7 +147,7 @@ class LstmDirection:
         outputs = torch.empty_like(inputs)
 
         steps = range(len(packing.counts))
-        for step in reversed(steps) if self._backward else steps:
+        for step in reversed(steps) if self.is_backward else steps:
             n_alive, first = packing.counts[step], packing.offsets[step]
             operand[:n_alive, :dim] = inputs[first : first + n_alive]
             for start_row in range(0, n_alive, block_size):
@@ -154,6 +155,32 @@ class LstmDirection:
                 self._step(operand[start_row:], memory[rows])
             outputs[first : first + n_alive] = hidden[:n_alive]
         return outputs, LstmState(hidden, memory)
+
+    def input_shares(self, inputs: Tensor) -> Tensor:
+        """Return what inputs and bias add to the input, forget and output gate and the candidate.
+
+        The recurrent half of the operand is zeros here: half of the product is for nothing, which saves a
+        second copy of the weights.
+
+        Returns
+        -------
+        Tensor, shape (n_tokens, 4 * lstm_dim)
+        """
+        operand = functional.pad(inputs, (0, self._proj_dim))
+        return torch.cat([product.linear(operand) for product in self._products], 1)
+
+    def recurrent_weights(self) -> tuple[Tensor, Tensor]:
+        """Return copies of the weights of a step, as the products that hold them give them back.
+
+        Returns
+        -------
+        recurrent : Tensor, shape (4 * lstm_dim, projection_dim)
+            Rows as in :meth:`input_shares`.
+        projection : Tensor, shape (projection_dim, lstm_dim)
+        """
+        # A product with the identity adds zeros to each weight, which changes none.
+        recurrent = torch.cat([product.weight()[:, self._proj_dim :] for product in self._products])
+        return recurrent, self._projection.weight()
 
     def _step(self, operand: Tensor, memory: Tensor) -> None:
         """Advance the first rows of an operand, as many as of ``memory``, by one token, in place."""
@@ -166,8 +193,8 @@ class LstmDirection:
             rows = slice(start, min(start + block_size, n_rows))
             self._advance([product[rows] for product in products], memory[rows], cell_outputs[rows])
         projected = self._projection(cell_outputs)[:n_rows]
-        if self._proj_clip is not None:
-            projected.clamp_(-self._proj_clip, self._proj_clip)
+        if self.proj_clip is not None:
+            projected.clamp_(-self.proj_clip, self.proj_clip)
         operand[:n_rows, self._proj_dim :] = self._numerics.round(projected)
 
     def _advance(self, products: list[Tensor], memory: Tensor, cell_outputs: Tensor) -> None:
@@ -179,6 +206,6 @@ class LstmDirection:
             candidate.tanh_()
         write, forget, expose = gates.chunk(3, 1)
         memory.mul_(forget).addcmul_(write, candidate)
-        if self._cell_clip is not None:
-            memory.clamp_(-self._cell_clip, self._cell_clip)
+        if self.cell_clip is not None:
+            memory.clamp_(-self.cell_clip, self.cell_clip)
         cell_outputs.copy_(self._numerics.round(torch.tanh(memory, out=forget).mul_(expose)))

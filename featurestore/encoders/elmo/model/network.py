@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,14 @@ from featurestore.encoders.elmo.model.bidirectional import LayerSideBySide
 from featurestore.encoders.elmo.model.characternet import CharacterNetwork, TypeTable
 from featurestore.encoders.elmo.model.characters import BEGIN_SENTENCE, END_SENTENCE
 from featurestore.encoders.elmo.model.gates import choose_gates
+from featurestore.encoders.elmo.model.long_sentences import (
+    LONG_SENTENCE,
+    MAX_ROWS,
+    LongLayer,
+    Report,
+    can_be_compiled,
+    recurrence_library,
+)
 from featurestore.encoders.elmo.model.lstm import LstmDirection, LstmState, LstmWeights
 from featurestore.encoders.elmo.model.numerics import Numerics
 from featurestore.encoders.elmo.model.options import ElmoOptions
@@ -131,6 +140,8 @@ class BiLM:
     ----------
     gates : Gates
         What computes the pointwise half of a step, where directions run side by side.
+    report_long : callable or None
+        Told of progress in long sentences: tokens walked in one direction of one layer.
     """
 
     def __init__(
@@ -170,6 +181,11 @@ class BiLM:
         self.gates = choose_gates(self.numerics.operands, options.lstm_dim, options.cell_clip, self.device)
         self._initial = InitialState.zeros(options) if initial_state is None else initial_state
         self._after_marker: list[list[LstmState]] | None = None
+        self._long_layers: list[LongLayer] | None = None
+        self._walks_compiled = not side_by_side and can_be_compiled(
+            self.numerics.operands, self.numerics.rounding, self.device
+        )
+        self.report_long: Report | None = None
 
     @property
     def n_layers(self) -> int:
@@ -195,6 +211,8 @@ class BiLM:
             vectors twice over, then forward and backward outputs of each LSTM layer.
         """
         start = self._states_after_marker() if n_layers > 1 else []
+        if start and packing.longest >= LONG_SENTENCE and (library := self._recurrence()) is not None:
+            return self._layers_with_long(sentences, packing, start[: n_layers - 1], library)
         vectors = self._token_vectors(sentences, packing)
         if self._pairs:
             return self._layers_side_by_side(vectors, packing, start[: n_layers - 1])
@@ -205,6 +223,63 @@ class BiLM:
                 halves[direction], _ = self._run(
                     layer, direction, halves[direction], packing, start[layer][direction]
                 )
+            outputs.append(torch.cat(halves, 1))
+        return outputs
+
+    def _recurrence(self) -> ctypes.CDLL | None:
+        return recurrence_library() if self._walks_compiled else None
+
+    def _layers_with_long(
+        self,
+        sentences: Sequence[Sequence[str]],
+        packing: Packing,
+        start: list[list[LstmState]],
+        library: ctypes.CDLL,
+    ) -> list[Tensor]:
+        """Return the layers of a batch in which a few long sentences are walked by compiled code."""
+        ranked = packing.ranking.tolist()
+        n_long = sum(len(sentences[number]) >= LONG_SENTENCE for number in ranked)
+        ends = np.cumsum([len(sentence) for sentence in sentences])
+        outputs = [
+            torch.empty(
+                packing.n_tokens, 2 * self.options.projection_dim, dtype=self.numerics.operands,
+                device=self.device,
+            )
+            for _ in range(len(start) + 1)
+        ]  # fmt: skip
+
+        def keep(numbers: Sequence[int], computed: list[Tensor]) -> None:
+            """Put layers of some sentences, one after the other, where the batch's packing has them."""
+            places = [packing.positions[ends[i] - len(sentences[i]) : ends[i]] for i in numbers]
+            here = on_device(np.concatenate(places), self.device)
+            for output, part in zip(outputs, computed, strict=True):
+                output[here] = part
+
+        for first in range(0, n_long, MAX_ROWS):
+            numbers = ranked[first : min(first + MAX_ROWS, n_long)]
+            keep(numbers, self._layers_of_long([sentences[number] for number in numbers], start, library))
+        if short := sorted(ranked[n_long:]):
+            others = [sentences[number] for number in short]
+            their_packing = Packing.of([len(sentence) for sentence in others])
+            computed = self.layers(others, their_packing, n_layers=len(start) + 1)
+            order = on_device(their_packing.positions, self.device)
+            keep(short, [part[order] for part in computed])
+        return outputs
+
+    def _layers_of_long(
+        self, sentences: Sequence[Sequence[str]], start: list[list[LstmState]], library: ctypes.CDLL
+    ) -> list[Tensor]:
+        """Return the layers of a few long sentences, the longest first, token by token as they are given."""
+        if self._long_layers is None:
+            self._long_layers = [LongLayer(directions, library) for directions in self._layers]
+        table, rows = self.types.lookup([token for sentence in sentences for token in sentence])
+        vectors = table[on_device(rows, self.device)]
+        outputs = [torch.cat([vectors, vectors], 1)]
+        halves = [vectors, vectors]
+        lengths = [len(sentence) for sentence in sentences]
+        for layer, states in enumerate(start):
+            walked = self._long_layers[layer].run(halves, lengths, states, self.report_long)
+            halves = [self._skipped(layer, *parts) for parts in zip(walked, halves, strict=True)]
             outputs.append(torch.cat(halves, 1))
         return outputs
 
@@ -255,10 +330,13 @@ class BiLM:
         self, layer: int, direction: int, inputs: Tensor, packing: Packing, start: LstmState
     ) -> tuple[Tensor, LstmState]:
         outputs, end = self._layers[layer][direction].run(inputs, packing, start)
+        return self._skipped(layer, outputs, inputs), end
+
+    def _skipped(self, layer: int, outputs: Tensor, inputs: Tensor) -> Tensor:
         # The state carried in time is the one before the skip.
         if self.options.use_skip_connections and layer > 0:
-            outputs = self.numerics.round(outputs + inputs)
-        return outputs, end
+            return self.numerics.round(outputs + inputs)
+        return outputs
 
     def _token_vectors(self, sentences: Sequence[Sequence[str]], packing: Packing) -> Tensor:
         tokens = [token for sentence in sentences for token in sentence]

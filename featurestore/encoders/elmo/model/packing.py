@@ -65,6 +65,11 @@ class Packing:
         return len(self.ranking)
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longest sentence, 0 where there is none."""
+        return len(self.counts)
+
+    @property
     def n_tokens(self) -> int:
         """Number of tokens."""
         return len(self.positions)

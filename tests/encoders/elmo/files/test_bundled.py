@@ -7,15 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from featurestore.encoders.base import (
-    DEFAULT_ENCODER,
-    encoder_recipe,
-    load_encoder,
-    outline_encoder,
-    warm_up_encoder,
-)
+from featurestore.encoders.base import DEFAULT_ENCODER
 from featurestore.encoders.elmo.files import catalog
 from featurestore.encoders.elmo.model.options import PRESETS, ElmoOptions
+from featurestore.encoders.loading import encoder_recipe, load_encoder, outline_encoder, warm_up_encoder
 from featurestore.errors import EncoderError, UnknownEncoderError, UsageError
 from tests.kit.elmo import GOLDEN_SPEC, golden_sentences
 

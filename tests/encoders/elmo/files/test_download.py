@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from featurestore.encoders.base import encoder_recipe, load_encoder
 from featurestore.encoders.elmo.files.cache import cache_folder, fetch_published
 from featurestore.encoders.elmo.files.catalog import PUBLISHED, parse_source
 from featurestore.encoders.elmo.files.download import download
+from featurestore.encoders.loading import encoder_recipe, load_encoder
 from featurestore.errors import DownloadError, EncoderError
 from tests.kit.elmo import GOLDEN
 

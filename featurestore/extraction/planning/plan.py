@@ -19,6 +19,7 @@ from featurestore.corpora.reading import Observer, Reading, ReadingWarning
 from featurestore.disk.places import free_bytes
 from featurestore.encoders.base import EncoderOutline
 from featurestore.errors import StoreWriteError
+from featurestore.extraction.destination import Destination
 from featurestore.extraction.progress import Progress
 from featurestore.keyarrays import keys_array
 from featurestore.store.canaries import canary_bytes
@@ -153,7 +154,7 @@ class _Tally:
 
 def make_plan(
     corpora: Iterable[Corpus],
-    path: str | Path,
+    destination: Destination,
     outline: EncoderOutline,
     *,
     codec: str,
@@ -167,8 +168,7 @@ def make_plan(
     Parameters
     ----------
     corpora : iterable of Corpus
-    path : str or Path
-        The store, which may not exist yet.
+    destination : Destination
     outline : EncoderOutline
         Shape of the vectors.
     codec, shard_bytes
@@ -179,10 +179,8 @@ def make_plan(
     CorpusError
         If a corpus cannot be read.
     """
-    path = Path(path)
-    store = Store.open(path) if Store.exists(path) else None
-    progress = progress or Progress()
-    seen, tally = KeySet(path / TMP), _Tally()
+    store, progress = destination.store, progress or Progress()
+    seen, tally = KeySet(destination.location / TMP), _Tally()
     for corpus in corpora:
         iterator, observer = iter(corpus), Observer(corpus)
         while chunk := list(islice(iterator, _STEP)):
@@ -211,7 +209,7 @@ def make_plan(
         longest=tally.longest,
         longest_place=tally.longest_place,
         n_bytes=n_bytes + n_shards * _SHARD_BYTES,
-        free_bytes=free_bytes(path),
+        free_bytes=free_bytes(destination.location),
         seconds=None if tally.n_new else 0.0,
         readings=tuple(tally.readings),
     )

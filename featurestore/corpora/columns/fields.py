@@ -1,0 +1,65 @@
+"""The fields of a sentence's rows, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import compress, zip_longest
+
+from featurestore.corpora.readers.whitespace import WHITESPACE
+
+Column = tuple[str, ...]
+
+
+def split_fields(line: str, tabs: bool) -> list[str]:
+    """Return the fields of a line: what tabs separate, or what runs of spaces do."""
+    if tabs:
+        return line.split("\t")
+    fields = line.split(" ")
+    return [field for field in fields if field] if "" in fields else fields
+
+
+def regular_columns(lines: list[str], tabs: bool, n_columns: int) -> list[Column] | None:
+    """Return the columns of rows that have ``n_columns`` fields each; None if one has more or fewer.
+
+    With spaces, None also if a row has several between two fields.
+    """
+    separator = "\t" if tabs else " "
+    try:
+        columns: list[Column] = list(zip(*[line.split(separator) for line in lines], strict=True))
+    except ValueError:
+        return None
+    return columns if len(columns) == n_columns and (tabs or all(map(all, columns))) else None
+
+
+def first_columns(lines: list[str], n_kept: int, n_columns: int) -> list[Column] | None:
+    """Return the first columns of rows of ``n_columns`` fields, and the rest of each row as one more.
+
+    Returns
+    -------
+    list of tuples of str, or None
+        None if a row seems to have another number of fields.
+    """
+    try:
+        columns: list[Column] = list(zip(*[line.split("\t", n_kept) for line in lines], strict=True))
+    except ValueError:
+        return None
+    rest = "".join(columns[-1]) if len(columns) == n_kept + 1 else ""
+    return columns if rest.count("\t") == len(lines) * (n_columns - n_kept - 1) else None
+
+
+def columns_of_rows(rows: Sequence[Sequence[str]]) -> list[Column]:
+    """Return the columns of rows of any length; the shorter ones are filled up with empty fields."""
+    return list(zip_longest(*rows, fillvalue=""))
+
+
+def of_words(columns: Sequence[Column], words: Sequence[bool]) -> list[Column]:
+    """Return the columns of the rows that are words."""
+    return [tuple(compress(column, words)) for column in columns]
+
+
+def stripped(column: Column) -> Column:
+    """Return a column without ASCII blanks at the edges of its fields."""
+    text = "\n".join(column)
+    if " " in text or "\r" in text or "\f" in text or "\v" in text:
+        return tuple(field.strip(WHITESPACE) for field in column)
+    return column

@@ -1,0 +1,153 @@
+"""A job: corpora, where their vectors go, and the steps from a plan to a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from featurestore import limits
+from featurestore.corpora.corpus import Corpus
+from featurestore.encoders.base import EncoderOutline
+from featurestore.encoders.sources import EncoderSource
+from featurestore.extraction.choice import is_own, require_store_of
+from featurestore.extraction.destination import Destination
+from featurestore.extraction.planning.estimate import expected_speed
+from featurestore.extraction.planning.plan import Plan, make_plan
+from featurestore.extraction.progress import Progress
+from featurestore.extraction.report import Report
+from featurestore.extraction.runner import Extraction
+from featurestore.store.canaries import require_canaries
+from featurestore.store.format.codec import DEFAULT_CODEC, get_codec
+from featurestore.store.preconditions import require_bounds
+
+
+class Job:
+    """Corpora to be extracted into a store.
+
+    Parameters
+    ----------
+    corpora : sequence of Corpus
+    destination : Destination
+    codec : str, optional
+        By default the store's own, else ``float16``.
+    shard_bytes : int, optional
+    device : str
+        For encoders that are yet to be loaded.
+    """
+
+    def __init__(
+        self,
+        corpora: Sequence[Corpus],
+        destination: Destination,
+        *,
+        codec: str | None = None,
+        shard_bytes: int | None = None,
+        device: str = "auto",
+    ) -> None:
+        self.corpora, self.destination, self.device = corpora, destination, device
+        self._codec, self._shard_bytes = codec, shard_bytes
+
+    def plan(self, source: EncoderSource, *, progress: Progress | None = None) -> Plan:
+        """Read the corpora once and say what extracting them would do.
+
+        Loads no model, except one that tells its dimensions only then, and where the store cannot tell them.
+
+        Raises
+        ------
+        RecipeMismatchError
+            If the store holds vectors of another recipe, as far as that can be told without loading.
+        UsageError
+            If a choice makes no sense for the encoder, or no store can be made at the destination.
+        """
+        if self._codec is not None:
+            get_codec(self._codec)
+        if self._shard_bytes is not None:
+            require_bounds(dim=1, n_layers=1, codec=DEFAULT_CODEC, shard_bytes=self._shard_bytes)
+        # Now, not after a model was loaded or even downloaded.
+        self.destination.require_usable()
+        manifest = self.destination.manifest
+        is_same, outline = self._outlined(source)
+        plan = make_plan(
+            self.corpora,
+            self.destination,
+            outline,
+            codec=self._codec or (manifest.codec if manifest else DEFAULT_CODEC),
+            shard_bytes=manifest.shard_bytes if manifest else self._shard_bytes or limits.DEFAULT_SHARD_BYTES,
+            progress=progress,
+        )
+        return plan.timed(*self._speed(source, outline, is_same)) if plan.n_new else plan
+
+    def done(self, source: EncoderSource, plan: Plan) -> Report | None:
+        """Return the report of a store that has all that was planned, by this encoder.
+
+        It is loaded only if the user handed over its code, which may give other vectors by now: it is then
+        asked for the store's canaries.
+
+        Returns
+        -------
+        Report or None
+            None if something is to be encoded, or only loading the encoder can tell whether it filled the
+            store.
+
+        Raises
+        ------
+        RecipeMismatchError
+            If the store holds vectors of another recipe.
+        DriftError
+            If by the same recipe the encoder gives other vectors than when the store was made.
+        """
+        store = self.destination.store
+        if plan.n_new or store is None:
+            return None
+        # Where nobody but the store names its encoder, the model may be gone.
+        if source.named_by is None or not is_own(source, self.destination):
+            if not require_store_of(self.destination, source):
+                return None
+            if source.is_at_hand and store.manifest.canaries is not None:
+                require_canaries(store, source.load(self.device))
+        return Report(plan.n_sentences, plan.n_distinct, plan.n_cached)
+
+    def extraction(
+        self,
+        source: EncoderSource,
+        plan: Plan,
+        *,
+        token_budget: int | None = None,
+        progress: Progress | None = None,
+    ) -> Extraction:
+        """Load the encoder, check it against the store, and return the run."""
+        self.destination.require_addable()
+        return Extraction(
+            self.corpora,
+            source.load(self.device),
+            self.destination,
+            plan,
+            codec=self._codec,
+            token_budget=token_budget,
+            shard_bytes=self._shard_bytes,
+            progress=progress,
+        )
+
+    def _outlined(self, source: EncoderSource) -> tuple[bool, EncoderOutline]:
+        """Return what is known of the vectors, after what can be found wrong before the corpora are read.
+
+        The first value says whether the encoder is known to be the one that filled the store.
+        """
+        manifest = self.destination.manifest
+        if manifest is not None and is_own(source, self.destination):
+            # Its model may be gone, or hold code: nothing of it is needed where nothing is to be encoded.
+            return True, EncoderOutline(manifest.dim, manifest.n_layers)
+        outline = source.outline()
+        return require_store_of(self.destination, source), outline
+
+    def _speed(
+        self, source: EncoderSource, outline: EncoderOutline, is_same: bool
+    ) -> tuple[float | None, str]:
+        """Return the speed to expect and what that rests on; (None, "") where nothing is known."""
+        manifest = self.destination.manifest
+        if manifest is not None and not is_same and manifest.encoder != source.spec:
+            manifest = None  # its speed was another's
+        speed, basis = expected_speed(manifest, outline, self.device, source.precision)
+        # What has to be loaded to outline it knows nothing of its speed.
+        if speed or source.outline_loads or manifest is None or not is_own(source, self.destination):
+            return speed, basis
+        return expected_speed(None, source.outline(), self.device, source.precision)
