@@ -1,4 +1,4 @@
-"""Keys as arrays of numbers: finding many of them at once among sorted ones."""
+"""Keys as arrays of numbers: many of them found at once among sorted ones."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def split_keys(keys: NDArray[np.uint8]) -> list[bytes]:
 
 
 def find(high: Words, low: Words, wanted_high: Words, wanted_low: Words) -> NDArray[np.int64]:
-    """Return the position of each wanted key among sorted ones, -1 where it is not; (n,) int64."""
+    """Return the position of each wanted key among sorted ones, -1 where it is missing; (n,) int64."""
     result = np.full(len(wanted_high), -1, np.int64)
     if not len(high) or not len(wanted_high):
         return result
-    # Asking in ascending order lets each search start in memory the last one touched.
+    # In ascending order each search begins in memory that the last one touched.
     order = np.argsort(wanted_high, kind="stable")
     position = np.searchsorted(high, wanted_high[order])
     open_questions = np.arange(len(order))
@@ -47,7 +47,7 @@ def find(high: Words, low: Words, wanted_high: Words, wanted_low: Words) -> NDAr
         open_questions, at, asked = open_questions[same_high], at[same_high], asked[same_high]
         hit = low[at] == wanted_low[asked]
         result[asked[hit]] = at[hit]
-        # Two keys may share their first eight bytes: look at the next one.
+        # Several keys may share their first eight bytes: try the next one.
         open_questions = open_questions[~hit]
         position[open_questions] += 1
     return result

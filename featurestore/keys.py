@@ -3,11 +3,11 @@
 The key of a sentence is the 128-bit BLAKE2b digest of its tokens, each as UTF-8 bytes preceded by their
 number as a little-endian 32-bit unsigned integer. Same tokens, same key, in every corpus, process and
 machine; no separator that a token could contain; no Unicode normalisation. Lone surrogates, which have no
-UTF-8 form, are encoded as Python's ``surrogatepass`` does.
+UTF-8 form, are encoded as by Python's ``surrogatepass``.
 
-Where a vector depends on more than the tokens (the sentences around it, the language, the spaces between
-words), that more is the sentence's *condition*: bytes that the encoder understands and nobody else. A
-condition is hashed into the key; without one the key is that of the tokens alone.
+If a vector depends on more than the tokens (the sentences around it, the language, the spaces between words),
+the rest is the sentence's *condition*: bytes that only the encoder interprets. A condition is hashed into the
+key; without one the key is that of the tokens alone.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ConditionedSentence(tuple[str, ...]):
     ----------
     tokens : sequence of str
     condition : bytes
-        What else decides the vectors; not empty.
+        Whatever else decides the vectors; not empty.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def condition_of(tokens: Sequence[str]) -> bytes:
 
 
 class _EncodedTokens(dict[str, bytes]):
-    """UTF-8 bytes of the tokens met lately, checked: most tokens of a text are few different ones."""
+    """UTF-8 bytes of recent tokens, checked: most of a text are repetitions of few tokens."""
 
     def __missing__(self, token: str) -> bytes:
         raw = self._encoded(token)
@@ -106,7 +106,7 @@ class _EncodedTokens(dict[str, bytes]):
 
 
 class _Prefixed(_EncodedTokens):
-    """The same with the number of bytes before them, as keys are made of."""
+    """The same, preceded by the number of bytes, as keys are made of."""
 
     @staticmethod
     def _encoded(token: Any) -> bytes:
@@ -136,7 +136,7 @@ def bytes_of_sentences(sentences: Iterable[Sequence[str]]) -> list[bytes]:
 
 
 def check_sentence(tokens: Sequence[str]) -> None:
-    """Make sure that tokens form a sentence, in a fraction of the time of :func:`token_bytes`.
+    """Raise unless tokens form a sentence; faster than :func:`token_bytes`.
 
     Raises
     ------
@@ -145,15 +145,15 @@ def check_sentence(tokens: Sequence[str]) -> None:
     """
     try:
         sized = isinstance(tokens, (tuple, list)) and 0 < len(tokens) <= limits.MAX_SENTENCE_TOKENS
-        if sized and all(map(_encoded.__contains__, tokens)):  # what is remembered was checked
+        if sized and all(map(_encoded.__contains__, tokens)):  # remembered tokens were checked
             return
     except TypeError:
-        pass  # a token that cannot be looked up is none, which token_bytes explains
+        pass  # an unhashable token, which token_bytes explains
     token_bytes(tokens)
 
 
 def _looked_up(table: _EncodedTokens, tokens: Sequence[str]) -> list[bytes]:
-    if not isinstance(tokens, (tuple, list)):  # what costs more to look at is rare
+    if not isinstance(tokens, (tuple, list)):  # other sequences are rare and slower to check
         _require_sequence(tokens)
     if not tokens:
         raise SentenceError("a sentence needs at least one token: leave empty sentences out")
@@ -181,7 +181,7 @@ def _require_sequence(tokens: object) -> None:
 
 
 def _explained(tokens: Sequence[Any]) -> SentenceError:
-    """Return the error of the first token that is none."""
+    """Return the error of the first thing that is not a token."""
     for position, token in enumerate(tokens):
         if not isinstance(token, str):
             return SentenceError(f"token {position} is a {type(token).__name__} ({token!r}), expected str")
@@ -199,7 +199,7 @@ def _explained(tokens: Sequence[Any]) -> SentenceError:
 
 
 def sentence_message(tokens: Sequence[str]) -> bytes:
-    """Return what is hashed: each token's UTF-8 bytes after their number, which takes four bytes.
+    """Return what is hashed: for each token the number of its UTF-8 bytes, in four bytes, then the bytes.
 
     Raises
     ------
@@ -212,7 +212,7 @@ def sentence_message(tokens: Sequence[str]) -> bytes:
 def key_of_message(message: bytes, condition: bytes = b"") -> bytes:
     """Return the key of what :func:`sentence_message` returned.
 
-    A condition makes it a keyed BLAKE2b, the key being the condition's own 32-byte digest.
+    With a condition it is a keyed BLAKE2b, whose secret is the 32-byte digest of the condition.
     """
     secret = hashlib.blake2b(condition, digest_size=32).digest() if condition else b""
     return hashlib.blake2b(message, digest_size=KEY_BYTES, key=secret).digest()
@@ -224,7 +224,7 @@ def sentence_key(tokens: Sequence[str]) -> bytes:
     Parameters
     ----------
     tokens : sequence of str
-        The sentence's tokens, none of them empty; a :class:`ConditionedSentence` where there is more.
+        Not empty, nor any of them; a :class:`ConditionedSentence` if vectors depend on more.
 
     Returns
     -------
@@ -240,7 +240,7 @@ def sentence_key(tokens: Sequence[str]) -> bytes:
 
 
 def require_sentence(tokens: Sequence[str]) -> Sentence:
-    """Return the tokens as a sentence, checked; a condition stays with them.
+    """Return the tokens as a checked sentence; a condition stays with them.
 
     Raises
     ------

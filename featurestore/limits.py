@@ -1,7 +1,7 @@
-"""Every bound in one place: what a sentence, a shard, a manifest or a header may be at most.
+"""Every bound in one place: the largest sentence, shard, manifest, file.
 
-They exist so that a damaged or hostile file is refused by arithmetic, before anything is allocated, and so
-that no counter on disk can overflow. All are far above what real corpora need.
+With them a damaged or hostile file is refused by arithmetic, before anything is allocated, and no counter on
+disk can overflow. All are far above what real corpora need.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ MAX_LAYERS = 256
 MAX_SHARD_SENTENCES = 1 << 26
 MAX_SHARD_BYTES = 1 << 40
 MAX_HEAD_BYTES = 1 << 30
-"""What a reader holds of a shard beside the vectors: keys, offsets, tokens."""
+"""Of a shard, everything but the vectors: keys, offsets, tokens. A reader keeps it in memory."""
 
 DEFAULT_SHARD_BYTES = 128 << 20
 
 MAX_SHARDS = 1 << 16
-"""Eight TiB in shards of the usual size. Every commit writes the list of all of them."""
+"""8 TiB in shards of the default size. Every commit writes the list of all of them."""
 
 MAX_CANARIES = 64
 MAX_CANARY_TOKENS = 4096
 MAX_CANARY_BYTES = 16 << 20
-"""Sentences, tokens and file size of a store's canaries: all are read and encoded before each append."""
+"""Of a store's canaries, all of which are read and encoded before each append."""
 
 MAX_MANIFEST_BYTES = 1 << 27
 MAX_RECIPE_BYTES = 1 << 20
 MAX_RECIPE_DEPTH = 32
 
 MAX_LINE_BYTES = 64 << 20
-"""Longest line of a corpus file: a text file without line ends must not be read whole."""
+"""Longest line of a corpus file: a file without line ends must not be read whole."""
 
 MAX_OPTIONS_BYTES = 1 << 20
 """Largest ELMo options file."""

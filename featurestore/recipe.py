@@ -24,8 +24,8 @@ class Recipe(Mapping[str, Any]):
     Parameters
     ----------
     fields : mapping of str to JSON values
-        At least ``kind`` and ``version``. Anything that changes a vector belongs here; anything that does
-        not (paths, batch size, storage codec) must stay out.
+        At least ``kind`` and ``version``. Whatever changes a vector belongs here; what does not (paths, batch
+        size, storage codec) must stay out.
 
     Raises
     ------
@@ -88,7 +88,7 @@ class Recipe(Mapping[str, Any]):
         return [
             FieldDifference(field, ours.get(field, ABSENT), theirs.get(field, ABSENT))
             for field in sorted(ours.keys() | theirs.keys())
-            # As JSON, as the fingerprint sees them: 1, 1.0 and true are three values.
+            # Compared as JSON, as in the fingerprint: 1, 1.0 and true are three values.
             if canonical_json(ours.get(field, ABSENT)) != canonical_json(theirs.get(field, ABSENT))
         ]
 
@@ -117,7 +117,7 @@ class Recipe(Mapping[str, Any]):
 
 
 def _depth(value: Any) -> int:
-    """Return how deeply objects and arrays are nested; itself it does not go deep."""
+    """Return how deeply objects and arrays are nested, without recursion."""
     depth, level = 0, [value]
     while nested := [found for found in level if isinstance(found, (dict, list))]:
         depth += 1

@@ -1,10 +1,10 @@
-"""Files of named tensors that are safe to open: one HDF5 file, checked to the last byte, no code in it.
+"""Files of named tensors that are safe to open: HDF5, every byte checked, no code inside.
 
-Trained models and training checkpoints are such files. One holds a contiguous little-endian dataset per
+Trained models and training checkpoints are such files. A file holds a contiguous little-endian dataset per
 tensor (float32, int64 or uint8), ``metadata`` (canonical JSON as bytes) and ``metadata_sha256``. No groups,
 attributes, links, filters or variable-length types, and no pickle: opening a stranger's file runs no code,
-reads no other file and takes no more memory than its own size. Every tensor's SHA-256 stands in the metadata,
-so damage is an error and never another number. The same contents give the same bytes.
+reads no other file and takes no more memory than the file's size. The metadata has the SHA-256 of every
+tensor, so damage is an error and never a different number. The same contents make the same bytes.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ Shape = tuple[int, ...]
 
 MAX_METADATA_BYTES = 32 * limits.MAX_RECIPE_BYTES
 TENSOR_TYPES = ("<f4", "<i8", "|u1")
-"""What a tensor may be made of: float32, int64, uint8."""
+"""NumPy types that tensors may have: float32, int64, uint8."""
 
 _FILE_TYPES = {"<f4": h5py.h5t.IEEE_F32LE, "<i8": h5py.h5t.STD_I64LE, "|u1": h5py.h5t.STD_U8LE}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]{0,254}")
 _RESERVED = frozenset({"metadata", "metadata_sha256"})
 _DERIVED = frozenset({"tensors", "shapes"})
-"""Fields of the metadata that are made here."""
+"""Fields of the metadata that this module adds."""
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,19 @@ def tensor_file_image(
     tensors : mapping of str to ndarray
         float32, int64 or uint8. Names are of letters, digits, ``_`` and ``.``, and begin with no ``.``.
     max_bytes : int
-        What the file may have.
+        Bound on the file's size.
     with_shapes : bool
-        False leaves ``shapes`` out of the metadata: then a reader must know them.
+        False leaves ``shapes`` out of the metadata; then a reader must know them.
     noun, remedy : str
-        For the error of a file that is too large: what it is (``model``), and what to do.
+        For the error of a file that is too large: what it is (``model``), and what the user can do.
 
     Raises
     ------
     ModelError
-        If it is larger than it may be, or holds what such a file cannot.
+        If it is too large, or a tensor has a name or type that is not allowed.
     """
     if _DERIVED & set(metadata):
-        raise ModelError(f"the fields {sorted(_DERIVED)} of the metadata are not the caller's")
+        raise ModelError(f"the metadata must not have the fields {sorted(_DERIVED)}, which are added here")
     arrays = {name: _storable(name, array) for name, array in sorted(tensors.items())}
     fields = {**metadata, "tensors": {name: _sha256(array) for name, array in arrays.items()}}
     if with_shapes:
@@ -123,17 +123,17 @@ def read_tensor_file(
     ----------
     path : Path
     format_name, format_version
-        What ``format`` and ``format_version`` in its metadata must be.
+        Expected ``format`` and ``format_version`` in its metadata.
     noun : str
-        What it is to the user (``training checkpoint``), for the errors.
+        For the errors: what users call such a file (``training checkpoint``).
     max_bytes : int
-        What the file may have.
+        Bound on the file's size.
 
     Raises
     ------
     ModelError
-        If it is no such file, is damaged, holds anything it may not, or is of a newer version. What the other
-        fields of the metadata mean is the caller's to check.
+        If it is not such a file, is damaged, holds anything that is not allowed, or has a newer version. The
+        caller checks what the other fields of the metadata mean.
     """
     with open_tensor_file(
         path, format_name=format_name, format_version=format_version, noun=noun, max_bytes=max_bytes
@@ -154,14 +154,14 @@ def open_tensor_file(
 ) -> Iterator[TensorReader]:
     """Open a file with its metadata checked and its tensors yet unread (see :func:`read_tensor_file`).
 
-    For callers that know from the metadata which tensors of which shapes to expect. What fails inside the
-    context (OSError, RuntimeError, KeyError, ValueError, TypeError) fails because of the file, and becomes a
+    For callers that derive the expected tensors and shapes from the metadata. An OSError, RuntimeError,
+    KeyError, ValueError or TypeError inside the context is taken for damage of the file and raised as
     ModelError.
 
     Raises
     ------
     ModelError
-        If it is no such file, is damaged, or is of a newer version.
+        If it is not such a file, is damaged, or has a newer version.
     """
     if not path.is_file():
         _refuse(path, noun, "no such file")
@@ -204,7 +204,7 @@ class TensorReader:
         _refuse(self.path, self._noun, what)
 
     def stated_shapes(self) -> dict[str, Shape]:
-        """Return the shapes that the metadata gives."""
+        """Return the shapes stated in the metadata."""
         shapes = self.metadata.get("shapes")
         if not isinstance(shapes, dict):
             self.refuse("its metadata has no shapes of its tensors")
@@ -225,11 +225,11 @@ class TensorReader:
         Parameters
         ----------
         shapes : mapping of str to tuple of int
-            Exactly what the file must hold, apart from its metadata.
+            All tensors that the file must hold.
         types : tuple of str
-            Of :data:`TENSOR_TYPES`, those allowed here.
+            Those of :data:`TENSOR_TYPES` that are allowed here.
         owner : str
-            Where the shapes come from (``a linear-tagger``), for the errors.
+            For the errors: where the shapes come from (``a linear-tagger``).
 
         Raises
         ------
@@ -247,7 +247,7 @@ class TensorReader:
             if not _NAME.fullmatch(name):
                 self.refuse(f"{name!r} is no name of a tensor")
             dataset = self._dataset(name, types, shape)
-            # Datasets that share their bytes could each lie in the file and together need any memory.
+            # Each dataset could be within the file, and all together, sharing bytes, need any memory.
             n_read += dataset.id.get_type().get_size() * math.prod(shape)
             if n_read > self._n_bytes:
                 self.refuse(f"its tensors overlap: up to {name!r} they have more bytes than the file")
@@ -279,7 +279,7 @@ class TensorReader:
         return metadata
 
     def _dataset(self, name: str, types: tuple[str, ...], shape: Shape | None) -> h5py.Dataset:
-        """Return a dataset, checked to be plain, of an expected type and shape, and within this file."""
+        """Return a dataset, checked to be plain, in this file, and of the expected type and shape."""
         if not isinstance(self._file.get(name, getlink=True), h5py.HardLink):
             self.refuse(f"{name!r} is a link to somewhere else")
         dataset = self._file[name]

@@ -84,7 +84,7 @@ def conditioned_copies(store: Store, sentence: Sentence) -> list[Copy]:
     import numpy as np
 
     from featurestore.keys import token_bytes
-    from featurestore.store.dependence import depends_on
+    from featurestore.store.missing import depends_on
 
     if not depends_on(store.recipe):
         return []

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from featurestore import keys
 from featurestore.corpora.example import Example
 from featurestore.errors import MissingSentence, MissingSentencesError
-from featurestore.store.dependence import how_to_add, missing_note
+from featurestore.store.missing import how_to_add, missing_note
 from featurestore.store.store import Store
 
 _MOST_SHOWN, _MOST_PATHS = 3, 20

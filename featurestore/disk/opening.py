@@ -1,4 +1,4 @@
-"""Regular files opened for reading, and nothing else: what names them, or lies there, may be a stranger's."""
+"""Regular files opened for reading, and nothing else: a stranger's store may name a pipe or a device."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def opened(path: Path, what: str) -> Iterator[BinaryIO]:
     ----------
     path : Path
     what : str
-        What messages call it.
+        For the messages: what kind of file it is.
 
     Raises
     ------
     EncoderError
-        If it cannot be opened or read, or is no regular file.
+        If it cannot be opened or read, or is not a regular file.
     """
     try:
-        # Before, for opening a device may do something; once more after, for it may be another by then.
+        # Before opening, which can have effects on a device, and after, as the file may have been replaced.
         _require_regular(os.stat(path))
         file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - closed below
     except (OSError, ValueError) as error:

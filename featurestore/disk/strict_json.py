@@ -1,7 +1,7 @@
-"""JSON from a stranger: bounded before it is built, one reading only.
+"""JSON from a stranger: bounded before it is parsed, and with one meaning only.
 
-Python's parser alone takes repeated names (the last counts), NaN, infinities, numbers of thousands of digits
-and UTF-16, and a file of brackets becomes twenty times its size in memory.
+Python's parser alone accepts repeated names (the last counts), NaN, infinities, numbers of thousands of
+digits and UTF-16, and builds objects of twenty times the size of a file of brackets.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ def parse_json(raw: bytes, *, most_values: int) -> Any:
     Parameters
     ----------
     raw : bytes
-        Its size is for the caller to bound.
+        The caller bounds its size.
     most_values : int
         Numbers, strings, objects and arrays it may hold, counted generously.
 
     Raises
     ------
     ValueError
-        If it is not JSON, repeats a name in an object, holds a number that is not finite or over 64 bits, is
-        nested too deeply, or has more values.
+        If it is not JSON, repeats a name in an object, has a number that is not finite or does not fit 64
+        bits, is nested too deeply, or has more values.
     """
     # Every value but the first follows one of these; those within strings make the count generous.
     n_values = sum(raw.count(mark) for mark in (b",", b"[", b"{", b":"))
@@ -51,7 +51,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) != len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {repeated[:80]!r} stands twice in an object")
+        raise ValueError(f"the name {repeated[:80]!r} occurs twice in an object")
     return fields
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from featurestore.encoders.base import EncoderOutline
 from featurestore.encoders.vectors import EncodedVectors, PendingVectors
 from featurestore.errors import UsageError
 from featurestore.recipe import Recipe
@@ -56,9 +58,23 @@ class CheckedEncoder:
         """Tokens of a batch by default, padding not counted."""
         return self.wrapped.token_budget
 
+    @property
+    def outline(self) -> EncoderOutline:
+        """Its shape, and how much of a token it reads."""
+        n_bytes = getattr(self.wrapped, "max_token_bytes", None)
+        return EncoderOutline(self.dim, self.n_layers, max_token_bytes=n_bytes)
+
     def encode(self, sentences: Sequence[Sentence], /) -> Sequence[NDArray[np.floating]]:
         """Return one array per sentence."""
         return self.wrapped.encode(sentences)
+
+    def watched(self, report: Callable[[int], None]) -> AbstractContextManager[None]:
+        """Report progress within a batch while the context lasts, if the encoder can."""
+        watched = getattr(self.wrapped, "watched", None)
+        if callable(watched):
+            context: AbstractContextManager[None] = watched(report)
+            return context
+        return nullcontext()
 
     def submit(self, sentences: Sequence[Sentence], /) -> PendingVectors:
         """Start encoding a batch; without a ``submit`` of the encoder's own it is done on return."""

@@ -68,6 +68,7 @@ class EncodingPipeline:
         self._shards: deque[_Shard] = deque()
         self._in_flight: deque[tuple[_Shard, list[int], PendingVectors]] = deque()
         self._failed: list[tuple[_Shard, list[int]]] = []
+        self._n_ahead = 0
 
     def encode(self, draft: ShardDraft, window: Sequence[Example]) -> None:
         """Give all sentences of a shard to the device; the last ones may still be there on return."""
@@ -99,14 +100,23 @@ class EncodingPipeline:
         self._writer.check()
         shard.waiting.difference_update(positions)
         try:
-            pending = self._encoder.submit([shard.draft.sentences[position] for position in positions])
+            with self._encoder.watched(self._advance):
+                pending = self._encoder.submit([shard.draft.sentences[position] for position in positions])
         except EncoderOutOfMemory as error:
             logger.info("%s", error)
             self._failed.append((shard, positions))
             return
+        finally:
+            self._advance(-self._n_ahead)  # the writer counts whole batches
         self._in_flight.append((shard, positions, pending))
         if len(self._in_flight) >= self._most_in_flight:
             self._collect()
+
+    def _advance(self, n_tokens: int) -> None:
+        """Show progress within the batch that is being encoded."""
+        self._n_ahead += n_tokens
+        if n_tokens:
+            self._progress.encoded(n_tokens)
 
     def _collect(self) -> None:
         """Wait for the oldest batch and hand over its vectors."""
@@ -117,7 +127,8 @@ class EncodingPipeline:
             logger.info("%s", error)
             self._failed.append((shard, positions))
             return
-        vectors = require_vectors(vectors, len(positions), self._encoder.spec)
+        sentences = [shard.draft.sentences[position] for position in positions]
+        vectors = require_vectors(vectors, sentences, self._encoder)
         if not isinstance(vectors, BatchVectors):
             # The encoder may use its arrays for the next batch, before another thread has stored them.
             vectors = [array.copy() for array in vectors]

@@ -18,7 +18,7 @@ class Progress:
         """Encoding begins: so many tokens to encode, and this share of distinct sentences is cached."""
 
     def encoded(self, n_tokens: int) -> None:
-        """So many more tokens are encoded."""
+        """``n_tokens`` more are encoded; negative where progress within a batch gives way to its end."""
 
     def committed(self, n_sentences: int, n_tokens: int) -> None:
         """A shard with so many sentences and tokens is committed."""

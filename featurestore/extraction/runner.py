@@ -26,8 +26,8 @@ from featurestore.extraction.report import Report
 from featurestore.extraction.writing import ShardWriter, sealing_threads
 from featurestore.keys import condition_of
 from featurestore.store.canaries import make_canaries, require_canaries
-from featurestore.store.dependence import depends_on
 from featurestore.store.format.codec import DEFAULT_CODEC
+from featurestore.store.missing import depends_on
 from featurestore.store.snapshot import Snapshot
 from featurestore.store.store import Store
 from featurestore.store.writer import WriteSession

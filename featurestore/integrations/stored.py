@@ -22,7 +22,7 @@ from featurestore.integrations.layers import LayerChoice
 from featurestore.integrations.read_through import ReadThrough
 from featurestore.keys import Sentence, require_sentence, sentence_key
 from featurestore.recipe import Recipe
-from featurestore.store.dependence import depends_on, how_to_add
+from featurestore.store.missing import depends_on, how_to_add
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)

@@ -1,10 +1,10 @@
-"""Canaries: a few sentences whose vectors a store keeps, to notice when its encoder begins to give others.
+"""Canaries: a few sentences whose vectors a store keeps, to notice when its encoder computes different ones.
 
-A recipe names all that a user decides. What a library, a driver or a processor makes of the arithmetic it
-cannot name, so the same recipe may give other vectors elsewhere or next year. Whoever is about to add what an
-encoder gives has it encode the canaries first (:func:`require_canaries`): vectors that are not those stored,
-within a tolerance, are refused. On disk they are one more shard, of float32 whatever the store's codec, that
-nothing serves.
+A recipe names everything that a user decides. It cannot name what a library, a driver or a processor makes of
+the arithmetic, so the same recipe may give different vectors elsewhere or next year. Whoever is about to add
+an encoder's vectors has it encode the canaries first (:func:`require_canaries`); if the result differs from
+what is stored by more than a tolerance, nothing is added. On disk the canaries are one more shard, float32
+whatever the store's codec, from which no sentence is served.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import limits
 from featurestore.disk.filesystem import FileSystem
-from featurestore.errors import DriftError, EncoderError, SentenceError
+from featurestore.errors import DriftError, EncoderError, EncoderRuleError, SentenceError
 from featurestore.families import versions_for
 from featurestore.keys import Sentence
 from featurestore.recipe import Recipe
@@ -31,7 +30,15 @@ from featurestore.store.format.reader import ShardReader
 from featurestore.store.format.shard import ShardDraft, place
 from featurestore.store.locks import committing
 from featurestore.store.snapshot import AnySnapshot, Snapshot
-from featurestore.vectors import exceeds, layers_and_dim, vector_shape
+from featurestore.vectors import (
+    Encodes,
+    encoded,
+    exceeds,
+    layers_and_dim,
+    relative_l2,
+    require_same,
+    tolerance_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -43,53 +50,20 @@ _LONG = (
 SENTENCES: tuple[Sentence, ...] = (
     ("Canaries", "sing", "."), tuple(_RARE.split()), tuple(_LONG.split()),
 )  # fmt: skip
-"""Of new stores; an old one has its own. A short one, one of rare characters and a word longer than ELMo
-looks at, a long one."""
-
-PRECISION_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
-"""Relative L2, per sentence and layer, that another batch, processor or library may make, by what the recipe
-says was computed in. Code for processors without AVX and with AVX-512 differs by 1e-6 in float32, 7e-4 in
-float16, 5e-3 in bfloat16 (tests/bench/encoding/processors.py). The rest is room for GPUs, which nobody
-measured yet. Operands rounded to ten bits, as TF32 has it, differ by more than float32 is allowed."""
-
-
-class Encodes(Protocol):
-    """What is asked of an encoder here; see :class:`featurestore.encoders.base.Encoder`."""
-
-    @property
-    def spec(self) -> str:
-        """Its specification or name."""
-
-    @property
-    def recipe(self) -> Recipe:
-        """What decides its vectors."""
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-
-    @property
-    def n_layers(self) -> int:
-        """Layers kept apart."""
-
-    @property
-    def device(self) -> str:
-        """Where it runs."""
-
-    def encode(self, sentences: Sequence[Sentence], /) -> Sequence[NDArray[np.floating]]:
-        """Return an array per sentence."""
+"""Canaries of new stores; older stores keep theirs. A short sentence, one with rare characters and a word
+longer than ELMo reads, and a long one."""
 
 
 @dataclass(frozen=True)
 class Canaries:
-    """Sentences, and the vectors that an encoder gave them.
+    """Sentences, and the vectors that an encoder computed for them.
 
     Attributes
     ----------
     sentences : tuple of Sentence
     vectors : tuple of (n_tokens, dim) or (n_tokens, n_layers, dim) float32
     tolerance : float
-        Relative L2 by which one of them may differ when it is encoded again.
+        Relative L2 by which each may differ when it is encoded again.
     made_with : str
     """
 
@@ -99,7 +73,7 @@ class Canaries:
     made_with: str = ""
 
     def put(self, store: Path, recipe: Recipe, filesystem: FileSystem) -> CanaryEntry:
-        """Write them into a store's directory and return what its manifest should say of them."""
+        """Write them into a store's directory and return their entry for its manifest."""
         n_layers, dim = layers_and_dim(self.vectors[0].shape)
         draft = ShardDraft(self.sentences, dim=dim, n_layers=n_layers, codec=get_codec("float32"))
         for position, vectors in enumerate(self.vectors):
@@ -111,13 +85,14 @@ class Canaries:
         return CanaryEntry(sealed.entry, self.tolerance, self.made_with)
 
     def require(self, again: Sequence[NDArray[np.floating]], what: str, where: str, remedy: str) -> None:
-        """Raise DriftError unless other vectors of the same sentences are these, within the tolerance.
+        """Raise DriftError unless vectors of the same sentences equal these within the tolerance.
 
         Parameters
         ----------
         again : sequence of arrays
+            The vectors to compare, in the order of the sentences.
         what, where : str
-            What gave the others, and what keeps these.
+            For the message: what computed ``again``, and what keeps these.
         remedy : str
         """
         errors = [relative_l2(now, stored) for now, stored in zip(again, self.vectors, strict=True)]
@@ -126,7 +101,7 @@ class Canaries:
         worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
         tokens = self.sentences[worst]
         raise DriftError(
-            f"{what} gives other vectors than {where} holds, by the same recipe: the canary sentence "
+            f"{what} computes different vectors than {where} holds, by the same recipe: the canary sentence "
             f"{' '.join(tokens[:6])!r} differs by a relative L2 of {errors[worst]:.3g}, "
             f"expected at most {self.tolerance:.3g}. Nothing was written.\n{remedy}",
             tokens=tokens,
@@ -135,32 +110,33 @@ class Canaries:
 
 
 def canary_bytes(dim: int, n_layers: int) -> int:
-    """Return about as many bytes as the canaries of a new store take."""
+    """Return about how many bytes the canaries of a new store take."""
     return sum(map(len, SENTENCES)) * dim * n_layers * 4 + 2 * ALIGNMENT
 
 
 def make_canaries(encoder: Encodes) -> Canaries | None:
-    """Have an encoder encode the sentences, each alone, then all in one batch, which must be the same.
+    """Have an encoder encode the sentences, each alone, then all in one batch, which must agree.
 
     Returns
     -------
     Canaries or None
-        Without those that it cannot encode; None if there is none it can.
+        Without the sentences that it cannot encode; None if it can encode none of them.
 
     Raises
     ------
-    EncoderError
-        If it gives arrays of another kind or shape than it says, or other vectors in a batch.
+    EncoderRuleError
+        If its arrays have another type or shape than it says, or differ in a batch.
     """
     kept: dict[Sentence, Floats] = {}
-    room = limits.MAX_CANARY_BYTES - 2 * ALIGNMENT  # a head of less than these
+    room = limits.MAX_CANARY_BYTES - 2 * ALIGNMENT  # the head takes less than these two
     for tokens in SENTENCES:
         try:
-            given = encoder.encode([tokens])
+            [array] = encoded(encoder, [tokens])
+        except EncoderRuleError:
+            raise
         except (EncoderError, SentenceError) as error:
             logger.info("%s cannot encode the canary %r: %s", encoder.spec, tokens, error)
             continue
-        [array] = _sound(encoder, given, [tokens])
         if np.isfinite(array).all() and array.nbytes <= room:
             kept[tokens] = array
             room -= array.nbytes
@@ -168,21 +144,17 @@ def make_canaries(encoder: Encodes) -> Canaries | None:
         logger.warning("%s encodes none of the canary sentences: drift will not be noticed", encoder.spec)
         return None
     made = Canaries(tuple(kept), tuple(kept.values()), tolerance_of(encoder.recipe), _made_with(encoder))
-    _require_function_of_sentence(encoder, made)
+    # Neither from short to long nor from long to short, so that one who sorts a batch is found out.
+    order = [*range(1, len(kept)), 0]
+    again = encoded(encoder, [made.sentences[i] for i in order])
+    require_same(
+        encoder.spec,
+        [made.sentences[i] for i in order],
+        again,
+        [made.vectors[i] for i in order],
+        made.tolerance,
+    )
     return made
-
-
-def _require_function_of_sentence(encoder: Encodes, made: Canaries) -> None:
-    """Raise EncoderError if sentences get other vectors the second time, in a batch of all of them."""
-    together = _sound(encoder, encoder.encode(list(made.sentences)), made.sentences)
-    errors = [relative_l2(now, alone) for now, alone in zip(together, made.vectors, strict=True)]
-    if any(exceeds(error, made.tolerance) for error in errors):
-        raise EncoderError(
-            f"{encoder.spec or 'it'} gives a sentence other vectors when it is encoded again, beside "
-            f"others: the relative L2 is {max(errors):.3g}, expected at most {made.tolerance:.3g}. A store "
-            "needs vectors that depend on the sentence alone: turn dropout off (model.eval()), carry no "
-            "state from batch to batch, and let padding count for nothing"
-        )
 
 
 def read_canaries(store: Snapshot) -> Canaries | None:
@@ -191,7 +163,7 @@ def read_canaries(store: Snapshot) -> Canaries | None:
     Raises
     ------
     DamagedStoreError
-        If they are not what was committed.
+        If their bytes are not what was committed.
     """
     entry = store.manifest.canaries
     if entry is None:
@@ -204,9 +176,9 @@ def read_canaries(store: Snapshot) -> Canaries | None:
 
 
 def require_canaries(store: AnySnapshot, encoder: Encodes) -> AnySnapshot:
-    """Make sure that an encoder still gives the vectors it gave, before any of them are added to its store.
+    """Compare an encoder's vectors of the canaries with those stored, before its store is added to.
 
-    A store that has no canaries gets this encoder's, which says nothing of what was stored before.
+    A store without canaries gets this encoder's; that says nothing of what was stored before.
 
     Parameters
     ----------
@@ -217,18 +189,18 @@ def require_canaries(store: AnySnapshot, encoder: Encodes) -> AnySnapshot:
     Returns
     -------
     Snapshot
-        The same, or its next snapshot, in which the canaries are.
+        The same, or its next snapshot, which has canaries.
 
     Raises
     ------
     DriftError
-        With what was expected and found. Nothing was written.
+        If they differ by more than the tolerance. Nothing was written.
     DamagedStoreError
-        If the canaries are not what was committed.
+        If the canaries' bytes are not what was committed.
     EncoderError
-        If the encoder cannot encode what it could.
+        If the encoder cannot encode a canary.
     StoreWriteError
-        If they are missing, and the disk is full or read-only.
+        If canaries have to be added, and the disk is full or read-only.
     """
     made = make_canaries(encoder) if store.manifest.canaries is None else None
     if made is not None:
@@ -239,16 +211,16 @@ def require_canaries(store: AnySnapshot, encoder: Encodes) -> AnySnapshot:
         remedy = (
             "A library, driver, processor or setting computes differently here: go back to what made the "
             "store, or extract into a new one. `featurestore verify --encode 20` compares the vectors stored "
-            "with what the encoder gives here"
+            "with those computed here"
         )
         if not len(store):
-            # Not replaced here: another process may be about to store what the first encoder gives.
+            # Not replaced here: another process may be about to store vectors of the first encoder.
             remedy += ". The store holds no sentence yet: if the encoder was mended since, delete it"
         stored.require(
-            [known[t] if t in known else _encoded(encoder, t) for t in stored.sentences],
+            [known[t] if t in known else encoded(encoder, [t])[0] for t in stored.sentences],
             encoder.spec or "the encoder",
             f"store {store.path}",
-            f"It was made with {stored.made_with or 'what it does not say'}; this is {_made_with(encoder)}. "
+            f"It was made with {stored.made_with or 'unknown software'}; this is {_made_with(encoder)}. "
             f"{remedy}",
         )
     return store
@@ -270,34 +242,12 @@ def require_same_canaries(one: Snapshot, other: Snapshot) -> None:
             [known[ours.sentences[i]] for i in shared],
             f"what filled store {other.path} ({theirs.made_with})",
             f"store {one.path} ({ours.made_with})",
-            "Their vectors are not of one kind: keep the stores apart, or extract one of them again",
+            "Their vectors must not be mixed: keep the stores apart, or extract one of them again",
         )
 
 
-def tolerance_of(recipe: Recipe) -> float:
-    """Return the tolerance for vectors of a recipe; that of float32 where it does not say its precision."""
-    return PRECISION_TOLERANCE.get(str(recipe.get("precision")), PRECISION_TOLERANCE["float32"])
-
-
-def relative_l2(now: NDArray[np.floating], stored: NDArray[np.floating]) -> float:
-    """Return the norm of the difference over the norm of what there is now, of the layer where it is largest.
-
-    Parameters
-    ----------
-    now, stored : (n_tokens, dim) or (n_tokens, n_layers, dim) float
-        Infinitely different if their shapes are.
-    """
-    if now.shape != stored.shape:
-        return float("inf")
-    a, b = now.astype(np.float64), stored.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        difference, norm = (np.sqrt(np.sum(x * x, axis=(0, -1))) for x in (a - b, a))
-        ratio = np.divide(difference, norm, out=np.where(difference == 0, 0.0, np.inf), where=norm > 0)
-    return float(np.max(ratio))
-
-
 def _with_canaries(store: AnySnapshot, canaries: Canaries) -> AnySnapshot:
-    """Make canaries the store's, unless another process was faster; return the store that has some."""
+    """Publish canaries, unless another process does first; return the store with the ones published."""
     with committing(store.location):
         latest, entry = store.refreshed(), None
         while latest.manifest.canaries is None:
@@ -308,39 +258,12 @@ def _with_canaries(store: AnySnapshot, canaries: Canaries) -> AnySnapshot:
             if publish(store.location, following, store.filesystem) and len(latest):
                 logger.warning(
                     "store %s had no canaries and has some now: what was stored before was not compared with "
-                    "what the encoder gives here; `featurestore verify %s --encode 20` does",
+                    "what the encoder computes here; `featurestore verify %s --encode 20` compares it",
                     store.path,
                     store.path,
                 )
             latest = latest.refreshed()
     return latest
-
-
-def _encoded(encoder: Encodes, tokens: Sentence) -> Floats:
-    """Return the vectors of a sentence alone: what else is in a batch would move the last bits."""
-    return _sound(encoder, encoder.encode([tokens]), [tokens])[0]
-
-
-def _sound(encoder: Encodes, given: object, sentences: Sequence[Sentence]) -> list[Floats]:
-    """Return copies of the vectors of sentences, float32, made sure to be what the encoder says it gives.
-
-    Raises
-    ------
-    EncoderError
-        If they are not.
-    """
-    shapes = [vector_shape(len(tokens), encoder.n_layers, encoder.dim) for tokens in sentences]
-    found: object = type(given).__name__
-    if isinstance(given, Sequence):
-        arrays = [array for array in given if isinstance(array, np.ndarray) and array.dtype.kind == "f"]
-        if len(arrays) == len(given) and [array.shape for array in arrays] == shapes:
-            return [array.astype(np.float32) for array in arrays]
-        found = [getattr(array, "shape", None) or type(array).__name__ for array in given]
-    raise EncoderError(
-        f"{encoder.spec or 'the encoder'} returned {found} for sentences of "
-        f"{', '.join(str(len(tokens)) for tokens in sentences)} tokens: expected NumPy arrays of floats of "
-        f"the shapes {shapes}, as its dim and n_layers say. This is an error in the encoder"
-    )
 
 
 def _made_with(encoder: Encodes) -> str:

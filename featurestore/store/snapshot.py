@@ -126,7 +126,7 @@ class Snapshot:
 
     @property
     def replaced(self) -> bool:
-        """Whether another store lies at the path now."""
+        """Whether another store is at the path now."""
         path = manifest_path(self.location, self.snapshot)
         return self._hold is not None and path.exists() and not self._hold.is_at(path)
 
@@ -189,9 +189,9 @@ class Snapshot:
 
     @property
     def index(self) -> Index:
-        """Keys of all sentences; mapped, extended or rebuilt when first used.
+        """Keys of all sentences; opened, extended or rebuilt when first used.
 
-        Ask it through :meth:`locate` and :meth:`with_prefix`, which build it again where it is damaged.
+        Use it through :meth:`locate` and :meth:`with_prefix`, which rebuild it where it is damaged.
         """
         if self._index is None:
             self._index = self._load_index()
@@ -214,7 +214,7 @@ class Snapshot:
             return question(self._index)
 
     def reader(self, shard: int) -> ShardReader:
-        """Return the open shard of a number in the manifest.
+        """Return a shard, open, by its number in the manifest.
 
         Raises
         ------
@@ -276,12 +276,12 @@ class Snapshot:
         return result
 
     def reader_of(self, shard: int, row: int, key: bytes) -> ShardReader:
-        """Return the open shard of a located sentence, after making sure that the index told the truth.
+        """Return the open shard of a located sentence, after comparing its key with the one stored there.
 
         Raises
         ------
         DamagedStoreError
-            If another sentence lies at the row, or the shard is damaged.
+            If another sentence is stored at the row, or the shard is damaged.
         """
         reader = self.reader(shard)
         if row >= len(reader) or reader.key(row) != key:

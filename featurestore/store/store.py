@@ -13,7 +13,6 @@ from featurestore.errors import MissingSentence, MissingSentencesError, UsageErr
 from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
 from featurestore.store.canaries import Canaries
-from featurestore.store.dependence import how_to_add, missing_note
 from featurestore.store.format.access import inspecting
 from featurestore.store.format.codec import DEFAULT_CODEC, Floats
 from featurestore.store.format.manifest import (
@@ -25,6 +24,7 @@ from featurestore.store.format.manifest import (
     commit_note,
     publish,
 )
+from featurestore.store.missing import how_to_add, missing_note
 from featurestore.store.preconditions import require_bounds, require_creatable
 from featurestore.store.snapshot import Snapshot
 from featurestore.store.verification import Finding, verify
@@ -83,12 +83,12 @@ class Store(Snapshot):
         shard_bytes : int
             Bytes of vectors at which a shard is full.
         canaries : Canaries, optional
-            What an encoder must give again before it may add to the store.
+            Vectors that an encoder must reproduce before it may add to the store.
 
         Raises
         ------
         UsageError
-            If something else lies at the path, or another process just made a store there.
+            If something else is at the path, or another process just made a store there.
         StoreWriteError
             If the disk is full or read-only.
         """
@@ -111,7 +111,7 @@ class Store(Snapshot):
 
     @staticmethod
     def exists(path: str | Path) -> bool:
-        """Return whether a store lies at a path."""
+        """Return whether there is a store at a path."""
         directory = Path(path) / MANIFESTS
         with inspecting(directory):
             return directory.is_dir() and any(directory.iterdir())

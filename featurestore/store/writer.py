@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.disk.filesystem import temporary_name
+from featurestore.disk.temporary import temporary_name
 from featurestore.errors import DamagedStoreError, StoreError, StoreWriteError, UsageError, VectorError
 from featurestore.keyarrays import keys_array
 from featurestore.keys import Sentence, require_sentence, sentence_key
@@ -79,6 +80,7 @@ class WriteSession:
         self._pending: dict[bytes, tuple[Sentence, Array, Sample]] = {}
         self._pending_tokens = 0
         self._closed = False
+        self._give_up = threading.Event()
         self._memory = StagingMemory(self.staged_bytes)
         self._filesystem.make_directory(store.location / SHARDS)
         self._filesystem.make_directory(store.location / TMP, lasting=False)
@@ -91,7 +93,7 @@ class WriteSession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A vector that was added is right whatever went wrong after it, so it is kept; unless storing failed.
+        # Vectors that were added are right whatever went wrong later: they are kept, unless storing failed.
         if not isinstance(error, (StoreWriteError, DamagedStoreError)):
             self.close()
 
@@ -117,15 +119,15 @@ class WriteSession:
         return values * self._codec.staging_dtype.itemsize
 
     def stored(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Return which (n, 16) uint8 keys are committed, by anyone this session knows of; (n,) bool."""
+        """Return which (n, 16) uint8 keys are committed, as far as this session has read; (n,) bool."""
         return self.store.locate(keys).found | self._since_opening.contains(keys)
 
     def draft(
         self, sentences: Sequence[Sentence], *, sentence_keys: Sequence[bytes] | None = None
     ) -> ShardDraft:
-        """Return an empty shard for distinct sentences; fill it, :meth:`commit` it, and best release it then.
+        """Return an empty shard for distinct sentences, to be filled and committed (:meth:`commit`).
 
-        Released (:meth:`ShardDraft.release`), its memory serves the next one.
+        Release it afterwards (:meth:`ShardDraft.release`), so that the next one can use its memory.
         """
         return ShardDraft(
             sentences,
@@ -148,7 +150,7 @@ class WriteSession:
         Returns
         -------
         bool
-            False if the sentence was there already: what is stored stays.
+            False if the sentence was stored already; what is stored stays.
 
         Raises
         ------
@@ -173,7 +175,7 @@ class WriteSession:
         key = sentence_key(sentence)
         if key in self._pending or bool(self.stored(keys_array([key]))[0]):
             return False
-        # Now, not when the shard is sealed: one bad vector must not take its neighbours with it.
+        # Checked now, not when the shard is sealed: one bad vector must not cost its neighbours.
         staged = np.empty(expected, self._codec.staging_dtype)
         stage(staged, vectors, sentence, self._codec)
         start, self._pending_tokens = self._pending_tokens, self._pending_tokens + len(sentence)
@@ -183,7 +185,7 @@ class WriteSession:
         return True
 
     def flush(self) -> None:
-        """Commit what was added so far."""
+        """Commit the sentences added so far."""
         if self._pending:
             # Taken away first: if committing fails, leaving the context must not try the same again.
             pending, self._pending, self._pending_tokens = self._pending, {}, 0
@@ -196,8 +198,8 @@ class WriteSession:
     def commit(self, draft: ShardDraft, **note: Any) -> int:
         """Publish a full draft as a shard and a new snapshot: :meth:`prepared`, then :meth:`publish`.
 
-        If other writers committed meanwhile, their sentences are left out of this shard, and the commit
-        follows theirs.
+        If other writers committed meanwhile, the sentences they stored are left out of this shard, and the
+        commit follows theirs.
 
         Parameters
         ----------
@@ -238,17 +240,18 @@ class WriteSession:
         """
         sealed = draft.seal(self.store.fingerprint)
         path = self.store.location / TMP / temporary_name(".h5")
-        with self._filesystem.temporary_file(path, [sealed.head, sealed.values]):
+        divisible = len(draft.sentences) > 1
+        with self._filesystem.temporary_file(path, [sealed.head, sealed.values], divisible=divisible):
             yield PreparedShard(draft, sealed.entry, path)
 
     def publish(self, shard: PreparedShard, **note: Any) -> int:
-        """Give a prepared shard its place and name it in a new snapshot: the rest of :meth:`commit`.
+        """Link a prepared shard into the store and publish a snapshot with it: the rest of :meth:`commit`.
 
         One at a time: the order of these calls is the order of the shards.
         """
         draft, placed = shard.draft, False
         keys = keys_array(draft.keys)
-        with committing(self.store.location):
+        with committing(self.store.location, self._give_up):
             while True:
                 self.catch_up()
                 known = self.stored(keys)
@@ -264,7 +267,7 @@ class WriteSession:
     def commit_placed(
         self, entries: Sequence[ShardEntry], keys: NDArray[np.uint8], codec: str, **note: Any
     ) -> bool:
-        """Make a snapshot of the last one and shards that are in their place.
+        """Publish a snapshot: the last one and shards that are already linked into the store.
 
         Parameters
         ----------
@@ -279,7 +282,7 @@ class WriteSession:
         Returns
         -------
         bool
-            False if another writer came first: :meth:`catch_up`, leave out what it brought, and try again.
+            False if another writer was first: :meth:`catch_up`, leave out what it stored, and try again.
         """
         manifest = following(self.manifest, tuple(entries), replace(commit_note(), **note), codec)
         if not publish(self.store.location, manifest, self._filesystem):
@@ -289,8 +292,12 @@ class WriteSession:
         self._since_opening.add(keys)
         return True
 
+    def stop_waiting(self) -> None:
+        """Let commits fail that wait for a lock which another process holds; may be called in any thread."""
+        self._give_up.set()
+
     def close(self) -> None:
-        """Commit what was added, and bring the index up to date for the next reader."""
+        """Commit the sentences added, and bring the index up to date for the next reader."""
         self.flush()
         self._closed = True
         if self.manifest.number != self.store.manifest.number:
@@ -303,7 +310,7 @@ class WriteSession:
         return KeySet(self.store.location / TMP, filesystem=self._filesystem)
 
     def catch_up(self) -> None:
-        """Take in what others committed since this session last looked.
+        """Read what others committed since this session last did.
 
         Raises
         ------

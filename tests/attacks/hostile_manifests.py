@@ -122,7 +122,7 @@ MANIFEST_ATTACKS = {
         lambda store: shutil.copy(manifest_file(store), store / "manifests" / f"{'9' * 200}.json"), HARMLESS
     ),
     # -- JSON
-    "name twice in an object": Attack(raw(doubled_name), OPEN, "'dim' stands twice"),
+    "name twice in an object": Attack(raw(doubled_name), OPEN, "'dim' occurs twice"),
     "depth of 100,000": Attack(spliced(b"[" * DEEP + b"]" * DEEP), OPEN, "over the bound|nested too deeply"),
     "depth of 100,000, spaced": Attack(spliced(b"[        " * DEEP + b"]" * DEEP), OPEN, "nested too deeply"),
     "objects in objects": Attack(

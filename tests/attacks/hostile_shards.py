@@ -382,7 +382,9 @@ SHARD_ATTACKS = {
         set_number(lambda p: p.type("tokens"), 0x1F, form="B"), VERIFY, "type of another version"
     ),
     "B-tree that holds itself": Attack(
-        patched(lambda c, p: put(c, p.address(p.tree) + 32, p.address(p.tree))), VERIFY, "symbol node is none"
+        patched(lambda c, p: put(c, p.address(p.tree) + 32, p.address(p.tree))),
+        VERIFY,
+        "leads to no symbol node",
     ),
     "B-tree of 256 levels": Attack(
         set_number(lambda p: p.address(p.tree) + 5, 255, form="B"), VERIFY, "not a single leaf"
@@ -394,7 +396,7 @@ SHARD_ATTACKS = {
         set_number(lambda p: p.address(p.tree) + 8, 4096), VERIFY, "not a single leaf"
     ),
     "node of 65,535 names": Attack(
-        set_number(lambda p: p.node() + 6, 65_535, form="H"), VERIFY, "symbol node is none"
+        set_number(lambda p: p.node() + 6, 65_535, form="H"), VERIFY, "leads to no symbol node"
     ),
     "the same node twice": Attack(patched(same_node_twice), VERIFY, "stands twice"),
     "name outside the heap": Attack(set_number(lambda p: p.node() + 8, 1 << 40), VERIFY, "name lies outside"),

@@ -122,7 +122,7 @@ def test_labels_that_nothing_can_be_learned_from(tmp_path):
 
 
 def test_what_is_plausible_is_not_warned_of(tmp_path):
-    lines = ["It rains .", "Yes", "The sea lies behind the hill .", "Ok", "We walked home late .", "____"]
+    lines = ["It rains .", "Yes", "The sea lies after the hill .", "Ok", "We walked home late .", "____"]
     assert kinds(read(tmp_path / "a.txt", "\n".join(lines * 20))) == ["withheld-text"]
     assert kinds(read(tmp_path / "a.txt", "\n".join(lines[:5] * 40 + lines))) == []
     for name, label in (("tagging/dev.conllu", "upos"), ("sentiment/dev.tsv", "label")):

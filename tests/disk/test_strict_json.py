@@ -31,7 +31,7 @@ def test_plain_json_is_read(value):
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b'{"a": 1, "b": {"c": 1, "c": 1}}', "'c' stands twice"),
+        (b'{"a": 1, "b": {"c": 1, "c": 1}}', "'c' occurs twice"),
         (b"NaN", "NaN is not JSON"),
         (b"[Infinity]", "Infinity is not JSON"),
         (b"1e999", "not finite"),

@@ -238,7 +238,7 @@ def forged_extents(store: Store, **changed: Extent | None) -> Store:
         ),
         (lambda e: {"conditions": replace(e["conditions"], dtype="<u8")}, "/conditions is <u8"),
         (lambda e: {"conditions": replace(e["conditions"], offset=1 << 40)}, "/conditions lies outside"),
-        (lambda e: {"conditions": Extent(e["values"].offset, "|u1", (8,))}, "/conditions lies behind"),
+        (lambda e: {"conditions": Extent(e["values"].offset, "|u1", (8,))}, "/conditions lies after"),
         (
             lambda e: {"condition_offsets": replace(e["condition_offsets"], shape=(len(MIXED),))},
             "/condition_offsets is <u8",

@@ -11,7 +11,8 @@ of hundreds, with the ``original`` shape: float32 2e-6, bfloat16 7e-3, float16 1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,7 @@ class ElmoEncoder:
             warm_state_sha256=warm_state.sha256 if warm_state else None,
         )
         self.dim = options.dim
+        self.max_token_bytes = options.max_token_bytes
         self.n_layers = n_layers_kept(self._layers)
         self.device = str(device)
         self.token_budget = TOKEN_BUDGET.get(device.type, TOKEN_BUDGET["cpu"])
@@ -135,6 +137,21 @@ class ElmoEncoder:
     def encode(self, sentences: Sequence[Sentence]) -> list[NDArray[np.floating]]:
         """Return one ``(n_tokens, dim)`` or ``(n_tokens, n_layers, dim)`` float32 array per sentence."""
         return list(self.submit(sentences).result())
+
+    @contextmanager
+    def watched(self, report: Callable[[int], None]) -> Iterator[None]:
+        """Report progress within a sentence of thousands of tokens while the context lasts.
+
+        Parameters
+        ----------
+        report : callable
+            Takes how many more tokens' worth of work is done; not called for short sentences.
+        """
+        self._network.report_long = report
+        try:
+            yield
+        finally:
+            self._network.report_long = None
 
     def forget_types(self) -> None:
         """Drop the kept vectors of word types, so that the next batch computes its own."""

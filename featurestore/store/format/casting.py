@@ -1,6 +1,6 @@
-"""Casting vectors to the type that a shard keeps: by torch where the process has it, at ten times the speed.
+"""Casting vectors to the type that a shard keeps: by torch if the process has loaded it, ten times as fast.
 
-NumPy makes a float16 one value at a time. The bits are the same either way. Nothing here loads torch.
+NumPy converts to float16 one value at a time. The bits are the same either way. Nothing here loads torch.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 _EXACT = (np.dtype(np.float32), np.dtype(np.float16))
-"""What torch casts as NumPy does; float64 goes through float32 in torch and is rounded twice."""
+"""Types that torch casts as NumPy does; it casts float64 through float32, rounding twice."""
 
 _ONE_THREAD = (1 << 15) - 1
-"""Values that torch casts without the help of its other threads: they are the encoder's, and busy."""
+"""Values that torch casts in the calling thread alone: its other threads are busy with the encoder."""
 
 
 def cast(out: NDArray[np.generic], vectors: NDArray[np.floating]) -> None:
-    """Write floats into an array of their shape, rounded to the nearest, ties to even; too large is infinite.
+    """Write floats into an array of the same shape, rounded to nearest even; larger ones become infinite.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def cast(out: NDArray[np.generic], vectors: NDArray[np.floating]) -> None:
         out[...] = vectors
         return
     torch = sys.modules.get("torch")
-    plain = vectors.flags.c_contiguous and vectors.flags.writeable  # torch warns of what it may not write to
+    plain = vectors.flags.c_contiguous and vectors.flags.writeable  # torch warns of read-only arrays
     if torch is not None and plain and out.flags.c_contiguous and vectors.dtype in _EXACT:
         target, source = torch.from_numpy(out), torch.from_numpy(vectors)
         if out.size <= _ONE_THREAD:

@@ -1,8 +1,8 @@
-"""Codecs: how a vector lies on disk, and what that costs in accuracy.
+"""Codecs: how a vector is stored, and what that costs in accuracy.
 
-``float32`` keeps the encoder's output, ``float16`` halves it, ``int8`` quarters it. A codec is never part of
-the recipe: it changes how well a vector is remembered, not which vector it is. The loss is measured on every
-shard and written into the manifest.
+``float32`` keeps the encoder's output, ``float16`` halves its bytes, ``int8`` quarters them. A codec is never
+part of the recipe: it changes how exactly a vector is stored, not which vector it is. The loss is measured on
+every shard and written into the manifest.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Array = NDArray[np.generic]
 Floats = NDArray[np.float32]
 
 _BLOCK_VALUES = 1 << 16
-"""Values worked on at a time: so few that they stay in a processor's cache."""
+"""Values worked on at a time: few enough to stay in a processor's cache."""
 
 
 class Codec(ABC):
-    """How vectors of one shard are laid down and read back.
+    """How the vectors of a shard are stored and read back.
 
     Attributes
     ----------
@@ -81,8 +81,8 @@ class FloatCodec(Codec):
 class Int8Codec(Codec):
     """One byte a value: divided by its dimension's norm, then scaled so that the token's largest is 127.
 
-    ELMo's dimensions differ in size by orders of magnitude, so a scale per token alone loses the small
-    ones; the root mean square of each dimension over the shard (``norms``) evens them out first.
+    ELMo's dimensions differ in size by orders of magnitude, so that a scale per token alone would lose the
+    small ones; dividing by the root mean square of each dimension over the shard (``norms``) evens them out.
     ``value = q * scales[token] * norms[dimension]``.
     """
 
@@ -105,7 +105,7 @@ class Int8Codec(Codec):
         for block in blocks:
             even = vectors[block] / norms
             scale = np.maximum(even.max(axis=-1), -even.min(axis=-1)) / np.float32(127)
-            # Below the normal numbers a scale is too coarse for quotients to fit a byte: such tokens are 0.
+            # A subnormal scale is too coarse for the quotients to fit a byte: such tokens become 0.
             scale[scale < np.finfo(np.float32).tiny] = 1
             scales[block] = scale
             even /= scale[..., None]

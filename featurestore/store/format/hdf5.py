@@ -211,7 +211,7 @@ class _Parser:
             raw = self._bytes(node, 8, "a symbol node")
             signature, version, _, n_names = struct.unpack("<4sBBH", raw)
             if (signature, version) != (b"SNOD", 1) or n_names > 8:
-                raise RefusedError("a symbol node is none")
+                raise RefusedError("an address leads to no symbol node")
             entries = self._bytes(node + 8, 40 * n_names, "the entries of a symbol node")
             for entry in range(n_names):
                 place, address, cached, _ = struct.unpack_from("<QQII", entries, 40 * entry)

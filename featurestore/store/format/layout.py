@@ -1,4 +1,4 @@
-"""The layout of a shard: where each dataset lies in the file, as manifests state it and HDF5 confirms it."""
+"""The layout of a shard: where each dataset is in the file, as manifests state it and HDF5 confirms it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STRUCTURE = ("offsets", "keys", "checksums", "token_offsets", "tokens")
 """Datasets every shard has beside ``values``; int8 adds ``scales`` and ``norms``."""
 
 CONDITIONS = ("condition_offsets", "conditions")
-"""Datasets of a shard in which some sentence has a condition: both, or neither."""
+"""Datasets of a shard with a conditioned sentence: a shard has both, or neither."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class ShardEntry:
     sha256 : str
         Of the whole file; its first 32 digits name it.
     head_sha256 : str
-        Of everything before ``/values``: what a reader checks when it first touches the shard.
+        Of everything before ``/values``: what a reader checks when it opens the shard.
     n_bytes, n_sentences, n_tokens : int
     codec : str
     error : CodecError
@@ -91,7 +91,7 @@ class ShardEntry:
 
     @property
     def name(self) -> str:
-        """File name in ``shards/``: hexadecimal digits of our own, so never a path."""
+        """File name in ``shards/``: hexadecimal digits, so never a path."""
         return f"{self.sha256[:NAME_DIGITS]}.h5"
 
     @property
@@ -114,7 +114,7 @@ class ShardEntry:
 
     @cached_property
     def texts(self) -> tuple[bytes, bytes]:
-        """The entry as canonical JSON, and as a manifest shows it; made once, for every commit writes all."""
+        """The entry as canonical JSON and as a manifest shows it; made once, as every commit writes all."""
         body = self.to_dict()
         return canonical_json(body), "\n  ".join(json.dumps(body, indent=1).split("\n")).encode()
 
@@ -179,7 +179,7 @@ def check_extents(
         if min(extent.shape, default=0) < 0 or extent.offset < 0 or extent.offset + extent.n_bytes > n_bytes:
             return f"/{name} lies outside the file"
         if name != "values" and extent.offset + extent.n_bytes > values.offset:
-            return f"/{name} lies behind the values"
+            return f"/{name} lies after the values"
     ordered = sorted(
         (extent.offset, extent.offset + extent.n_bytes, name) for name, extent in extents.items()
     )

@@ -6,6 +6,7 @@ opened. The highest number is the store.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,9 +19,10 @@ from typing import Any
 
 from featurestore import limits
 from featurestore._version import __version__
-from featurestore.disk.filesystem import LOCAL, FileSystem, temporary_name
+from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.disk.opening import open_for_reading
 from featurestore.disk.strict_json import parse_json
+from featurestore.disk.temporary import temporary_name
 from featurestore.errors import (
     DamagedStoreError,
     FormatVersionError,
@@ -225,6 +227,23 @@ def read_manifest(store: Path, number: int | None = None) -> Manifest:
         number = numbers[-1]
     elif number not in numbers:
         raise UsageError(f"store {store} has no snapshot {number}; it has {numbers[0]} to {numbers[-1]}")
+    return _read(store, number)
+
+
+def read_listed(store: Path, number: int) -> Manifest | None:
+    """Return a manifest that :func:`list_numbers` named, None if gc removed it since.
+
+    Errors as in :func:`read_manifest`.
+    """
+    try:
+        return _read(store, number)
+    except DamagedStoreError as error:
+        if error.is_gone:
+            return None
+        raise
+
+
+def _read(store: Path, number: int) -> Manifest:
     path = manifest_path(store, number)
     try:
         with open(open_for_reading(path), "rb") as file:
@@ -235,11 +254,12 @@ def read_manifest(store: Path, number: int | None = None) -> Manifest:
                 )
             raw = file.read(n_bytes)
     except OSError as error:
-        refuse_unreadable(path, error)
+        # Over a network, a file that another computer removed may be stale instead.
+        is_gone = error.errno in (errno.ENOENT, errno.ESTALE)
+        if not is_gone:
+            refuse_unreadable(path, error)
         raise DamagedStoreError(
-            f"manifest {path} cannot be read: {error.strerror or error}",
-            path=path,
-            is_gone=isinstance(error, FileNotFoundError),
+            f"manifest {path} cannot be read: {error.strerror or error}", path=path, is_gone=is_gone
         ) from error
     return parse_manifest(raw, path, number)
 

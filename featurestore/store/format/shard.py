@@ -1,8 +1,8 @@
-"""Shards: the immutable HDF5 file that holds a batch of sentences; how one is filled and sealed.
+"""Shards: immutable HDF5 files of sentences; how one is filled, sealed and put into a store.
 
-A draft knows its sentences from the start, so vectors may arrive in any order. Sealed, a shard file is two
-parts laid end to end: the *head* (HDF5's structure, keys, offsets, tokens, conditions) and the values.
-FORMAT.md has the specification.
+A draft knows its sentences from the start, so their vectors may arrive in any order. A sealed shard is two
+parts end to end: the *head* (HDF5 structure, keys, offsets, tokens, conditions) and the values. FORMAT.md is
+the specification.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import keys, limits
-from featurestore.disk.filesystem import FileSystem, Part, temporary_name
+from featurestore.disk.filesystem import BytesLike, FileSystem
 from featurestore.disk.hashes import file_sha256
+from featurestore.disk.temporary import temporary_name
 from featurestore.errors import StoreError, StoreLimitError, VectorError
 from featurestore.keyarrays import keys_array
 from featurestore.keys import Sentence
@@ -64,9 +65,9 @@ class ShardDraft:
     codec : Codec
         How they will be stored.
     sentence_keys : sequence of bytes, optional
-        Theirs, where they are known already.
+        Their keys, if known already.
     memory : StagingMemory, optional
-        Where the vectors wait, until :meth:`release` gives it to another draft.
+        Where the vectors are kept until :meth:`release`.
 
     Raises
     ------
@@ -114,16 +115,16 @@ class ShardDraft:
 
     @property
     def _staged(self) -> Array:
-        """The vectors that wait, of the shape and type in which the codec takes them."""
+        """The vectors so far, in the shape and type that the codec takes."""
         if self._taken is None:
-            # Not before the first vectors come: the memory of the draft before this one may be free by then.
+            # Not before the first vectors arrive: the previous draft may have released its memory by then.
             n_bytes = math.prod(self._shape) * self.codec.staging_dtype.itemsize
             memory = self._memory.take(n_bytes)
             self._taken = memory, memory[:n_bytes].view(self.codec.staging_dtype).reshape(self._shape)
         return self._taken[1]
 
     def put(self, position: int, vectors: NDArray[np.floating]) -> None:
-        """Give a sentence its vectors.
+        """Store the vectors of a sentence.
 
         Parameters
         ----------
@@ -146,7 +147,7 @@ class ShardDraft:
         self._keep(position, sample(start, vectors, self.n_tokens))
 
     def put_all(self, positions: Sequence[int], vectors: NDArray[np.floating]) -> bool:
-        """Give several sentences their vectors at once, with no step for each of them.
+        """Store the vectors of several sentences at once, without a loop over them.
 
         Parameters
         ----------
@@ -158,7 +159,7 @@ class ShardDraft:
         Returns
         -------
         bool
-            False, and none of them has its vectors, if :meth:`put` would refuse those of one.
+            False, and nothing is stored, if :meth:`put` would refuse the vectors of one of them.
         """
         chosen = np.asarray(positions, np.intp)
         starts = self.offsets[chosen].astype(np.intp)
@@ -169,7 +170,7 @@ class ShardDraft:
             return False
         if not stage_rows(self._staged, rows, vectors):
             return False
-        # Those of which a token is sampled; of most sentences none is.
+        # Sentences with a sampled token; most have none.
         for i in np.flatnonzero(-starts % sampling_stride(self.n_tokens) < lengths).tolist():
             its_own = vectors[ends[i] - lengths[i] : ends[i]]
             self._sampled[positions[i]] = sample(int(starts[i]), its_own, self.n_tokens)
@@ -177,11 +178,11 @@ class ShardDraft:
         return True
 
     def put_staged(self, position: int, staged: Array, sampled: Sample) -> None:
-        """Give a sentence vectors that :func:`stage` has cast, and what :func:`sample` took of them."""
+        """Store vectors of a sentence that :func:`stage` has cast, and what :func:`sample` took of them."""
         start, target = self._room(position)
         target[...] = staged
         rows, vectors = sampled
-        # Sampled when the shard was smaller, so perhaps more of them than it takes.
+        # Sampled when the shard was smaller, so perhaps with a smaller stride.
         kept = (start + rows) % sampling_stride(self.n_tokens) == 0
         self._keep(position, (rows[kept], vectors[kept]))
 
@@ -212,7 +213,7 @@ class ShardDraft:
         return smaller
 
     def release(self) -> None:
-        """Let another draft have the memory of this one, which is empty then."""
+        """Empty the draft and let another one use its memory."""
         if self._taken is not None:
             self._memory.give_back(self._taken[0])
             self._taken = None
@@ -258,17 +259,17 @@ def assemble(
     fingerprint: str,
     error: CodecError,
 ) -> SealedShard:
-    """Return the complete shard file of sentences whose vectors are already as they lie on disk.
+    """Return the complete shard file of sentences whose vectors are encoded by the codec already.
 
     Parameters
     ----------
     sentences : sequence of Sentence
-        Checked, as those are that have a key.
+        Valid sentences.
     sentence_keys : sequence of bytes
-        Theirs.
+        Their keys.
     codec : str
     stored : mapping of str to array
-        ``values`` and, where the codec has them, ``scales`` and ``norms``.
+        ``values``, and ``scales`` and ``norms`` if the codec has them.
     fingerprint : str
         Of the recipe.
     error : CodecError
@@ -314,7 +315,7 @@ def assemble(
 
 
 def part_of(reader: ShardReader, rows: Sequence[int], fingerprint: str) -> SealedShard:
-    """Return a shard of some sentences of another, their bytes as they are: nothing is decoded.
+    """Return a shard of some sentences of another, with their bytes as they are: nothing is decoded.
 
     What the codec lost is known of the whole shard only, so the part keeps its figures.
 
@@ -336,12 +337,12 @@ def part_of(reader: ShardReader, rows: Sequence[int], fingerprint: str) -> Seale
 def place(
     store: Path,
     entry: ShardEntry,
-    parts: Sequence[Part],
+    parts: Sequence[BytesLike],
     filesystem: FileSystem,
     *,
     directory: str = SHARDS,
 ) -> None:
-    """Put a shard's file under its name in a directory of a store: complete, synced, never over a sound one.
+    """Put a shard's file into a directory of a store: complete, synced, and never over a sound one.
 
     Hold :func:`~featurestore.store.locks.committing` from before this until a manifest names the shard.
 
@@ -358,7 +359,7 @@ def place(
 def place_file(
     store: Path, entry: ShardEntry, temporary: Path, filesystem: FileSystem, *, directory: str = SHARDS
 ) -> None:
-    """Do the same with a shard that lies complete and synced under a temporary name."""
+    """Link a shard file, complete and synced under a temporary name, as :func:`place` does."""
     target = store / directory / entry.name
     # The name is the hash, so a file of that name is this shard, or was damaged since.
     if not filesystem.link_new(temporary, target) and file_sha256(target) != entry.sha256:
@@ -367,12 +368,12 @@ def place_file(
 
 
 def _end_to_end(pieces: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
-    """Return where each of n pieces begins and the last ends, (n + 1,) uint64, and all their bytes."""
+    """Return the offsets of n pieces, (n + 1,) uint64, and their bytes end to end."""
     return _offsets(pieces), np.frombuffer(b"".join(pieces), np.uint8)
 
 
 def _offsets(pieces: Sequence[Sized]) -> NDArray[np.uint64]:
-    """Return where each of n pieces begins and the last ends, (n + 1,) uint64."""
+    """Return the offsets of n pieces laid end to end, (n + 1,) uint64."""
     offsets = np.zeros(len(pieces) + 1, "<u8")
     np.cumsum(np.fromiter(map(len, pieces), np.uint64, len(pieces)), out=offsets[1:])
     return offsets

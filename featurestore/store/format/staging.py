@@ -11,24 +11,24 @@ from featurestore.store.format.casting import cast
 from featurestore.store.format.codec import Array, Codec
 
 _MEASURED_TOKENS = 1024
-"""Tokens whose codec error is measured at least, evenly spread; all tokens of a smaller shard."""
+"""Least number of tokens whose codec error is measured, evenly spread; all tokens of a smaller shard."""
 
 Sample = tuple[NDArray[np.intp], NDArray[np.floating]]
-"""Rows of a sentence, and the vectors that an encoder gave for them."""
+"""Rows of a sentence, and the encoder's vectors of them."""
 
 _NO_ROWS = np.empty(0, np.intp)
 
 _VALUES_AT_A_TIME = 1 << 18
-"""Values cast before they go to their places: so few that they stay in a processor's cache."""
+"""Values cast before they are copied to their rows: few enough to stay in a processor's cache."""
 
 
 class StagingMemory:
-    """Memory for one draft after another: writing to new memory takes longer than filling it again.
+    """Memory for one draft after another: reusing it is faster than writing to new memory.
 
     Parameters
     ----------
     n_bytes : int
-        That a full draft takes. Larger ones get memory of their own, which is not kept.
+        Size of a full draft. Larger ones get memory of their own, which is not kept.
     """
 
     def __init__(self, n_bytes: int) -> None:
@@ -45,13 +45,13 @@ class StagingMemory:
             return np.empty(self._n_bytes, np.uint8)
 
     def give_back(self, memory: NDArray[np.uint8]) -> None:
-        """Let the next draft have what :meth:`take` returned."""
+        """Give back what :meth:`take` returned, for the next draft."""
         if len(memory) == self._n_bytes:
             self._free.append(memory)
 
 
 def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: Codec) -> None:
-    """Cast a sentence's vectors to the codec's staging type, making sure that they arrive finite.
+    """Cast a sentence's vectors to the codec's staging type, checking that all stay finite.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: 
 
 
 def stage_rows(out: Array, rows: NDArray[np.intp], vectors: NDArray[np.floating]) -> bool:
-    """Cast tokens to the type of a draft and put each into its row, if all arrive finite.
+    """Cast tokens to the type of a draft and put each into its row, if all stay finite.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def stage_rows(out: Array, rows: NDArray[np.intp], vectors: NDArray[np.floating]
 
 
 def sample(start: int, vectors: NDArray[np.floating], n_tokens: int) -> Sample:
-    """Take the rows of a sentence by which its shard's codec is judged.
+    """Take the rows of a sentence on which its shard's codec error is measured.
 
     Parameters
     ----------
@@ -108,8 +108,8 @@ def sample(start: int, vectors: NDArray[np.floating], n_tokens: int) -> Sample:
         Tokens before it in the shard.
     vectors : (n, dim) or (n, n_layers, dim) float
     n_tokens : int
-        Of the shard, as far as it is known: with more of them fewer rows are taken, all of which would have
-        been taken with fewer.
+        Of the shard, as far as known. The rows taken with a larger number are a subset of those taken with a
+        smaller one.
     """
     stride = sampling_stride(n_tokens)
     first = -start % stride
@@ -129,10 +129,10 @@ def excerpt(sentence: Sentence) -> str:
 
 
 def _all_finite(values: Array) -> bool:
-    """Return whether all of float16 or float32 values are finite, in less time than asking each takes."""
+    """Return whether all float16 or float32 values are finite; faster than ``np.isfinite(values).all()``."""
     if values.dtype == np.float16:
         # An exponent of ones is infinity or NaN. NumPy compares halves one by one, but integers many at once.
         exponents = values.view(np.uint16) & np.uint16(0x7C00)
         return bool(exponents.max(initial=0) < 0x7C00)
-    # Comparing with NaN says no.
+    # A comparison with NaN is false.
     return bool(values.min(initial=0) > -np.inf and values.max(initial=0) < np.inf)

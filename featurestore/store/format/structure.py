@@ -28,7 +28,7 @@ _ATTRIBUTE_TYPES = {"format": "string", "format_version": "<u4", "fingerprint": 
 
 
 class _StructureSink:
-    """A file-like object that keeps what h5py writes and pretends the rest of the file exists."""
+    """A file-like object that keeps what h5py writes and reads as zeros elsewhere."""
 
     def __init__(self) -> None:
         self.position = self.end = 0
@@ -84,7 +84,7 @@ def lay_out(
     with h5py.File(
         sink, "w", libver=("earliest", "v108"), alignment_threshold=threshold, alignment_interval=ALIGNMENT
     ) as file:
-        # Fixed-length strings: variable-length ones need a heap, which is no place for a stranger's bytes.
+        # Fixed-length strings: variable-length ones need a heap, which the parser does not know.
         file.attrs["format"] = np.bytes_(_FORMAT)
         file.attrs["format_version"] = np.uint32(FORMAT_VERSION)
         file.attrs["fingerprint"] = np.bytes_(fingerprint.encode())
@@ -100,7 +100,7 @@ def lay_out(
     for offset, piece in sink.pieces.items():
         if offset + len(piece) > start:
             raise StoreError(
-                f"HDF5 put structure behind the values (offset {offset}): cannot lay out the shard"
+                f"HDF5 put structure after the values (offset {offset}): cannot lay out the shard"
             )
         head[offset : offset + len(piece)] = piece
     if start % ALIGNMENT or sink.end != start + values.nbytes:
@@ -125,8 +125,8 @@ def inspect(path: Path) -> tuple[str, str, dict[str, Extent]]:
 
     First by our own parser, which knows only what a shard may hold
     (:mod:`~featurestore.store.format.hdf5`); what passes it is shown to the HDF5 library, which must see the
-    same. Compare the hash of the head with the manifest's before: this is for what a stranger may have
-    written, not for what a disk has done.
+    same. Compare the hash of the head with the manifest's before: this is against hostile files, not failing
+    disks.
 
     Returns
     -------
@@ -154,7 +154,7 @@ def inspect(path: Path) -> tuple[str, str, dict[str, Extent]]:
 
 
 def _require_shard(found: hdf5.Structure, n_bytes: int) -> tuple[str, str]:
-    """Return fingerprint and codec, after making sure that this is all of a shard and nothing else."""
+    """Return fingerprint and codec, after checking that this is a whole shard and nothing else."""
     if found.attribute_types != _ATTRIBUTE_TYPES:
         raise hdf5.RefusedError(f"attributes {found.attribute_types}, expected {_ATTRIBUTE_TYPES}")
     version = int.from_bytes(found.attributes["format_version"], "little")

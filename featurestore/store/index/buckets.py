@@ -1,4 +1,4 @@
-"""The buckets of an index: which one a key belongs to, and the check that tells whether one is as written."""
+"""The buckets of an index: which one a key belongs to, and the check that shows whether one is intact."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _64_BITS = (1 << 64) - 1
 
 
 def bits_for(n_keys: int) -> int:
-    """Return how many bits choose a bucket, so that one has four to eight keys on average."""
+    """Return how many bits of a key choose its bucket, so that a bucket has four to eight keys on average."""
     return max(0, n_keys.bit_length() - 3)
 
 
@@ -38,7 +38,7 @@ def bucket_table(buckets: NDArray[np.int64], records: Words, position: int, bits
     ----------
     buckets : (n_buckets,) int64
     records : (n, 3) uint64
-        All of theirs, in ascending order.
+        The records of these buckets, in ascending order.
     position : int
         Of the first record in the index.
     bits : int
@@ -68,7 +68,7 @@ def bucket_checks(
     starts, stops : (n_buckets,) uint64
         The edges of their records in the index.
     records : (n, 3) uint64
-        Theirs, end to end.
+        Their records, end to end.
     positions : (n,) int64
         Of the records in the index.
     """
@@ -86,7 +86,7 @@ def bucket_checks(
 
 
 def bucket_check(bucket: int, start: int, stop: int, records: Sequence[Sequence[int]]) -> int:
-    """Return the check of one bucket as :func:`bucket_checks` does, in a tenth of the time where it is small.
+    """Return the check of one bucket as :func:`bucket_checks` does; ten times as fast if it is small.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Building an index of more keys than memory should hold: parts sorted one by one, then merged in files."""
+"""Building a large index in bounded memory: parts are sorted one by one, then merged in scratch files."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class MergedIndex:
     Parameters
     ----------
     before : Run of (n, 3) uint64
-        Records of the shards before.
+        Records of the index that is extended.
     n_before, n_shards : int
-        Shards which that covers, and which this is to cover.
+        Shards covered by that index, and by the new one.
     read_keys : callable
         Shard number to its (n, 16) uint8 keys.
     directory : Path
-        On whose disk the scratch files are, 72 bytes a key at most.
+        The scratch files are on its disk, 72 bytes a key at most.
 
     Attributes
     ----------
     n_keys : int
-        Different ones: of equal keys the first place stays.
+        Distinct keys; of equal keys the first place is kept.
     bits, largest : int
         As in :class:`featurestore.store.index.lookup.Index`.
     """

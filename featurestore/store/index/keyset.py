@@ -1,4 +1,4 @@
-"""A growing set of keys that tells which sentences a run has seen, in memory that hardly grows with it."""
+"""A growing set of keys, for the sentences that a run has seen, in little memory."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _MOST_IN_MEMORY = 1 << 16
 _MERGED_AT_ONCE = 1 << 16
 
 _FILTER_BITS = 12
-"""Bits a key of a stored run's filter: of keys that are not there, it lets one in a hundred through."""
+"""Bloom filter bits per key: about 1 % false positives."""
 
 
 class KeySet:
     """A set of keys.
 
-    The newest are in memory. When they are too many they become a sorted run in a file without a name, 16
-    bytes a key; runs of like size are merged, which takes as much again for a moment. A filter of one and a
-    half bytes a key stays in memory, so that few questions have to go to a file.
+    The newest are in memory. When they are too many they become a sorted run in a scratch file, 16 bytes a
+    key. Runs of similar size are merged, which needs as much disk again for a moment. A Bloom filter of 1.5
+    bytes a key stays in memory, so that few lookups have to read a file.
 
     Parameters
     ----------
     directory : Path
-        On whose disk the files are; as long as memory is enough, nothing is written.
+        The files are on its disk; as long as the keys fit in memory, nothing is written.
     most_in_memory : int
         Keys in memory at most.
     """
@@ -47,8 +47,8 @@ class KeySet:
         return len(self._newest) + sum(len(stored.run) for stored in self._stored)
 
     def contains(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Return which (n, 16) uint8 keys are in the set; (n,) bool. Another thread may be adding some."""
-        # In this order: what moves from memory to a file meanwhile is found in one of them.
+        """Return which (n, 16) uint8 keys are in the set; (n,) bool. Another thread may be adding keys."""
+        # In this order, keys that move from memory to a file meanwhile are found in one of the two.
         newest, stored = self._newest, self._stored
         seen = np.fromiter(map(newest.__contains__, split_keys(keys)), bool, len(keys))
         if stored:
@@ -60,7 +60,7 @@ class KeySet:
         return seen
 
     def add(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Add (n, 16) uint8 keys; return which were new, the first of equal ones only; (n,) bool."""
+        """Add (n, 16) uint8 keys; return which were new, of equal ones only the first; (n,) bool."""
         new = ~self.contains(keys)
         for i, key in enumerate(split_keys(keys)):
             if new[i]:
@@ -87,7 +87,7 @@ class _FilteredRun:
         self.run = StoredRun(self._filtering(merge(runs, _MERGED_AT_ONCE)), directory, filesystem)
 
     def may_hold(self, high: Words, low: Words) -> NDArray[np.bool_]:
-        """Return False for keys that are not in the run, and True for few others; (n,) bool."""
+        """Return True for keys in the run and for about 1 % of all others; (n,) bool."""
         places, bits = self._bits(high, low)
         held: NDArray[np.bool_] = self._filter[places] & bits == bits
         return held
@@ -99,7 +99,7 @@ class _FilteredRun:
             yield part
 
     def _bits(self, high: Words, low: Words) -> tuple[Words, Words]:
-        """Return the word of the filter that each key belongs to, and its four bits there."""
+        """Return the filter word of each key and its four bits there."""
         places = ((high >> np.uint64(32)) * np.uint64(len(self._filter))) >> np.uint64(32)
         bits = np.zeros(len(low), np.uint64)
         for shift in (0, 6, 12, 18):

@@ -29,9 +29,7 @@ from featurestore.store.index.filerows import DamagedIndexError, FileRows
 
 _BUCKETS_AT_ONCE = 1 << 16
 _FEW_RECORDS = 32
-"""Records of a bucket up to which one key is found faster without arrays; keys being hashes, that is all."""
-
-Numbers = NDArray[np.uint32]
+"""Records of a bucket up to which one key is found faster without arrays: nearly all, as keys are hashes."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Locations:
 
     @classmethod
     def nowhere(cls, n: int) -> Locations:
-        """Return the places of so many sentences that are not in the store."""
+        """Return ``n`` locations, all missing."""
         return cls(np.full(n, -1, np.int64), np.full(n, -1, np.int64))
 
     @property
@@ -87,7 +85,9 @@ class Index:
     _map: mmap.mmap | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, high: Words, low: Words, shard: Numbers, row: Numbers, n_shards: int) -> Index:
+    def of(
+        cls, high: Words, low: Words, shard: NDArray[np.uint32], row: NDArray[np.uint32], n_shards: int
+    ) -> Index:
         """Return the index of distinct keys in ascending order, given as first and last eight bytes."""
         places = (shard.astype(np.uint64) << np.uint64(32)) | row.astype(np.uint64)
         records = np.stack([high, low, places], axis=1)
@@ -111,15 +111,17 @@ class Index:
         return np.asarray(self.records)[:, 1]
 
     @property
-    def shard(self) -> Numbers:
+    def shard(self) -> NDArray[np.uint32]:
         """(n,) uint32."""
-        numbers: Numbers = (np.asarray(self.records)[:, 2] >> np.uint64(32)).astype(np.uint32)
+        numbers: NDArray[np.uint32] = (np.asarray(self.records)[:, 2] >> np.uint64(32)).astype(np.uint32)
         return numbers
 
     @property
-    def row(self) -> Numbers:
+    def row(self) -> NDArray[np.uint32]:
         """(n,) uint32."""
-        numbers: Numbers = (np.asarray(self.records)[:, 2] & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+        numbers: NDArray[np.uint32] = (np.asarray(self.records)[:, 2] & np.uint64(0xFFFFFFFF)).astype(
+            np.uint32
+        )
         return numbers
 
     @property
@@ -149,7 +151,7 @@ class Index:
         return locations
 
     def _locate_one(self, key: bytes) -> Locations | None:
-        """Find one key without arrays, which cost more; None if its bucket is too large for that."""
+        """Find one key without arrays, which is faster; return None if its bucket is too large for that."""
         self._require_whole()
         high, low = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
         bucket = high >> (64 - self.bits)
@@ -175,7 +177,7 @@ class Index:
         return list(zip(shard.tolist(), row.tolist(), strict=True))
 
     def verify(self) -> None:
-        """Look at everything.
+        """Compare the checks of all buckets.
 
         Raises
         ------
@@ -225,7 +227,7 @@ class Index:
         self._require_whole()
         starts, checks = self.table.take(buckets, axis=0).T
         stops = self.table.take(buckets + 1, axis=0)[:, 0]
-        sizes = stops - starts  # unsigned: a step back is a huge one
+        sizes = stops - starts  # unsigned: a decrease wraps to a huge size
         if len(buckets) and (int(sizes.max()) > self.largest or int(stops.max()) > len(self.records)):
             raise DamagedIndexError("the table of an index is damaged")
         ends = np.cumsum(sizes.astype(np.int64))
@@ -239,12 +241,12 @@ class Index:
         return records
 
     def _places(self, records: Words) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return shard and row of records, after making sure that there are such."""
+        """Return shard and row of records, after checking that they exist."""
         shard, row = records[:, 2] >> np.uint64(32), records[:, 2] & np.uint64(0xFFFFFFFF)
         if len(records) and int(shard.max()) >= self.n_shards:
-            raise DamagedIndexError("an index points to a shard that is not there")
+            raise DamagedIndexError("an index points to a shard that does not exist")
         if self.sizes is not None and (row >= self.sizes[shard]).any():
-            raise DamagedIndexError("an index points behind the end of a shard")
+            raise DamagedIndexError("an index points beyond the end of a shard")
         return shard.astype(np.int64), row.astype(np.int64)
 
 

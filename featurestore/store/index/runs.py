@@ -1,7 +1,7 @@
-"""Sorted runs: rows of 64-bit words in scratch files, of which sets and indexes beyond memory are made.
+"""Sorted runs: rows of 64-bit words in scratch files, for sets and indexes larger than memory.
 
 A row begins with a key's two words. Keys are hashes, so equal ranges of them hold about equally many rows:
-that is how runs are merged a range at a time, in memory bounded by the range.
+runs are merged a range at a time, in memory bounded by the range.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _BLOCK = 128
 
 
 class ScratchFile:
-    """A file without a name, for what is only needed while this object lives.
+    """A file without a name that exists as long as this object.
 
     Parameters
     ----------
     directory : Path
-        On whose disk it is.
+        The file is on its disk.
     """
 
     def __init__(self, directory: Path, filesystem: FileSystem = LOCAL) -> None:
@@ -52,7 +52,7 @@ class ScratchFile:
         self.n_bytes += part.nbytes
 
     def read(self, offset: int, n_bytes: int) -> bytes:
-        """Return bytes that were written.
+        """Return bytes written before.
 
         Raises
         ------
@@ -105,14 +105,14 @@ class MemoryRun:
 
 
 class StoredRun:
-    """A run in a scratch file; of each row 1/16 byte stays in memory.
+    """A run in a scratch file; 1/16 byte a row stays in memory.
 
     Parameters
     ----------
     parts : iterable of (n, n_columns) uint64
         The rows in ascending order, a part at a time.
     directory : Path
-        On whose disk the file is.
+        The file is on its disk.
     """
 
     def __init__(self, parts: Iterator[Words], directory: Path, filesystem: FileSystem = LOCAL) -> None:
@@ -142,7 +142,7 @@ class StoredRun:
         return start + int(np.searchsorted(block[:, 0], word))
 
     def near(self, words: Words) -> Words:
-        """Return, in ascending order, every row whose first word is one of these, and some beside them."""
+        """Return, in ascending order, every row whose first word is one of these, and some neighbours."""
         # Of rows with an equal first word, the first may stand at the end of the block before.
         first = np.searchsorted(self._fence, words, "left").astype(np.int64) - 1
         last = np.searchsorted(self._fence, words, "right").astype(np.int64) - 1
@@ -165,7 +165,7 @@ def sort_rows(rows: Words) -> Words:
 
 
 def merge(runs: Sequence[Run], rows_at_once: int) -> Iterator[Words]:
-    """Yield the rows of all runs in ascending order, about so many at a time; those of a key together."""
+    """Yield the rows of all runs in ascending order, about ``rows_at_once`` at a time, a key's together."""
     n_parts = -(-sum(map(len, runs)) // rows_at_once)
     before = [0] * len(runs)
     for part in range(1, n_parts + 1):

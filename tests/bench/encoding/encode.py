@@ -3,7 +3,7 @@
 Ours is the whole job, from sentences in memory to committed shards; AllenNLP's is its ElmoEmbedder alone,
 batches of 64, which writes nothing. Same weights (random: speed does not depend on what they are), same
 text, all cores. The ceiling is the arithmetic that every implementation must do, at the speed of the best
-matrix product measured here, with the weight arranged beforehand or not: the LSTMs for every token, the
+matrix product measured here, with the weight prepacked beforehand or not: the LSTMs for every token, the
 character network once for every word type.
 
     python -m tests.bench.encoding.encode --peer peer/bin/python
@@ -30,7 +30,7 @@ import torch
 
 from featurestore import extract, load_encoder
 from featurestore.encoders.elmo.files.catalog import UntrainedSource
-from featurestore.encoders.elmo.model.linear import FixedProduct
+from featurestore.encoders.elmo.model.linear import PrepackedLinear
 from tests.bench.encoding.beside_allennlp import SETTINGS, first_vectors, in_batches, peer_speed, write_model
 from tests.bench.figures import Table
 from tests.bench.machine import processor
@@ -58,8 +58,8 @@ def product_speed(precision: str, seconds: float) -> float:
     best = 0.0
     for m, k, n in ((256, 1024, 16384), (1024, 1024, 8192), (2048, 2048, 2048)):
         left, right = torch.ones(m, k, dtype=dtype), torch.ones(k, n, dtype=dtype)
-        arranged = FixedProduct(right.t())
-        for multiply in (partial(torch.mm, left, right, out=left @ right), partial(arranged, left)):
+        prepacked = PrepackedLinear(right.t())
+        for multiply in (partial(torch.mm, left, right, out=left @ right), partial(prepacked, left)):
             until = time.perf_counter() + seconds / 6
             while (started := time.perf_counter()) < until:
                 multiply()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from featurestore.encoders.base import Encoder
 from featurestore.encoders.elmo.encoder import BATCH_INVARIANCE
 from featurestore.encoders.elmo.files.layers import parse_layers
-from featurestore.encoders.elmo.model.linear import FixedProduct, arranging_works
+from featurestore.encoders.elmo.model.linear import PrepackedLinear, prepacking_works
 from featurestore.encoders.loading import encoder_recipe, load_encoder, outline_encoder
 from featurestore.errors import (
     EncoderError,
@@ -40,11 +40,11 @@ def relative_l2(ours, theirs):
 
 def rows_are_multiplied_alike(dtype):
     """Whether products of this processor's are the same for a row whatever rows come with it."""
-    if not arranging_works(dtype):
+    if not prepacking_works(dtype):
         return False
     generator = torch.Generator().manual_seed(0)
     rows, weight = torch.randn(200, 4096, generator=generator), torch.randn(64, 4096, generator=generator)
-    rows, product = rows.to(dtype), FixedProduct(weight.to(dtype))
+    rows, product = rows.to(dtype), PrepackedLinear(weight.to(dtype))
     together = product(rows)
     return all(torch.equal(product(rows[:n]), together[:n]) for n in (1, 2, 3, 8, 31, 64, 100))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import featurestore
+from featurestore.disk.temporary import temporary_name
 from featurestore.keyarrays import keys_array
 from featurestore.keys import sentence_key
 from featurestore.store.index import loading
+from featurestore.store.index.buckets import bucket_check
 from featurestore.store.index.filerows import DamagedIndexError, FileRows
 from featurestore.store.index.loading import (
     SUPERSEDED_SECONDS,
@@ -171,7 +175,7 @@ def test_indexes_that_stay_are_few(tmp_path, monkeypatch):
 
 
 def test_leftover_of_a_killed_index_writer_is_removed(tmp_path):
-    (tmp_path / ".x.idx.0123.tmp").write_bytes(b"half")
+    (tmp_path / f".x.idx.{temporary_name('.tmp')}").write_bytes(b"half")
     load_index(tmp_path, ["a"], lambda number: keys_array([bytes(16)]))
     assert [path.suffix for path in tmp_path.iterdir()] == [".idx"]
 
@@ -469,3 +473,21 @@ def test_an_index_of_zeros_and_no_keys_is_an_index(tmp_path):
     assert empty_index().locate(ABSENT).found.sum() == 0
     assert empty_index().locate(keys_array([])).row.tolist() == []
     assert empty_index().with_prefix("ab") == []
+
+
+def test_check_of_a_bucket_is_the_one_that_the_format_states():
+    text = Path(featurestore.__file__).with_name("FORMAT.md").read_text()
+    (stated,) = re.findall(r"^C = (.*?)   \(hexadecimal\)$", text, flags=re.M)
+    c = [int(number, 16) for number in stated.split(", ")]
+
+    def mix(word: int) -> int:
+        word %= 2**64
+        word = (word ^ word >> 32) * c[0] % 2**64
+        return word ^ word >> 29
+
+    records = np.random.default_rng(0).integers(0, 2**63, (5, 3)).tolist()
+    bucket, start, stop = 77, 1000, 1005
+    expected = mix(bucket * c[4] + start * c[3] + stop * c[2] + c[1])
+    for number, (high, low, place) in enumerate(records, start):
+        expected += mix(high * c[0] + low * c[1] + place * c[2] + number * c[3])
+    assert bucket_check(bucket, start, stop, records) == expected % 2**64

@@ -1,10 +1,10 @@
-"""An LSTM layer with both directions side by side: few large operations, for devices that want them large.
+"""An LSTM layer that runs both directions at once: few large operations, as a GPU wants them.
 
 The backward direction reads each sentence from its last token, so step ``t`` holds token ``t`` of every
 sentence as that direction counts them, and both have the same rows at every step. A step is one batched
 product of ``[input; recurrent]`` with the weights of both directions, the gates, and one batched projection.
-The inputs' share is not computed for the whole layer beforehand: with hundreds of rows a step's product is
-large by itself, and that share would be written and read once more, 64 KB a token for 4,096 cells.
+The inputs' share is not computed beforehand for the whole layer: with hundreds of rows a step's product is
+large enough, and the share would have to be written and read, 64 KB a token with 4,096 cells.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from featurestore.encoders.elmo.model.numerics import Numerics
 from featurestore.encoders.elmo.model.packing import Packing
 
 
-class LayerSideBySide:
+class BidirectionalLayer:
     """Forward and backward LSTM of one layer.
 
     Parameters

@@ -14,26 +14,26 @@ from torch.nn import functional
 
 from featurestore.devices import on_device
 from featurestore.encoders.elmo.model.characters import N_CHARACTER_IDS, character_ids
-from featurestore.encoders.elmo.model.linear import FixedProduct
+from featurestore.encoders.elmo.model.linear import PrepackedLinear
 from featurestore.encoders.elmo.model.numerics import Numerics
 from featurestore.encoders.elmo.model.options import ElmoOptions
 
 MAX_TYPES = 1 << 16
 """Word types whose vectors are kept (128 MiB at 512-d float32); the table is emptied before it exceeds that.
 
-A single batch with more types than this is served all the same: its own types always have to be there.
+A batch with more types than this is served all the same: the table always holds the types of the batch.
 """
 
 _TYPES_PER_BLOCK = {"cpu": 64, "cuda": 1024}
-"""Types computed at once, always exactly so many.
+"""Types computed at once; a smaller block is filled up to this size.
 
-Every product then has one of a few fixed shapes, and a type's vector is the same to the bit whatever types
-come with it. It is kept from batch to batch, so it must not depend on which batch asked first: a run that was
-killed and resumed, with an empty table, has to write the bytes of one that was not.
+Products then have a few fixed shapes, and a type's vector is the same to the bit whatever types are computed
+with it. Vectors are kept from batch to batch, so they must not depend on which batch came first: a run that
+was killed and resumed, with an empty table, must write the same bytes as one that was not.
 """
 
 _WIDTHS = (16, 24)
-"""Positions a block may have beside all of them: most words are short."""
+"""Narrow block widths tried before the full width: most words are short."""
 
 
 class CharacterNetwork:
@@ -73,12 +73,12 @@ class CharacterNetwork:
         ]
         self._highways = [
             (
-                FixedProduct(
+                PrepackedLinear(
                     operand(weights[f"CNN_high_{i}/W_transform"].T),
                     operand(weights[f"CNN_high_{i}/b_transform"]),
                     "relu",
                 ),
-                FixedProduct(
+                PrepackedLinear(
                     operand(weights[f"CNN_high_{i}/W_carry"].T),
                     operand(weights[f"CNN_high_{i}/b_carry"]),
                     "sigmoid" if numerics.products_are_states else "none",
@@ -86,7 +86,7 @@ class CharacterNetwork:
             )
             for i in range(options.n_highway)
         ]
-        self._projection = FixedProduct(
+        self._projection = PrepackedLinear(
             operand(weights["CNN_proj/W_proj"].T), operand(weights["CNN_proj/b_proj"])
         )
         self._activation = torch.relu if options.activation == "relu" else torch.tanh
@@ -109,10 +109,10 @@ class CharacterNetwork:
         return vectors
 
     def _widths(self, n_positions: NDArray[np.integer]) -> NDArray[np.int64]:
-        """Return how many positions each type is convolved over, decided by the type alone; (n_types,) int64.
+        """Return how many positions each type is convolved over; depends on the type alone; (n_types,) int64.
 
-        All windows that hold nothing but padding are equal, and padding takes part in the max-pool: the
-        widest filter needs room for one such window, and further ones change no maximum.
+        Padding takes part in the max-pool, but all windows of padding alone are equal: room for one such
+        window of the widest filter is enough, more of them change no maximum.
         """
         most = self._options.max_characters
         needed = n_positions + max(width for width, _ in self._options.filters)
@@ -136,7 +136,7 @@ class CharacterNetwork:
 
 
 class TypeTable:
-    """Vectors of the word types met lately, on the device, so that each is computed once.
+    """Vectors of recent word types, kept on the device so that each is computed once.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ class TypeTable:
         self._rows, self._vectors = {}, None
 
     def lookup(self, tokens: Sequence[str]) -> tuple[Tensor, NDArray[np.int64]]:
-        """Return the table and the row of each token in it, after computing types not met before.
+        """Return the table and the row of each token in it, after computing the types that are new.
 
         Returns
         -------
@@ -180,7 +180,7 @@ class TypeTable:
         return self._vectors, rows
 
     def _append(self, types: list[str]) -> None:
-        # Names enter the dictionary last: if memory runs out on the way, the table stays as it was.
+        # The dictionary is updated last: if memory runs out before, the table stays as it was.
         new = self._network(types)
         n_before = len(self._rows)
         n_after = n_before + len(types)

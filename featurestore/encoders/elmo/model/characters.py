@@ -1,4 +1,4 @@
-"""Tokens to character ids, exactly as bilm-tf and AllenNLP make them."""
+"""Tokens to character ids, as bilm-tf and AllenNLP define them."""
 
 from __future__ import annotations
 

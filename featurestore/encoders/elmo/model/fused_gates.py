@@ -20,7 +20,7 @@ def _sigmoid(x):
 
 @triton.jit
 def _tanh(x):
-    # By its series near 0, where the difference below would lose all digits.
+    # Near 0 by the series, because the difference below would cancel.
     square = x * x
     series = x * (1 - square * (1 / 3 - square * (2 / 15 - square * (17 / 315 - square * (62 / 2835)))))
     decay = tl.exp(-2 * tl.abs(x))
@@ -33,24 +33,28 @@ def _kernel(
     product, bias, memory, output, n_rows, memory_stride, cell_clip,
     LSTM_DIM: tl.constexpr, HAS_CLIP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    # 64 bits: thousands of rows of 16,384 gates have more than 2^31.
+    # int64: thousands of rows of 16,384 gates exceed 2^31 elements.
     row = tl.program_id(0).to(tl.int64)
     direction = row // n_rows
     cells = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = cells < LSTM_DIM
     gates = product + row * (4 * LSTM_DIM) + cells
     biases = bias + direction * (4 * LSTM_DIM) + cells
-    write = tl.load(gates, inside).to(tl.float32) + tl.load(biases, inside)
+    input_gate = tl.load(gates, inside).to(tl.float32) + tl.load(biases, inside)
     candidate = tl.load(gates + LSTM_DIM, inside).to(tl.float32) + tl.load(biases + LSTM_DIM, inside)
-    forget = tl.load(gates + 2 * LSTM_DIM, inside).to(tl.float32) + tl.load(biases + 2 * LSTM_DIM, inside)
-    expose = tl.load(gates + 3 * LSTM_DIM, inside).to(tl.float32) + tl.load(biases + 3 * LSTM_DIM, inside)
+    forget_gate = tl.load(gates + 2 * LSTM_DIM, inside).to(tl.float32) + tl.load(
+        biases + 2 * LSTM_DIM, inside
+    )
+    output_gate = tl.load(gates + 3 * LSTM_DIM, inside).to(tl.float32) + tl.load(
+        biases + 3 * LSTM_DIM, inside
+    )
     cell = memory + direction * memory_stride + (row - direction * n_rows) * LSTM_DIM + cells
-    value = tl.load(cell, inside) * _sigmoid(forget) + _sigmoid(write) * _tanh(candidate)
+    value = tl.load(cell, inside) * _sigmoid(forget_gate) + _sigmoid(input_gate) * _tanh(candidate)
     if HAS_CLIP:
         value = tl.minimum(tl.maximum(value, -cell_clip), cell_clip)
     tl.store(cell, value, inside)
-    exposed = _tanh(value) * _sigmoid(expose)
-    tl.store(output + row * LSTM_DIM + cells, exposed.to(output.dtype.element_ty), inside)
+    cell_output = _tanh(value) * _sigmoid(output_gate)
+    tl.store(output + row * LSTM_DIM + cells, cell_output.to(output.dtype.element_ty), inside)
 
 
 def fused_gates(product: Tensor, bias: Tensor, memory: Tensor, cell_clip: float | None) -> Tensor:

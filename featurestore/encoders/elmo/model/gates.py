@@ -1,4 +1,4 @@
-"""The pointwise half of an LSTM step for both directions: in plain PyTorch, and what replaces it on a GPU."""
+"""The pointwise half of an LSTM step for both directions: in plain PyTorch, or fused on a GPU."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from featurestore.vectors import exceeds
 logger = logging.getLogger(__name__)
 
 _MEMORY_TOLERANCE = 2e-6
-"""Of a cell, absolute and relative: two implementations of exp differ by some units in the last place."""
+"""Absolute and relative, for a cell: implementations of exp differ by a few units in the last place."""
 
 
 class Gates(Protocol):
-    """What turns the gates' product into a step of the cell."""
+    """Computes a step of the cells from the product of weights and inputs."""
 
     def __call__(self, product: Tensor, bias: Tensor, memory: Tensor, cell_clip: float | None) -> Tensor:
         """Advance cells by one token, in place.
@@ -25,7 +25,8 @@ class Gates(Protocol):
         Parameters
         ----------
         product : Tensor, shape (2, n_rows, 4 * lstm_dim)
-            Contiguous, in the operands' type: input, candidate, forget and output gate. May be overwritten.
+            Contiguous, in the operands' type: input gate, candidate, forget gate, output gate. May be
+            overwritten.
         bias : Tensor, shape (2, 4 * lstm_dim)
             In the state's type; the forget gate's 1 is in it.
         memory : Tensor, shape (2, n_rows, lstm_dim)
@@ -42,17 +43,17 @@ class Gates(Protocol):
 def plain_gates(product: Tensor, bias: Tensor, memory: Tensor, cell_clip: float | None) -> Tensor:
     """Advance cells with PyTorch's own operations: see :class:`Gates`."""
     gates = product.to(memory.dtype) + bias[:, None]
-    write, candidate, forget, expose = gates.chunk(4, -1)
-    memory.mul_(forget.sigmoid_()).addcmul_(write.sigmoid_(), candidate.tanh_())
+    input_gate, candidate, forget_gate, output_gate = gates.chunk(4, -1)
+    memory.mul_(forget_gate.sigmoid_()).addcmul_(input_gate.sigmoid_(), candidate.tanh_())
     if cell_clip is not None:
         memory.clamp_(-cell_clip, cell_clip)
-    return torch.tanh(memory).mul_(expose.sigmoid_()).to(product.dtype)
+    return torch.tanh(memory).mul_(output_gate.sigmoid_()).to(product.dtype)
 
 
 def choose_gates(
     operands: torch.dtype, lstm_dim: int, cell_clip: float | None, device: torch.device
 ) -> Gates:
-    """Return the fused kernel where it runs and is right on this very device, else :func:`plain_gates`."""
+    """Return the fused kernel where it runs on this device and is right there, else :func:`plain_gates`."""
     if device.type != "cuda" or operands == torch.float64:
         return plain_gates
     try:
@@ -62,7 +63,7 @@ def choose_gates(
         return plain_gates
     try:
         problem = disagreement(fused_gates, operands, lstm_dim, cell_clip, device)
-    except Exception as error:  # noqa: BLE001 - compilers and drivers raise whatever they like
+    except Exception as error:  # noqa: BLE001 - compilers and drivers raise all kinds of exceptions
         problem = f"it failed: {type(error).__name__}: {error}"
     if not problem:
         return fused_gates
@@ -75,9 +76,9 @@ def choose_gates(
 def disagreement(
     gates: Gates, operands: torch.dtype, lstm_dim: int, cell_clip: float | None, device: torch.device | str
 ) -> str:
-    """Return how gates differ from :func:`plain_gates` by more than rounding, or an empty string.
+    """Return how gates differ from :func:`plain_gates` beyond rounding, or an empty string.
 
-    Compared are random gates from saturated to tiny, in batches whose rows are not next to one another.
+    The inputs are random, from saturated to tiny, in batches whose rows are not contiguous.
     """
     generator = torch.Generator().manual_seed(0)
 

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from featurestore.encoders.elmo.model.linear import FixedProduct, padded_rows
+from featurestore.encoders.elmo.model.linear import PrepackedLinear, padded_rows
 from featurestore.encoders.elmo.model.numerics import Numerics
 from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.encoders.elmo.model.packing import Packing
 
 _ROWS_PER_PRODUCT = {"cpu": 256}
-"""Rows of a step computed at once: a product of so many is near full speed, and gates stay in cache."""
+"""Rows of a step multiplied at once: enough for near full speed, so few that gates stay in the cache."""
 
 _ROWS_OF_GATES = {"cpu": 64}
-"""Rows whose gates are computed at once: a megabyte for each operation on one of the gates."""
+"""Rows whose gates are computed at once: one gate of them takes a megabyte."""
 
 FORGET_BIAS = 1.0
 """Added to the forget gate's bias by TensorFlow's LSTMCell, and so not in the weights file."""
@@ -44,7 +44,7 @@ class LstmState(NamedTuple):
 
 @dataclass(frozen=True)
 class LstmWeights:
-    """What one direction of one layer multiplies with, in the operands' type.
+    """Weights of one direction of one layer, in the operands' type.
 
     Attributes
     ----------
@@ -69,8 +69,7 @@ class LstmWeights:
         numerics: Numerics,
         device: torch.device,
     ) -> LstmWeights:
-        """Take those of a direction from the tensors of a weights file, by their names there."""
-
+        """Take the weights of a direction from the tensors of a weights file."""
         scope = f"RNN_{int(backward)}/RNN/MultiRNNCell/Cell{layer}/LSTMCell"
         # Added in float32, as AllenNLP does, so that even float64 agrees with it to the last digits.
         bias = weights[f"{scope}/B"].astype(np.promote_types(weights[f"{scope}/B"].dtype, np.float32))
@@ -83,8 +82,8 @@ class LstmWeights:
 class LstmDirection:
     """A forward (``RNN_0``) or backward (``RNN_1``) LSTM of one layer.
 
-    Each step multiplies ``[input; recurrent]`` with the whole weight: as fast as computing the inputs' share
-    for all steps beforehand, and spares writing and reading that share.
+    Each step multiplies ``[input; recurrent]`` with the whole weight. Computing the inputs' share of all
+    steps beforehand would be no faster, and that share would have to be written and read.
 
     Parameters
     ----------
@@ -102,8 +101,8 @@ class LstmDirection:
         self.is_backward = backward
         self.cell_clip, self.proj_clip = options.cell_clip, options.proj_clip
         self._proj_dim, self._cell_dim = options.projection_dim, options.lstm_dim
-        # Products in the state's type pass through nonlinearities before they reach memory, the candidate
-        # through another than the rest.
+        # Where products come in the state's type, oneDNN applies the nonlinearity before it writes them:
+        # sigmoid for the gates, tanh for the candidate, so they are two products.
         order = [0, 2, 3, 1]  # i, f, o, j
         weight, bias = (
             torch.cat([part.chunk(4)[gate] for gate in order]) for part in (weights.gates, weights.bias)
@@ -111,12 +110,12 @@ class LstmDirection:
         n_sigmoid = 3 * self._cell_dim
         if numerics.products_are_states:
             self._products = [
-                FixedProduct(weight[:n_sigmoid], bias[:n_sigmoid], "sigmoid"),
-                FixedProduct(weight[n_sigmoid:], bias[n_sigmoid:], "tanh"),
+                PrepackedLinear(weight[:n_sigmoid], bias[:n_sigmoid], "sigmoid"),
+                PrepackedLinear(weight[n_sigmoid:], bias[n_sigmoid:], "tanh"),
             ]
         else:
-            self._products = [FixedProduct(weight, bias)]
-        self._projection = FixedProduct(weights.projection)
+            self._products = [PrepackedLinear(weight, bias)]
+        self._projection = PrepackedLinear(weights.projection)
 
     def run(self, inputs: Tensor, packing: Packing, start: LstmState) -> tuple[Tensor, LstmState]:
         """Run over a batch.
@@ -137,8 +136,8 @@ class LstmDirection:
             State after each sentence, in rank order.
         """
         n_rows, dim = packing.n_rows, self._proj_dim
-        # The recurrent half of the operand is the hidden state itself: rows not alive keep theirs. Behind
-        # them are zeros, so that products need not copy their operand to pad it.
+        # The recurrent half of the operand is the hidden state itself; sentences that have ended keep theirs.
+        # The operand ends in rows of zeros, so that products need not copy it to pad it.
         operand = inputs.new_zeros((padded_rows(n_rows), 2 * dim))
         hidden = operand[:n_rows, dim:]
         hidden[:] = start.hidden
@@ -178,12 +177,12 @@ class LstmDirection:
             Rows as in :meth:`input_shares`.
         projection : Tensor, shape (projection_dim, lstm_dim)
         """
-        # A product with the identity adds zeros to each weight, which changes none.
+        # A product with the identity adds only zeros to a weight, so it gives it back exactly.
         recurrent = torch.cat([product.weight()[:, self._proj_dim :] for product in self._products])
         return recurrent, self._projection.weight()
 
     def _step(self, operand: Tensor, memory: Tensor) -> None:
-        """Advance the first rows of an operand, as many as of ``memory``, by one token, in place."""
+        """Advance the first ``len(memory)`` rows of an operand by one token, in place."""
         n_rows = len(memory)
         padded = operand[: padded_rows(n_rows)]
         products = [product(padded) for product in self._products]
@@ -204,8 +203,8 @@ class LstmDirection:
             gates, candidate = products[0].to(memory.dtype).tensor_split([3 * self._cell_dim], 1)
             gates.sigmoid_()
             candidate.tanh_()
-        write, forget, expose = gates.chunk(3, 1)
-        memory.mul_(forget).addcmul_(write, candidate)
+        input_gate, forget_gate, output_gate = gates.chunk(3, 1)
+        memory.mul_(forget_gate).addcmul_(input_gate, candidate)
         if self.cell_clip is not None:
             memory.clamp_(-self.cell_clip, self.cell_clip)
-        cell_outputs.copy_(self._numerics.round(torch.tanh(memory, out=forget).mul_(expose)))
+        cell_outputs.copy_(self._numerics.round(torch.tanh(memory, out=forget_gate).mul_(output_gate)))

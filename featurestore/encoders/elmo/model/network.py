@@ -1,9 +1,9 @@
-"""The bidirectional language model: token vectors, then LSTM layers whose directions never meet."""
+"""The bidirectional language model: token vectors, then LSTM layers, each direction on its own."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore.devices import on_device
-from featurestore.encoders.elmo.model.bidirectional import LayerSideBySide
+from featurestore.encoders.elmo.model.bidirectional import BidirectionalLayer
 from featurestore.encoders.elmo.model.characternet import CharacterNetwork, TypeTable
 from featurestore.encoders.elmo.model.characters import BEGIN_SENTENCE, END_SENTENCE
 from featurestore.encoders.elmo.model.gates import choose_gates
@@ -21,7 +21,6 @@ from featurestore.encoders.elmo.model.long_sentences import (
     LONG_SENTENCE,
     MAX_ROWS,
     LongLayer,
-    Report,
     can_be_compiled,
     recurrence_library,
 )
@@ -58,10 +57,10 @@ class InitialState:
 
 
 class CarriedState:
-    """LSTM states that persist from batch to batch, as the published implementation keeps them.
+    """LSTM states carried from batch to batch, as the published implementation does.
 
-    A state belongs to a row position in the batch as given. A smaller batch leaves the other rows as they
-    are; a larger one starts its new rows at zero.
+    A state belongs to a row of the batch as given. A smaller batch leaves the other rows unchanged; a larger
+    one starts its additional rows at zero.
 
     Attributes
     ----------
@@ -117,9 +116,9 @@ def _grown(rows: Tensor, n_rows: int) -> Tensor:
 class BiLM:
     """A pretrained bidirectional language model of one shape, precision and device.
 
-    With a fixed initial state the first marker of a direction (begin for forward, end for backward) leaves
-    the same state in every sentence, so it is read once per network; the other marker comes after the last
-    token and changes no token's vector, so it is never read. Tokens alone pass through the LSTMs.
+    With a fixed initial state the first marker of a direction (begin for forward, end for backward) leads to
+    the same state in every sentence, so it is computed once per network. The other marker follows the last
+    token and changes no token's vector, so it is not computed. Only tokens pass through the LSTMs.
 
     Parameters
     ----------
@@ -133,15 +132,16 @@ class BiLM:
     initial_state : InitialState, optional
         Zeros by default.
     side_by_side : bool, optional
-        Run both directions of a layer at once, which other numbers of rows round differently; by default on
+        Run both directions of a layer at once, which rounds differently with other row counts; by default on
         a GPU.
 
     Attributes
     ----------
     gates : Gates
-        What computes the pointwise half of a step, where directions run side by side.
+        Compute the pointwise half of a step where both directions run at once.
     report_long : callable or None
-        Told of progress in long sentences: tokens walked in one direction of one layer.
+        Told of progress within long sentences, as a number of tokens: a token counts when as many steps are
+        done as it takes.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class BiLM:
             side_by_side = self.device.type == "cuda"
         clips = {"cell_clip": options.cell_clip, "proj_clip": options.proj_clip}
         self._layers: list[list[LstmDirection]] = []
-        self._pairs: list[LayerSideBySide] = []
+        self._pairs: list[BidirectionalLayer] = []
         for layer in range(options.n_layers):
             self._layers.append([])
             pair = []
@@ -177,7 +177,7 @@ class BiLM:
                 if side_by_side:
                     pair.append(part)
             if side_by_side:
-                self._pairs.append(LayerSideBySide(pair, self.numerics, **clips))
+                self._pairs.append(BidirectionalLayer(pair, self.numerics, **clips))
         self.gates = choose_gates(self.numerics.operands, options.lstm_dim, options.cell_clip, self.device)
         self._initial = InitialState.zeros(options) if initial_state is None else initial_state
         self._after_marker: list[list[LstmState]] | None = None
@@ -185,7 +185,7 @@ class BiLM:
         self._walks_compiled = not side_by_side and can_be_compiled(
             self.numerics.operands, self.numerics.rounding, self.device
         )
-        self.report_long: Report | None = None
+        self.report_long: Callable[[int], None] | None = None
 
     @property
     def n_layers(self) -> int:
@@ -202,7 +202,7 @@ class BiLM:
         packing : Packing
             The layout of these sentences.
         n_layers : int
-            Output layers wanted; the LSTM layers above are not run.
+            Number of output layers wanted; LSTM layers above them are not run.
 
         Returns
         -------
@@ -277,8 +277,17 @@ class BiLM:
         outputs = [torch.cat([vectors, vectors], 1)]
         halves = [vectors, vectors]
         lengths = [len(sentence) for sentence in sentences]
+        n_steps, n_reported, n_walks = 0, 0, 2 * len(start)
+
+        def report(n_more: int) -> None:
+            nonlocal n_steps, n_reported
+            n_steps += n_more
+            if self.report_long is not None and n_steps // n_walks > n_reported:
+                self.report_long(n_steps // n_walks - n_reported)
+                n_reported = n_steps // n_walks
+
         for layer, states in enumerate(start):
-            walked = self._long_layers[layer].run(halves, lengths, states, self.report_long)
+            walked = self._long_layers[layer].run(halves, lengths, states, report)
             halves = [self._skipped(layer, *parts) for parts in zip(walked, halves, strict=True)]
             outputs.append(torch.cat(halves, 1))
         return outputs
@@ -302,8 +311,8 @@ class BiLM:
     ) -> list[list[Tensor]]:
         """Return all output layers of a batch as the published implementation computes them: statefully.
 
-        Both markers run as ordinary positions. The vectors depend on every batch before, which is why no
-        recipe offers this; it is here to be compared with reference outputs.
+        Both markers are ordinary positions. The vectors depend on all earlier batches, so no recipe offers
+        this; it exists for comparison with reference outputs.
 
         Returns
         -------
@@ -333,7 +342,7 @@ class BiLM:
         return self._skipped(layer, outputs, inputs), end
 
     def _skipped(self, layer: int, outputs: Tensor, inputs: Tensor) -> Tensor:
-        # The state carried in time is the one before the skip.
+        # The recurrent state is the one before the skip connection.
         if self.options.use_skip_connections and layer > 0:
             return self.numerics.round(outputs + inputs)
         return outputs

@@ -1,4 +1,4 @@
-"""Which number format each step of the network uses: the rounding rules that a recipe's version stands for.
+"""The number format of each step of the network: the rounding rules that a recipe's version stands for.
 
 =============  ==========================================================================================
 float32        everything in float32
@@ -6,11 +6,11 @@ bfloat16,      weights, token vectors, the two operands of every matrix product,
 float16        rounded to the format; products accumulate in float32 and (where the hardware multiplies in
                the format) come back rounded to it; gates, their nonlinearities, the cell and its clip are
                computed and kept in float32; an average of layers is taken in float32
-float64        everything in float64: the truth that tests judge the others by; no recipe offers it
+float64        everything in float64: the reference of the tests; no recipe offers it
 =============  ==========================================================================================
 
-CPUs seldom multiply float16 in hardware, and torch is then many times slower than in float32. There the
-operands are rounded to float16 but multiplied in float32, which keeps to the rules above at float32's speed.
+Few CPUs multiply float16 in hardware; without it torch is many times slower than in float32. On a CPU the
+operands are therefore rounded to float16 and multiplied in float32, which follows the rules above.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Numerics:
 
     @property
     def products_are_states(self) -> bool:
-        """Whether products come in the type of gates and cells, so that nonlinearities may follow."""
+        """Whether products come in the type of gates and cells, so that nonlinearities apply directly."""
         return self.operands == self.state
 
     def operand(self, array: NDArray[Any], device: torch.device) -> Tensor:
@@ -91,12 +91,12 @@ class Numerics:
 
 @contextlib.contextmanager
 def full_float32_products() -> Iterator[None]:
-    """Multiply float32 as float32 inside, whatever the program chose for its own work (TF32, bfloat16).
+    """Multiply float32 in full inside the context, whatever the program has set (TF32, bfloat16).
 
-    Sums of sixteen-bit products stay in float32 too, where a GPU might add parts of them up in their format.
-    The settings are global in torch, so another thread computing at the same time is slowed down, not harmed.
+    Sums of sixteen-bit products stay in float32 too, where a GPU might sum parts of them in their own format.
+    The settings are global in torch: another thread that computes meanwhile is slowed down, not harmed.
     """
-    backends: Any = torch.backends  # these settings are made at run time and unknown to type checkers
+    backends: Any = torch.backends  # created at run time, unknown to type checkers
     matmul = backends.cuda.matmul
     wanted = [
         *(

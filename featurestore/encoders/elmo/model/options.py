@@ -1,4 +1,4 @@
-"""The options file of an ELMo model: its shape and the few switches that change its arithmetic."""
+"""The options file of an ELMo model: its shape and the switches that change its arithmetic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from featurestore.recipe import canonical_json
 
 ACTIVATIONS = ("relu", "tanh")
 CHARACTER_COUNTS = (261, 262)
-"""bilm-tf writes 261 while training and 262 for use; the weights have 261 rows either way."""
+"""bilm-tf writes 261 for training and 262 for use; the weights have 261 rows in both cases."""
 
 TYPES_PER_TOKEN = 0.25
 """Distinct word types per running token assumed in estimates (UD EWT dev: 5,496 of 25,147)."""
@@ -26,7 +26,7 @@ _PUBLISHED_FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (
 
 @dataclass(frozen=True)
 class ElmoOptions:
-    """What an options file says; nothing in it is assumed.
+    """The contents of an options file; no field has a default.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class ElmoOptions:
         """
         if len(text) > limits.MAX_OPTIONS_BYTES:
             raise WeightsError(
-                f"{source} exceeds {limits.MAX_OPTIONS_BYTES:,} bytes: that is no ELMo options file "
+                f"{source} exceeds {limits.MAX_OPTIONS_BYTES:,} bytes: it is not an ELMo options file "
                 "(were options and weights swapped?)"
             )
         try:
@@ -133,6 +133,11 @@ class ElmoOptions:
         return 2 * self.projection_dim
 
     @property
+    def max_token_bytes(self) -> int:
+        """Bytes of a token's UTF-8 that are read: all positions but the begin and the end of the word."""
+        return self.max_characters - 2
+
+    @property
     def n_filters(self) -> int:
         """Length of a token's vector after the max-pool."""
         return sum(n_filters for _, n_filters in self.filters)
@@ -161,7 +166,7 @@ class ElmoOptions:
         return self.megaflops_per_position + TYPES_PER_TOKEN * self.megaflops_per_type
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the options in the layout of an options file."""
+        """Return the options in the structure of an options file."""
         return {
             "lstm": {
                 "dim": self.lstm_dim,
@@ -185,7 +190,7 @@ class ElmoOptions:
     def sha256(self) -> str:
         """SHA-256 of the canonical JSON of :meth:`to_dict`.
 
-        Not of the file: blanks, the order of its keys and settings of the training decide no vector.
+        Not of the file: its blanks, the order of its keys and training settings decide no vector.
         """
         return hashlib.sha256(canonical_json(self.to_dict())).hexdigest()
 
@@ -225,7 +230,7 @@ class _Fields:
         value = self._get(field, expected)
         if value is None:
             return None
-        # Clips beyond 1e6 never bite, and would not fit the sixteen-bit precisions.
+        # A clip beyond 1e6 has no effect and does not fit the sixteen-bit precisions.
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= 1e6:
             raise self._refuse(field, expected, value)
         return float(value)
@@ -281,4 +286,4 @@ PRESETS = {
     "medium": _preset(2048, 256, 1),
     "original": _preset(4096, 512, 2),
 }
-"""The shapes of the bundled model and of the published ones, for untrained ones."""
+"""The shapes of the bundled model and of the published ones, which untrained models take."""

@@ -1,4 +1,4 @@
-"""A batch laid out time-major and longest sentence first, so that no step computes padding."""
+"""The layout of a batch: time-major, longest sentence first, so that no step computes padding."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Packing:
-    """Where every token of a batch lies when time steps follow one another without padding.
+    """Where each token of a batch lies when time steps follow one another without padding.
 
     With sentences ranked by length, longest first, step ``t`` holds token ``t`` of the first ``counts[t]``
-    ranks: the sentences that still have one. Going backward, rows join as their last token is reached.
+    ranks: the sentences that have one. Walking backward, a row joins when its last token is reached.
 
     Attributes
     ----------

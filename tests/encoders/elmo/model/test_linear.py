@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from featurestore.encoders.elmo.model import linear as products
-from featurestore.encoders.elmo.model.linear import FixedProduct, arranging_works
+from featurestore.encoders.elmo.model.linear import PrepackedLinear, prepacking_works
 from tests.kit.elmo import differences, golden_network, golden_sentences, run
 
 APPLIED = {"none": torch.clone, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
@@ -18,9 +18,9 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float64]
 @pytest.fixture
 def unknown():
     """Nothing is known about arranging, before and after."""
-    arranging_works.cache_clear()
+    prepacking_works.cache_clear()
     yield
-    arranging_works.cache_clear()
+    prepacking_works.cache_clear()
 
 
 def some(*shape, dtype, seed=0, size=1.0):
@@ -30,7 +30,7 @@ def some(*shape, dtype, seed=0, size=1.0):
 def check(dtype, activation, n_rows, *, biased=True):
     weight, rows = some(70, 90, dtype=dtype, size=0.1), some(n_rows, 200, dtype=dtype, seed=1)[:, 5:95]
     bias = some(70, dtype=dtype, seed=2) if biased else None
-    found = FixedProduct(weight, bias, activation)(rows)
+    found = PrepackedLinear(weight, bias, activation)(rows)
     exact = rows.double() @ weight.double().t() + (bias.double() if biased else 0)
     assert found.dtype == dtype
     assert found.shape == (n_rows, 70)
@@ -53,8 +53,8 @@ def test_without_a_bias(dtype):
 
 @pytest.mark.parametrize("activation", APPLIED)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_where_nothing_can_be_arranged(monkeypatch, dtype, activation):
-    monkeypatch.setattr(products, "arranging_works", lambda dtype: False)
+def test_where_nothing_can_be_prepacked(monkeypatch, dtype, activation):
+    monkeypatch.setattr(products, "prepacking_works", lambda dtype: False)
     check(dtype, activation, 17)
 
 
@@ -94,12 +94,12 @@ def no_number(real):
     ],
 )
 def test_operators_that_are_missing_or_wrong_are_not_used(unknown, monkeypatch, caplog, dtype, break_it, why):
-    if not arranging_works(dtype):
-        pytest.skip(f"weights in {dtype} cannot be arranged on this processor")
-    arranging_works.cache_clear()
+    if not prepacking_works(dtype):
+        pytest.skip(f"weights in {dtype} cannot be prepacked on this processor")
+    prepacking_works.cache_clear()
     monkeypatch.setattr(products, "_multiplied", break_it(products._multiplied))
     with caplog.at_level(logging.INFO):
-        assert not arranging_works(dtype)
+        assert not prepacking_works(dtype)
     assert why in caplog.text
     check(dtype, "tanh", 5)
 
@@ -107,8 +107,8 @@ def test_operators_that_are_missing_or_wrong_are_not_used(unknown, monkeypatch, 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_elmo_is_the_same_without_arranging_but_for_rounding(monkeypatch, precision):
     sentences = golden_sentences()
-    arranged = run(golden_network(precision), sentences)
-    monkeypatch.setattr(products, "arranging_works", lambda dtype: False)
+    prepacked = run(golden_network(precision), sentences)
+    monkeypatch.setattr(products, "prepacking_works", lambda dtype: False)
     plain = run(golden_network(precision), sentences)
     bound = {"float32": 1e-6, "bfloat16": 1e-2, "float16": 2e-3}[precision]
-    assert differences(arranged, plain)[1] < bound
+    assert differences(prepacked, plain)[1] < bound

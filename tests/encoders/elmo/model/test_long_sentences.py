@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from featurestore import load_encoder, native
+from featurestore import extract, load_encoder, native
 from featurestore.encoders.elmo.files.weights import seeded_weights
 from featurestore.encoders.elmo.model.long_sentences import (
     LONG_SENTENCE,
@@ -18,6 +18,7 @@ from featurestore.encoders.elmo.model.long_sentences import (
 )
 from featurestore.encoders.elmo.model.lstm import LstmState
 from featurestore.encoders.elmo.model.network import BiLM, InitialState
+from featurestore.extraction.progress import Progress
 from tests.kit.elmo import GOLDEN_SPEC, TINY, run
 
 WORDS = ["a", "bc", "def", "naïve", "字" * 30, "."]
@@ -124,8 +125,24 @@ def test_progress_adds_up_to_every_step():
     reported: list[int] = []
     network.report_long = reported.append
     run(network, [text(1200), text(1100), text(4)])
-    assert sum(reported) == (1200 + 1100) * 4  # two layers, two directions
+    assert sum(reported) == 1200 + 1100
     assert len(reported) > 8
+
+
+def test_an_extraction_moves_within_a_long_sentence(tmp_path):
+    class Heard(Progress):
+        def __init__(self):
+            self.steps = []
+
+        def encoded(self, n_tokens):
+            self.steps.append(n_tokens)
+
+    heard = Heard()
+    extract([text(1500), ["a", "b"]], GOLDEN_SPEC, tmp_path / "store", progress=heard)
+    assert sum(heard.steps) == 1502
+    within = [n for n in heard.steps if 0 < n < 1000]
+    assert len(within) > 4
+    assert sum(within) == 1500
 
 
 def test_values_that_are_not_numbers_stay_so():

@@ -1,4 +1,4 @@
-"""What to tell who looks for a sentence in vain: how to add it, and what decides its vectors."""
+"""Messages for missing sentences: the command that adds them, and what else decides their vectors."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from featurestore.store.format.manifest import list_numbers
 from featurestore.store.snapshot import Snapshot
 
 DEPENDS_ON = "depends_on"
-"""The field of a recipe: an object whose entries that are neither false nor 0 name what decides."""
+"""Field of a recipe: an object. The names of entries that are neither false nor 0 say what else decides."""
 
 ADD_THEM = "Add them: featurestore extract"
-"""How the line begins that :func:`how_to_add` returns; options may follow."""
+"""Beginning of the line that :func:`how_to_add` returns; options may follow."""
 
 
 def depends_on(recipe: Recipe) -> tuple[str, ...]:
-    """Return the names of what decides a vector beside the tokens, sorted; empty where nothing does."""
+    """Return the names of what decides a vector beside the tokens, sorted; empty if the tokens alone do."""
     stated = recipe.get(DEPENDS_ON)
     if not isinstance(stated, Mapping):
         return ()
@@ -27,7 +27,7 @@ def depends_on(recipe: Recipe) -> tuple[str, ...]:
 
 
 def missing_note(store: Snapshot) -> str:
-    """Return what to add to a message about missing sentences: lines, or nothing."""
+    """Return lines to add to a message about missing sentences, or an empty string."""
     note, newest = "", list_numbers(store.location)[-1]
     if newest > store.snapshot:
         note = (
@@ -39,22 +39,28 @@ def missing_note(store: Snapshot) -> str:
         return note
     return (
         f"{note}\nThe vectors of this store depend on more than the tokens ({', '.join(names)}): a sentence "
-        "extracted with surroundings is found only by asking with the same ones (CachedEmbeddings, or "
+        "extracted with its context is found only by asking with the same context (CachedEmbeddings, or "
         "examples read from the same Flair corpus)"
     )
 
 
 def how_to_add(recipe: Recipe, store: Path, corpora: str = "CORPUS") -> str:
-    """Return the command that adds sentences to a store; a line, or two where it must name the encoder.
+    """Return the command that adds sentences to a store: one line, or two if the user must name the encoder.
 
-    ``corpora`` are words of the command already: paths quoted for a shell.
+    Parameters
+    ----------
+    recipe : Recipe
+        Of the store.
+    store : Path
+    corpora : str
+        Paths, quoted for a shell.
     """
     command = f"{ADD_THEM} {corpora} --store {shlex.quote(str(store))}"
     family = family_of_recipe(recipe)
     if not family.runs_code:
         return command
-    # Not by the store's own word for it, which a stranger may have written for people to paste.
+    # Not the specification that the store states: a stranger may have written it for people to paste.
     return (
         f"{command} --encoder {family.placeholder}\n"
-        "(the encoder that filled it, named by yourself: loading it can run code that comes with it)"
+        "(name the encoder that filled it yourself: loading it can run code that comes with it)"
     )

@@ -1,0 +1,7 @@
+"""Checks for what you build on featurestore, to be run in your own tests."""
+
+from __future__ import annotations
+
+from featurestore.testing.encoders import RULES, EncoderCheck, check_encoder
+
+__all__ = ["RULES", "EncoderCheck", "check_encoder"]
