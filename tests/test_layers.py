@@ -64,6 +64,7 @@ ARROWS: dict[str, set[str] | None] = {
     "cli": EVERYTHING,
     "cli/commands": EVERYTHING,
     "cli/display": {"corpora", "corpora/readers", "disk", "extraction", "models", *LEAVES},
+    "testing": {"disk", *LEAVES},
     "examples": EVERYTHING,
 }  # fmt: skip
 CIRCLES: list[set[str]] = [

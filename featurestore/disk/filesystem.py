@@ -21,16 +21,15 @@ from pathlib import Path
 from typing import IO, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featurestore.disk.explaining import FULL, explained
-from featurestore.disk.opening import open_for_reading
+from featurestore.disk.opening import OpenFile, open_for_reading
 from featurestore.disk.places import nearest_existing
+from featurestore.disk.storage import BytesLike
 from featurestore.errors import StoreWriteError
 
 logger = logging.getLogger(__name__)
 
-BytesLike = bytes | memoryview | NDArray[np.generic]
 Kind = Literal["mkdir", "create", "reserve", "write", "sync", "sync directory", "link", "rename", "unlink"]
 Result = TypeVar("Result")
 
@@ -73,11 +72,30 @@ class Operation:
 
 
 class FileSystem:
-    """Durable file operations on a local disk."""
+    """The local disk: a :class:`~featurestore.disk.storage.Storage`, and more for models and downloads."""
 
     def operate(self, operation: Operation, call: Callable[..., Result], *arguments: object) -> Result:
         """Do one operation, a call with its arguments: every change to the disk passes here."""
         return call(*arguments)
+
+    def open(self, path: Path) -> OpenFile:
+        """Open a regular file for reading.
+
+        Raises
+        ------
+        OSError
+            See :func:`~featurestore.disk.opening.open_for_reading`.
+        """
+        return OpenFile(path)
+
+    def names(self, directory: Path) -> list[str]:
+        """Return the names in a directory, sorted.
+
+        Raises
+        ------
+        OSError
+        """
+        return sorted(os.listdir(directory))
 
     def make_directory(self, path: Path, *, lasting: bool = True) -> None:
         """Create a directory and its parents; existing ones are fine.

@@ -18,18 +18,9 @@ from featurestore.errors import DamagedStoreError, StoreError, StoreWriteError, 
 from featurestore.keyarrays import keys_array
 from featurestore.keys import Sentence, require_sentence, sentence_key
 from featurestore.store.format.codec import Array, get_codec
+from featurestore.store.format.directory import MANIFESTS, SHARDS, TMP, list_numbers, publish, read_manifest
 from featurestore.store.format.layout import ShardEntry
-from featurestore.store.format.manifest import (
-    MANIFESTS,
-    SHARDS,
-    TMP,
-    Manifest,
-    commit_note,
-    following,
-    list_numbers,
-    publish,
-    read_manifest,
-)
+from featurestore.store.format.manifest import Manifest, commit_note, following
 from featurestore.store.format.shard import ShardDraft, place_file
 from featurestore.store.format.staging import Sample, StagingMemory, sample, stage
 from featurestore.store.index.keyset import KeySet
@@ -311,9 +302,9 @@ class WriteSession:
             If another store lies at the path by now.
         """
         replaced = self.store.replaced
-        if list_numbers(self.store.location)[-1] == self.manifest.number and not replaced:
+        if list_numbers(self.store.location, self._filesystem)[-1] == self.manifest.number and not replaced:
             return
-        latest = read_manifest(self.store.location)
+        latest = read_manifest(self.store.location, filesystem=self._filesystem)
         self._make_sure_of_commits()
         latest.recipe.require_equal(
             self.store.recipe,

@@ -147,7 +147,7 @@ def _recheck_text(again: Recheck) -> str:
 
 def _notes(opened: Store) -> list[str]:
     """Return what lies in the store without being needed."""
-    from featurestore.store.format.manifest import DAMAGED
+    from featurestore.store.format.directory import DAMAGED
     from featurestore.store.maintenance.gc import abandoned_files, needless_shards, stale_indexes
 
     path = opened.path

@@ -9,7 +9,7 @@ from pathlib import Path
 from featurestore.disk.hashes import file_sha256
 from featurestore.disk.opening import open_for_reading
 from featurestore.errors import DamagedStoreError
-from featurestore.store.format.access import open_shard, refuse_unreadable
+from featurestore.store.format.access import refuse_unreadable
 from featurestore.store.format.codec import CodecError
 from featurestore.store.format.layout import NAME_DIGITS, ShardEntry
 from featurestore.store.format.reader import ShardReader
@@ -28,9 +28,9 @@ class HeadReader(ShardReader):
     def __init__(self, path: Path, entry: ShardEntry) -> None:
         super().__init__(path, entry, access="pread", check="never")
 
-    def _open(self) -> int:
-        # Whatever its size: what is missing or too much may lie after the head.
-        return open_shard(self.path)
+    def _require_size(self, n_bytes: int) -> None:
+        # What is missing or too much may lie after the head.
+        pass
 
 
 def entry_of_file(path: Path) -> ShardEntry | str:

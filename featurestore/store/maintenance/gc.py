@@ -19,17 +19,17 @@ from pathlib import Path
 
 from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.errors import DamagedStoreError, UsageError
-from featurestore.store.format.manifest import (
+from featurestore.store.format.directory import (
     CANARIES,
     INDEX,
     MANIFESTS,
     SHARDS,
     TMP,
-    Manifest,
     list_numbers,
     manifest_path,
     read_manifest,
 )
+from featurestore.store.format.manifest import Manifest
 from featurestore.store.index.loading import is_index_of, stale_files
 from featurestore.store.locks import cleaning, unused
 
