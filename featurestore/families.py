@@ -49,6 +49,8 @@ class Family:
         Packages whose versions are noted where vectors are first made.
     fixed : mapping of str to (tuple of str, str)
         By choice (``layers``, ``precision``, ``initial_state``): the only values it takes, and why.
+    max_token_bytes : int or None
+        Bytes of a token's UTF-8 that such encoders read, as far as the family alone tells; None for all.
     remedies : mapping of str to str
         By the name of a recipe field: what to do where recipes differ in fields of that name alone.
     """
@@ -64,6 +66,7 @@ class Family:
     extra: str = ""
     versions: tuple[str, ...] = ("torch",)
     fixed: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
+    max_token_bytes: int | None = None
     remedies: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -107,6 +110,7 @@ FAMILIES = (
         outline="featurestore.encoders.elmo.files.outline:outline_elmo",
         recipe="featurestore.encoders.elmo.files.identity:recipe_of",
         warm_up="featurestore.encoders.elmo.warm:warm_up",
+        max_token_bytes=48,
         forms=(
             "elmo:demo (comes with the package)", "elmo:small", "elmo:medium", "elmo:original",
             "elmo:original-5.5b", "elmo:portuguese", "elmo:pubmed", "elmo:./FOLDER",

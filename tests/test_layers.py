@@ -31,7 +31,7 @@ ARROWS: dict[str, set[str] | None] = {
     "limits": set(),
     "keys": {"limits", "errors"},
     "keyarrays": {"keys"},
-    "vectors": set(),
+    "vectors": {"keys", "recipe", "errors"},
     "recipe": {"limits", "errors"},
     "families": {"recipe", "errors"},
     "tensorfile": {"recipe", "limits", "errors"},
@@ -45,8 +45,10 @@ ARROWS: dict[str, set[str] | None] = {
     "corpora/tokenizing": {"corpora", *LEAVES},
     "corpora/readers": {"corpora", "corpora/tokenizing", *LEAVES},
     "corpora/columns": {"corpora", "corpora/readers", *LEAVES},
-    "corpora": {"corpora/columns", "corpora/readers", *LEAVES},
+    "corpora/tables": {"corpora", "corpora/readers", "corpora/tokenizing", *LEAVES},
+    "corpora": {"corpora/columns", "corpora/readers", "corpora/tables", *LEAVES},
     "encoders": {*LEAVES},
+    "testing": {"encoders", "store", "disk", *LEAVES},
     "encoders/elmo/model": {"native", "disk", "devices", *LEAVES},
     "encoders/elmo/files": {"encoders", "encoders/elmo/model", "disk", *LEAVES},
     "encoders/elmo": {"encoders", "encoders/elmo/files", "encoders/elmo/model", "devices", *LEAVES},
@@ -64,7 +66,6 @@ ARROWS: dict[str, set[str] | None] = {
     "cli": EVERYTHING,
     "cli/commands": EVERYTHING,
     "cli/display": {"corpora", "corpora/readers", "disk", "extraction", "models", *LEAVES},
-    "testing": {"disk", *LEAVES},
     "examples": EVERYTHING,
 }  # fmt: skip
 CIRCLES: list[set[str]] = [

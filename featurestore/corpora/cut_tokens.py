@@ -6,8 +6,9 @@ text is one long word to its encoder: a protein, or a script that writes no spac
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from featurestore.keys import Sentence
 
@@ -37,22 +38,32 @@ class CutTokens:
     n_unseen_bytes: int = 0
     first: str = ""
 
-    def see(self, sentences: Iterable[Sentence]) -> None:
+    @property
+    def n_cut_bytes(self) -> int:
+        """Bytes of the tokens that are cut."""
+        return self.n_cut * self.max_token_bytes + self.n_unseen_bytes
+
+    @property
+    def share(self) -> float:
+        """Share of the text that stands in tokens that are cut."""
+        return self.n_cut_bytes / max(1, self.n_bytes)
+
+    def see(self, sentences: Sequence[Sentence]) -> None:
         """Count the tokens of further sentences."""
-        bound = self.max_token_bytes
-        for tokens in sentences:
-            self.n_tokens += len(tokens)
-            n_bytes = _n_bytes("".join(tokens))
-            self.n_bytes += n_bytes
-            # Most sentences are done here: no character takes more than four bytes.
-            if n_bytes <= bound or max(map(len, tokens)) * 4 <= bound:
-                continue
-            for token in tokens:
-                n_unseen = _n_bytes(token) - bound
-                if n_unseen > 0:
-                    self.n_unseen_bytes += n_unseen
-                    self.n_cut += 1
-                    self.first = self.first or token[:_SHOWN_CHARACTERS]
+        self.n_tokens += sum(map(len, sentences))
+        self.n_bytes += _n_bytes("".join(chain.from_iterable(sentences)))
+        # Most words of a text are few different ones, and short: no character takes more than four bytes.
+        suspects = [
+            word for word in set(chain.from_iterable(sentences)) if 4 * len(word) > self.max_token_bytes
+        ]
+        unseen = {word: n for word in suspects if (n := _n_bytes(word) - self.max_token_bytes) > 0}
+        if not unseen:
+            return
+        for token in chain.from_iterable(sentences):
+            if token in unseen:
+                self.n_unseen_bytes += unseen[token]
+                self.n_cut += 1
+                self.first = self.first or token[:_SHOWN_CHARACTERS]
 
 
 def _n_bytes(text: str) -> int:

@@ -63,7 +63,13 @@ class Storage(Protocol):
         """
 
     def temporary_file(
-        self, path: Path, parts: Iterable[BytesLike], n_bytes: int | None = None
+        self,
+        path: Path,
+        parts: Iterable[BytesLike],
+        n_bytes: int | None = None,
+        *,
+        name: Path | None = None,
+        divisible: bool = False,
     ) -> AbstractContextManager[None]:
         """Hold a new file, complete and on the disk, for the context; nothing is left when that ends.
 
@@ -77,6 +83,10 @@ class Storage(Protocol):
             Laid end to end.
         n_bytes : int, optional
             Of all parts: with it they are taken one after the other and need not be in memory together.
+        name : Path, optional
+            What errors call the file.
+        divisible : bool
+            Whether errors should advise smaller files.
         """
 
     def link_new(self, source: Path, target: Path) -> bool:

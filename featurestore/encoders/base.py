@@ -59,11 +59,13 @@ class Encoder(Protocol):
     An encoder may also have ``submit(sentences)``, which returns without waiting for the device, an object
     whose ``result()`` waits and returns what ``encode`` would
     (:class:`~featurestore.encoders.vectors.PendingVectors`). Extraction then keeps a second batch under way
-    on devices other than a CPU. Both may raise
+    on devices other than a CPU. ``submit`` and ``encode`` may raise
     :class:`~featurestore.errors.EncoderOutOfMemory`: a smaller batch is tried.
 
     And it may have ``watched(report)``, a context in which it calls ``report(n_tokens)`` when that many more
-    tokens' worth of a batch is done: for sentences that take minutes.
+    tokens' worth of a batch is done: for sentences that take minutes. One that reads only the first bytes of
+    a token's UTF-8 may say how many in ``max_token_bytes``: extraction then counts the tokens whose end it
+    does not see.
     """
 
     # Properties to a type checker, so that a property, a constant or a frozen dataclass will do; at run time
@@ -128,11 +130,14 @@ class EncoderOutline:
         As in :class:`Encoder`.
     megaflops_per_token : float or None
         Arithmetic for one token, in millions of floating point operations; None where unknown.
+    max_token_bytes : int or None
+        Bytes of a token's UTF-8 that decide its vector; None where all do, or nothing is known.
     """
 
     dim: int
     n_layers: int
     megaflops_per_token: float | None = None
+    max_token_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from featurestore.encoders.base import EncoderOutline
 from featurestore.encoders.vectors import EncodedVectors, PendingVectors
 from featurestore.errors import UsageError
 from featurestore.recipe import Recipe
@@ -56,6 +57,12 @@ class CheckedEncoder:
     def token_budget(self) -> int:
         """Tokens of a batch by default, padding not counted."""
         return self.wrapped.token_budget
+
+    @property
+    def outline(self) -> EncoderOutline:
+        """Its shape, and how much of a token it reads."""
+        n_bytes = getattr(self.wrapped, "max_token_bytes", None)
+        return EncoderOutline(self.dim, self.n_layers, max_token_bytes=n_bytes)
 
     def encode(self, sentences: Sequence[Sentence], /) -> Sequence[NDArray[np.floating]]:
         """Return one array per sentence."""

@@ -100,7 +100,7 @@ def outline_encoder(
     choices = _choices(family, layers, precision, initial_state)
     if family.outline is None:
         loaded = family.resolved(family.load, spec)(rest, device=None, **choices)
-        return EncoderOutline(loaded.dim, loaded.n_layers)
+        return checked_encoder(loaded).outline
     choices.pop("precision")  # decides no shape
     outline: EncoderOutline = family.resolved(family.outline, spec)(rest, **choices)
     return outline

@@ -142,7 +142,7 @@ class LoadedEncoder:
 
     def outline(self) -> EncoderOutline:
         """Return its own dimensions."""
-        return EncoderOutline(self.encoder.dim, self.encoder.n_layers)
+        return self.encoder.outline
 
     def known_recipe(self) -> KnownRecipe:
         """Return all of its recipe."""

@@ -32,6 +32,7 @@ def extract(
     codec: str | None = None,
     token_budget: int | None = None,
     shard_bytes: int | None = None,
+    allow_cut: bool = False,
     progress: bool | Progress = True,
 ) -> Report:
     """Encode every sentence of the corpora that a store does not hold yet.
@@ -58,6 +59,9 @@ def extract(
         Tokens a batch may hold; by default what suits the encoder's device.
     shard_bytes : int, optional
         Bytes of vectors in a shard, for a new store.
+    allow_cut : bool
+        Extract also where most of the text stands in tokens of which the encoder sees only the beginning: an
+        ELMo reads 48 bytes of each.
     progress : bool or Progress
         Show a bar on standard error, or report to an object.
 
@@ -90,6 +94,8 @@ def extract(
     plan = job.plan(source, progress=shown)
     for warning in plan.warnings:
         logger.warning("%s", warning)
+    if not allow_cut:
+        plan.require_seen()
     plan.require_space(destination.path)
     return (
         job.done(source, plan)

@@ -15,6 +15,7 @@ from featurestore.extraction.planning.plan import Plan, make_plan
 from featurestore.extraction.progress import Progress
 from featurestore.extraction.report import Report
 from featurestore.extraction.runner import Extraction
+from featurestore.families import family_of_recipe
 from featurestore.store.canaries import require_canaries
 from featurestore.store.format.codec import DEFAULT_CODEC, get_codec
 from featurestore.store.preconditions import require_bounds
@@ -135,7 +136,8 @@ class Job:
         manifest = self.destination.manifest
         if manifest is not None and is_own(source, self.destination):
             # Its model may be gone, or hold code: nothing of it is needed where nothing is to be encoded.
-            return True, EncoderOutline(manifest.dim, manifest.n_layers)
+            n_bytes = family_of_recipe(manifest.recipe).max_token_bytes
+            return True, EncoderOutline(manifest.dim, manifest.n_layers, max_token_bytes=n_bytes)
         outline = source.outline()
         return require_store_of(self.destination, source), outline
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.disk.filesystem import temporary_name
+from featurestore.disk.temporary import temporary_name
 from featurestore.errors import DamagedStoreError, StoreError, StoreWriteError, UsageError, VectorError
 from featurestore.keyarrays import keys_array
 from featurestore.keys import Sentence, require_sentence, sentence_key
@@ -70,6 +71,7 @@ class WriteSession:
         self._pending: dict[bytes, tuple[Sentence, Array, Sample]] = {}
         self._pending_tokens = 0
         self._closed = False
+        self._give_up = threading.Event()
         self._memory = StagingMemory(self.staged_bytes)
         self._filesystem.make_directory(store.location / SHARDS)
         self._filesystem.make_directory(store.location / TMP, lasting=False)
@@ -229,7 +231,8 @@ class WriteSession:
         """
         sealed = draft.seal(self.store.fingerprint)
         path = self.store.location / TMP / temporary_name(".h5")
-        with self._filesystem.temporary_file(path, [sealed.head, sealed.values]):
+        divisible = len(draft.sentences) > 1
+        with self._filesystem.temporary_file(path, [sealed.head, sealed.values], divisible=divisible):
             yield PreparedShard(draft, sealed.entry, path)
 
     def publish(self, shard: PreparedShard, **note: Any) -> int:
@@ -239,7 +242,7 @@ class WriteSession:
         """
         draft, placed = shard.draft, False
         keys = keys_array(draft.keys)
-        with committing(self.store.location):
+        with committing(self.store.location, self._give_up):
             while True:
                 self.catch_up()
                 known = self.stored(keys)
@@ -279,6 +282,10 @@ class WriteSession:
         self.manifest = manifest
         self._since_opening.add(keys)
         return True
+
+    def stop_waiting(self) -> None:
+        """Let commits fail that wait for a lock which another process holds; may be called in any thread."""
+        self._give_up.set()
 
     def close(self) -> None:
         """Commit the sentences added, and bring the index up to date for the next reader."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from featurestore.testing.encoders import RULES, EncoderCheck, check_encoder
 from featurestore.testing.storage import StorageContract
 
-__all__ = ["StorageContract"]
+__all__ = ["RULES", "EncoderCheck", "StorageContract", "check_encoder"]

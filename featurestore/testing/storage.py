@@ -257,7 +257,7 @@ class StorageContract:
 
     def orphan_name(self) -> str:
         """Return a temporary name such as writers of a store choose."""
-        from featurestore.disk.filesystem import temporary_name
+        from featurestore.disk.temporary import temporary_name
 
         return temporary_name(".h5")
 

@@ -15,6 +15,7 @@ from featurestore.cli.options import Reading, json_option, options, parse_size, 
 from featurestore.encoders.base import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
+    from featurestore.corpora.reading import ReadingWarning
     from featurestore.extraction.choice import EncoderChoice
     from featurestore.extraction.job import Job
     from featurestore.extraction.planning.plan import Plan
@@ -52,6 +53,9 @@ _extract_options = options(
                  "being written, eight at most.  "
                  "[default: 128MiB]"),
     reading_options,
+    click.option("--allow-cut", is_flag=True,
+                 help="Extract also where most of the text stands in tokens whose end the encoder does not "
+                 "see (an ELMo reads 48 bytes of a token)."),
     click.option("--label", metavar="NAME|N", help="Also check that this label is there, as training will."),
     click.option("--no-progress", is_flag=True, help="Show no progress."),
     json_option,
@@ -60,7 +64,9 @@ _extract_options = options(
 
 @click.command()
 @_extract_options
-def extract(as_json: bool, no_progress: bool, token_budget: int | None, **arguments: Any) -> None:
+def extract(
+    as_json: bool, no_progress: bool, token_budget: int | None, allow_cut: bool, **arguments: Any
+) -> None:
     """Encode corpora into a store.
 
     Every distinct sentence is encoded once, whatever corpus it stands in. Shards are committed as they fill;
@@ -74,7 +80,9 @@ def extract(as_json: bool, no_progress: bool, token_budget: int | None, **argume
     plan = job.plan(choice, progress=progress)
     if not as_json:
         click.echo(_plan_text(plan, choice.spec))
-        say_warnings(plan.warnings)
+        say_warnings(_unrefused(plan, allow_cut))
+    if not allow_cut:
+        plan.require_seen()
     plan.require_space(job.destination.path)
     report = job.done(choice, plan)
     store: Snapshot | None = job.destination.store
@@ -119,11 +127,14 @@ def extract(as_json: bool, no_progress: bool, token_budget: int | None, **argume
 
 @click.command()
 @_extract_options
-def plan(as_json: bool, no_progress: bool, token_budget: int | None, **arguments: Any) -> None:
+def plan(
+    as_json: bool, no_progress: bool, token_budget: int | None, allow_cut: bool, **arguments: Any
+) -> None:
     """Say what extract would do with the same arguments: sentences, bytes, time. Loads no model,
     except one of Flair.
 
-    Exits with 1 if the vectors would not fit on the disk.
+    Exits with 1 if extract would refuse: the vectors do not fit on the disk, or the encoder would not see
+    most of the text.
     """
     job, choice = _job(**arguments)
     made = job.plan(choice, progress=_progress(no_progress or as_json))
@@ -131,9 +142,11 @@ def plan(as_json: bool, no_progress: bool, token_budget: int | None, **arguments
         render.echo_json(made.to_dict())
     else:
         click.echo(_plan_text(made, choice.spec))
-        say_warnings(made.warnings)
+        say_warnings(_unrefused(made, allow_cut))
         if not made.fits:
             click.echo("it does not fit: free some space, choose another disk, or --codec int8")
+    if not allow_cut:
+        made.require_seen()
     if not made.fits:
         raise click.exceptions.Exit(1)
 
@@ -171,6 +184,12 @@ def _progress(silent: bool) -> Progress:
     return BarProgress() if sys.stderr.isatty() else LineProgress()
 
 
+def _unrefused(made: Plan, allow_cut: bool) -> list[ReadingWarning]:
+    """Return the warnings of a plan, without the one that the refusal to come repeats."""
+    refused = made.is_mostly_cut and not allow_cut
+    return [w for w in made.warnings if not (refused and w.kind == "cut-tokens" and w.path == made.most_cut)]
+
+
 def _plan_text(made: Plan, encoder: str) -> str:
     duplicates = made.n_sentences - made.n_distinct
     time = "unknown: no run yet to learn from" if made.n_new else "none"
@@ -192,7 +211,13 @@ def _plan_text(made: Plan, encoder: str) -> str:
     ]
     if made.n_new:
         rows.append(("longest", f"{made.longest:,} tokens ({made.longest_place})"))
-    rows.append(("disk", f"{render.size(made.n_bytes)} to write, {render.size(made.free_bytes)} free"))
+    if made.n_cut_tokens:
+        tokens = render.count(made.n_cut_tokens, "token")
+        rows.append(
+            ("cut", f"{tokens} of more than {made.max_token_bytes} bytes, the rest of which is not seen")
+        )
+    free = "free space unknown" if made.free_bytes is None else f"{render.size(made.free_bytes)} free"
+    rows.append(("disk", f"{render.size(made.n_bytes)} to write, {free}"))
     rows.append(("time", time))
     return render.facts(rows)
 

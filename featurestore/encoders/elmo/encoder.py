@@ -97,6 +97,7 @@ class ElmoEncoder:
             warm_state_sha256=warm_state.sha256 if warm_state else None,
         )
         self.dim = options.dim
+        self.max_token_bytes = options.max_token_bytes
         self.n_layers = n_layers_kept(self._layers)
         self.device = str(device)
         self.token_budget = TOKEN_BUDGET.get(device.type, TOKEN_BUDGET["cpu"])

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from featurestore import keys
 from featurestore.corpora.corpus import Corpus
+from featurestore.corpora.cut_tokens import CutTokens
 from featurestore.corpora.example import Example
 from featurestore.corpora.reading import Observer, Reading, ReadingWarning
 from featurestore.disk.places import free_bytes
 from featurestore.encoders.base import EncoderOutline
-from featurestore.errors import StoreWriteError
+from featurestore.errors import CorpusError, StoreWriteError
 from featurestore.extraction.destination import Destination
 from featurestore.extraction.progress import Progress
 from featurestore.keyarrays import keys_array
@@ -30,6 +31,17 @@ from featurestore.store.index.keyset import KeySet
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
+
+_LEAST_CUT_SHARE = 0.01
+"""Share of the text in cut tokens that is warned of: less may be a web address here and there."""
+
+_MOST_CUT_SHARE = 0.5
+"""Share of the text in cut tokens that is refused."""
+
+_PART_THEM = (
+    "Tokenise the text first: --tokenize icu parts Chinese, Japanese, Thai, Lao, Khmer and Burmese, "
+    "--tokenize characters makes each character a token (proteins)"
+)
 
 _STEP = 4096
 """Sentences looked up at a time."""
@@ -74,14 +86,20 @@ class Plan:
         Tokens of the longest sentence to be encoded, and where it stands.
     n_bytes : int
         To be written, the canaries of a store that has none included.
-    free_bytes : int
-        Free on the store's disk.
+    free_bytes : int or None
+        Free on the store's disk; None where the disk does not say.
     seconds : float or None
         Estimated encoding time.
     seconds_basis : str
         What the estimate rests on.
     readings : tuple of Reading
         What was read of each corpus, with warnings of what is implausible.
+    n_cut_tokens : int
+        Tokens of which the encoder sees only the beginning, duplicates included.
+    max_token_bytes : int or None
+        Bytes of a token that it sees; None for all.
+    cut_share, most_cut : float, str
+        Share of the text that stands in such tokens, of the corpus where it is largest, and which that is.
     """
 
     corpora: tuple[CorpusCount, ...]
@@ -95,10 +113,14 @@ class Plan:
     longest: int
     longest_place: str
     n_bytes: int
-    free_bytes: int
+    free_bytes: int | None
     seconds: float | None = None
     seconds_basis: str = ""
     readings: tuple[Reading, ...] = ()
+    n_cut_tokens: int = 0
+    max_token_bytes: int | None = None
+    cut_share: float = 0.0
+    most_cut: str = ""
 
     @property
     def warnings(self) -> tuple[ReadingWarning, ...]:
@@ -107,8 +129,8 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the disk has room."""
-        return self.n_bytes <= self.free_bytes
+        """Whether the disk has room, as far as it says."""
+        return self.free_bytes is None or self.n_bytes <= self.free_bytes
 
     def timed(self, tokens_per_second: float | None, basis: str) -> Plan:
         """Return the plan with the time that encoding takes at an expected speed, if there is one."""
@@ -134,6 +156,27 @@ class Plan:
                 "free. Free some space, choose another disk, or a smaller codec (--codec int8)"
             )
 
+    @property
+    def is_mostly_cut(self) -> bool:
+        """Whether most of a corpus stands in tokens of which the encoder sees only the beginning."""
+        return self.n_new > 0 and self.cut_share > _MOST_CUT_SHARE
+
+    def require_seen(self) -> None:
+        """Raise if most of a corpus stands in tokens of which the encoder sees only the beginning.
+
+        Raises
+        ------
+        CorpusError
+            Saying the share, and how to part them.
+        """
+        if self.is_mostly_cut:
+            raise CorpusError(
+                f"{self.cut_share:.0%} of the text stands in tokens of more than {self.max_token_bytes} "
+                "bytes, of which the encoder sees no more: different tokens would get the same vectors. "
+                f"{_PART_THEM}, or extract all the same: --allow-cut (in Python allow_cut=True)",
+                path=self.most_cut,
+            )
+
 
 @dataclass
 class _Tally:
@@ -150,6 +193,8 @@ class _Tally:
     longest_place: str = ""
     corpora: list[CorpusCount] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
+    n_cut: int = 0
+    most_cut: tuple[float, str] = (0.0, "")
 
 
 def make_plan(
@@ -183,11 +228,19 @@ def make_plan(
     seen, tally = KeySet(destination.location / TMP), _Tally()
     for corpus in corpora:
         iterator, observer = iter(corpus), Observer(corpus)
+        cut = CutTokens(outline.max_token_bytes) if outline.max_token_bytes else None
         while chunk := list(islice(iterator, _STEP)):
             observer.see(chunk)
+            if cut is not None:
+                cut.see([example.tokens for example in chunk])
             _count(chunk, store, seen, tally)
             progress.planned(corpus.path, tally.n_sentences)
         reading = observer.reading()
+        if cut is not None:
+            tally.n_cut += cut.n_cut
+            tally.most_cut = max(tally.most_cut, (cut.share, corpus.path))
+            if cut.share > _LEAST_CUT_SHARE:
+                reading = replace(reading, warnings=(*reading.warnings, _cut_warning(corpus.path, cut)))
         tally.corpora.append(CorpusCount(corpus.path, reading.n_sentences, reading.n_tokens))
         tally.readings.append(reading)
     per_token = get_codec(codec).bytes_per_token(outline.n_layers, outline.dim)
@@ -212,6 +265,21 @@ def make_plan(
         free_bytes=free_bytes(destination.location),
         seconds=None if tally.n_new else 0.0,
         readings=tuple(tally.readings),
+        n_cut_tokens=tally.n_cut,
+        max_token_bytes=outline.max_token_bytes,
+        cut_share=tally.most_cut[0],
+        most_cut=tally.most_cut[1] if tally.n_cut else "",
+    )
+
+
+def _cut_warning(path: str, cut: CutTokens) -> ReadingWarning:
+    return ReadingWarning(
+        "cut-tokens",
+        path,
+        cut.n_cut,
+        f"{cut.n_cut:,} of {cut.n_tokens:,} tokens ({cut.share:.0%} of the text) have more than "
+        f"{cut.max_token_bytes} bytes, and the encoder sees no more of each, such as {cut.first!r}. "
+        f"{_PART_THEM}",
     )
 
 

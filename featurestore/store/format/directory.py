@@ -11,8 +11,9 @@ import re
 from pathlib import Path
 
 from featurestore import limits
-from featurestore.disk.filesystem import LOCAL, temporary_name
+from featurestore.disk.filesystem import LOCAL
 from featurestore.disk.storage import Storage
+from featurestore.disk.temporary import temporary_name
 from featurestore.errors import DamagedStoreError, NotAStoreError, StoreLimitError, UsageError
 from featurestore.store.format.access import inspecting, refuse_unreadable
 from featurestore.store.format.manifest import Manifest, parse_manifest

@@ -152,8 +152,13 @@ class Manifest:
 
 
 def parse_manifest(raw: bytes, path: Path, number: int) -> Manifest:
-    """Parse a manifest's bytes; ``path`` is for messages. Errors as in
-    :func:`~featurestore.store.format.directory.read_manifest`."""
+    """Parse a manifest's bytes; ``path`` is for messages.
+
+    Raises
+    ------
+    FormatVersionError, DamagedStoreError
+        See :func:`~featurestore.store.format.directory.read_manifest`.
+    """
 
     def damaged(what: str) -> DamagedStoreError:
         return DamagedStoreError(

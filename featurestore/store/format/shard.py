@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import keys, limits
-from featurestore.disk.filesystem import FileSystem, temporary_name
+from featurestore.disk.filesystem import FileSystem
 from featurestore.disk.hashes import file_sha256
 from featurestore.disk.storage import BytesLike
+from featurestore.disk.temporary import temporary_name
 from featurestore.errors import StoreError, StoreLimitError, VectorError
 from featurestore.keyarrays import keys_array
 from featurestore.keys import Sentence

@@ -23,7 +23,7 @@ from featurestore.store.canaries import SENTENCES as CANARIES
 PLAN_KEYS = {
     "corpora", "n_sentences", "n_tokens", "n_distinct", "n_conditioned", "n_cached", "n_new", "n_new_tokens",
     "longest", "longest_place", "n_bytes", "free_bytes", "seconds", "seconds_basis", "fits",
-    "readings",
+    "readings", "n_cut_tokens", "max_token_bytes", "cut_share", "most_cut",
 }  # fmt: skip
 REPORT_KEYS = {
     "n_sentences", "n_distinct", "n_cached", "n_encoded", "n_encoded_tokens", "n_shards", "n_bytes",
@@ -123,13 +123,14 @@ def test_what_was_read_is_shown_and_what_is_implausible_is_warned_of_once(
         assert (code, err) == (0, "")
         assert "Anna/B-PER sings/O\n" in out
         assert "2: O 75%, B-PER 25%\n" in out
-        code, out, err = run(capsys, command, tmp_path / "words.txt", *options)
+        # By its name alone it would be refused.
+        code, out, err = run(capsys, command, tmp_path / "words.txt", *options, "--format", "text")
         assert code == 0
         assert "Anna B-PER\n" in out
         assert err.startswith(f"warning: {tmp_path / 'words.txt'}: 6 of 6 lines have 2 fields")
         assert "--format conll" in err
         assert err.count("warning") == 1
-    code, out, err = run(capsys, "extract", tmp_path / "words.txt", *options, "--json")
+    code, out, err = run(capsys, "extract", tmp_path / "words.txt", *options, "--format", "text", "--json")
     assert (code, err) == (0, "")
     [reading] = json.loads(out)["plan"]["readings"]
     assert reading["first_tokens"] == ["Anna", "B-PER"]

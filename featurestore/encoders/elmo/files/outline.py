@@ -45,4 +45,6 @@ def outline_elmo(rest: str, *, layers: str, initial_state: str) -> EncoderOutlin
         else:
             options = ElmoOptions.read(find_files(source, fetch=False).options)
     kept = parse_layers(layers, options.n_layers + 1)
-    return EncoderOutline(options.dim, n_layers_kept(kept), options.megaflops_per_token)
+    return EncoderOutline(
+        options.dim, n_layers_kept(kept), options.megaflops_per_token, options.max_token_bytes
+    )

@@ -133,6 +133,11 @@ class ElmoOptions:
         return 2 * self.projection_dim
 
     @property
+    def max_token_bytes(self) -> int:
+        """Bytes of a token's UTF-8 that are read: all positions but the begin and the end of the word."""
+        return self.max_characters - 2
+
+    @property
     def n_filters(self) -> int:
         """Length of a token's vector after the max-pool."""
         return sum(n_filters for _, n_filters in self.filters)
