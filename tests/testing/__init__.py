@@ -1,1 +1,1 @@
-"""What users test their own parts with."""
+"""featurestore.testing: what users check their own encoders and storage by."""
