@@ -15,6 +15,7 @@ from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.errors import DamagedStoreError, UsageError
 from featurestore.keyarrays import keys_array
 from featurestore.recipe import Recipe
+from featurestore.store.continuity import is_there
 from featurestore.store.format.codec import CodecError
 from featurestore.store.format.manifest import (
     INDEX,
@@ -294,7 +295,8 @@ class Snapshot:
 
     def refreshed(self: AnySnapshot) -> AnySnapshot:
         """Return the store at its latest commit."""
-        if list_numbers(self.location)[-1] == self.snapshot and not self.replaced:
+        is_latest = list_numbers(self.location)[-1] == self.snapshot and not self.replaced
+        if is_latest and is_there(self.location, self.manifest):
             return self
         newer = type(self).open(
             self.location, access=self._access, check=self._check, filesystem=self.filesystem
