@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import groupby, islice
 from typing import NamedTuple
 
 from featurestore import limits
 from featurestore.corpora.contract.whitespace import WHITESPACE
 from featurestore.errors import CorpusError
-
-_LINES_BETWEEN_CHECKS = 1 << 16
 
 
 class Block(NamedTuple):
@@ -83,21 +81,9 @@ class Blocks:
 
 
 def _read(lines: Iterator[str], path: str) -> Iterator[Block]:
-    block: list[str] = []
     first = 1
-    while True:
-        n_read = 0
-        # In runs, so that the length of a block need not be compared at every line.
-        for line in islice(lines, _LINES_BETWEEN_CHECKS):
-            n_read = 1
-            if line and (line[0] > " " or line.strip(WHITESPACE)):
-                block.append(line)
-                continue
-            if block:
-                yield Block(first, block)
-                first += len(block)
-                block = []
-            first += 1
+    for has_text, group in groupby(lines, bool):
+        block = list(islice(group, limits.MAX_SENTENCE_TOKENS + 1))
         if len(block) > limits.MAX_SENTENCE_TOKENS:
             raise CorpusError(
                 f"no blank line in {len(block):,} lines, where a sentence may have "
@@ -105,7 +91,22 @@ def _read(lines: Iterator[str], path: str) -> Iterator[Block]:
                 path=path,
                 line=first,
             )
-        if not n_read:
-            break
+        if has_text:
+            if min(block) > "!":
+                yield Block(first, block)
+            else:
+                yield from _parted(first, block)
+        first += len(block)
+
+
+def _parted(first: int, lines: list[str]) -> Iterator[Block]:
+    """Yield the blocks of lines some of which may hold nothing but blanks."""
+    block: list[str] = []
+    for number, line in enumerate(lines, first):
+        if line.strip(WHITESPACE):
+            block.append(line)
+        elif block:
+            yield Block(number - len(block), block)
+            block = []
     if block:
-        yield Block(first, block)
+        yield Block(first + len(lines) - len(block), block)

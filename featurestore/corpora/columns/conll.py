@@ -30,6 +30,7 @@ from featurestore.corpora.columns import comments
 from featurestore.corpora.columns.blocks import Blocks
 from featurestore.corpora.columns.fields import (
     Column,
+    checked,
     columns_of_rows,
     of_words,
     regular_columns,
@@ -110,8 +111,8 @@ class _Sentences:
                 if not numbers:
                     return None
                 columns = of_words(columns, words)
-        tokens = stripped(columns[layout.token])
-        if not all(tokens):
+        tokens, is_full = checked(columns[layout.token])
+        if not is_full:
             raise CorpusError(
                 "the token column is empty: a word needs a character that is not a blank; delete the row",
                 path=path,

@@ -8,11 +8,12 @@ or from one key of FEATS or MISC (``feats.Number``, ``misc.NER``). More columns 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress
 
 from featurestore.corpora.columns import header
 from featurestore.corpora.columns.blocks import Blocks
 from featurestore.corpora.columns.comments import GLOBAL_COLUMNS
-from featurestore.corpora.columns.fields import columns_of_rows, first_columns, stripped
+from featurestore.corpora.columns.fields import checked, columns_of_rows, first_columns, of_words
 from featurestore.corpora.columns.labels import NEVER_EMPTY, WordLabels, parted
 from featurestore.corpora.columns.numbering import RANGE_OR_NODE, counted
 from featurestore.corpora.contract.example import Example
@@ -71,13 +72,19 @@ class _Pass:
                 is_begun = True
             numbers: Sequence[int] = range(line + at, line + at + len(lines))
             columns = first_columns(lines, self._n_kept, self._n_columns)
-            if columns is None or columns[self._id] != counted(len(lines)):
-                numbers, rows = self._words(numbers, lines)
+            if columns is not None and columns[self._id] != counted(len(lines)):
+                # Ranges and empty nodes, most likely.
+                words = [RANGE_OR_NODE.fullmatch(word_id) is None for word_id in columns[self._id]]
+                columns, numbers = of_words(columns, words), list(compress(numbers, words))
+                if not numbers:
+                    continue
+            if columns is None or columns[self._id] != counted(len(numbers)):
+                numbers, rows = self._words(range(line + at, line + at + len(lines)), lines)
                 if not rows:
                     continue
                 columns = columns_of_rows(rows)
-            tokens = stripped(columns[self._form])
-            if not all(tokens):
+            tokens, is_full = checked(columns[self._form])
+            if not is_full:
                 raise CorpusError(
                     f"the {self._names[self._form].upper()} column is empty: a word needs at least one "
                     "character",

@@ -59,7 +59,14 @@ def of_words(columns: Sequence[Column], words: Sequence[bool]) -> list[Column]:
 
 def stripped(column: Column) -> Column:
     """Return a column without ASCII blanks at the edges of its fields."""
+    return checked(column)[0]
+
+
+def checked(column: Column) -> tuple[Column, bool]:
+    """Return a column without ASCII blanks at the edges of its fields, and whether none of these is empty."""
     text = "\n".join(column)
     if " " in text or "\r" in text or "\f" in text or "\v" in text:
-        return tuple(field.strip(WHITESPACE) for field in column)
-    return column
+        column = tuple(field.strip(WHITESPACE) for field in column)
+        return column, all(column)
+    # Faster than to ask every field.
+    return column, bool(text) and "\n\n" not in text and text[0] != "\n" and text[-1] != "\n"

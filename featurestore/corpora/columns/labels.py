@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from featurestore.corpora.columns.fields import Column, stripped
+from featurestore.corpora.columns.fields import Column, checked
 from featurestore.corpora.contract.example import IGNORED, MissingLabel
 from featurestore.corpora.contract.options import IGNORE, ReadOptions
 from featurestore.errors import LabelError
@@ -65,12 +65,13 @@ class WordLabels:
         LabelError
             For the first word without a label, unless these are ignored.
         """
-        labels = stripped(columns[self._column])
+        labels, is_full = checked(columns[self._column])
         if self._key:
             labels = self._keyed(labels)
+            is_full = all(labels)
         if not self._found:
             self._found = not self._may_miss or any(label not in ("", _NOTHING) for label in labels)
-        if all(labels) and not (self._needed and _NOTHING in labels):
+        if is_full and not (self._needed and _NOTHING in labels):
             return labels
         missing = ("", _NOTHING) if self._needed else ("",)
         if self._ignore:

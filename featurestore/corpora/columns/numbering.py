@@ -20,10 +20,13 @@ _IN_SENTENCE = re.compile(r"([0-9]+)([-.])([0-9]+)(\.[0-9]+)?")
 _PLAIN = re.compile(r"[0-9]+")
 _MAX_COUNTS = 1000
 _NUMBERS = tuple(map(str, range(_MAX_COUNTS + 1)))
+_COUNTED = [_NUMBERS[1 : n + 1] for n in range(200)]
 
 
 def counted(n: int, first: int = 1) -> tuple[str, ...]:
     """Return ``n`` numbers from the first on, as text."""
+    if first == 1 and n < len(_COUNTED):
+        return _COUNTED[n]
     if n <= _MAX_COUNTS - first:
         return _NUMBERS[first : first + n]
     return tuple(map(str, range(first, first + n)))

@@ -8,6 +8,7 @@ elsewhere is whitespace inside a line, and worth a warning; a file that has no o
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
+from itertools import chain
 from typing import NoReturn
 
 from featurestore import limits
@@ -34,6 +35,11 @@ def read_lines(chunks: Iterable[bytes], options: ReadOptions) -> Iterator[str]:
         For bytes that are not UTF-8, a NUL byte, or a line that is too long, naming the line. Every line
         before it has been yielded by then. Also for a file whose only line ends are ``\r``.
     """
+    # From lists, which costs less a line than passing each through these generators.
+    return chain.from_iterable(_line_lists(chunks, options))
+
+
+def _line_lists(chunks: Iterable[bytes], options: ReadOptions) -> Iterator[list[str]]:
     path = options.path
     n_lines = 0
     unfinished: list[bytes] = []
@@ -62,7 +68,7 @@ def read_lines(chunks: Iterable[bytes], options: ReadOptions) -> Iterator[str]:
         yield from _decoded(block, options, n_lines)
 
 
-def _decoded(block: bytes, options: ReadOptions, n_before: int) -> Generator[str, None, int]:
+def _decoded(block: bytes, options: ReadOptions, n_before: int) -> Generator[list[str], None, int]:
     """Yield the lines of a block of whole lines; return how many they were."""
     if n_before == 0:
         block = block.removeprefix(_BOM)
@@ -84,8 +90,9 @@ def _decoded(block: bytes, options: ReadOptions, n_before: int) -> Generator[str
         lines = [line.removesuffix("\r") for line in lines]
         if text.count("\r") > text.count("\r\n"):
             _warn_of_carriage_returns(lines, options, n_before)
-    yield from lines
-    return len(lines)
+    n_lines = len(lines)
+    yield lines
+    return n_lines
 
 
 def _warn_of_carriage_returns(lines: list[str], options: ReadOptions, n_before: int) -> None:
@@ -99,7 +106,7 @@ def _warn_of_carriage_returns(lines: list[str], options: ReadOptions, n_before: 
             return
 
 
-def _until_bad_line(block: bytes, path: str, n_before: int) -> Generator[str, None, None]:
+def _until_bad_line(block: bytes, path: str, n_before: int) -> Iterator[list[str]]:
     """Yield the sound lines before the first bad one of a block, then raise for that line."""
     for number, line in enumerate(block.removesuffix(b"\n").split(b"\n"), n_before + 1):
         try:
@@ -120,7 +127,7 @@ def _until_bad_line(block: bytes, path: str, n_before: int) -> Generator[str, No
                 path=path,
                 line=number,
             )
-        yield text.removesuffix("\r")
+        yield [text.removesuffix("\r")]
 
 
 def _refuse_long(path: str, line: int) -> NoReturn:
