@@ -1,0 +1,1 @@
+"""Column files: CoNLL and CoNLL-U, and what their columns are."""
