@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from featurestore.corpora.example import Example
+from featurestore.corpora.contract.example import Example
 from featurestore.dataset.features import FeatureDataset
 from featurestore.models.training import TrainConfig
 from featurestore.recipe import Recipe

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import featurestore.models.inference as inference
-from featurestore.corpora.example import Example
+from featurestore.corpora.contract.example import Example
 from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.labels import LabelSet
 from featurestore.errors import MissingSentencesError, ModelError, RecipeMismatchError, UsageError

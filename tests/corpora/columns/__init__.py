@@ -1,1 +1,1 @@
-"""Column files: CoNLL and CoNLL-U, and what their columns are."""
+"""Column files: CoNLL and its relatives, CoNLL-U."""
