@@ -12,6 +12,7 @@
     ├── EncoderError                  an encoder cannot be built or run
     │   ├── WeightsError              weights do not match the options, or the files are not ELMo files
     │   ├── DownloadError             a published model could not be fetched, or is not the pinned file
+    │   ├── EncoderRuleError          an encoder breaks a rule that extraction relies on; knows which
     │   └── EncoderOutOfMemory        the batch does not fit; the caller may try a smaller one
     ├── StoreError                    a store cannot be used as asked
     │   ├── NotAStoreError         2  the path is not a store
@@ -105,6 +106,29 @@ class WeightsError(EncoderError):
 
 class DownloadError(EncoderError):
     """A published model could not be fetched, or is not the file it should be."""
+
+
+class EncoderRuleError(EncoderError):
+    """An encoder breaks a rule that extraction relies on: an error in the encoder.
+
+    Parameters
+    ----------
+    message : str
+    rule : str
+        Its name, as in :data:`featurestore.testing.RULES`.
+    tokens : tuple of str
+        The sentence that shows it, if one does.
+    difference : float, optional
+        Relative L2 of its vectors, where they differ.
+    """
+
+    def __init__(
+        self, message: str, *, rule: str, tokens: Sequence[str] = (), difference: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.rule = rule
+        self.tokens = tuple(tokens)
+        self.difference = difference
 
 
 class EncoderOutOfMemory(EncoderError):

@@ -29,8 +29,8 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Train on it": {
         "train": (f"{_C}.train", "Train a light tagger or classifier on stored vectors."),
-        "evaluate": (f"{_C}.train", "Score a trained model on a labelled corpus."),
-        "predict": (f"{_C}.train", "Label a corpus with a trained model."),
+        "evaluate": (f"{_C}.evaluate", "Score a trained model on a labelled corpus."),
+        "predict": (f"{_C}.predict", "Label a corpus with a trained model."),
     },
     "Look inside": {
         "info": (f"{_C}.inspect", "Show a store's recipe, counts, bytes and commits."),

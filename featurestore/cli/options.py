@@ -44,14 +44,18 @@ class Reading:
 
     Attributes
     ----------
-    format, text_column, tokenize, header, comments, missing_label
+    format, text_column, tokenize, header, separator, comments, missing_label
         As :func:`featurestore.open_corpus` takes them.
+    label_names : str or None
+        The names, separated by commas.
     """
 
     format: str | None = None
     text_column: str | None = None
     tokenize: str | None = None
     header: bool | None = None
+    separator: str | None = None
+    label_names: str | None = None
     comments: bool | None = None
     missing_label: str = REFUSE
 
@@ -59,7 +63,10 @@ class Reading:
         """Open a corpus with these options."""
         from featurestore.corpora.corpus import open_corpus
 
-        return open_corpus(path, label=label, **{**vars(self), "tokenize": self.tokenize or False})
+        given = {**vars(self), "tokenize": self.tokenize or False}
+        if self.label_names is not None:
+            given["label_names"] = self.label_names.split(",")
+        return open_corpus(path, label=label, **given)
 
     def arguments(self) -> list[str]:
         """Return words of a command line that mean the same."""
@@ -67,6 +74,7 @@ class Reading:
         words += [] if self.text_column is None else ["--text-column", self.text_column]
         if self.tokenize is not None:
             words += ["--tokenize"] if self.tokenize == RULES else ["--tokenize", self.tokenize]
+        words += [] if self.separator is None else ["--separator", self.separator]
         for name, value in (("header", self.header), ("comments", self.comments)):
             words += [] if value is None else [f"--{name}" if value else f"--no-{name}"]
         return words
@@ -107,6 +115,11 @@ reading_options = options(
     click.option("--header/--no-header", default=None,
                  help="Whether the first row of a table or a column file names the columns.  [default: as "
                  "the rows show]"),
+    click.option("--separator", metavar="NAME",
+                 help="What separates the fields of a table: comma, semicolon, tab or pipe.  "
+                 "[default: by the format, or as the rows show]"),
+    click.option("--label-names", metavar="NAME,NAME,...",
+                 help="What labels that are integers from 0 stand for."),
     click.option("--comments/--no-comments", default=None,
                  help="Whether lines of a column file that begin with # before a sentence are comments, not "
                  "words.  [default: as the rows show]"),

@@ -11,7 +11,14 @@ from contextlib import closing
 from featurestore import limits
 from featurestore.corpora.example import Example
 from featurestore.corpora.formats import format_of, make_reader
-from featurestore.corpora.options import ReadOptions, column_text, missing_label_name, tokenizer_name
+from featurestore.corpora.label_names import checked_label_names, named
+from featurestore.corpora.options import (
+    ReadOptions,
+    column_text,
+    missing_label_name,
+    separator_sign,
+    tokenizer_name,
+)
 from featurestore.corpora.readers.lines import read_lines
 from featurestore.corpora.source import Source
 from featurestore.errors import CorpusChangedError, CorpusError, SentenceError, UsageError
@@ -92,7 +99,7 @@ class FileCorpus(Corpus):
         digest = hashlib.blake2b(digest_size=16)
         n_sentences = 0
         with closing(self._source.chunks(digest)) as chunks:
-            for example in self._reader(read_lines(chunks, self._options)):
+            for example in self._examples(chunks):
                 _check_size(example)
                 n_sentences += 1
                 yield example
@@ -104,6 +111,16 @@ class FileCorpus(Corpus):
                 f"no sentences in the file, read as {self.format}: is it empty, or of another format?",
                 path=self.path,
             )
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of the file, decoded, without their ends: for what no example holds."""
+        with closing(self._source.chunks(hashlib.blake2b(digest_size=16))) as chunks:
+            yield from read_lines(chunks, self._options)
+
+    def _examples(self, chunks: Iterable[bytes]) -> Iterator[Example]:
+        examples = self._reader(read_lines(chunks, self._options))
+        names = self._options.label_names
+        return examples if names is None else (named(example, names) for example in examples)
 
     def check_unchanged(self) -> None:
         """Compare the latest complete pass over the file with the first one.
@@ -163,9 +180,11 @@ def open_corpus(
     label: str | int | None = None,
     tokenize: bool | str = False,
     header: bool | None = None,
+    separator: str | None = None,
+    label_names: Sequence[str] | None = None,
     comments: bool | None = None,
     missing_label: str = "error",
-) -> Corpus:
+) -> FileCorpus:
     """Open a file of sentences; it is read when the corpus is iterated.
 
     Files are UTF-8 (a byte order mark and CRLF line ends are accepted) and may be compressed: gzip, bzip2, xz
@@ -197,6 +216,12 @@ def open_corpus(
         neither in training nor in evaluation.
     header : bool, optional
         Whether the first row of a table (csv, tsv) names its columns; by default decided by the rows.
+    separator : str, optional
+        The sign between the fields of a table, or its name: ``comma``, ``semicolon``, ``tab``, ``pipe``; by
+        default that of the format, or another that the rows show.
+    label_names : sequence of str, optional
+        What labels that are integers from 0 stand for, such as ``dataset.features["ner_tags"].feature.names``
+        of the package datasets.
 
     Returns
     -------
@@ -219,6 +244,8 @@ def open_corpus(
         label=column_text(label, "label"),
         tokenize=tokenizer_name(tokenize),
         header=header,
+        separator=separator_sign(separator),
+        label_names=checked_label_names(label_names, label),
         comments=comments,
         missing_label=missing_label_name(missing_label),
         format_is_guessed=format is None,

@@ -13,9 +13,9 @@ from featurestore.corpora.options import REFUSE, Reader, ReadOptions
 from featurestore.corpora.readers.fasta import fasta_reader
 from featurestore.corpora.readers.fasttext import fasttext_reader
 from featurestore.corpora.readers.jsonl import jsonl_reader
-from featurestore.corpora.readers.tables import csv_reader, tsv_reader
 from featurestore.corpora.readers.text import text_reader
 from featurestore.corpora.source import STDIN
+from featurestore.corpora.tables.reader import csv_reader, tsv_reader
 from featurestore.errors import UsageError
 
 
@@ -34,9 +34,9 @@ _FORMATS = {
         ("header", "comments", "missing_label"),
     ),
     "conllu": _Format(conllu_reader, (".conllu",), ("missing_label",)),
-    "csv": _Format(csv_reader, (".csv",), ("header",)),
-    "tsv": _Format(tsv_reader, (".tsv",), ("header",)),
-    "jsonl": _Format(jsonl_reader, (".jsonl", ".ndjson")),
+    "csv": _Format(csv_reader, (".csv",), ("header", "separator")),
+    "tsv": _Format(tsv_reader, (".tsv",), ("header", "separator")),
+    "jsonl": _Format(jsonl_reader, (".jsonl", ".ndjson"), ("missing_label",)),
     "fasttext": _Format(fasttext_reader, (".fasttext", ".ft.txt")),
     "fasta": _Format(fasta_reader, (".fasta", ".fa", ".faa", ".fas", ".fna")),
 }
@@ -92,7 +92,7 @@ def make_reader(format_name: str, options: ReadOptions) -> Reader:
         If the options make no sense for the format.
     """
     found = _FORMATS[format_name]
-    for name, plain in (("header", None), ("comments", None), ("missing_label", REFUSE)):
+    for name, plain in (("header", None), ("separator", None), ("comments", None), ("missing_label", REFUSE)):
         if getattr(options, name) != plain and name not in found.takes:
             takers = ", ".join(other for other, format_ in _FORMATS.items() if name in format_.takes)
             raise UsageError(

@@ -11,6 +11,9 @@ from featurestore.errors import UsageError
 
 _logger = logging.getLogger(__name__)
 
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+"""Names of the signs that the fields of a table may be separated by."""
+
 RULES, ICU, CHARACTERS = "rules", "icu", "characters"
 TOKENIZERS = (RULES, ICU, CHARACTERS)
 """How raw text may be tokenised."""
@@ -40,6 +43,10 @@ class ReadOptions:
         spaces.
     header : bool or None
         Whether the first row names the columns; None to decide by the rows.
+    separator : str or None
+        The sign between the fields of a table; None for that of the format, or another that the rows show.
+    label_names : tuple of str, or None
+        What labels that are integers stand for.
     comments : bool or None
         Whether lines of a column file that begin with ``#`` before a sentence are comments; None to decide by
         the rows.
@@ -54,6 +61,8 @@ class ReadOptions:
     label: str | None = None
     tokenize: str | None = None
     header: bool | None = None
+    separator: str | None = None
+    label_names: tuple[str, ...] | None = None
     comments: bool | None = None
     missing_label: str = REFUSE
     format_is_guessed: bool = False
@@ -139,6 +148,21 @@ def tokenizer_name(tokenize: object) -> str | None:
     if tokenize not in TOKENIZERS:
         raise UsageError(f"tokenize is {tokenize!r}: expected True or False, or {', '.join(TOKENIZERS)}")
     return str(tokenize)
+
+
+def separator_sign(separator: object) -> str | None:
+    """Return the sign between the fields of a table, given by itself or by its name; None for none.
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    """
+    if separator is None or separator in SEPARATORS.values():
+        return None if separator is None else str(separator)
+    if separator not in SEPARATORS:
+        raise UsageError(f"separator is {separator!r}: expected {', '.join(SEPARATORS)}, or the sign itself")
+    return SEPARATORS[str(separator)]
 
 
 def missing_label_name(missing_label: object) -> str:

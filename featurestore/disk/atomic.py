@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from featurestore.disk.explaining import explained
-from featurestore.disk.filesystem import LOCAL, FileSystem, temporary_name
+from featurestore.disk.filesystem import LOCAL, FileSystem
+from featurestore.disk.temporary import temporary_name
 
 _BUFFER_BYTES = 1 << 16
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from featurestore.disk.places import free_bytes
+from featurestore.disk.places import free_bytes, free_inodes
 from featurestore.errors import StoreWriteError
 
 FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "the disk quota is used up"}
@@ -15,8 +16,8 @@ _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
-def explained(path: Path, n_bytes: int | None = None) -> Iterator[None]:
-    """Raise an OSError inside the context as StoreWriteError.
+def explained(path: Path, n_bytes: int | None = None, *, divisible: bool = False) -> Iterator[None]:
+    """Raise the OSErrors of what is done inside as StoreWriteError.
 
     Parameters
     ----------
@@ -24,6 +25,8 @@ def explained(path: Path, n_bytes: int | None = None) -> Iterator[None]:
         What is written.
     n_bytes : int, optional
         Its size.
+    divisible : bool
+        Whether it is a shard that could be several smaller ones.
 
     Raises
     ------
@@ -35,32 +38,51 @@ def explained(path: Path, n_bytes: int | None = None) -> Iterator[None]:
     except OSError as error:
         size = "" if n_bytes is None else f" ({n_bytes:,} bytes)"
         raise StoreWriteError(
-            _message(path, size, error), path=path, n_bytes=n_bytes, errno=error.errno
+            _explanation(error, f"{path}{size}", path, n_bytes, divisible),
+            path=path,
+            n_bytes=n_bytes,
+            errno=error.errno,
         ) from error
 
 
-def _message(path: Path, size: str, error: OSError) -> str:
+def _explanation(error: OSError, what: str, path: Path, n_bytes: int | None, divisible: bool) -> str:
     reason = error.strerror or str(error)
     if error.errno in FULL:
         return (
-            f"{FULL[error.errno]} while writing {path}{size}; {_free_text(path)}. Nothing committed is "
-            "lost: free some space and run the same command again"
+            f"{FULL[error.errno]} while writing {what}; {_free_text(path, error.errno == errno.ENOSPC)}. "
+            "Nothing committed is lost: free some space and run the same command again"
         )
     if error.errno == errno.EFBIG:
-        return (
-            f"cannot write {path}{size}: the disk or a limit (`ulimit -f`) allows no file that large: "
-            "make the store with smaller shards"
-        )
+        return f"cannot write {what}: {_too_large(n_bytes, divisible)}"
     if error.errno in _NOT_WRITABLE:
-        return f"cannot write {path}{size}: {reason}. Is the directory read-only?"
+        return f"cannot write {what}: {reason}. Is the directory read-only?"
     return (
-        f"cannot write {path}{size}: {reason}. Nothing committed is lost: see to the disk and run the "
-        "same command again"
+        f"cannot write {what}: {reason}. Nothing committed is lost: see to the disk and run the same command "
+        "again"
     )
 
 
-def _free_text(path: Path) -> str:
+def _too_large(n_bytes: int | None, divisible: bool) -> str:
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    smaller = "make the store with smaller shards"
+    if limit != resource.RLIM_INFINITY and (n_bytes is None or n_bytes > limit):
+        advice = f"raise the limit, or {smaller}" if divisible else "raise the limit"
+        return (
+            f"a limit of this process (`ulimit -f`) allows no file that large, but {limit:,} bytes: {advice}"
+        )
+    return f"the disk allows no file that large: {smaller if divisible else 'choose another disk'}"
+
+
+def _free_text(path: Path, is_full: bool) -> str:
+    """Return what a disk has left, which need not be what it lacks."""
     try:
-        return f"{free_bytes(path.parent):,} bytes are free"
+        n_free, n_inodes = free_bytes(path.parent), free_inodes(path.parent)
     except OSError:
         return "the free space is unknown"
+    free = "the disk does not say how much is free" if n_free is None else f"{n_free:,} bytes are free"
+    if is_full and n_inodes == 0:
+        return (
+            f"the disk has no inodes left (df -i), though {free}: delete files; `featurestore gc` removes "
+            "those that a store does not need"
+        )
+    return free

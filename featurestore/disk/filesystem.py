@@ -12,72 +12,63 @@ import errno
 import fcntl
 import logging
 import os
-import secrets
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featurestore.disk.explaining import FULL, explained
-from featurestore.disk.opening import open_for_reading
-from featurestore.disk.places import nearest_existing
+from featurestore.disk.locking import UNKNOWN_HERE, lock_alone, lock_excludes
+from featurestore.disk.opening import OpenFile, open_for_reading
+from featurestore.disk.operation import Operation
+from featurestore.disk.places import nearest_existing, same_file
+from featurestore.disk.storage import BytesLike
+from featurestore.disk.temporary import ORPHAN_SECONDS, may_be_in_use
 from featurestore.errors import StoreWriteError
 
 logger = logging.getLogger(__name__)
 
-BytesLike = bytes | memoryview | NDArray[np.generic]
-Kind = Literal["mkdir", "create", "reserve", "write", "sync", "sync directory", "link", "rename", "unlink"]
 Result = TypeVar("Result")
 
 _WRITE_STEP = 64 << 20
 """Bytes per write call: Linux moves at most 2 GiB in one, and an interrupt should not wait for more."""
 
-_UNKNOWN_HERE = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
-_NO_SECOND_NAMES = (*_UNKNOWN_HERE, errno.EPERM, errno.EMLINK)
+_NO_SECOND_NAMES = (*UNKNOWN_HERE, errno.EPERM, errno.EMLINK)
 """What link(2) says on file systems on which a file has one name: FAT, many FUSE and cloud mounts."""
 
 _warned_of: set[int] = set()
 """Disks, by device number, whose user was told about :data:`_NO_SECOND_NAMES`."""
 
 
-@dataclass(frozen=True)
-class Operation:
-    """One system call that changes the disk, or waits until a change has reached it.
-
-    Attributes
-    ----------
-    kind : str
-    path : Path
-        What is made, filled, synced, named or removed.
-    descriptor : int
-        Of the file written or synced, else -1.
-    data : memoryview or None
-        What is written.
-    n_bytes : int
-        Bytes written or reserved.
-    source : Path or None
-        The name that a link or rename begins from.
-    """
-
-    kind: Kind
-    path: Path
-    descriptor: int = -1
-    data: memoryview | None = None
-    n_bytes: int = 0
-    source: Path | None = None
-
-
 class FileSystem:
-    """Durable file operations on a local disk."""
+    """The local disk: a :class:`~featurestore.disk.storage.Storage`, and more for models and downloads."""
 
     def operate(self, operation: Operation, call: Callable[..., Result], *arguments: object) -> Result:
         """Do one operation, a call with its arguments: every change to the disk passes here."""
         return call(*arguments)
+
+    def open(self, path: Path) -> OpenFile:
+        """Open a regular file for reading.
+
+        Raises
+        ------
+        OSError
+            See :func:`~featurestore.disk.opening.open_for_reading`.
+        """
+        return OpenFile(path)
+
+    def names(self, directory: Path) -> list[str]:
+        """Return the names in a directory, sorted.
+
+        Raises
+        ------
+        OSError
+        """
+        return sorted(os.listdir(directory))
 
     def make_directory(self, path: Path, *, lasting: bool = True) -> None:
         """Create a directory and its parents; existing ones are fine.
@@ -135,7 +126,13 @@ class FileSystem:
 
     @contextmanager
     def temporary_file(
-        self, path: Path, parts: Iterable[BytesLike], n_bytes: int | None = None, *, name: Path | None = None
+        self,
+        path: Path,
+        parts: Iterable[BytesLike],
+        n_bytes: int | None = None,
+        *,
+        name: Path | None = None,
+        divisible: bool = False,
     ) -> Iterator[None]:
         """Hold a new, synced file of parts laid end to end; remove it when the context ends.
 
@@ -147,17 +144,19 @@ class FileSystem:
             Of all parts: with it they are taken one after the other, and need not be in memory together.
         name : Path, optional
             As for :meth:`new_file`.
+        divisible : bool
+            Whether it is a shard that could be several smaller ones, where the disk allows none so large.
 
         Raises
         ------
         StoreWriteError
-            Disk full, read-only, or failing.
+            See :meth:`new_file`.
         """
         if n_bytes is None:
             views = [_bytes_view(part) for part in parts]
             parts, n_bytes = views, sum(view.nbytes for view in views)
         with self.new_file(path, name, n_bytes) as descriptor:
-            with explained(name or path, n_bytes):
+            with explained(name or path, n_bytes, divisible=divisible):
                 self._reserve(path, descriptor, n_bytes)
                 for part in parts:
                     self.write_all(path, descriptor, _bytes_view(part))
@@ -258,9 +257,21 @@ class FileSystem:
         with explained(path):
             self._unlink(path)
 
-    def remove_orphaned(self, directory: Path, pattern: str = "*") -> list[str]:
-        """Remove temporary files whose writer is gone; return their names."""
+    def remove_orphaned(
+        self, directory: Path, pattern: str = "*", *, older_than: float = ORPHAN_SECONDS
+    ) -> list[str]:
+        """Remove temporary files whose writer is dead; return their names.
+
+        Parameters
+        ----------
+        directory : Path
+        pattern : str
+            Of their names.
+        older_than : float
+            Seconds for which a file stays where its lock cannot tell: see :func:`may_be_in_use`.
+        """
         removed = []
+        before = time.time() - older_than
         for path in sorted(directory.glob(pattern)) if directory.is_dir() else []:
             if path.is_symlink() or not path.is_file():
                 continue
@@ -272,6 +283,8 @@ class FileSystem:
                 # A file that has its final name too needs this one no more, and who reads it may lock it.
                 if os.fstat(descriptor).st_nlink == 1:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if may_be_in_use(path, before, locks_exclude=lock_excludes(path)):
+                        continue
                 self._unlink(path)
                 removed.append(path.name)
             except OSError:
@@ -286,7 +299,7 @@ class FileSystem:
         while True:
             descriptor = self.operate(Operation("create", path), os.open, path, flags, 0o666)
             try:
-                _lock(descriptor, path)
+                lock_alone(descriptor, path)
                 if os.fstat(descriptor).st_nlink:
                     return descriptor
             except BaseException:
@@ -313,13 +326,13 @@ class FileSystem:
             self.operate(Operation("link", target, source=source), os.link, source, target)
         except FileExistsError:
             # Over a network a link may be made, the answer lost, and the question asked again.
-            return _same_file(source, target)
+            return same_file(source, target)
         return True
 
     def _rename_new(self, source: Path, target: Path, reason: OSError) -> bool:
         descriptor = _open_directory(target.parent)
         try:
-            _lock(descriptor, target.parent)
+            lock_alone(descriptor, target.parent)
             if os.path.lexists(target):
                 return False
             self._rename(source, target)
@@ -347,7 +360,7 @@ class FileSystem:
             self.operate(Operation("sync directory", path), os.fsync, descriptor)
         except OSError as error:
             # Some network file systems cannot be asked; they change directories at once.
-            if error.errno not in (errno.EINVAL, *_UNKNOWN_HERE):
+            if error.errno not in (errno.EINVAL, *UNKNOWN_HERE):
                 raise
         finally:
             os.close(descriptor)
@@ -356,37 +369,14 @@ class FileSystem:
 LOCAL = FileSystem()
 
 
-def temporary_name(suffix: str = "") -> str:
-    """Return a file name no other writer uses."""
-    return f"{secrets.token_hex(8)}{suffix}"
-
-
 def _bytes_view(part: BytesLike) -> memoryview:
     if isinstance(part, np.ndarray):
         return np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
     return memoryview(part).cast("B")
 
 
-def _lock(descriptor: int, path: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in (*_UNKNOWN_HERE, errno.ENOLCK):
-            raise
-        raise StoreWriteError(
-            f"cannot lock {path}: {error.strerror}. By flock(2) writers tell a living writer's files from a "
-            "dead one's: mount the disk with locks (NFS: version 4; Lustre: -o flock), or use another disk"
-        ) from error
-
-
 def _open_directory(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(one.lstat(), other.lstat())
-    return False
 
 
 def _warn_once(directory: Path, reason: OSError) -> None:

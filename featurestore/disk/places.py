@@ -1,8 +1,9 @@
-"""Where a path that may not exist yet lies on the disk."""
+"""Where a path that may not exist yet lies on the disk, and what that disk has left."""
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import os
 from pathlib import Path
 
 
@@ -12,6 +13,23 @@ def nearest_existing(path: Path) -> Path:
     return next(each for each in (path, *path.parents) if each.exists())
 
 
-def free_bytes(path: Path) -> int:
-    """Return the free bytes, for this user, of the disk that holds a path or would hold it."""
-    return shutil.disk_usage(nearest_existing(path)).free
+def free_bytes(path: Path) -> int | None:
+    """Return the free bytes, for this user, of the disk that holds a path or would hold it.
+
+    None if the disk does not say: ramfs and some FUSE file systems report that they have no blocks at all.
+    """
+    found = os.statvfs(nearest_existing(path))
+    return found.f_bavail * found.f_frsize if found.f_blocks else None
+
+
+def free_inodes(path: Path) -> int | None:
+    """Return how many more files this user may make on that disk, None if the disk does not say."""
+    found = os.statvfs(nearest_existing(path))
+    return found.f_favail if found.f_files else None
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Return whether two names are of one file; links are not followed."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(one.lstat(), other.lstat())
+    return False

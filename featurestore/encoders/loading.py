@@ -21,7 +21,7 @@ from featurestore.encoders.base import (
 )
 from featurestore.encoders.checked import checked_encoder
 from featurestore.errors import UnknownEncoderError, UsageError
-from featurestore.families import Family, expected_forms, family_of
+from featurestore.families import FAMILIES, OWN, Family, expected_forms, family_of
 from featurestore.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -169,6 +169,11 @@ def warm_up_encoder(
         state that differs.
     """
     family, rest = _family(spec)
+    if family is OWN:  # or a name with a colon that means nothing
+        raise UnknownEncoderError(
+            f"unknown encoder {spec!r}: only an ELMo has an initial state to warm up, expected "
+            f"{', '.join(form for each in FAMILIES if each.warm_up for form in each.forms)}"
+        )
     if family.warm_up is None:
         raise UsageError(f"{spec} has no initial state to warm up: only an ELMo has one")
     made: WarmUp = family.resolved(family.warm_up, spec)(

@@ -9,7 +9,8 @@ from typing import Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import EncoderError
+from featurestore.keys import Sentence
+from featurestore.vectors import Encodes, require_arrays, vector_shape
 
 
 class BatchVectors(Sequence["NDArray[np.floating]"]):
@@ -25,6 +26,7 @@ class BatchVectors(Sequence["NDArray[np.floating]"]):
 
     def __init__(self, values: NDArray[np.floating], lengths: Sequence[int]) -> None:
         self.values = values
+        self.lengths = list(lengths)
         self._ends = list(accumulate(lengths, initial=0))
 
     def __len__(self) -> int:
@@ -65,30 +67,29 @@ class EncodedVectors:
         return self._vectors
 
 
-def require_vectors(vectors: object, n_sentences: int, encoder: str) -> Sequence[NDArray[np.floating]]:
-    """Return what the encoder of a specification gave, made sure to be an array of floats per sentence.
+def require_vectors(
+    vectors: object, sentences: Sequence[Sentence], encoder: Encodes
+) -> Sequence[NDArray[np.floating]]:
+    """Return what an encoder gave, after checking that it is one array of floats per sentence, in order.
 
     Raises
     ------
-    EncoderError
-        If it is something else; shapes are not looked at.
+    EncoderRuleError
+        If it is something else. An array of a shape that fits no sentence is left to the store, which names
+        the sentence.
     """
+    lengths = list(map(len, sentences))
     if isinstance(vectors, BatchVectors):
-        found = f"{len(vectors)} arrays"
-        if len(vectors) == n_sentences:
-            return vectors
-    elif not isinstance(vectors, Sequence):
-        found = f"a {type(vectors).__name__}"
-    elif len(vectors) != n_sentences:
-        found = f"{len(vectors)} arrays"
-    else:
-        other = [v for v in vectors if not isinstance(v, np.ndarray) or v.dtype.kind != "f"]
-        if not other:
-            return vectors
-        kind = f" of {other[0].dtype}" if isinstance(other[0], np.ndarray) else ""
-        found = f"a {type(other[0]).__name__}{kind} among them"
-    raise EncoderError(
-        f"the encoder {encoder!r} returned {found} for {n_sentences} sentences: expected one NumPy "
-        "array of floats each, in their order (of a tensor: tensor.cpu().numpy()). This is an error in the "
-        "encoder"
-    )
+        values: object = vectors.values
+        if (
+            isinstance(values, np.ndarray)
+            and values.dtype.kind == "f"
+            and values.shape == vector_shape(sum(lengths), encoder.n_layers, encoder.dim)
+            and vectors.lengths == lengths
+        ):
+            return vectors  # without making an array for each sentence
+    shapes = [vector_shape(length, encoder.n_layers, encoder.dim) for length in lengths]
+    arrays = list(require_arrays(vectors, len(lengths), encoder.spec))
+    if sorted(array.shape for array in arrays) == sorted(shapes):
+        return list(require_arrays(arrays, len(lengths), encoder.spec, shapes))
+    return arrays

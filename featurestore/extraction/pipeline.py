@@ -127,7 +127,8 @@ class EncodingPipeline:
             logger.info("%s", error)
             self._failed.append((shard, positions))
             return
-        vectors = require_vectors(vectors, len(positions), self._encoder.spec)
+        sentences = [shard.draft.sentences[position] for position in positions]
+        vectors = require_vectors(vectors, sentences, self._encoder)
         if not isinstance(vectors, BatchVectors):
             # The encoder may use its arrays for the next batch, before another thread has stored them.
             vectors = [array.copy() for array in vectors]

@@ -12,10 +12,10 @@ from featurestore.encoders.checked import CheckedEncoder, checked_encoder
 from featurestore.extraction.batching import batches_by_length
 from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
-from featurestore.store.canaries import read_canaries, relative_l2, tolerance_of
+from featurestore.store.canaries import read_canaries
 from featurestore.store.store import Store
 from featurestore.store.verification import draw_sentences
-from featurestore.vectors import exceeds
+from featurestore.vectors import exceeds, relative_l2, tolerance_of
 
 CODEC_TOLERANCE = {"float32": 0.0, "float16": 1e-3, "int8": 5e-2}
 """Relative L2 that a codec may lose of one sentence."""
@@ -86,7 +86,7 @@ def encode_again(
         Of the draw.
     tolerance : float, optional
         Relative L2 by which a sentence may differ; by default what the recipe's precision
-        (:func:`~featurestore.store.canaries.tolerance_of`) and the shard's codec (:data:`CODEC_TOLERANCE`)
+        (:func:`~featurestore.vectors.tolerance_of`) and the shard's codec (:data:`CODEC_TOLERANCE`)
         explain.
 
     Raises

@@ -118,7 +118,8 @@ class ShardWriter:
             self._end()
         except BaseException:
             # Ctrl-C or SIGTERM while the last shards are written: they are committed before the exception
-            # goes on.
+            # goes on, unless another process keeps the store locked.
+            self._session.stop_waiting()
             self._end()
             raise
         self.check()

@@ -13,25 +13,33 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import limits
 from featurestore.disk.filesystem import FileSystem
-from featurestore.errors import DriftError, EncoderError, SentenceError
+from featurestore.errors import DriftError, EncoderError, EncoderRuleError, SentenceError
 from featurestore.families import versions_for
 from featurestore.keys import Sentence
 from featurestore.recipe import Recipe
 from featurestore.store.format.codec import Floats, get_codec
+from featurestore.store.format.directory import CANARIES, TMP, publish
 from featurestore.store.format.layout import ALIGNMENT, CanaryEntry
-from featurestore.store.format.manifest import CANARIES, TMP, commit_note, publish
+from featurestore.store.format.manifest import commit_note
 from featurestore.store.format.reader import ShardReader
 from featurestore.store.format.shard import ShardDraft, place
 from featurestore.store.locks import committing
 from featurestore.store.snapshot import AnySnapshot, Snapshot
-from featurestore.vectors import exceeds, layers_and_dim, vector_shape
+from featurestore.vectors import (
+    Encodes,
+    encoded,
+    exceeds,
+    layers_and_dim,
+    relative_l2,
+    require_same,
+    tolerance_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -45,40 +53,6 @@ SENTENCES: tuple[Sentence, ...] = (
 )  # fmt: skip
 """Canaries of new stores; older stores keep theirs. A short sentence, one with rare characters and a word
 longer than ELMo reads, and a long one."""
-
-PRECISION_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
-"""Relative L2 difference, per sentence and layer, allowed to another batch, processor or library, by the
-recipe's precision. Code for processors without AVX and with AVX-512 differs by 1e-6 in float32, 7e-4 in
-float16, 5e-3 in bfloat16 (tests/bench/store/processors.py); the rest is room for GPUs, which are not
-measured. TF32, which
-rounds operands to ten bits, exceeds the tolerance of float32."""
-
-
-class Encodes(Protocol):
-    """What the canaries need of an encoder; see :class:`featurestore.encoders.base.Encoder`."""
-
-    @property
-    def spec(self) -> str:
-        """Its specification or name."""
-
-    @property
-    def recipe(self) -> Recipe:
-        """What decides its vectors."""
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-
-    @property
-    def n_layers(self) -> int:
-        """Layers kept apart."""
-
-    @property
-    def device(self) -> str:
-        """Where it runs."""
-
-    def encode(self, sentences: Sequence[Sentence], /) -> Sequence[NDArray[np.floating]]:
-        """Return an array per sentence."""
 
 
 @dataclass(frozen=True)
@@ -151,18 +125,19 @@ def make_canaries(encoder: Encodes) -> Canaries | None:
 
     Raises
     ------
-    EncoderError
+    EncoderRuleError
         If its arrays have another type or shape than it says, or differ in a batch.
     """
     kept: dict[Sentence, Floats] = {}
     room = limits.MAX_CANARY_BYTES - 2 * ALIGNMENT  # the head takes less than these two
     for tokens in SENTENCES:
         try:
-            given = encoder.encode([tokens])
+            [array] = encoded(encoder, [tokens])
+        except EncoderRuleError:
+            raise
         except (EncoderError, SentenceError) as error:
             logger.info("%s cannot encode the canary %r: %s", encoder.spec, tokens, error)
             continue
-        [array] = _checked(encoder, given, [tokens])
         if np.isfinite(array).all() and array.nbytes <= room:
             kept[tokens] = array
             room -= array.nbytes
@@ -170,21 +145,17 @@ def make_canaries(encoder: Encodes) -> Canaries | None:
         logger.warning("%s encodes none of the canary sentences: drift will not be noticed", encoder.spec)
         return None
     made = Canaries(tuple(kept), tuple(kept.values()), tolerance_of(encoder.recipe), _made_with(encoder))
-    _require_function_of_sentence(encoder, made)
+    # Neither from short to long nor from long to short, so that one who sorts a batch is found out.
+    order = [*range(1, len(kept)), 0]
+    again = encoded(encoder, [made.sentences[i] for i in order])
+    require_same(
+        encoder.spec,
+        [made.sentences[i] for i in order],
+        again,
+        [made.vectors[i] for i in order],
+        made.tolerance,
+    )
     return made
-
-
-def _require_function_of_sentence(encoder: Encodes, made: Canaries) -> None:
-    """Raise EncoderError if the vectors differ the second time, in a batch of all the sentences."""
-    together = _checked(encoder, encoder.encode(list(made.sentences)), made.sentences)
-    errors = [relative_l2(now, alone) for now, alone in zip(together, made.vectors, strict=True)]
-    if any(exceeds(error, made.tolerance) for error in errors):
-        raise EncoderError(
-            f"{encoder.spec or 'the encoder'} gives a sentence other vectors when it is encoded again, in a "
-            f"batch: the relative L2 is {max(errors):.3g}, expected at most {made.tolerance:.3g}. A store "
-            "needs vectors that depend on the sentence alone: turn dropout off (model.eval()), carry no "
-            "state from batch to batch, and mask the padding"
-        )
 
 
 def read_canaries(store: Snapshot) -> Canaries | None:
@@ -198,7 +169,13 @@ def read_canaries(store: Snapshot) -> Canaries | None:
     entry = store.manifest.canaries
     if entry is None:
         return None
-    reader = ShardReader(store.location / CANARIES / entry.name, entry.shard, access="pread", check="always")
+    reader = ShardReader(
+        store.location / CANARIES / entry.name,
+        entry.shard,
+        access="pread",
+        check="always",
+        filesystem=store.filesystem,
+    )
     rows = range(len(reader))
     return Canaries(
         tuple(map(reader.tokens, rows)), tuple(map(reader.read, rows)), entry.tolerance, entry.made_with
@@ -247,7 +224,7 @@ def require_canaries(store: AnySnapshot, encoder: Encodes) -> AnySnapshot:
             # Not replaced here: another process may be about to store vectors of the first encoder.
             remedy += ". The store holds no sentence yet: if the encoder was mended since, delete it"
         stored.require(
-            [known[t] if t in known else _encoded(encoder, t) for t in stored.sentences],
+            [known[t] if t in known else encoded(encoder, [t])[0] for t in stored.sentences],
             encoder.spec or "the encoder",
             f"store {store.path}",
             f"It was made with {stored.made_with or 'unknown software'}; this is {_made_with(encoder)}. "
@@ -276,27 +253,6 @@ def require_same_canaries(one: Snapshot, other: Snapshot) -> None:
         )
 
 
-def tolerance_of(recipe: Recipe) -> float:
-    """Return the tolerance for vectors of a recipe; that of float32 if the recipe states no precision."""
-    return PRECISION_TOLERANCE.get(str(recipe.get("precision")), PRECISION_TOLERANCE["float32"])
-
-
-def relative_l2(now: NDArray[np.floating], stored: NDArray[np.floating]) -> float:
-    """Return the maximum over layers of ||now - stored|| / ||now||; infinite if the shapes differ.
-
-    Parameters
-    ----------
-    now, stored : (n_tokens, dim) or (n_tokens, n_layers, dim) float
-    """
-    if now.shape != stored.shape:
-        return float("inf")
-    a, b = now.astype(np.float64), stored.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        difference, norm = (np.sqrt(np.sum(x * x, axis=(0, -1))) for x in (a - b, a))
-        ratio = np.divide(difference, norm, out=np.where(difference == 0, 0.0, np.inf), where=norm > 0)
-    return float(np.max(ratio))
-
-
 def _with_canaries(store: AnySnapshot, canaries: Canaries) -> AnySnapshot:
     """Publish canaries, unless another process does first; return the store with the ones published."""
     with committing(store.location):
@@ -315,33 +271,6 @@ def _with_canaries(store: AnySnapshot, canaries: Canaries) -> AnySnapshot:
                 )
             latest = latest.refreshed()
     return latest
-
-
-def _encoded(encoder: Encodes, tokens: Sentence) -> Floats:
-    """Return the vectors of a sentence encoded alone: a batch would change the last bits."""
-    return _checked(encoder, encoder.encode([tokens]), [tokens])[0]
-
-
-def _checked(encoder: Encodes, given: object, sentences: Sequence[Sentence]) -> list[Floats]:
-    """Return float32 copies of an encoder's vectors, checked against its dim and n_layers.
-
-    Raises
-    ------
-    EncoderError
-        If they have another type or shape.
-    """
-    shapes = [vector_shape(len(tokens), encoder.n_layers, encoder.dim) for tokens in sentences]
-    found: object = type(given).__name__
-    if isinstance(given, Sequence):
-        arrays = [array for array in given if isinstance(array, np.ndarray) and array.dtype.kind == "f"]
-        if len(arrays) == len(given) and [array.shape for array in arrays] == shapes:
-            return [array.astype(np.float32) for array in arrays]
-        found = [getattr(array, "shape", None) or type(array).__name__ for array in given]
-    raise EncoderError(
-        f"{encoder.spec or 'the encoder'} returned {found} for sentences of "
-        f"{', '.join(str(len(tokens)) for tokens in sentences)} tokens: expected NumPy arrays of floats of "
-        f"the shapes {shapes}, as its dim and n_layers say. This is an error in the encoder"
-    )
 
 
 def _made_with(encoder: Encodes) -> str:

@@ -3,20 +3,23 @@
 A reader holds the manifest it opened, shared, so that its snapshot is not removed under it. A writer holds
 ``STORE/lock``, shared, from before it places a shard until its manifest names it; whoever removes or moves
 files of the store holds it alone. All are ``flock``: they end with the process, however it ends, are
-inherited by ``fork``, and wait for nobody while a store is read.
+inherited by ``fork``, and nobody waits for them to read.
 """
 
 from __future__ import annotations
 
 import fcntl
+import itertools
 import logging
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from featurestore.disk.locking import lock_excludes
 from featurestore.disk.opening import open_for_reading
 from featurestore.errors import StoreWriteError
 
@@ -30,7 +33,13 @@ _TRIES, _PAUSE = 40, 0.005
 writer that is just publishing it, or gc that is just removing it. Both are done in milliseconds."""
 
 _TRIES_IN_SILENCE = 400
-"""As often the store's lock is asked for, with the same pause, before it is said that somebody waits."""
+"""Tries, with the same pause between them, before a process that waits for the store's lock says so."""
+
+_PAUSE_WAITING = 0.1
+"""Seconds between two tries after that."""
+
+_probed: set[int] = set()
+"""Disks, by device number, on which it was found out whether locks keep processes apart."""
 
 _OPEN_FOR_LOCKING = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """Nothing is ever written, but network file systems lock exclusively only what is open for writing."""
@@ -116,9 +125,21 @@ def unused(path: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def committing(store: Path) -> Iterator[None]:
-    """Keep others from removing files of a store that the next manifest may name; many may at once."""
-    with _locked(store, fcntl.LOCK_SH):
+def committing(store: Path, give_up: threading.Event | None = None) -> Iterator[None]:
+    """Keep others from removing files of a store that the next manifest may name; many may at once.
+
+    Parameters
+    ----------
+    store : Path
+    give_up : threading.Event, optional
+        Once it is set, a lock that another process has held for seconds is waited for no longer.
+
+    Raises
+    ------
+    StoreWriteError
+        If the store cannot be locked, or the wait was given up.
+    """
+    with _locked(store, fcntl.LOCK_SH, give_up):
         yield
 
 
@@ -130,34 +151,55 @@ def cleaning(store: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(store: Path, operation: int) -> Iterator[None]:
+def _locked(store: Path, operation: int, give_up: threading.Event | None = None) -> Iterator[None]:
     path = store / LOCK
     try:
         descriptor = _open_for_locking(path, os.O_CREAT)
     except OSError as error:
         raise StoreWriteError(
             f"cannot open the lock file {path}: {error.strerror or error}. Whoever writes to a store must be "
-            "able to write to its directories and to read its files"
+            "able to write to its directories and to read its files",
+            path=path,
         ) from error
     try:
         try:
-            _lock(descriptor, operation, path)
+            _lock(descriptor, operation, path, give_up)
         except OSError as error:
             raise StoreWriteError(
-                f"cannot lock {path}: {error.strerror or error}. A store needs a file system with flock"
+                f"cannot lock {path}: {error.strerror or error}. A store needs a file system with flock",
+                path=path,
             ) from error
+        _warn_unless_excluding(descriptor, path)
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, operation: int, path: Path) -> None:
-    """Wait for a lock, and say so if that takes longer than a commit does."""
-    for _ in range(_TRIES_IN_SILENCE):
+def _lock(descriptor: int, operation: int, path: Path, give_up: threading.Event | None) -> None:
+    """Wait for a lock, and say so if that takes longer than a commit does.
+
+    Asked again and again rather than once: a signal handler runs between two tries.
+    """
+    for number in itertools.count(1):
         try:
             fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            time.sleep(_PAUSE)
-    logger.warning("waiting for %s, which gc, repair or a writer in another process holds", path)
-    fcntl.flock(descriptor, operation)
+            time.sleep(_PAUSE if number < _TRIES_IN_SILENCE else _PAUSE_WAITING)
+        if number >= _TRIES_IN_SILENCE and give_up is not None and give_up.is_set():
+            raise StoreWriteError(f"{path} is held by another process; nothing was committed", path=path)
+        if number == _TRIES_IN_SILENCE:
+            logger.warning("waiting for %s, which gc, repair or a writer in another process holds", path)
+
+
+def _warn_unless_excluding(descriptor: int, path: Path) -> None:
+    """Say, once for each disk, if a lock that this process holds keeps nobody else out."""
+    device = os.fstat(descriptor).st_dev
+    if device in _probed:
+        return
+    _probed.add(device)
+    if not lock_excludes(path):
+        logger.warning(
+            "locks on the disk of %s keep nobody out (flock does nothing there): let one process at a time "
+            "write to or clean up a store on it", path,
+        )  # fmt: skip

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from featurestore.errors import DamagedStoreError, FeaturestoreError, UnreadableStoreError
 from featurestore.keys import sentence_key
 from featurestore.store.format.access import sha256_of_shard
+from featurestore.store.format.directory import CANARIES, SHARDS, list_numbers, read_listed
 from featurestore.store.format.layout import ShardEntry
-from featurestore.store.format.manifest import CANARIES, SHARDS, Manifest, list_numbers, read_manifest
+from featurestore.store.format.manifest import Manifest
 from featurestore.store.format.reader import ShardReader
 from featurestore.store.format.structure import inspect
 from featurestore.store.snapshot import Snapshot
@@ -25,26 +27,42 @@ class Finding:
     Attributes
     ----------
     shard : str
-        File name, empty for the manifest; ``canaries/`` and the file name for the canaries.
-    sentence : int or None
-        Number in the shard.
+        File name of the shard; ``canaries/`` and the file name for the canaries; empty for a manifest.
+    problem : str
+        What is wrong, for people.
+    row : int or None
+        Of the sentence in the shard, from 0.
     key : str
         Hexadecimal key of the sentence, where it is known.
     text : str
         Beginning of the sentence, where it is known.
-    problem : str
+    is_gone : bool
+        Whether there is no such file.
     """
 
     shard: str
     problem: str
-    sentence: int | None = None
+    row: int | None = None
     key: str = ""
     text: str = ""
+    is_gone: bool = False
+
+    @property
+    def sentence(self) -> int | None:
+        """The same as :attr:`row`."""
+        return self.row
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the finding for ``--json``."""
+        return {
+            "shard": self.shard, "problem": self.problem, "sentence": self.row, "key": self.key,
+            "text": self.text, "missing": self.is_gone,
+        }  # fmt: skip
 
     def __str__(self) -> str:
         place = self.shard or "manifest"
-        if self.sentence is not None:
-            place += f", sentence {self.sentence} ({self.text!r}, key {self.key})"
+        if self.row is not None:
+            place += f", sentence {self.row} ({self.text!r}, key {self.key})"
         return f"{place}: {self.problem}"
 
 
@@ -58,13 +76,15 @@ def verify(
 ) -> Iterator[Finding]:
     """Check a store and yield what is wrong; nothing if it is sound.
 
+    Others may write to the store, and gc may remove old snapshots from it, meanwhile.
+
     Parameters
     ----------
     store : Snapshot
     quick : bool
-        Check that every shard is there, has its size and a sound structure, without reading the vectors.
+        Check that every shard exists, and its size and structure, without reading the vectors.
     sample : int, optional
-        Check so, and the vectors of this many sentences drawn at random.
+        As ``quick``, and check the vectors of this many sentences drawn at random.
     seed : int
         Of the draw.
     progress : callable, optional
@@ -73,12 +93,12 @@ def verify(
     Raises
     ------
     UnreadableStoreError
-        If a file may not be opened, which may be sound.
+        If a file that may be sound cannot be opened.
     """
     # Earlier snapshots too: whoever reads them needs theirs, and gc refuses to guess what they need.
     for number in list_numbers(store.location) if not quick and sample is None else [store.snapshot]:
         try:
-            read_manifest(store.location, number)
+            read_listed(store.location, number)
         except UnreadableStoreError:
             raise  # which says nothing of its bytes
         except FeaturestoreError as error:
@@ -128,17 +148,19 @@ def verify_shard(
     fingerprint : str
         Of the store's recipe.
     quick : bool
-        Leave the vectors out.
+        Do not read the vectors.
     rows : iterable of int, optional
         Check the vectors of these sentences alone.
     """
     try:
         reader = ShardReader(path, entry, access="pread", check="never")
     except DamagedStoreError as error:
-        yield Finding(entry.name, str(error))
+        yield Finding(entry.name, str(error), is_gone=error.is_gone)
         return
     try:
         found_fingerprint, codec, extents = inspect(path)
+    except UnreadableStoreError:
+        raise
     except FeaturestoreError as error:
         yield Finding(entry.name, str(error))
         return
@@ -171,39 +193,25 @@ def verify_shard(
 def _verify_sentences(reader: ShardReader, entry: ShardEntry, rows: Iterable[int]) -> Iterator[Finding]:
     for row in rows:
         try:
-            problem = (
-                ""
-                if reader.row_is_intact(row)
-                else "its vectors are not what was committed (checksum differs)"
-            )
+            intact = reader.row_is_intact(row)
+            problem = "" if intact else "its vectors are not what was committed (checksum differs)"
         except DamagedStoreError as error:
             problem = str(error)
         if problem:
-            yield Finding(
-                entry.name, problem, sentence=row, key=reader.key(row).hex(), text=_text(reader, row)
-            )
-        yield from _verify_keys(reader, entry, [row])
-
-
-def _verify_keys(reader: ShardReader, entry: ShardEntry, rows: Iterable[int]) -> Iterator[Finding]:
-    for row in rows:
+            yield Finding(entry.name, problem, row, reader.key(row).hex(), _text(reader, row))
         try:
             tokens = reader.tokens(row)
         except DamagedStoreError as error:
-            yield Finding(entry.name, str(error), sentence=row, key=reader.key(row).hex())
+            yield Finding(entry.name, str(error), row, reader.key(row).hex())
             continue
         if sentence_key(tokens) != reader.key(row):
             keyed = "tokens and condition" if reader.condition(row) else "tokens"
-            yield Finding(
-                entry.name,
-                f"the key is not that of the {keyed}",
-                sentence=row,
-                key=reader.key(row).hex(),
-                text=" ".join(tokens[:8]),
-            )
+            problem = f"the key is not that of the {keyed}"
+            yield Finding(entry.name, problem, row, reader.key(row).hex(), _text(reader, row))
 
 
 def _text(reader: ShardReader, row: int) -> str:
+    """Return the beginning of a sentence, empty where its tokens cannot be read."""
     try:
         return " ".join(reader.tokens(row)[:8])
     except DamagedStoreError:

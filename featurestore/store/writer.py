@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,23 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.disk.filesystem import temporary_name
+from featurestore.disk.temporary import temporary_name
 from featurestore.errors import DamagedStoreError, StoreError, StoreWriteError, UsageError, VectorError
 from featurestore.keyarrays import keys_array
 from featurestore.keys import Sentence, require_sentence, sentence_key
+from featurestore.store.continuity import Signature, is_shorter, is_there, signature
 from featurestore.store.format.codec import Array, get_codec
+from featurestore.store.format.directory import MANIFESTS, SHARDS, TMP, list_numbers, publish, read_manifest
 from featurestore.store.format.layout import ShardEntry
-from featurestore.store.format.manifest import (
-    MANIFESTS,
-    SHARDS,
-    TMP,
-    Manifest,
-    commit_note,
-    following,
-    list_numbers,
-    publish,
-    read_manifest,
-)
+from featurestore.store.format.manifest import Manifest, commit_note, following
 from featurestore.store.format.shard import ShardDraft, place_file
 from featurestore.store.format.staging import Sample, StagingMemory, sample, stage
 from featurestore.store.index.keyset import KeySet
@@ -73,12 +66,14 @@ class WriteSession:
     def __init__(self, store: Snapshot, *, codec: str | None = None) -> None:
         self.store = store
         self.manifest: Manifest = store.manifest
+        self._seen: Signature | None = None  # of its file, when its content was last compared
         self._codec = get_codec(codec or store.manifest.codec)
         self._filesystem = store.filesystem
         self._since_opening = self._no_keys()
         self._pending: dict[bytes, tuple[Sentence, Array, Sample]] = {}
         self._pending_tokens = 0
         self._closed = False
+        self._give_up = threading.Event()
         self._memory = StagingMemory(self.staged_bytes)
         self._filesystem.make_directory(store.location / SHARDS)
         self._filesystem.make_directory(store.location / TMP, lasting=False)
@@ -171,7 +166,7 @@ class WriteSession:
                 f"vectors of shape {vectors.shape}, expected {expected}, for {' '.join(sentence[:8])!r}"
             )
         key = sentence_key(sentence)
-        if key in self._pending or bool(self.stored(keys_array([key]))[0]):
+        if key in self._pending or self._is_stored(key):
             return False
         # Checked now, not when the shard is sealed: one bad vector must not cost its neighbours.
         staged = np.empty(expected, self._codec.staging_dtype)
@@ -181,6 +176,16 @@ class WriteSession:
         if self._pending_tokens >= self.tokens_per_shard:
             self.flush()
         return True
+
+    def _is_stored(self, key: bytes) -> bool:
+        """Return whether a sentence is stored, and still is."""
+        keys = keys_array([key])
+        if not self.stored(keys)[0]:
+            return False
+        if self._seen is not None and signature(self.store.location, self.manifest.number) == self._seen:
+            return True
+        self.catch_up()  # it raises if the store was rolled back
+        return bool(self.stored(keys)[0])
 
     def flush(self) -> None:
         """Commit the sentences added so far."""
@@ -238,7 +243,8 @@ class WriteSession:
         """
         sealed = draft.seal(self.store.fingerprint)
         path = self.store.location / TMP / temporary_name(".h5")
-        with self._filesystem.temporary_file(path, [sealed.head, sealed.values]):
+        divisible = len(draft.sentences) > 1
+        with self._filesystem.temporary_file(path, [sealed.head, sealed.values], divisible=divisible):
             yield PreparedShard(draft, sealed.entry, path)
 
     def publish(self, shard: PreparedShard, **note: Any) -> int:
@@ -248,7 +254,7 @@ class WriteSession:
         """
         draft, placed = shard.draft, False
         keys = keys_array(draft.keys)
-        with committing(self.store.location):
+        with committing(self.store.location, self._give_up):
             while True:
                 self.catch_up()
                 known = self.stored(keys)
@@ -285,19 +291,27 @@ class WriteSession:
         if not publish(self.store.location, manifest, self._filesystem):
             logger.info("another writer took snapshot %d; following it", manifest.number)
             return False
-        self.manifest = manifest
+        self.manifest, self._seen = manifest, None
         self._since_opening.add(keys)
         return True
+
+    def stop_waiting(self) -> None:
+        """Let commits fail that wait for a lock which another process holds; may be called in any thread."""
+        self._give_up.set()
 
     def close(self) -> None:
         """Commit the sentences added, and bring the index up to date for the next reader."""
         self.flush()
         self._closed = True
         if self.manifest.number != self.store.manifest.number:
-            self.store = self.store.refreshed()
-            self.manifest = self.store.manifest
-            self._since_opening = self._no_keys()
+            self._begin_anew()
         _ = self.store.index
+
+    def _begin_anew(self) -> None:
+        """Know of the latest commit alone."""
+        self.store = self.store.refreshed()
+        self.manifest, self._seen = self.store.manifest, None
+        self._since_opening = self._no_keys()
 
     def _no_keys(self) -> KeySet:
         return KeySet(self.store.location / TMP, filesystem=self._filesystem)
@@ -308,12 +322,15 @@ class WriteSession:
         Raises
         ------
         RecipeMismatchError, StoreError
-            If another store lies at the path by now.
+            If another store lies at the path by now, or an earlier state of this one.
         """
-        replaced = self.store.replaced
-        if list_numbers(self.store.location)[-1] == self.manifest.number and not replaced:
+        location, replaced = self.store.location, self.store.replaced
+        found = signature(location, self.manifest.number)
+        is_latest = list_numbers(location, self._filesystem)[-1] == self.manifest.number
+        if is_latest and not replaced and (found == self._seen or is_there(location, self.manifest)):
+            self._seen = found
             return
-        latest = read_manifest(self.store.location)
+        latest = read_manifest(location, filesystem=self._filesystem)
         self._make_sure_of_commits()
         latest.recipe.require_equal(
             self.store.recipe,
@@ -325,12 +342,15 @@ class WriteSession:
                 f"the store {self.store.path} was replaced by another while this process added to it: "
                 "nothing was written to that one. Run the same again"
             )
+        if is_shorter(location, self.manifest, latest):
+            self._begin_anew()
+            return
         known = {shard.name for shard in self.manifest.shards}
         view = Snapshot(self.store.location, latest, filesystem=self._filesystem)
         for number, shard in enumerate(latest.shards):
             if shard.name not in known:
                 self._since_opening.add(view.keys_of(number))
-        self.manifest = latest
+        self.manifest, self._seen = latest, None
 
     def _make_sure_of_commits(self) -> None:
         """Wait until the manifests that were found are on the disk.

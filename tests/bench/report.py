@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
@@ -58,6 +59,13 @@ def part_options(command: Command) -> Command:
     """Add the options that every part has: ``--quick`` and ``--json``."""
     quick = click.option("--quick", is_flag=True, help="Seconds instead of minutes; the figures mean little.")
     return quick(click.option("--json", "as_json", is_flag=True)(command))
+
+
+def use_cores(quick: bool) -> None:
+    """Let torch use every core; under ``--quick`` one, which is soon done also beside other programs."""
+    import torch
+
+    torch.set_num_threads(1 if quick else os.cpu_count() or 1)
 
 
 def print_part(result: PartResult, as_json: bool) -> None:

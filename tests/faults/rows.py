@@ -143,7 +143,7 @@ def small_disks(long: bool) -> Row:
     files = (
         "tests/faults/test_disks.py",
         "tests/extraction/endings/test_processes.py",
-        "tests/test_bad_input.py",
+        "tests/cli/test_bad_input.py",
     )
     return _tested(row, *files, "-k", "real or disk_too_small or read_only_disk")
 

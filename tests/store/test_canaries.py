@@ -12,19 +12,13 @@ import pytest
 from featurestore.errors import DamagedStoreError, DriftError, EncoderError
 from featurestore.recipe import Recipe
 from featurestore.store import canaries
-from featurestore.store.canaries import (
-    PRECISION_TOLERANCE,
-    SENTENCES,
-    make_canaries,
-    read_canaries,
-    relative_l2,
-    require_canaries,
-)
+from featurestore.store.canaries import SENTENCES, make_canaries, read_canaries, require_canaries
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.merge import merge
 from featurestore.store.maintenance.repair import repair
 from featurestore.store.store import Store
 from featurestore.store.verification import verify
+from featurestore.vectors import PRECISION_TOLERANCE, relative_l2
 from tests.kit.damage import flip_bit
 from tests.kit.stores import DIM, KitEncoder, assert_holds, create, fill, sentences, vectors_of
 

@@ -10,14 +10,18 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from featurestore.disk.atomic import write_atomic
 from featurestore.disk.filesystem import FileSystem
+from featurestore.disk.temporary import ORPHAN_SECONDS, temporary_name
 from featurestore.errors import StoreWriteError
+from featurestore.store import locks
+from featurestore.store.maintenance.gc import collect, orphaned_files
 from featurestore.store.store import Store
 from featurestore.store.verification import verify
 from tests.kit.stores import assert_holds, create, fill, sentences, vectors_of
@@ -153,13 +157,61 @@ def test_atomic_file_replaces_or_leaves_alone(tmp_path):
 
 def test_leftovers_of_a_dead_writer_are_removed_and_those_of_a_living_one_are_not(tmp_path):
     store = create(tmp_path / "store.fs")
-    (store.path / "tmp" / "dead.h5").write_bytes(b"half")
-    with (store.path / "tmp" / "alive.h5").open("wb") as alive:
+    (store.path / "tmp" / temporary_name(".h5")).write_bytes(b"half")
+    name = temporary_name(".h5")
+    with (store.path / "tmp" / name).open("wb") as alive:
         fcntl.flock(alive, fcntl.LOCK_EX)
         store.write()
-        assert leftovers(store) == ["alive.h5"]
+        assert leftovers(store) == [name]
     store.write()
     assert leftovers(store) == []
+
+
+@pytest.mark.parametrize("name", ["00000000-0123456789abcdef.h5", "0123456789abcdef.h5"])
+def test_file_of_another_computer_is_swept_when_it_is_old(tmp_path, name):
+    """Its writer may live, and hold a lock that does not reach this computer."""
+    store = create(tmp_path / "store.fs")
+    file = store.path / "tmp" / name
+    file.write_bytes(b"half")
+    store.write()
+    assert collect(store.path).too_young[0].name == f"tmp/{name}"
+    assert orphaned_files(store.path) == []
+    assert leftovers(store) == [name]
+    collect(store.path, older_than=0, dry_run=True)
+    assert [garbage.name for garbage in collect(store.path, older_than=0).removed] == [f"tmp/{name}"]
+    file.write_bytes(b"half")
+    later = time.time() + ORPHAN_SECONDS + 60
+    with freeze_clock(later):
+        assert orphaned_files(store.path) == [file]
+        store.write()
+    assert leftovers(store) == []
+
+
+@contextmanager
+def freeze_clock(seconds: float) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(time, "time", lambda: seconds)
+        yield
+
+
+def test_where_locks_keep_nobody_out_a_living_writers_file_is_not_swept(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(fcntl, "flock", lambda descriptor, operation: None)
+    monkeypatch.setattr(locks, "_probed", set())
+    store = create(tmp_path / "store.fs")
+    one = store.write()
+    draft = one.draft(sentences(3))
+    for position, tokens in enumerate(sentences(3)):
+        draft.put(position, vectors_of(tokens))
+    with caplog.at_level("WARNING"), one.prepared(draft) as shard:
+        two = Store.open(store.path).write()
+        collect(store.path)
+        for tokens in sentences(2, start=7):
+            two.add(tokens, vectors_of(tokens))
+        two.flush()
+        assert shard.path.exists()
+        assert one.publish(shard) == 3
+    assert_holds(Store.open(store.path), [*sentences(3), *sentences(2, start=7)])
+    assert "locks on the disk of" in caplog.text
 
 
 def test_leftover_of_a_writer_killed_after_its_commit_is_removed_while_the_commit_is_read(tmp_path):

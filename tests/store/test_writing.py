@@ -26,6 +26,7 @@ from featurestore.store.format.codec import get_codec
 from featurestore.store.format.shard import ShardDraft
 from featurestore.store.format.staging import StagingMemory
 from featurestore.store.maintenance.gc import collect
+from featurestore.store.maintenance.repair import repair
 from featurestore.store.store import Store
 from featurestore.store.verification import verify
 from tests.kit.stores import (
@@ -274,6 +275,105 @@ def test_session_refuses_a_store_replaced_by_a_copy_of_itself(tmp_path, in_front
         path for path in files if path.is_file()
     ]
     assert len(store.refreshed()) == 3 + in_front
+
+
+def roll_back(path: Path, saved: Path) -> None:
+    """Restore what a directory held, file by file into the same inodes, as a volume's snapshot does."""
+    for file in [file for file in path.rglob("*") if file.is_file()]:
+        kept = saved / file.relative_to(path)
+        if kept.exists():
+            file.write_bytes(kept.read_bytes())
+        else:
+            file.unlink()
+
+
+@pytest.fixture
+def rolled_back(tmp_path):
+    """A session that committed twice, whose store is then rolled back to before that."""
+    store = fill(create(tmp_path / "store.fs"), sentences(3))
+    session = store.write()
+    saved = tmp_path / "saved"
+    shutil.copytree(store.path, saved)
+    for number in (5, 6):
+        session.add(sentence(number), vectors_of(sentence(number)))
+        session.flush()
+    roll_back(store.path, saved)
+    return session
+
+
+@pytest.mark.parametrize("n_others", [0, 1, 2, 3])
+def test_session_refuses_a_store_rolled_back_under_it(rolled_back, n_others):
+    """Others may have committed since, up to the number of the commit that is gone and beyond."""
+    path = rolled_back.store.path
+    for number in range(n_others):
+        fill(Store.open(path), [sentence(20 + number)])
+    rolled_back.add(sentence(9), vectors_of(sentence(9)))
+    with pytest.raises(
+        StoreError, match=r"snapshot \d+ is gone, and 2 of its sentences with it.*run the same"
+    ):
+        rolled_back.flush()
+    after = Store.open(path)
+    assert list(verify(after)) == []
+    assert {tokens for _, _, tokens in after.sentences()} == {
+        *sentences(3), *(sentence(20 + number) for number in range(n_others)),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("n_others", [0, 1, 2, 3])
+def test_sentences_that_are_gone_are_not_said_to_be_stored(rolled_back, n_others):
+    for number in range(n_others):
+        fill(Store.open(rolled_back.store.path), [sentence(20 + number)])
+    with pytest.raises(StoreError, match="is gone"):
+        rolled_back.add(sentence(5), vectors_of(sentence(5)))
+
+
+def test_a_reader_refreshes_to_what_replaced_its_commit(rolled_back):
+    path = rolled_back.store.path
+    for number in (20, 21):
+        fill(Store.open(path), [sentence(number)])
+    latest = Store.open(path)
+    stale = Store(path, rolled_back.manifest)
+    assert stale.snapshot == latest.snapshot
+    assert stale.refreshed().manifest == latest.manifest
+
+
+def test_a_restored_store_that_lost_nothing_is_written_to(tmp_path):
+    store = fill(create(tmp_path / "store.fs"), sentences(3))
+    session = store.write()
+    session.add(sentence(5), vectors_of(sentence(5)))
+    session.flush()
+    shutil.copytree(store.path, tmp_path / "saved")
+    roll_back(store.path, tmp_path / "saved")
+    assert not session.add(sentence(5), vectors_of(sentence(5)))
+    assert session.add(sentence(6), vectors_of(sentence(6)))
+    session.close()
+    assert stored_sentences(store) == [*sentences(3), sentence(5), sentence(6)]
+
+
+def test_sentences_that_repair_took_out_are_not_said_to_be_stored(tmp_path):
+    store = fill(create(tmp_path / "store.fs"), sentences(3))
+    session = store.write()
+    session.add(sentence(5), vectors_of(sentence(5)))
+    session.flush()
+    shard_path(Store.open(store.path), -1).write_bytes(b"")
+    repair(store.path)
+    assert session.add(sentence(5), vectors_of(sentence(5)))
+    assert not session.add(sentence(1), vectors_of(sentence(1)))
+    session.close()
+    assert list(verify(Store.open(store.path))) == []
+    assert stored_sentences(store) == [*sentences(3), sentence(5)]
+
+
+def test_a_session_goes_on_after_gc_removed_the_commit_it_made(tmp_path):
+    store = fill(create(tmp_path / "store.fs"), sentences(3))
+    session = store.write()
+    session.add(sentence(5), vectors_of(sentence(5)))
+    session.flush()
+    fill(Store.open(store.path), [sentence(6)])
+    collect(store.path, keep_last=1, older_than=0)
+    assert not session.add(sentence(5), vectors_of(sentence(5)))
+    assert not session.add(sentence(6), vectors_of(sentence(6)))
+    session.close()
 
 
 def test_closing_commits_and_a_closed_session_takes_nothing(store):

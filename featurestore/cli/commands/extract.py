@@ -217,7 +217,8 @@ def _plan_text(made: Plan, encoder: str) -> str:
         rows.append(
             ("cut", f"{tokens} of more than {made.max_token_bytes} bytes, the rest of which is not seen")
         )
-    rows.append(("disk", f"{render.size(made.n_bytes)} to write, {render.size(made.free_bytes)} free"))
+    free = "free space unknown" if made.free_bytes is None else f"{render.size(made.free_bytes)} free"
+    rows.append(("disk", f"{render.size(made.n_bytes)} to write, {free}"))
     rows.append(("time", time))
     return render.facts(rows)
 

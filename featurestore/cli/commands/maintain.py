@@ -20,10 +20,10 @@ _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 _KINDS = {
     "manifest": ("old snapshot", ""),
-    "shard": ("shard", " that no snapshot lists"),
-    "canaries": ("canary file", " that no snapshot names"),
-    "index": ("index file", " of no use"),
-    "temporary": ("temporary file", " of dead writers"),
+    "shard": ("unreferenced shard", ""),
+    "canaries": ("unreferenced canary file", ""),
+    "index": ("unreferenced index file", ""),
+    "temporary": ("orphaned temporary file", ""),
 }
 
 _store_argument = click.argument("store", type=click.Path(path_type=Path))
@@ -35,7 +35,7 @@ def parse_duration(text: str) -> float:
     Raises
     ------
     UsageError
-        If it means nothing.
+        If it is not a duration.
     """
     stripped = text.strip().lower()
     unit = stripped.lstrip("0123456789.")
@@ -60,16 +60,16 @@ def parse_duration(text: str) -> float:
     default="24h",
     show_default=True,
     metavar="TIME",
-    help="Leave alone what was needed more recently: 30min, 24h, 7d. 0s is safe where all who use the store "
-    "are on this computer.",
+    help="Keep what was needed more recently: 30min, 24h, 7d. 0s is safe where all readers and writers of "
+    "the store are on this computer.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @json_option
 def gc(store: Path, keep_last: int, older_than: str, dry_run: bool, as_json: bool) -> None:
     """Remove what a store does not need any more.
 
-    Old snapshots, shards that no snapshot lists, unused index files, what dead writers left. A snapshot that
-    somebody has open stays, and what a writer is about to commit; so does what repair set aside.
+    Old snapshots, unreferenced shards and index files, temporary files of dead writers. A snapshot that
+    somebody has open stays, and what a writer is about to commit; so do quarantined files.
     """
     from featurestore.store.maintenance.gc import collect
 
@@ -81,22 +81,22 @@ def gc(store: Path, keep_last: int, older_than: str, dry_run: bool, as_json: boo
                 "dry_run": dry_run,
                 "n_removed": len(done.removed),
                 "n_bytes": done.n_bytes,
-                "removed": [vars(leftover) for leftover in done.removed],
-                "too_young": [vars(leftover) for leftover in done.too_young],
+                "removed": [vars(garbage) for garbage in done.removed],
+                "too_young": [vars(garbage) for garbage in done.too_young],
                 "in_use": done.in_use,
                 "kept": done.kept,
             }
         )
         return
     for kind, (noun, which) in _KINDS.items():
-        files = [leftover for leftover in done.removed if leftover.kind == kind]
+        files = [garbage for garbage in done.removed if garbage.kind == kind]
         if files:
-            n_bytes = sum(leftover.n_bytes for leftover in files)
+            n_bytes = sum(garbage.n_bytes for garbage in files)
             click.echo(f"{render.count(len(files), noun)}{which}: {render.size(n_bytes)}")
     if done.too_young:
-        n_bytes = sum(leftover.n_bytes for leftover in done.too_young)
+        n_bytes = sum(garbage.n_bytes for garbage in done.too_young)
         files_kept = render.count(len(done.too_young), "file")
-        click.echo(f"kept {files_kept} that nothing lists, {render.size(n_bytes)}: younger than {older_than}")
+        click.echo(f"kept {files_kept} without use, {render.size(n_bytes)}: younger than {older_than}")
     if done.in_use:
         click.echo(f"kept {render.count(len(done.in_use), 'old snapshot')} that somebody has open")
     verb = "would remove" if dry_run else "removed"
@@ -119,9 +119,9 @@ def gc(store: Path, keep_last: int, older_than: str, dry_run: bool, as_json: boo
 def repair(store: Path, dry_run: bool, list_: Path | None, no_progress: bool, as_json: bool) -> None:
     """Make a damaged store usable again, without what is damaged.
 
-    Verifies everything; moves damaged files to STORE/damaged; makes a snapshot without them, on top of the
-    last one whose manifest is sound; builds the index again. Extracting the same corpora afterwards heals the
-    store.
+    Verifies everything; makes a snapshot without the damaged files, on top of the last one whose manifest is
+    intact; quarantines them in STORE/damaged; builds the index again. Extracting the same corpora afterwards
+    heals the store.
     """
     from tqdm import tqdm
 
@@ -178,7 +178,7 @@ def _list_lost(done: Repair, file: Path | None) -> dict[str, int]:
         n_listed += 1
         if file is not None:
             lines.append(json.dumps({"tokens": tokens}))
-    # Where nothing was lost a list that is there may be that of the repair before.
+    # Where nothing was lost, an existing list may be that of the repair before.
     if file is not None and (lines or not file.exists()):
         write_atomic(regular_file(file), "".join(f"{line}\n" for line in lines).encode())
     n_unreadable = sum(shard.entry.n_sentences for shard in done.unreadable() if shard.entry is not None)
@@ -192,13 +192,13 @@ def _show_repair(done: Repair, lost: dict[str, int], dry_run: bool, list_: Path 
         click.echo(f"nothing to repair: {render.count(done.result.n_sentences, 'sentence')}")
         return
     if done.moved:
-        click.echo(f"set aside {render.count(len(done.moved), 'file')} in {done.path / 'damaged'}")
+        click.echo(f"quarantined {render.count(len(done.moved), 'file')} in {done.path / 'damaged'}")
     if done.canaries:
-        click.echo("without its canaries the store takes those of the next extraction")
+        click.echo("the store has no canaries now: the next extraction makes new ones")
     if done.adopted:
         shards = render.count(len(done.adopted), "sound shard")
         n = render.count(sum(entry.n_sentences for entry in done.adopted), "sentence")
-        click.echo(f"{'would take' if dry_run else 'took'} in {shards} that no sound snapshot lists: {n}")
+        click.echo(f"{'would adopt' if dry_run else 'adopted'} {shards} that no sound snapshot lists: {n}")
     if done.index_rebuilt:
         click.echo("would build the index again" if dry_run else "built the index again")
     left = f"{render.count(done.result.n_sentences, 'sentence')} {'would be ' if dry_run else ''}left"
@@ -207,7 +207,7 @@ def _show_repair(done: Repair, lost: dict[str, int], dry_run: bool, list_: Path 
         return
     click.echo(f"to extract again: {render.count(sum(lost.values()), 'sentence')}")
     if lost["n_with_conditions"]:
-        click.echo(f"  {lost['n_with_conditions']:,} with surroundings, which a list cannot hold")
+        click.echo(f"  {lost['n_with_conditions']:,} with context, which a list cannot hold")
     if lost["n_unreadable"]:
         click.echo(f"  {lost['n_unreadable']:,} whose tokens cannot be read")
     click.echo(f"run `featurestore extract` on the same corpora with --store {done.path}")
@@ -219,14 +219,19 @@ def _show_repair(done: Repair, lost: dict[str, int], dry_run: bool, list_: Path 
 
 @click.command()
 @click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="STORE...")
-@click.option("--into", type=click.Path(path_type=Path), required=True, help="Made if it does not exist.")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The other store; made if it does not exist.",
+)
 @click.option("--no-progress", is_flag=True, help="Show no progress bar.")
 @json_option
 def merge(stores: tuple[Path, ...], into: Path, no_progress: bool, as_json: bool) -> None:
-    """Add the sentences of stores of one recipe, filled on several machines, to another.
+    """Add the sentences of one or more stores to another store of the same recipe.
 
-    The stores named stay as they are. Whole shards are linked or copied where no sentence repeats. After a
-    kill the same command goes on.
+    For stores filled on several machines. The sources do not change. Shards are linked or copied whole where
+    no sentence is stored already. After a kill, run the same command again: it goes on.
     """
     from tqdm import tqdm
 
@@ -244,6 +249,6 @@ def merge(stores: tuple[Path, ...], into: Path, no_progress: bool, as_json: bool
     click.echo(
         f"added {render.count(merged.n_sentences, 'sentence')}, {render.size(merged.n_bytes)}: "
         f"{render.count(merged.n_whole, 'shard')} whole, {merged.n_part:,} in part; "
-        f"{render.count(merged.n_repeated, 'sentence')} were there already"
+        f"{render.count(merged.n_repeated, 'sentence')} already stored"
     )
     click.echo(f"{into} holds {render.count(len(target), 'sentence')}, {render.size(target.n_bytes)}")

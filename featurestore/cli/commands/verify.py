@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import click
 from featurestore.cli.display import render
 from featurestore.cli.options import json_option
 from featurestore.cli.store import open_store, store_argument
-from featurestore.errors import DamagedStoreError, UsageError
+from featurestore.errors import UsageError
 
 if TYPE_CHECKING:
     from featurestore.extraction.recheck import Recheck
@@ -59,8 +60,8 @@ def verify(
 ) -> None:
     """Check every stored byte against what was committed; name what is damaged.
 
-    What the store merely does not need is mentioned, and is no damage. Exits with 3 if something is damaged,
-    or a sentence encoded again differs by more than the tolerance.
+    Files that the store does not need, and an index that it builds again, are mentioned and are no damage.
+    Exits with 3 if something is damaged, or a sentence encoded again differs by more than the tolerance.
     """
     from tqdm import tqdm
 
@@ -76,9 +77,9 @@ def verify(
             findings.append(finding)
             if not as_json:
                 progress.write(f"damaged: {finding}", file=sys.stdout)
+    notes = _notes(opened)  # before anything reads by the index, and builds it again
     # Vectors that are not what was committed say nothing about the encoder.
     again = _recheck(opened, encode, seed, tolerance, encoder, device) if encode and not findings else None
-    notes = _notes(opened)
     if as_json:
         result: dict[str, Any] = {
             "store": str(store),
@@ -89,7 +90,7 @@ def verify(
             "n_sentences": len(opened),
             "n_shards": len(opened.manifest.shards),
             "n_bytes": opened.n_bytes,
-            "findings": [vars(finding) for finding in findings],
+            "findings": [finding.to_dict() for finding in findings],
             "encoded_again": again.to_dict() if again else None,
             "notes": notes,
         }
@@ -146,26 +147,39 @@ def _recheck_text(again: Recheck) -> str:
 
 
 def _notes(opened: Store) -> list[str]:
-    """Return what lies in the store without being needed."""
-    from featurestore.store.format.manifest import DAMAGED
-    from featurestore.store.maintenance.gc import abandoned_files, needless_shards, stale_indexes
+    """Return what the store does not need, and what it makes again by itself."""
+    from featurestore.store.format.directory import DAMAGED, INDEX
+    from featurestore.store.index.loading import index_path, is_index_of
+    from featurestore.store.maintenance.gc import orphaned_files, unreferenced_files
 
     path = opened.path
     notes = []
-    try:
-        stale = stale_indexes(path, opened.refreshed().manifest)
-    except DamagedStoreError:
-        stale = []  # which index a damaged snapshot would use, nobody knows
+    shards = opened.manifest.shards
+    names, sizes = [shard.name for shard in shards], [shard.n_sentences for shard in shards]
+    index = index_path(path / INDEX, names)
+    if index.exists() and not is_index_of(index, names, sizes):
+        notes.append(f"the index {INDEX}/{index.name} is damaged; nothing is lost: the next reader builds it "
+                     "again")  # fmt: skip
+    unreferenced, indexes = unreferenced_files(path)
     for files, what in (
-        (needless_shards(path), "that no snapshot lists"),
-        (stale, "of an index that is of no use"),
-        (abandoned_files(path), "of a writer that is gone"),
+        (unreferenced, "that no snapshot references"),
+        ([file for file in indexes if file != index], "of an index that no snapshot references"),
+        (orphaned_files(path), "of a writer that is dead"),
     ):
-        if files:
-            n_bytes = sum(file.lstat().st_size for file in files)
-            notes.append(f"{render.count(len(files), 'file')} {what} ({render.size(n_bytes)}): "
+        sizes = _sizes(files)
+        if sizes:
+            notes.append(f"{render.count(len(sizes), 'file')} {what} ({render.size(sum(sizes))}): "
                          f"`featurestore gc {path}` removes what is old enough")  # fmt: skip
-    aside = list((path / DAMAGED).iterdir()) if (path / DAMAGED).is_dir() else []
-    if aside:
-        notes.append(f"{render.count(len(aside), 'file')} set aside by repair in {path / DAMAGED}")
+    quarantined = list((path / DAMAGED).iterdir()) if (path / DAMAGED).is_dir() else []
+    if quarantined:
+        notes.append(f"{render.count(len(quarantined), 'file')} quarantined by repair in {path / DAMAGED}")
     return notes
+
+
+def _sizes(files: list[Path]) -> list[int]:
+    """Return the bytes of those files that gc has not removed meanwhile."""
+    sizes = []
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):
+            sizes.append(file.lstat().st_size)
+    return sizes

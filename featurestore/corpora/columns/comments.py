@@ -4,7 +4,8 @@ Comments, whatever the file (see :data:`CONVENTION`): ``# name = value`` and ``#
 document`` and ``#end document`` of CoNLL-2012, ``#FORMAT=`` and ``#Text=`` of WebAnno, ``###MEDLINE:1`` of
 GENIA. Of the others:
 
-1. Where a column numbers the words, a line without such a number is a comment (GermEval: ``#``, tab, source).
+1. Where ``# global.columns`` names the columns, a line that has them all, with tabs, is a word. Where a
+   column numbers the words, a line without such a number is a comment (GermEval: ``#``, tab, source).
 2. A line of another number of fields than the rows below it is a comment.
 3. A line whose last field is one that other rows of the file end in, or is ``#`` itself, is a word.
 4. Where tabs separate the columns, so is a line whose first field is more than ``#`` and holds no space

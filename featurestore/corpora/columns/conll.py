@@ -15,6 +15,8 @@ What a line is, is decided by the rows around it, never by its count of fields a
   nothing says which column holds the words and the first one numbers them, the file is refused.
 - **Comments**: :mod:`~featurestore.corpora.columns.comments` tells them from words that begin with ``#``.
   Behind the first word of a sentence only ``# name = value`` without a tab is one, in a file of tabs.
+- **Sentences** end at blank lines; in a file whose header names a column MISC also at its flag
+  ``EndOfSentence`` (HIPE, where blank lines are between documents).
 - **Documents**: :mod:`~featurestore.corpora.columns.preamble` knows their marks, which end sentences.
 """
 
@@ -41,6 +43,7 @@ from featurestore.corpora.options import Reader, ReadOptions, refuse_tokenize
 from featurestore.errors import CorpusError, LabelError
 
 _MANY_COLUMNS = 5
+_END = "EndOfSentence"
 _FIRST_ID = re.compile(r"[01]|[0-9]+[-.]1")
 
 
@@ -135,6 +138,8 @@ class _Sentences:
         columns = regular_columns(lines, self.layout.tabs, self.layout.n_columns)
         if columns is not None and DOCSTART in "".join(columns[0]):
             return None if any(map(self._preamble.ends_sentence, lines)) else columns
+        if columns is not None and self.layout.flags is not None:
+            return None if _END in "|".join(columns[self.layout.flags]) else columns
         return columns
 
     def unusual_columns(self, line: int, lines: list[str]) -> Iterator[tuple[list[int], list[Column]]]:
@@ -144,13 +149,23 @@ class _Sentences:
             end = next(ends, len(lines))
             numbers, rows = [], []
             for number, text in enumerate(lines[:end], line):
-                if not self._is_comment_between_words(text):
-                    numbers.append(number)
-                    rows.append(self.layout.split(text))
+                if self._is_comment_between_words(text):
+                    continue
+                row = self.layout.split(text)
+                numbers.append(number)
+                rows.append(row)
+                if self._has_end_flag(row):
+                    self._check_widths(rows, numbers)
+                    yield numbers, columns_of_rows(rows)
+                    numbers, rows = [], []
             if rows:
                 self._check_widths(rows, numbers)
                 yield numbers, columns_of_rows(rows)
             line, lines = self._preamble.skip(line + end, lines[end:])
+
+    def _has_end_flag(self, row: list[str]) -> bool:
+        flags = self.layout.flags
+        return flags is not None and flags < len(row) and _END in row[flags].split("|")
 
     def _is_comment_between_words(self, text: str) -> bool:
         return (

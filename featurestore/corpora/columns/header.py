@@ -50,7 +50,8 @@ def judge(row: Sequence[str], later: Iterable[Sequence[str]]) -> Verdict:
         return Verdict.WORD
     others = [(i, field) for i, field in enumerate(row) if field.lower() not in TOKEN_NAMES and field]
     for fields in later:
-        if any(i < len(fields) and fields[i] == field for i, field in others):
+        # The same row again is the header of a file that was joined to this one.
+        if any(i < len(fields) and fields[i] == field for i, field in others) and fields != row:
             return Verdict.WORD
     has_token = any(field.lower() in TOKEN_NAMES for field in row)
     if len(row) == 1:

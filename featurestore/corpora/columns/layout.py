@@ -40,6 +40,8 @@ class Layout:
         Whether the label was asked for as ``last``.
     word_ids : tuple of int
         The columns that may number the words, the likeliest first.
+    flags : int or None
+        The column MISC of a header, whose flag ``EndOfSentence`` ends a sentence.
     source : str
         Where the number of columns comes from, for messages.
     """
@@ -54,6 +56,7 @@ class Layout:
     labels: WordLabels | None
     label_is_last: bool
     word_ids: tuple[int, ...]
+    flags: int | None
     source: str
 
     def split(self, line: str) -> list[str]:
@@ -124,6 +127,7 @@ class ColumnsAsked:
             labels=self._labels(found, named_by_comment),
             label_is_last=self.label == LAST,
             word_ids=word_ids,
+            flags=None if named_by_comment else header.index_of("MISC", names),
             source=source,
         )
 

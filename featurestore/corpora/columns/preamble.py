@@ -124,6 +124,8 @@ class Preamble:
         """
         if self._options.comments is not None:
             return self._options.comments
+        if self._names and len(text.split("\t")) == len(self._names) and self._word_id() is None:
+            return False
         if comments.CONVENTION.match(text) or comments.GLOBAL_COLUMNS.match(text):
             return True
         if self.layout is not None:
@@ -163,7 +165,7 @@ class Preamble:
             # Not known yet which column holds the words, and a single number may be one.
             ids = [row[0] for row in rows]
             return len(ids) > 1 and not is_id(fields[0]) and is_plain(tuple(ids))
-        named = header.index_of("ID", self._names)
+        named = self._word_id()
         if named is not None:
             return named >= len(fields) or not is_id(fields[named])
         for index in reversed(range(token if isinstance(token, int) else 0)):
@@ -173,6 +175,9 @@ class Preamble:
             if self.numbered == index or (len(ids) == len(rows) > 0 and word_rows(ids) is not None):
                 return True
         return False
+
+    def _word_id(self) -> int | None:
+        return header.index_of("ID", self._names)
 
     # --- the first row ---
 

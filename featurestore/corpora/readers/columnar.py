@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featurestore.corpora.readers.fasttext import PREFIX
-from featurestore.corpora.readers.whitespace import WHITESPACE
+from featurestore.corpora.readers.whitespace import WHITESPACE, whitespace_tokens
 from featurestore.corpora.tokenizing.unspaced import unparted
 
 _DOCSTART = "-DOCSTART-"
@@ -97,12 +97,15 @@ def _is_words(lines: Sequence[str]) -> bool:
     """Return whether each line holds one word, and no text without spaces."""
     if len(lines) < _LEAST_WORDS:
         return False
-    return all(len(line.split()) == 1 and len(line) <= _LONGEST_WORD and not unparted(line) for line in lines)
+    return all(
+        len(whitespace_tokens(line)) == 1 and len(line) <= _LONGEST_WORD and not unparted(line)
+        for line in lines
+    )
 
 
 def _is_columns(lines: Sequence[str], has_blank_lines: bool) -> bool:
     """Return whether each line holds a word and its tags."""
-    rows = [fields for fields in map(str.split, lines) if not fields[0].startswith(_DOCSTART)]
+    rows = [fields for fields in map(whitespace_tokens, lines) if not fields[0].startswith(_DOCSTART)]
     pairs = [fields for fields in rows if 1 < len(fields) <= _MOST_COLUMNS]
     if len(pairs) < max(_LEAST_LINES, _TAGGED_SHARE * len(rows)):
         return False

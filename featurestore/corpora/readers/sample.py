@@ -1,42 +1,55 @@
-"""The first lines of a file, read ahead to tell what the file is; nothing of it is lost, errors included."""
+"""The beginning of a file, read ahead to tell what the file is; nothing of it is lost, errors included."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from typing import TypeVar
 
 from featurestore.errors import CorpusError
 
+_Item = TypeVar("_Item")
 _MOST_CHARACTERS = 1 << 20
 
 
-def read_ahead(lines: Iterable[str], n_lines: int) -> tuple[list[str], Iterator[str], bool]:
-    """Read the first lines of a file, not much more than a million characters.
+def read_ahead(
+    items: Iterable[_Item], n_items: int, n_characters: Callable[[_Item], int]
+) -> tuple[list[_Item], Iterator[_Item], bool]:
+    """Read the first lines or rows of a file, not much more than a million characters.
+
+    Parameters
+    ----------
+    items : iterable
+        Lines or rows.
+    n_items : int
+        The most that are read ahead.
+    n_characters : callable
+        Returns the length of one.
 
     Returns
     -------
-    first : list of str
-    lines : iterator over str
-        All lines, the first ones again; an error met while reading ahead is raised behind those before it.
+    first : list
+    items : iterator
+        All of them, the first ones again; an error met while reading ahead is raised behind those before it.
     is_whole : bool
-        Whether ``first`` are all lines.
+        Whether ``first`` are all of them.
     """
-    iterator = iter(lines)
-    first: list[str] = []
+    iterator = iter(items)
+    first: list[_Item] = []
     failed: CorpusError | None = None
-    n_characters, is_whole = 0, False
+    n_read, is_whole = 0, False
     try:
-        for line in islice(iterator, n_lines):
-            first.append(line)
-            n_characters += len(line)
-            if n_characters > _MOST_CHARACTERS:
+        for item in islice(iterator, n_items):
+            first.append(item)
+            n_read += n_characters(item)
+            if n_read > _MOST_CHARACTERS:
                 break
         else:
-            is_whole = len(first) < n_lines
+            is_whole = len(first) < n_items
     except CorpusError as error:
         failed = error
 
-    def again() -> Iterator[str]:
+    def again() -> Iterator[_Item]:
         yield from first
         if failed is not None:
             raise failed

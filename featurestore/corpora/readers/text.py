@@ -40,7 +40,7 @@ def text_reader(options: ReadOptions) -> Reader:
 
     def read(lines: Iterable[str]) -> Iterator[Example]:
         if options.format_is_guessed:
-            first, lines, _ = read_ahead(lines, _SAMPLE_LINES)
+            first, lines, _ = read_ahead(lines, _SAMPLE_LINES, len)
             _refuse_other_formats(first, options.path)
         for number, line in enumerate(lines, 1):
             sentences = tokenizer.sentences(line, number) if tokenizer else [whitespace_tokens(line)]

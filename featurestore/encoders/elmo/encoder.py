@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore.devices import choose_device, on_device, out_of_memory_as_ours
-from featurestore.encoders.elmo.files.catalog import UntrainedSource, choose_initial_state, parse_source
-from featurestore.encoders.elmo.files.identity import PRECISIONS, elmo_recipe, untrained_identity
-from featurestore.encoders.elmo.files.initial_state import WarmState, read_state
+from featurestore.encoders.elmo.files.identity import PRECISIONS, elmo_recipe
+from featurestore.encoders.elmo.files.initial_state import WarmState
 from featurestore.encoders.elmo.files.layers import CanonicalLayers, n_layers_kept, parse_layers
-from featurestore.encoders.elmo.files.resolving import find_files
-from featurestore.encoders.elmo.files.weights import Weights, read_weights_and_hash, seeded_weights
+from featurestore.encoders.elmo.files.resolving import resolve
+from featurestore.encoders.elmo.files.weights import Weights
 from featurestore.encoders.elmo.model.network import BiLM, InitialState
 from featurestore.encoders.elmo.model.numerics import full_float32_products
 from featurestore.encoders.elmo.model.options import ElmoOptions
@@ -227,35 +226,17 @@ def load_elmo(rest: str, *, layers: str, precision: str, device: str, initial_st
     EncoderError
         If the model cannot be fetched, read or placed on the device.
     """
-    source = parse_source(rest)
-    state_policy = choose_initial_state(initial_state, source)
     chosen_device = choose_device(device)
     if precision == "auto":
         precision = "float16" if chosen_device.type == "cuda" else "float32"
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}: expected auto, {', '.join(PRECISIONS)}")
-
-    identity: dict[str, Any]
-    warm_state: WarmState | None = None
-    if isinstance(source, UntrainedSource):
-        options = source.options()
-        parse_layers(layers, options.n_layers + 1)
-        weights = seeded_weights(options, source.seed)
-        identity = untrained_identity(source, weights)
-    else:
-        files = find_files(source, fetch=True)
-        if state_policy == "warm":
-            files.require_warm_state()
-        options = ElmoOptions.read(files.options)
-        parse_layers(layers, options.n_layers + 1)
-        weights, digest = read_weights_and_hash(files.weights, options)
-        files.confirm_weights(digest)
-        identity = {"weights_sha256": digest}
-        if state_policy == "warm":
-            warm_state = read_state(files.warm_state, options, weights_sha256=digest)
+    model = resolve(rest, initial_state=initial_state, published="download")
+    parse_layers(layers, model.options.n_layers + 1)  # before the weights are read
+    weights, identity, warm_state = model.read()
     return ElmoEncoder(
-        source.spec,
-        options,
+        model.source.spec,
+        model.options,
         weights,
         identity=identity,
         layers=layers,

@@ -13,7 +13,6 @@ from featurestore.encoders.base import WarmUp
 from featurestore.encoders.elmo.files.catalog import UntrainedSource, parse_source
 from featurestore.encoders.elmo.files.initial_state import WarmState, same_state, write_state
 from featurestore.encoders.elmo.files.resolving import find_files
-from featurestore.encoders.elmo.files.weights import read_weights_and_hash
 from featurestore.encoders.elmo.model.network import BiLM, CarriedState, InitialState
 from featurestore.encoders.elmo.model.numerics import full_float32_products
 from featurestore.encoders.elmo.model.options import ElmoOptions
@@ -134,14 +133,13 @@ def warm_up(
         raise UsageError(f"{source.spec} is untrained: it has no files, beside which a state could lie")
     chosen_device = choose_device(device)
     streams = split_streams(_first(sentences, max_tokens))
-    files = find_files(source, fetch=True)
+    files = find_files(source, published="download")
     path = out or files.warm_state
     if not path.parent.is_dir():
         raise EncoderError(f"cannot write the warm state {path}: there is no folder {path.parent}")
 
     options = ElmoOptions.read(files.options)
-    weights, digest = read_weights_and_hash(files.weights, options)
-    files.confirm_weights(digest)
+    weights, digest = files.read_weights(options)
     with out_of_memory_as_ours(f"warming up {source.spec}", "Choose another device or shorter sentences"):
         network = BiLM(options, weights, device=chosen_device)
         initial = warm_state(network, streams, progress=progress)

@@ -27,8 +27,8 @@ from featurestore.extraction.progress import Progress
 from featurestore.keyarrays import keys_array
 from featurestore.store.canaries import canary_bytes
 from featurestore.store.format.codec import get_codec
+from featurestore.store.format.directory import TMP
 from featurestore.store.format.layout import ALIGNMENT
-from featurestore.store.format.manifest import TMP
 from featurestore.store.index.keyset import KeySet
 from featurestore.store.store import Store
 
@@ -88,8 +88,8 @@ class Plan:
         Tokens of the longest sentence to be encoded, and where it stands.
     n_bytes : int
         To be written, the canaries of a store that has none included.
-    free_bytes : int
-        Free on the store's disk.
+    free_bytes : int or None
+        Free on the store's disk; None where the disk does not say.
     seconds : float or None
         Estimated encoding time; None where nothing is known.
     seconds_low, seconds_high : float or None
@@ -119,7 +119,7 @@ class Plan:
     longest: int
     longest_place: str
     n_bytes: int
-    free_bytes: int
+    free_bytes: int | None
     seconds: float | None = None
     seconds_low: float | None = None
     # The next two change with what else the machine does.
@@ -139,8 +139,8 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the disk has room."""
-        return self.n_bytes <= self.free_bytes
+        """Whether the disk has room, as far as it says."""
+        return self.free_bytes is None or self.n_bytes <= self.free_bytes
 
     def timed(self, speed: Speed | None) -> Plan:
         """Return the plan with the time that encoding takes at an expected speed, if there is one."""

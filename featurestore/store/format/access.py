@@ -48,7 +48,12 @@ def open_shard(path: Path) -> int:
         return open_for_reading(path)
     except OSError as error:
         refuse_unreadable(path, error)
-        raise DamagedStoreError(f"shard {path} cannot be opened: {error.strerror}") from error
+        raise DamagedStoreError(
+            f"shard {path} cannot be opened: {error.strerror}",
+            path=path,
+            shard=path.name,
+            is_gone=isinstance(error, FileNotFoundError),
+        ) from error
 
 
 def sha256_of_shard(path: Path) -> str:

@@ -6,10 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from featurestore.disk.hashes import file_sha256
-from featurestore.disk.opening import open_for_reading
 from featurestore.errors import DamagedStoreError
-from featurestore.store.format.access import open_shard, refuse_unreadable
+from featurestore.store.format.access import open_shard, sha256_of_shard
 from featurestore.store.format.codec import CodecError
 from featurestore.store.format.layout import NAME_DIGITS, ShardEntry
 from featurestore.store.format.reader import ShardReader
@@ -28,30 +26,35 @@ class HeadReader(ShardReader):
     def __init__(self, path: Path, entry: ShardEntry) -> None:
         super().__init__(path, entry, access="pread", check="never")
 
-    def _open(self) -> int:
-        # Whatever its size: what is missing or too much may lie after the head.
-        return open_shard(self.path)
+    def _require_size(self, n_bytes: int) -> None:
+        # What is missing or too much may lie after the head.
+        pass
 
 
-def entry_of_file(path: Path) -> ShardEntry | str:
-    """Return the entry for a manifest of a shard file that none lists, or what is wrong with the file.
+def entry_of_file(path: Path) -> ShardEntry:
+    """Return the entry for a manifest of a shard file that none lists.
 
     Its name says what its hash must be. What its codec lost is stated as not measured: only its writer knew.
+
+    Raises
+    ------
+    DamagedStoreError
+        If it is not a sound shard.
+    UnreadableStoreError
+        If this process may not open it.
     """
-    try:
-        descriptor = open_for_reading(path)
-    except OSError as error:
-        refuse_unreadable(path, error)
-        return f"it cannot be opened: {error.strerror}"
+    descriptor = open_shard(path)
     try:
         n_bytes = os.fstat(descriptor).st_size
-        found = file_sha256(path)
+        found = sha256_of_shard(path)
         if f"{found[:NAME_DIGITS]}.h5" != path.name:
-            return f"it has hash {found[:16]}..., its name says {path.name[:16]}..."
+            raise DamagedStoreError(
+                f"it has hash {found[:16]}..., its name says {path.name[:16]}...", path=path, shard=path.name
+            )
         _, codec, extents = inspect(path)
         head = os.pread(descriptor, extents["values"].offset, 0)
-    except (OSError, DamagedStoreError) as error:
-        return str(error)
+    except OSError as error:
+        raise DamagedStoreError(str(error), path=path, shard=path.name) from error
     finally:
         os.close(descriptor)
     return ShardEntry(

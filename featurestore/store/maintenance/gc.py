@@ -1,4 +1,4 @@
-"""Collecting garbage: what no snapshot worth keeping, no open reader and no living writer needs.
+"""Collecting garbage: removing what no snapshot worth keeping, no open reader and no living writer needs.
 
 Two things protect a file. Locks (:mod:`featurestore.store.locks`): while gc removes, no commit is under way,
 and a snapshot that somebody has open stays. Age: where locks do not reach other computers, nothing goes that
@@ -12,24 +12,27 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from featurestore.disk.filesystem import LOCAL, FileSystem
+from featurestore.disk.locking import lock_excludes
+from featurestore.disk.temporary import may_be_in_use
 from featurestore.errors import DamagedStoreError, UsageError
-from featurestore.store.format.manifest import (
+from featurestore.store.format.directory import (
     CANARIES,
     INDEX,
     MANIFESTS,
     SHARDS,
     TMP,
-    Manifest,
     list_numbers,
     manifest_path,
-    read_manifest,
+    read_listed,
 )
+from featurestore.store.format.manifest import Manifest
 from featurestore.store.index.loading import is_index_of, stale_files
 from featurestore.store.locks import cleaning, unused
 
@@ -37,24 +40,27 @@ KEEP_LAST = 2
 """Snapshots kept whatever their age: with one alone, a damaged manifest would be a lost store."""
 
 OLDER_THAN = 24 * 3600.0
-"""Seconds for which a file must have been needless before it goes."""
+"""Seconds for which a file must have been garbage before it is removed."""
 
 SHARD_NAME = re.compile(r"[0-9a-f]{32}\.h5")
 
+Kind = Literal["manifest", "shard", "canaries", "index", "temporary"]
+
 
 @dataclass(frozen=True)
-class Leftover:
+class GarbageFile:
     """A file that the store does not need.
 
     Attributes
     ----------
     kind : {"manifest", "shard", "canaries", "index", "temporary"}
+        An old snapshot, an unreferenced shard, canary file or index, or an orphaned temporary file.
     name : str
-        Below the store's directory.
+        Path below the store's directory.
     n_bytes : int
     """
 
-    kind: str
+    kind: Kind
     name: str
     n_bytes: int
 
@@ -65,24 +71,24 @@ class Collection:
 
     Attributes
     ----------
-    removed : list of Leftover
-    too_young : list of Leftover
-        Needless too, but not for long enough.
+    removed : list of GarbageFile
+    too_young : list of GarbageFile
+        Garbage that stays because it was needed, or written, too recently.
     in_use : list of int
         Old snapshots that stay because somebody has them open.
     kept : list of int
         All snapshots that stay.
     """
 
-    removed: list[Leftover] = field(default_factory=list)
-    too_young: list[Leftover] = field(default_factory=list)
+    removed: list[GarbageFile] = field(default_factory=list)
+    too_young: list[GarbageFile] = field(default_factory=list)
     in_use: list[int] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
 
     @property
     def n_bytes(self) -> int:
         """Bytes of what was removed."""
-        return sum(leftover.n_bytes for leftover in self.removed)
+        return sum(garbage.n_bytes for garbage in self.removed)
 
 
 def collect(
@@ -96,9 +102,9 @@ def collect(
 ) -> Collection:
     """Remove what a store does not need any more.
 
-    That is: snapshots followed by a later one for ``older_than`` seconds, unless they are among the last
-    ``keep_last`` or open in some process; then shards that no snapshot left lists, if they lie there for as
-    long; index files that no longer fit; temporary files of dead writers. What repair set aside stays.
+    Removed are: snapshots that a later one followed ``older_than`` seconds ago or earlier, unless they are
+    among the last ``keep_last`` or open in some process; shards, canary files and indexes that no remaining
+    snapshot references, if they are as old; temporary files of dead writers. Quarantined files stay.
 
     Parameters
     ----------
@@ -106,9 +112,9 @@ def collect(
     keep_last : int
     older_than : float
         Seconds. 0 is safe where every reader and writer is on this computer, or the file system carries
-        ``flock`` from one to another.
+        ``flock`` from one computer to another.
     dry_run : bool
-        Only say what would go.
+        Only say what would be removed.
     now : float, optional
         Seconds since 1970, by default the clock's.
 
@@ -117,7 +123,7 @@ def collect(
     NotAStoreError
         If the path is not a store.
     DamagedStoreError
-        If a snapshot that stays cannot be read, so that nobody knows what it needs. No shard is removed then.
+        If a snapshot that stays cannot be read, so that what it needs is unknown. No shard is removed then.
     StoreWriteError
         If something cannot be removed. What is gone was not needed; run it again.
     """
@@ -129,131 +135,157 @@ def collect(
     before = (time.time() if now is None else now) - older_than
     list_numbers(path)  # before a lock file is made in what is no store
     with nullcontext() if dry_run else cleaning(path):
-        collection = Collection()
-        _collect_manifests(path, keep_last, before, dry_run, collection, filesystem)
-        latest = _read_kept(path, collection.kept[-1])
-        candidates = [*unlisted_shards(path, [latest]), *unlisted_shards(path, [latest], CANARIES)]
-        indexes = stale_indexes(path, latest)
-        for number in reversed(collection.kept[:-1]):
-            if not candidates and not indexes:
-                break  # nothing is left that an older snapshot could need
-            manifest = _read_kept(path, number)
-            candidates = _without(candidates, manifest)
-            indexes = _without_index(path, indexes, manifest)
-        for kind, directory in (("shard", SHARDS), ("canaries", CANARIES)):
-            files = [file for file in candidates if file.parent.name == directory]
-            _remove_files(path, kind, files, before, dry_run, collection, filesystem)
-        _remove_files(path, "index", indexes, before, dry_run, collection, filesystem)
-        _remove_orphaned(path, dry_run, collection, filesystem)
-    return collection
+        return _Collector(path, before, dry_run, filesystem).collect(keep_last)
 
 
-def unlisted_shards(path: Path, manifests: Iterable[Manifest], directory: str = SHARDS) -> list[Path]:
-    """Return the shard files of a directory that none of these manifests list, sorted by name."""
-    found = sorted((path / directory).iterdir()) if (path / directory).is_dir() else []
+class _Collector:
+    """One run of :func:`collect`: what it removed and left, so far.
+
+    Parameters
+    ----------
+    path : Path
+    before : float
+        Time up to which garbage must have been garbage, seconds since 1970.
+    dry_run : bool
+    filesystem : FileSystem
+    """
+
+    def __init__(self, path: Path, before: float, dry_run: bool, filesystem: FileSystem) -> None:
+        self._path, self._before, self._dry_run, self._filesystem = path, before, dry_run, filesystem
+        self._done = Collection()
+
+    def collect(self, keep_last: int) -> Collection:
+        """Remove snapshots first, then what only they referenced."""
+        self._collect_manifests(keep_last)
+        shards, indexes = _unreferenced(self._path, self._done.kept, _require_readable(self._path))
+        self._collect_files("shard", [file for file in shards if file.parent.name == SHARDS])
+        self._collect_files("canaries", [file for file in shards if file.parent.name == CANARIES])
+        self._collect_files("index", indexes)
+        for file in _temporary_files(self._path):
+            with unused(file) as alone:
+                if alone:
+                    self._collect_files("temporary", [file])
+        return self._done
+
+    def _collect_manifests(self, keep_last: int) -> None:
+        numbers = list_numbers(self._path)
+        followers = dict(itertools.pairwise(numbers))
+        for position, number in enumerate(numbers):
+            # As old as its follower: until then it was the store.
+            is_recent = position >= len(numbers) - keep_last or (
+                _change_time(manifest_path(self._path, followers[number])) > self._before
+            )
+            if is_recent or not self._removed_unused(number):
+                self._done.kept.append(number)
+                if not is_recent:
+                    self._done.in_use.append(number)
+        if self._done.removed and not self._dry_run:
+            # Before any shard goes: after a power cut no snapshot may lack its shards.
+            self._filesystem.sync_directory(self._path / MANIFESTS)
+
+    def _removed_unused(self, number: int) -> bool:
+        file = manifest_path(self._path, number)
+        with unused(file) as alone:
+            if alone:
+                self._remove("manifest", file)
+        return alone
+
+    def _collect_files(self, kind: Kind, files: Iterable[Path]) -> None:
+        directories = set()
+        for file in files:
+            if kind == "temporary":
+                is_young = may_be_in_use(file, self._before, locks_exclude=lock_excludes(file))
+            else:
+                is_young = _change_time(file) > self._before
+            if is_young:
+                self._done.too_young.append(self._garbage(kind, file))
+                continue
+            self._remove(kind, file)
+            directories.add(file.parent)
+        for directory in sorted(directories) if not self._dry_run else ():
+            self._filesystem.sync_directory(directory)
+
+    def _remove(self, kind: Kind, file: Path) -> None:
+        garbage = self._garbage(kind, file)
+        if not self._dry_run:
+            self._filesystem.remove(file)
+        self._done.removed.append(garbage)
+
+    def _garbage(self, kind: Kind, file: Path) -> GarbageFile:
+        return GarbageFile(kind, str(file.relative_to(self._path)), _status(file).st_size)
+
+
+ReadListed = Callable[[Path, int], Manifest | None]
+
+
+def unreferenced_files(path: Path) -> tuple[list[Path], list[Path]]:
+    """Return the shard files, canaries included, and the index files that no snapshot references.
+
+    Both are empty where a damaged manifest leaves that open.
+    """
+    try:
+        return _unreferenced(path, list_numbers(path), read_listed)
+    except DamagedStoreError:
+        return [], []
+
+
+def _unreferenced(path: Path, numbers: list[int], read: ReadListed) -> tuple[list[Path], list[Path]]:
+    """Return the shard and index files that none of these snapshots references."""
+    shards = [*shards_besides(path, []), *shards_besides(path, [], CANARIES)]
+    indexes: list[Path] | None = None
+    for number in reversed(numbers):
+        if not shards and indexes == []:
+            break  # nothing is left that an older snapshot could need
+        manifest = read(path, number)
+        if manifest is None:
+            continue  # removed by another gc since it was listed
+        shards = _without(shards, manifest)
+        names = [shard.name for shard in manifest.shards]
+        sizes = [shard.n_sentences for shard in manifest.shards]
+        if indexes is None:
+            indexes = stale_files(path / INDEX, names, sizes)
+        else:
+            indexes = [file for file in indexes if not is_index_of(file, names, sizes)]
+    return shards, indexes or []
+
+
+def _require_readable(path: Path) -> ReadListed:
+    """Return a way to read manifests whose errors say what damage means for gc."""
+
+    def read(_: Path, number: int) -> Manifest | None:
+        try:
+            return read_listed(path, number)
+        except DamagedStoreError as error:
+            raise DamagedStoreError(
+                f"{error}. What this snapshot needs is unknown, so no shard was removed: run "
+                f"`featurestore repair {path}` first",
+                path=error.path,
+            ) from error
+
+    return read
+
+
+def shards_besides(path: Path, manifests: Iterable[Manifest], directory: str = SHARDS) -> list[Path]:
+    """Return the shard files of a directory that none of these manifests references, sorted by name."""
+    try:
+        found = sorted(path.joinpath(directory).iterdir())
+    except FileNotFoundError:
+        return []
     shards = [file for file in found if SHARD_NAME.fullmatch(file.name) and not _is_directory(file)]
     for manifest in manifests:
         shards = _without(shards, manifest)
     return shards
 
 
-def needless_shards(path: Path) -> list[Path]:
-    """Return the shard files that no snapshot lists; none where a damaged manifest leaves that open.
-
-    Canaries are such files too.
-    """
-    shards = [*unlisted_shards(path, []), *unlisted_shards(path, [], CANARIES)]
-    for number in reversed(list_numbers(path)):
-        if not shards:
-            break
-        try:
-            shards = _without(shards, read_manifest(path, number))
-        except DamagedStoreError:
-            return []
-    return shards
-
-
-def stale_indexes(path: Path, manifest: Manifest) -> list[Path]:
-    """Return the index files of no use for a snapshot; those of others may be among them."""
-    names = [shard.name for shard in manifest.shards]
-    return stale_files(path / INDEX, names, [shard.n_sentences for shard in manifest.shards])
-
-
-def _without_index(path: Path, indexes: Iterable[Path], manifest: Manifest) -> list[Path]:
-    """Leave out the index over the shards of a snapshot, which its readers have open."""
-    names = [shard.name for shard in manifest.shards]
-    sizes = [shard.n_sentences for shard in manifest.shards]
-    return [file for file in indexes if not is_index_of(file, names, sizes)]
-
-
-def abandoned_files(path: Path) -> list[Path]:
-    """Return the temporary files whose writer is gone."""
-    gone = []
+def orphaned_files(path: Path) -> list[Path]:
+    """Return the temporary files whose writer is dead."""
+    before = time.time() - OLDER_THAN
+    orphaned = []
     for file in _temporary_files(path):
         with unused(file) as alone:
-            if alone:
-                gone.append(file)
-    return gone
-
-
-def _collect_manifests(
-    path: Path, keep_last: int, before: float, dry_run: bool, collection: Collection, filesystem: FileSystem
-) -> None:
-    numbers = list_numbers(path)
-    followers = dict(itertools.pairwise(numbers))
-    for position, number in enumerate(numbers):
-        # As old as its follower: until then it was the store.
-        recent = position >= len(numbers) - keep_last or _changed(path, followers[number]) > before
-        if recent or not _removed_unused(path, number, dry_run, collection, filesystem):
-            collection.kept.append(number)
-            if not recent:
-                collection.in_use.append(number)
-    if collection.removed and not dry_run:
-        # Before any shard goes: after a power cut no snapshot may lack its shards.
-        filesystem.sync_directory(path / MANIFESTS)
-
-
-def _removed_unused(
-    path: Path, number: int, dry_run: bool, collection: Collection, filesystem: FileSystem
-) -> bool:
-    file = manifest_path(path, number)
-    with unused(file) as alone:
-        if alone:
-            leftover = _leftover(path, "manifest", file)
-            if not dry_run:
-                filesystem.remove(file)
-            collection.removed.append(leftover)
-    return alone
-
-
-def _remove_files(
-    path: Path,
-    kind: str,
-    files: Iterable[Path],
-    before: float | None,
-    dry_run: bool,
-    collection: Collection,
-    filesystem: FileSystem,
-) -> None:
-    directories = set()
-    for file in files:
-        leftover = _leftover(path, kind, file)
-        if before is not None and _change_time(file) > before:
-            collection.too_young.append(leftover)
-            continue
-        if not dry_run:
-            filesystem.remove(file)
-        directories.add(file.parent)
-        collection.removed.append(leftover)
-    for directory in sorted(directories) if not dry_run else ():
-        filesystem.sync_directory(directory)
-
-
-def _remove_orphaned(path: Path, dry_run: bool, collection: Collection, filesystem: FileSystem) -> None:
-    for file in _temporary_files(path):
-        with unused(file) as alone:
-            if alone:
-                _remove_files(path, "temporary", [file], None, dry_run, collection, filesystem)
+            if alone and not may_be_in_use(file, before, locks_exclude=lock_excludes(file)):
+                orphaned.append(file)
+    return orphaned
 
 
 def _temporary_files(path: Path) -> list[Path]:
@@ -261,25 +293,11 @@ def _temporary_files(path: Path) -> list[Path]:
     return sorted(file for file in found if stat.S_ISREG(_status(file).st_mode))
 
 
-def _read_kept(path: Path, number: int) -> Manifest:
-    try:
-        return read_manifest(path, number)
-    except DamagedStoreError as error:
-        raise DamagedStoreError(
-            f"{error}. What this snapshot needs is unknown, so no shard was removed: run "
-            f"`featurestore repair {path}` first"
-        ) from error
-
-
 def _without(shards: Iterable[Path], manifest: Manifest) -> list[Path]:
-    listed = {shard.name for shard in manifest.shards}
+    referenced = {shard.name for shard in manifest.shards}
     if manifest.canaries is not None:
-        listed.add(manifest.canaries.name)
-    return [file for file in shards if file.name not in listed]
-
-
-def _changed(path: Path, number: int) -> float:
-    return _change_time(manifest_path(path, number))
+        referenced.add(manifest.canaries.name)
+    return [file for file in shards if file.name not in referenced]
 
 
 def _change_time(file: Path) -> float:
@@ -292,12 +310,8 @@ def _status(file: Path) -> os.stat_result:
     try:
         return file.lstat()
     except FileNotFoundError:
-        return os.stat_result((0,) * 10)  # somebody else removed it
+        return os.stat_result((0,) * 10)  # another process removed it
 
 
 def _is_directory(file: Path) -> bool:
     return stat.S_ISDIR(_status(file).st_mode)
-
-
-def _leftover(path: Path, kind: str, file: Path) -> Leftover:
-    return Leftover(kind, str(file.relative_to(path)), _status(file).st_size)

@@ -1,9 +1,9 @@
-"""Repairing a store: damaged files are set aside, and what is left becomes a snapshot that opens.
+"""Repairing a store: damaged files are quarantined, and what is left becomes a snapshot that opens.
 
-Nothing is deleted: damaged files move to ``STORE/damaged/``. The sentences of a damaged shard leave the store
-with it, also those whose own bytes are sound, so that extracting the same corpora again writes the same shard
-again. The long part, reading everything, goes on while others write; what it found is looked at once more
-when nobody does.
+Nothing is deleted: damaged files move to ``STORE/damaged/``. The sentences of a damaged shard leave the
+store with it, also those whose own bytes are intact, so that extracting the same corpora again writes the
+same shard again. The long part, reading everything, runs while others write; what it found is checked once
+more while nobody does.
 """
 
 from __future__ import annotations
@@ -21,51 +21,59 @@ from numpy.typing import NDArray
 from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.errors import DamagedStoreError, StoreWriteError
 from featurestore.keys import Sentence
-from featurestore.store.format.layout import ShardEntry
-from featurestore.store.format.manifest import (
+from featurestore.store.format.directory import (
     DAMAGED,
     INDEX,
     MANIFESTS,
     SHARDS,
     TMP,
-    Manifest,
-    commit_note,
     list_numbers,
     manifest_path,
     publish,
-    read_manifest,
+    read_listed,
 )
+from featurestore.store.format.layout import ShardEntry
+from featurestore.store.format.manifest import Manifest, commit_note
 from featurestore.store.format.recover import HeadReader, entry_of_file
 from featurestore.store.index.keyset import KeySet
 from featurestore.store.index.loading import load_index
 from featurestore.store.index.lookup import empty_index
 from featurestore.store.locks import cleaning
-from featurestore.store.maintenance.gc import unlisted_shards
+from featurestore.store.maintenance.gc import shards_besides
 from featurestore.store.store import Store
-from featurestore.store.verification import verify_canaries, verify_shard
+from featurestore.store.verification import Finding, verify_canaries, verify_shard
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class DamagedFile:
-    """A manifest or shard that is not what was committed.
+    """A file of the store that is not what was committed.
 
     Attributes
     ----------
     name : str
-        Below the store's directory.
+        Path below the store's directory.
     problem : str
+        What is wrong, for people.
     entry : ShardEntry or None
-        Of a shard that some sound manifest lists.
+        Of a shard that some intact manifest lists.
     missing : bool
-        There is no file.
+        Whether there is no such file.
+    row : int or None
+        Of the first damaged sentence of a shard, where only sentences are damaged.
     """
 
     name: str
     problem: str
     entry: ShardEntry | None = None
     missing: bool = False
+    row: int | None = None
+
+    @classmethod
+    def of(cls, directory: str, finding: Finding, entry: ShardEntry | None = None) -> DamagedFile:
+        """Return the damaged file of a finding about a shard in a directory of the store."""
+        return cls(f"{directory}/{finding.shard}", finding.problem, entry, finding.is_gone, finding.row)
 
 
 @dataclass
@@ -81,16 +89,16 @@ class Repair:
     shards : list of DamagedFile
         Damaged or missing shards that the store loses.
     stray : list of DamagedFile
-        Damaged shards that it did not use.
+        Damaged shards that the last snapshot did not reference.
     manifests : list of DamagedFile
     canaries : list of DamagedFile
-        The store's own, where they are: the next extraction makes new ones.
+        The store's canary file, if it is damaged: the next extraction makes new ones.
     adopted : list of ShardEntry
-        Sound shards that no sound manifest listed, taken in.
+        Intact shards that no intact manifest listed, added to the store.
     index_rebuilt : bool
         Whether the index was missing, stale or wrong.
     moved : dict of str to str
-        Where what was set aside lies now, by its old name; both below the store's directory.
+        Quarantined files: old name to new name, both below the store's directory.
     """
 
     path: Path
@@ -105,7 +113,7 @@ class Repair:
 
     @property
     def damaged(self) -> list[DamagedFile]:
-        """All that is damaged or missing."""
+        """Every damaged or missing file."""
         return [*self.shards, *self.stray, *self.manifests, *self.canaries]
 
     @property
@@ -114,7 +122,7 @@ class Repair:
         return not (self.damaged or self.adopted or self.index_rebuilt)
 
     def unreadable(self) -> list[DamagedFile]:
-        """Return the lost shards of which not even the tokens can be read; each entry says how many."""
+        """Return the lost shards whose tokens cannot be read either; each entry says how many sentences."""
         return [shard for shard in self._lost() if self._head(shard) is None]
 
     def lost_sentences(self) -> Iterator[Sentence]:
@@ -129,7 +137,7 @@ class Repair:
                 yield from (head.tokens(row) for row in np.flatnonzero(missing).tolist())
 
     def _lost(self) -> list[DamagedFile]:
-        # A stray one that an earlier snapshot listed was lost by a repair that did not come to its end.
+        # A stray one that an earlier snapshot listed was lost by a repair that was killed.
         return [shard for shard in (*self.shards, *self.stray) if shard.entry is not None]
 
     def _head(self, shard: DamagedFile) -> HeadReader | None:
@@ -151,8 +159,8 @@ def repair(
     """Make a damaged store usable again.
 
     Every shard is verified. A snapshot without the damaged and missing ones is published on top of the last
-    snapshot whose manifest is sound, with the sound shards that only damaged manifests listed; then what is
-    damaged is set aside, and the index is built again if it is not right.
+    snapshot whose manifest is intact, with the intact shards that only damaged manifests listed. Then damaged
+    files are quarantined, and the index is built again if it is not right.
 
     Parameters
     ----------
@@ -169,84 +177,83 @@ def repair(
     FormatVersionError
         If a newer featurestore wrote to it.
     DamagedStoreError
-        If no manifest is sound: nothing says then what the vectors were made with.
+        If no manifest is intact: nothing says then what the vectors were made with.
     UnreadableStoreError
-        If a file may not be opened, which may be sound. Nothing was changed.
+        If a file that may be intact cannot be opened. Nothing was changed.
     StoreWriteError
         If the disk is full or failing. Run it again.
     """
     path = Path(path)
-    sound: set[str] = set()
-    found = _examine(path, sound, progress)
+    intact: set[str] = set()
+    found = _inspect(path, intact, progress)
     if dry_run:
         found.index_rebuilt = not all(_index_state(path, found.result))
         return found
     with cleaning(path):
         # What was committed since, and once more what is damaged: another process may have replaced it.
-        found = _examine(path, sound, None)
+        found = _inspect(path, intact, None)
         if found.result.number > list_numbers(path)[-1] and not publish(path, found.result, filesystem):
             raise StoreWriteError(
                 f"another writer committed to {path} meanwhile, from where locks do not reach: run it again"
             )
         # The last manifest may be that of a repair that was killed before it was on the disk.
         filesystem.sync_directory(path / MANIFESTS)
-        # Published first: a process killed here leaves files that nobody lists, and the next repair goes on.
+        # Published first: a process killed here leaves unreferenced files, and the next repair goes on.
         for damaged in found.damaged:
             if not damaged.missing:
-                found.moved[damaged.name] = _set_aside(path, damaged.name, filesystem)
+                found.moved[damaged.name] = _quarantine(path, damaged.name, filesystem)
         complete, right = _index_state(path, found.result)
         found.index_rebuilt = not (complete and right)
         if not right:
-            # An index of other shards stays: somebody may be reading the snapshot that it fits.
             for file in (path / INDEX).glob("*.idx"):
                 filesystem.remove(file)
     _ = Store.open(path, filesystem=filesystem).index
     return found
 
 
-def _examine(path: Path, sound: set[str], progress: Callable[[int], object] | None) -> Repair:
-    """Look at everything; ``sound`` holds the hashes of shards that were found so, and grows."""
-    numbers = list_numbers(path)
-    manifests: dict[int, Manifest] = {}
-    damaged = []
-    for number in reversed(numbers):
-        try:
-            manifests[number] = read_manifest(path, number)
-        except DamagedStoreError as error:
-            name = str(manifest_path(path, number).relative_to(path))
-            damaged.append(DamagedFile(name, str(error)))
-    if not manifests:
-        raise DamagedStoreError(
-            f"no manifest of {path} is sound, so nothing says what its vectors were made with: restore one "
-            f"in {path / MANIFESTS} from a copy, or extract into a new store. The last: {damaged[0].problem}"
-        )
+def _inspect(path: Path, intact: set[str], progress: Callable[[int], object] | None) -> Repair:
+    """Check every file of a store.
+
+    Files that vanish meanwhile are skipped: gc removes what it finds unreferenced.
+
+    Parameters
+    ----------
+    path : Path
+    intact : set of str
+        Hashes of shards that were found intact before; grows.
+    progress : callable, optional
+    """
+    numbers, manifests, damaged = _read_manifests(path)
     base = manifests[max(manifests)]
     found = Repair(path, base, manifests=damaged)
     kept = []
     for entry in base.shards:
-        problem = _problem(path, entry, base, sound)
-        if problem:
-            missing = not os.path.lexists(path / SHARDS / entry.name)
-            found.shards.append(DamagedFile(f"{SHARDS}/{entry.name}", problem, entry, missing))
-        else:
+        finding = _first_finding(path, entry, base, intact)
+        if finding is None:
             kept.append(entry)
+        else:
+            found.shards.append(DamagedFile.of(SHARDS, finding, entry))
         if progress is not None:
             progress(entry.n_bytes)
     for finding in itertools.islice(verify_canaries(path, base), 1):
-        missing = not os.path.lexists(path / finding.shard)
-        found.canaries.append(DamagedFile(finding.shard, finding.problem, missing=missing))
+        found.canaries.append(DamagedFile(finding.shard, finding.problem, missing=finding.is_gone))
     listed = {entry.name: entry for manifest in manifests.values() for entry in manifest.shards}
     unlisted = []
-    for file in unlisted_shards(path, [base]):
-        entry_found = listed.get(file.name) or entry_of_file(file)
-        if isinstance(entry_found, str):
-            found.stray.append(DamagedFile(f"{SHARDS}/{file.name}", entry_found))
-        elif problem := _problem(path, entry_found, base, sound):
-            found.stray.append(DamagedFile(f"{SHARDS}/{file.name}", problem, entry_found))
-        elif file.name not in listed:
+    for file in shards_besides(path, [base]):
+        entry_found = listed.get(file.name)
+        try:
+            entry_found = entry_found or entry_of_file(file)
+        except DamagedStoreError as error:
+            finding = Finding(file.name, str(error), is_gone=error.is_gone)
+        else:
+            finding = _first_finding(path, entry_found, base, intact)
+        if finding is not None:
+            if not finding.is_gone:
+                found.stray.append(DamagedFile.of(SHARDS, finding, entry_found))
+        elif entry_found is not None and file.name not in listed:
             unlisted.append(entry_found)
-    # If the last manifest is damaged, some of these were committed. Else they are those of killed writers,
-    # and taken in where that brings no sentence a second time.
+    # If the last manifest is damaged, some of these were committed. Otherwise they are those of killed
+    # writers, and adopted where that brings no sentence a second time.
     at_stake = base.number != numbers[-1]
     found.adopted = _worth_adopting(path, kept, unlisted, at_stake)
     if found.shards or found.canaries or found.adopted or at_stake:
@@ -260,28 +267,65 @@ def _examine(path: Path, sound: set[str], progress: Callable[[int], object] | No
     return found
 
 
-def _problem(path: Path, entry: ShardEntry, manifest: Manifest, sound: set[str]) -> str:
-    """Return what is wrong with a shard of a store, or an empty string."""
-    if entry.sha256 in sound:
-        return ""
+def _read_manifests(path: Path) -> tuple[list[int], dict[int, Manifest], list[DamagedFile]]:
+    """Return the numbers of a store's snapshots, ascending, the intact manifests, and the damaged ones."""
+    while True:
+        numbers = list_numbers(path)
+        manifests: dict[int, Manifest] = {}
+        damaged: list[DamagedFile] = []
+        gone: set[int] = set()
+        for number in reversed(numbers):
+            try:
+                manifest = read_listed(path, number)
+            except DamagedStoreError as error:
+                name = str(manifest_path(path, number).relative_to(path))
+                damaged.append(DamagedFile(name, str(error)))
+                continue
+            if manifest is None:
+                gone.add(number)
+            else:
+                manifests[number] = manifest
+        if numbers[-1] in gone:
+            continue  # gc removes the last one only when there is a later one
+        if not manifests:
+            raise DamagedStoreError(
+                f"no manifest of {path} is sound, so nothing says what its vectors were made with: restore "
+                f"one in {path / MANIFESTS} from a copy, or extract into a new store. The last: "
+                f"{damaged[0].problem}",
+                path=path / damaged[0].name,
+            )
+        return [number for number in numbers if number not in gone], manifests, damaged
+
+
+def _first_finding(path: Path, entry: ShardEntry, manifest: Manifest, intact: set[str]) -> Finding | None:
+    """Return what is wrong with a shard of a store, None if it is intact."""
+    if entry.sha256 in intact:
+        return None
     fingerprint = manifest.recipe.fingerprint
     for finding in verify_shard(path / SHARDS / entry.name, entry, fingerprint):
-        return finding.problem
+        return finding
     if entry.token_shape != manifest.token_shape:
-        return f"holds vectors of shape {entry.token_shape}, the store of {manifest.token_shape}"
-    sound.add(entry.sha256)
-    return ""
+        return Finding(
+            entry.name, f"holds vectors of shape {entry.token_shape}, the store of {manifest.token_shape}"
+        )
+    intact.add(entry.sha256)
+    return None
 
 
 def _worth_adopting(
     path: Path, kept: Sequence[ShardEntry], unlisted: Sequence[ShardEntry], at_stake: bool
 ) -> list[ShardEntry]:
-    """Return the shards that bring new sentences: any, where they are at stake, else nothing but new ones."""
+    """Return the shards that bring only new sentences; with ``at_stake``, those that bring any."""
     if not unlisted:
         return []
     known, adopted = _keys_of(path, kept), []
     for entry in unlisted:
-        keys = _head_keys(path, entry)
+        try:
+            keys = _head_keys(path, entry)
+        except DamagedStoreError as error:
+            if error.is_gone:
+                continue
+            raise
         stored = known.contains(keys)
         if not stored.any() or (at_stake and not stored.all()):
             known.add(keys)
@@ -300,8 +344,8 @@ def _head_keys(path: Path, entry: ShardEntry) -> NDArray[np.uint8]:
     return HeadReader(path / SHARDS / entry.name, entry).keys
 
 
-def _set_aside(path: Path, name: str, filesystem: FileSystem) -> str:
-    """Move a file to ``damaged/`` and return its new name; one that lies there already stays."""
+def _quarantine(path: Path, name: str, filesystem: FileSystem) -> str:
+    """Move a file to ``damaged/``, over no other file, and return its new name."""
     source, directory = path / name, path / DAMAGED
     filesystem.make_directory(directory)
     for attempt in itertools.count(1):
@@ -314,7 +358,7 @@ def _set_aside(path: Path, name: str, filesystem: FileSystem) -> str:
 
 
 def _index_state(path: Path, manifest: Manifest) -> tuple[bool, bool]:
-    """Return whether an index lies on disk that covers all shards, and whether what it says is right."""
+    """Return whether an index on disk covers all shards of a snapshot, and whether what it says is right."""
     keys = [_head_keys(path, entry) for entry in manifest.shards]
     asked_for = []
 

@@ -34,7 +34,7 @@ from featurestore.encoders.elmo.model.linear import PrepackedLinear
 from tests.bench.encoding.beside_allennlp import SETTINGS, first_vectors, in_batches, peer_speed, write_model
 from tests.bench.figures import Table
 from tests.bench.machine import processor
-from tests.bench.report import PartResult, part_options, print_part
+from tests.bench.report import PartResult, part_options, print_part, use_cores
 from tests.bench.texts import sentences as real_sentences
 from tests.bench.texts import source
 from tests.kit.places import ROOT
@@ -115,7 +115,6 @@ def measured(
     seconds: float,
 ) -> PartResult:
     """Measure everything there is a way to."""
-    torch.set_num_threads(os.cpu_count() or 1)
     options = UntrainedSource(shape, 0).options()
     n_tokens = sum(map(len, sentences))
     n_types = len({token for sentence in sentences for token in sentence})
@@ -150,8 +149,9 @@ def measured(
         table.add(limit, "ceiling", products[precision] * 1e3 / megaflops)
     of_peer = f"on the first {peer_tokens:,}" if peer else "(`original`) not measured in this run"
     table.note = (
-        f"ELMo `{shape}`, {os.cpu_count()} threads; {n_tokens:,} tokens, {n_types:,} types of {source()}, "
-        f"{megaflops:.0f} MFLOP a token; AllenNLP's ElmoEmbedder in batches of {BATCH_SIZE}, {of_peer}."
+        f"ELMo `{shape}`, {torch.get_num_threads()} threads; {n_tokens:,} tokens, {n_types:,} types of "
+        f"{source()}, {megaflops:.0f} MFLOP a token; "
+        f"AllenNLP's ElmoEmbedder in batches of {BATCH_SIZE}, {of_peer}."
     )
     return PartResult(
         tables=[table], promises=PROMISES, settings={"n_tokens": n_tokens, "peer": peer and "measured here"}
@@ -169,8 +169,9 @@ def measured(
 )
 @part_options
 def main(tokens: int, peer: str | None, peer_tokens: int, quick: bool, as_json: bool) -> None:
+    use_cores(quick)
     if quick:
-        result = measured("small", real_sentences(1_000), peer, 300, False, 0.3)
+        result = measured("small", real_sentences(200), peer, 200, False, 0.1)
     else:
         result = measured("original", real_sentences(tokens), peer, peer_tokens, True, 6)
     print_part(result, as_json)

@@ -9,18 +9,16 @@ sentences cut from running text, all of one length.
 from __future__ import annotations
 
 import itertools
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import torch
 
 from featurestore import Encoder, extract, load_encoder
 from tests.bench.encoding.encode import PRECISIONS, PROMISES
 from tests.bench.figures import Table
-from tests.bench.report import Curve, PartResult, part_options, print_part
+from tests.bench.report import Curve, PartResult, part_options, print_part, use_cores
 from tests.bench.texts import sentences as real_sentences
 from tests.bench.texts import source
 
@@ -55,7 +53,6 @@ def measured(
     spec: str, n_tokens: int, budgets: Sequence[int], lengths: Sequence[int], precisions: Sequence[str]
 ) -> PartResult:
     """Measure both curves in each precision."""
-    torch.set_num_threads(os.cpu_count() or 1)
     text = real_sentences(max(n_tokens, *budgets))
     curves: dict[str, list[Curve]] = {"budget": [], "length": []}
     for precision in precisions:
@@ -87,8 +84,9 @@ def measured(
 @click.option("--spec", default="elmo:untrained-original", show_default=True)
 @part_options
 def main(tokens: int, spec: str, quick: bool, as_json: bool) -> None:
+    use_cores(quick)
     if quick:
-        result = measured("elmo:untrained-small", 300, BUDGETS[:3], LENGTHS[2:5], PRECISIONS[:1])
+        result = measured("elmo:untrained-small", 100, BUDGETS[:2], LENGTHS[2:4], PRECISIONS[:1])
     else:
         result = measured(spec, tokens, BUDGETS, LENGTHS, PRECISIONS)
     print_part(result, as_json)

@@ -7,20 +7,18 @@ From distinct sentences of real text to a committed store, all cores, the encode
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import torch
 
 from featurestore import extract, load_encoder
 from tests.bench.encoding.encode import PROMISES
 from tests.bench.encoding.encode_curves import up_to
 from tests.bench.figures import Table
-from tests.bench.report import Curve, PartResult, part_options, print_part
+from tests.bench.report import Curve, PartResult, part_options, print_part, use_cores
 from tests.bench.serving.serve_layouts import size_of
 from tests.bench.texts import sentences as real_sentences
 from tests.bench.texts import source
@@ -36,7 +34,6 @@ ENCODERS = (
 
 def measured(encoders: Sequence[tuple[str, str, int]], sizes: Sequence[int]) -> PartResult:
     """Measure each encoder at each size that it is fast enough for."""
-    torch.set_num_threads(os.cpu_count() or 1)
     text = real_sentences(max(most for _, _, most in encoders))
     table = Table("Extraction", ["tokens", "seconds", "tokens/s", "MB", "bytes a token"], ratio="tokens/s")
     curves: dict[str, list[Curve]] = {"seconds": [], "megabytes": []}
@@ -67,7 +64,8 @@ def measured(encoders: Sequence[tuple[str, str, int]], sizes: Sequence[int]) -> 
 @click.command()
 @part_options
 def main(quick: bool, as_json: bool) -> None:
-    encoders = [("elmo:demo", "float32", 3_000)] if quick else ENCODERS
+    use_cores(quick)
+    encoders = [("elmo:demo", "float32", 1_000)] if quick else ENCODERS
     print_part(measured(encoders, SIZES), as_json)
 
 

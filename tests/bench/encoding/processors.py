@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from featurestore.encoders.loading import load_encoder
-from featurestore.store.canaries import PRECISION_TOLERANCE, SENTENCES, relative_l2
+from featurestore.store.canaries import SENTENCES
+from featurestore.vectors import PRECISION_TOLERANCE, relative_l2
 from tests.kit.programs import environment, program
 
 SPECS = ["elmo:demo", "elmo:untrained-small?seed=0"]

@@ -8,7 +8,6 @@ is Python, NumPy and waiting: for sentences, for the writer. The compiled gather
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections import Counter
@@ -25,7 +24,7 @@ from featurestore import FeatureDataset, extract, feature_loader, load_encoder
 from featurestore.dataset.gathering.compiled import CompiledGather
 from tests.bench.encoding.encode import PRECISIONS
 from tests.bench.figures import Table
-from tests.bench.report import PartResult, part_options, print_part
+from tests.bench.report import PartResult, part_options, print_part, use_cores
 from tests.bench.texts import sentences as real_sentences
 from tests.bench.texts import source
 
@@ -72,7 +71,6 @@ def shares(job: Callable[[], object]) -> dict[str, float]:
 
 
 def measured(spec: str, n_tokens: int) -> PartResult:
-    torch.set_num_threads(os.cpu_count() or 1)
     text = real_sentences(n_tokens)
     n_tokens = sum(map(len, text))
     columns: dict[str, dict[str, float]] = {}
@@ -106,6 +104,7 @@ def measured(spec: str, n_tokens: int) -> PartResult:
 @click.option("--tokens", default=10_000, show_default=True)
 @part_options
 def main(tokens: int, quick: bool, as_json: bool) -> None:
+    use_cores(quick)
     if quick:
         result = measured("elmo:untrained-small?seed=0", 600)
     else:

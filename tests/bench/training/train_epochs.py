@@ -16,7 +16,6 @@ the model alone, on batches that lie in memory ready to use.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -35,7 +34,7 @@ from featurestore.models.heads import HeadConfig, LinearTagger
 from tests.bench.encoding.beside_allennlp import SETTINGS, peer_speed, write_model
 from tests.bench.encoding.encode import recorded
 from tests.bench.figures import Table
-from tests.bench.report import PartResult, part_options, print_part
+from tests.bench.report import PartResult, part_options, print_part, use_cores
 from tests.bench.texts import SENTIMENT, TAGGING, source, text
 
 LIVE = "elmo:untrained-original"
@@ -175,7 +174,7 @@ def measured(
     table.add("the model alone, batches in memory", "ceiling", alone)
     table.base = f"ELMo in the loop, featurestore's, {next(iter(lines))}"
     table.note = (
-        f"{len(dataset):,} sentences, {n_tokens:,} tokens, {os.cpu_count()} threads. In the loop: "
+        f"{len(dataset):,} sentences, {n_tokens:,} tokens, {torch.get_num_threads()} threads. In the loop: "
         f"{next(iter(encoders.values())).spec}, extrapolated from "
         f"{', '.join(f'{n:,} tokens in {precision}' for precision, n in live_tokens.items())}. AllenNLP's "
         f"row: {of_theirs}, and the epoch from the cache, added up."
@@ -187,7 +186,7 @@ def measured(
 @click.option("--peer", help="Python 3.7 with AllenNLP 0.9.0.")
 @part_options
 def main(peer: str | None, quick: bool, as_json: bool) -> None:
-    torch.set_num_threads(os.cpu_count() or 1)
+    use_cores(quick)
     live_tokens = {"float32": 300} if quick else {"float32": 3_000, "bfloat16": 6_000}
     live = CACHED if quick else LIVE
     encoders = {precision: load_encoder(live, precision=precision, device="cpu") for precision in live_tokens}

@@ -11,6 +11,7 @@ import pytest
 
 from featurestore import Store, extract
 from featurestore.cli.commands.maintain import parse_duration
+from featurestore.disk.temporary import temporary_name
 from featurestore.errors import UsageError
 from featurestore.keys import ConditionedSentence
 from featurestore.recipe import Recipe
@@ -67,8 +68,8 @@ def test_repair_and_extract_heal_a_store_to_the_same_bytes(run, store, whole, co
     assert run("extract", corpus, "--store", store)[0] == 3
     code, out, _ = run("repair", store)
     assert code == 0
-    assert "set aside 2 files" in out
-    assert "took in 1 sound shard" in out
+    assert "quarantined 2 files" in out
+    assert "adopted 1 sound shard" in out
     assert run("verify", store)[0] == 0
     assert run("extract", corpus, "--store", store)[0] == 0
     assert shards(store) == shards(whole)
@@ -119,7 +120,7 @@ def test_a_list_is_neither_lost_to_a_second_repair_nor_to_a_place_that_is_not_th
     (tmp_path / "file").write_text("")
     code, _, err = run("repair", store, "--list", tmp_path / "file" / "lost.jsonl")
     assert (code, "cannot write" in err) == (1, True)
-    assert run("repair", store, "--dry-run")[0] == 3  # nothing was set aside
+    assert run("repair", store, "--dry-run")[0] == 3  # nothing was quarantined
     listed = tmp_path / "lost.jsonl"
     run("repair", store, "--list", listed)
     before = listed.read_bytes()
@@ -138,7 +139,7 @@ def test_sentences_with_surroundings_are_counted_not_listed(run, tmp_path):
     damage(made.path, 0)
     listed = tmp_path / "lost.jsonl"
     out = run("repair", made.path, "--list", listed)[1]
-    assert "1 with surroundings, which a list cannot hold" in out
+    assert "1 with context, which a list cannot hold" in out
     assert [json.loads(line) for line in listed.read_text().splitlines()] == [{"tokens": ["a", "b\ud800"]}]
 
 
@@ -149,7 +150,7 @@ def test_gc_says_what_it_removed(run, store):
     n_manifests = len(list((store / "manifests").iterdir()))
     orphan = store / "shards" / ("0" * 32 + ".h5")
     orphan.write_bytes(bytes(1500))
-    (store / "tmp" / "dead.h5").write_bytes(b"half")
+    (store / "tmp" / temporary_name(".h5")).write_bytes(b"half")
     code, out, _ = run("gc", store, "--older-than", "0s", "--dry-run")
     assert code == 0
     assert f"would remove {n_manifests} files" in out
@@ -158,8 +159,8 @@ def test_gc_says_what_it_removed(run, store):
     lines = out.splitlines()
     assert code == 0
     assert lines[0].startswith(f"{n_manifests - 2} old snapshots: ")
-    assert "1 shard that no snapshot lists: 1.5 kB" in lines
-    assert "1 temporary file of dead writers: 4 bytes" in lines
+    assert "1 unreferenced shard: 1.5 kB" in lines
+    assert "1 orphaned temporary file: 4 bytes" in lines
     assert lines[-1].endswith("2 snapshots left")
     assert not orphan.exists()
     assert run("verify", store)[1].startswith("every byte as committed")
@@ -168,7 +169,7 @@ def test_gc_says_what_it_removed(run, store):
 def test_gc_keeps_what_is_young_or_open(run, store):
     (store / "shards" / ("0" * 32 + ".h5")).write_bytes(bytes(1500))
     opened = Store.open(store, snapshot=3)
-    assert "kept 1 file that nothing lists, 1.5 kB: younger than 24h" in run("gc", store)[1]
+    assert "kept 1 file without use, 1.5 kB: younger than 24h" in run("gc", store)[1]
     done = json.loads(run("gc", store, "--older-than", "0", "--keep-last", 1, "--json")[1])
     assert done["in_use"] == [opened.snapshot]
     assert done["kept"] == [opened.snapshot, Store.open(store).snapshot]
@@ -213,7 +214,7 @@ def test_halves_of_a_corpus_merge_to_the_whole(run, tmp_path, corpus, tiny_elmo,
         assert abs(merged.get(tokens) - vectors).max() <= 2**-9 * abs(vectors).max()
     assert run("verify", into)[0] == 0
     assert run("extract", corpus, "--store", into)[1].splitlines()[-2].startswith("nothing to encode")
-    assert "10 sentences were there" in run("merge", *halves, "--into", tmp_path / "again")[1]
+    assert "10 sentences already stored" in run("merge", *halves, "--into", tmp_path / "again")[1]
 
 
 def test_other_recipe_exits_with_4(run, store, tmp_path, corpus, tiny_elmo_spec):
@@ -232,14 +233,14 @@ def test_other_recipe_exits_with_4(run, store, tmp_path, corpus, tiny_elmo_spec)
 def test_verify_mentions_what_is_not_needed_and_calls_it_no_damage(run, store):
     (store / "shards" / ("0" * 32 + ".h5")).write_bytes(bytes(1500))
     (store / "index" / ("0" * 16 + ".idx")).write_bytes(b"old")
-    (store / "tmp" / "dead.h5").write_bytes(b"half")
+    (store / "tmp" / temporary_name(".h5")).write_bytes(b"half")
     code, out, _ = run("verify", store)
     notes = [line for line in out.splitlines() if line.startswith("note: ")]
     assert code == 0
     assert [note.split(" (")[0] for note in notes] == [
-        "note: 1 file that no snapshot lists",
-        "note: 1 file of an index that is of no use",
-        "note: 1 file of a writer that is gone",
+        "note: 1 file that no snapshot references",
+        "note: 1 file of an index that no snapshot references",
+        "note: 1 file of a writer that is dead",
     ]
     found = json.loads(run("verify", store, "--json")[1])
     assert (found["sound"], len(found["notes"])) == (True, 3)

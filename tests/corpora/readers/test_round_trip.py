@@ -28,7 +28,7 @@ def read_back(content, name, **options):
 @given(sentences, st.sampled_from(["\n", "\r\n", "\n\n"]))
 def test_text(written, line_end):
     content = line_end.join(" ".join(tokens) for tokens in written)
-    assert read_back(content, "c.txt") == [(tuple(tokens), None) for tokens in written]
+    assert read_back(content, "c.txt", format="text") == [(tuple(tokens), None) for tokens in written]
 
 
 @given(labelled, st.sampled_from(["\t", " "]))

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from featurestore.disk.filesystem import LOCAL, FileSystem
+from featurestore.disk.temporary import temporary_name
 from featurestore.keys import Sentence
 from featurestore.store.canaries import make_canaries, require_canaries
 from featurestore.store.maintenance.gc import collect
@@ -170,7 +171,7 @@ def _prepare_garbage(folder: Path) -> None:
     (store.path / "canaries").mkdir()
     (store.path / "canaries" / f"{0:032x}.h5").write_bytes(b"of a store that was made by somebody else")
     (store.path / "index" / f"{0:016x}.idx").write_bytes(b"stale")
-    (store.path / "tmp" / "dead.h5").write_bytes(b"half a shard")
+    (store.path / "tmp" / temporary_name(".h5")).write_bytes(b"half a shard")
 
 
 def _act_gc(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import featurestore
+from featurestore.disk.temporary import temporary_name
 from featurestore.keyarrays import keys_array
 from featurestore.keys import sentence_key
 from featurestore.store.index import loading
@@ -174,7 +175,7 @@ def test_indexes_that_stay_are_few(tmp_path, monkeypatch):
 
 
 def test_leftover_of_a_killed_index_writer_is_removed(tmp_path):
-    (tmp_path / ".x.idx.0123.tmp").write_bytes(b"half")
+    (tmp_path / f".x.idx.{temporary_name('.tmp')}").write_bytes(b"half")
     load_index(tmp_path, ["a"], lambda number: keys_array([bytes(16)]))
     assert [path.suffix for path in tmp_path.iterdir()] == [".idx"]
 

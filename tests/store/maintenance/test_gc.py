@@ -14,10 +14,11 @@ import pytest
 
 from featurestore.disk import opening
 from featurestore.disk.filesystem import FileSystem
+from featurestore.disk.temporary import temporary_name
 from featurestore.errors import DamagedStoreError, NotAStoreError, UsageError
-from featurestore.store.format.manifest import list_numbers, manifest_path
+from featurestore.store.format.directory import list_numbers, manifest_path
 from featurestore.store.locks import committing
-from featurestore.store.maintenance.gc import collect, needless_shards
+from featurestore.store.maintenance.gc import collect, unreferenced_files
 from featurestore.store.store import Store
 from featurestore.store.verification import verify
 from tests.kit.damage import flip_bit
@@ -71,7 +72,7 @@ def test_nothing_young_goes(path, tmp_path):
     }
     collect(path, keep_last=1, now=time.time() + DAY + 60)
     assert len(list_numbers(path)) == 1
-    assert needless_shards(path) == []
+    assert unreferenced_files(path)[0] == []
 
 
 def test_snapshot_is_as_old_as_the_one_that_followed_it(tmp_path):
@@ -117,7 +118,7 @@ def test_useless_index_files_go_and_the_useful_one_stays(path):
     _ = Store.open(path).index
     (useful,) = (path / "index").glob("*.idx")
     (path / "index" / "0123456789abcdef.idx").write_bytes(b"FSINDEX1")
-    (path / "index" / ".x.idx.0123.tmp").write_bytes(b"half")
+    (path / "index" / f".x.idx.{temporary_name('.tmp')}").write_bytes(b"half")
     done = collect(path, older_than=0)
     assert {leftover.kind for leftover in done.removed} == {"manifest", "index", "temporary"}
     assert list((path / "index").iterdir()) == [useful]
@@ -135,7 +136,7 @@ def test_files_of_strangers_and_of_repair_stay(path):
 
 def test_dry_run_says_the_same_and_changes_nothing(path, tmp_path):
     orphan_of(path, tmp_path)
-    (path / "tmp" / "dead.h5").write_bytes(b"half")
+    (path / "tmp" / temporary_name(".h5")).write_bytes(b"half")
     before = tree(path)
     planned = collect(path, older_than=0, dry_run=True)
     assert tree(path) == before
@@ -253,7 +254,7 @@ def test_opening_while_the_latest_snapshot_goes_finds_the_one_after_it(path, mon
             assert not file.exists()
         return really_open(file)
 
-    monkeypatch.setattr("featurestore.store.format.manifest.open_for_reading", overtaken)
+    monkeypatch.setattr(opening, "open_for_reading", overtaken)
     opened = Store.open(path)
     assert calls
     assert opened.snapshot == list_numbers(path)[-1]

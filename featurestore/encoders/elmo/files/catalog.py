@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
 
+from featurestore.encoders.elmo.files.folders import ARCHIVES, model_in
 from featurestore.encoders.elmo.model.options import PRESETS, ElmoOptions
 from featurestore.errors import UnknownEncoderError, UsageError
 
@@ -170,8 +171,8 @@ def parse_source(rest: str) -> ElmoSource:
     ----------
     rest : str
         ``demo``, the bundled model; a published name, perhaps with ``#sha256=HEX`` to pin its weights;
-        ``OPTIONS.json,WEIGHTS.hdf5``; a path with a slash, of a folder that holds ``options.json`` and
-        ``weights.hdf5``; ``untrained-small?seed=0`` or another shape of
+        ``OPTIONS.json,WEIGHTS.hdf5``; a path with a slash, of a folder that holds both
+        (:mod:`featurestore.encoders.elmo.files.folders`); ``untrained-small?seed=0`` or another shape of
         :data:`featurestore.encoders.elmo.model.options.PRESETS`; or ``untrained:OPTIONS.json?seed=3``.
 
     Raises
@@ -180,6 +181,8 @@ def parse_source(rest: str) -> ElmoSource:
         If it names nothing.
     UsageError
         If the seed or the hash is malformed.
+    EncoderError
+        If a folder holds no model, or several.
     """
     if rest.startswith(("untrained-", "untrained:")):
         return _untrained(rest)
@@ -188,9 +191,8 @@ def parse_source(rest: str) -> ElmoSource:
         if not options or not weights or "," in weights:
             raise UsageError(f"elmo:{rest}: expected two paths, elmo:OPTIONS.json,WEIGHTS.hdf5")
         return LocalSource(_absolute(options), _absolute(weights))
-    if "/" in rest or rest in (".", ".."):
-        folder = _absolute(rest)
-        return LocalSource(folder / "options.json", folder / "weights.hdf5")
+    if "/" in rest or rest in (".", "..") or rest.endswith(ARCHIVES):
+        return LocalSource(*model_in(_absolute(rest)))
     name, hash_mark, pin = rest.partition("#")
     if name == BUNDLED_NAME:
         if hash_mark:

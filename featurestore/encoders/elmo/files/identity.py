@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from featurestore.encoders.elmo.files.cache import recorded_sha256
-from featurestore.encoders.elmo.files.catalog import UntrainedSource, choose_initial_state, parse_source
-from featurestore.encoders.elmo.files.initial_state import read_state
 from featurestore.encoders.elmo.files.layers import parse_layers
-from featurestore.encoders.elmo.files.resolving import find_files
-from featurestore.encoders.elmo.files.weights import Weights, hash_weights, seeded_weights, tensors_sha256
+from featurestore.encoders.elmo.files.resolving import resolve
 from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.errors import UsageError
 from featurestore.recipe import Recipe
@@ -34,7 +30,7 @@ def elmo_recipe(
     ----------
     options : ElmoOptions
     weights_identity : dict
-        ``{"weights_sha256": ...}`` of a file, or what :func:`untrained_identity` returns.
+        As :class:`~featurestore.encoders.elmo.files.resolving.FiledModel` has it.
     layers : str
         As for :func:`featurestore.encoders.elmo.files.layers.parse_layers`.
     precision : str
@@ -68,13 +64,6 @@ def elmo_recipe(
     )
 
 
-def untrained_identity(source: UntrainedSource, weights: Weights) -> dict[str, Any]:
-    """Return the recipe fields that name random weights: the tensors' hash, and where they came from."""
-    # An options file's path names nothing for others; its content is in options_sha256.
-    shape = source.shape if isinstance(source.shape, str) else "options"
-    return {"weights_sha256": tensors_sha256(weights), "untrained": {"shape": shape, "seed": source.seed}}
-
-
 def recipe_of(rest: str, *, layers: str, precision: str, initial_state: str) -> Recipe:
     """Return the recipe that loading a specification would give: no torch, no download.
 
@@ -95,27 +84,11 @@ def recipe_of(rest: str, *, layers: str, precision: str, initial_state: str) -> 
     EncoderError
         If a file is not here or cannot be read.
     """
-    source = parse_source(rest)
-    state_policy = choose_initial_state(initial_state, source)
-    if isinstance(source, UntrainedSource):
-        options = source.options()
-        return elmo_recipe(
-            options,
-            untrained_identity(source, seeded_weights(options, source.seed)),
-            layers=layers,
-            precision=precision,
-        )
-    files = find_files(source, fetch=False)
-    if state_policy == "warm":
-        files.require_warm_state()
-    options = ElmoOptions.read(files.options)
-    digest = recorded_sha256(files.cached) if files.cached else None
-    if digest is None:
-        digest = hash_weights(files.weights)
-    state = read_state(files.warm_state, options, weights_sha256=digest) if state_policy == "warm" else None
+    model = resolve(rest, initial_state=initial_state, published="here")
+    identity, state = model.identity()
     return elmo_recipe(
-        options,
-        {"weights_sha256": digest},
+        model.options,
+        identity,
         layers=layers,
         precision=precision,
         warm_state_sha256=state.sha256 if state else None,

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 from featurestore.encoders.base import EncoderOutline
-from featurestore.encoders.elmo.files.catalog import (
-    PublishedSource,
-    UntrainedSource,
-    choose_initial_state,
-    parse_source,
-)
 from featurestore.encoders.elmo.files.layers import n_layers_kept, parse_layers
-from featurestore.encoders.elmo.files.resolving import find_files, locate
-from featurestore.encoders.elmo.model.options import PRESETS, ElmoOptions
+from featurestore.encoders.elmo.files.resolving import resolve
 
 
 def outline_elmo(rest: str, *, layers: str, initial_state: str) -> EncoderOutline:
@@ -33,18 +26,6 @@ def outline_elmo(rest: str, *, layers: str, initial_state: str) -> EncoderOutlin
     EncoderError
         If an options file cannot be read, or the initial state was not made yet.
     """
-    source = parse_source(rest)
-    state = choose_initial_state(initial_state, source)
-    if isinstance(source, UntrainedSource):
-        options = source.options()
-    else:
-        if state == "warm":
-            locate(source).require_warm_state()
-        if isinstance(source, PublishedSource):
-            options = PRESETS[source.model.shape]
-        else:
-            options = ElmoOptions.read(find_files(source, fetch=False).options)
+    options = resolve(rest, initial_state=initial_state, published="anywhere").shape
     kept = parse_layers(layers, options.n_layers + 1)
-    return EncoderOutline(
-        options.dim, n_layers_kept(kept), options.megaflops_per_token, options.max_token_bytes
-    )
+    return EncoderOutline(options.dim, n_layers_kept(kept), options.megaflops_per_token)

@@ -1,6 +1,6 @@
 """Which training defaults work with little data and with much: dev scores over settings, heads and sizes.
 
-    python tests/bench/training_sweep.py --store DIR --results sweep.jsonl \
+    python -m tests.bench.training.sweep --store DIR --results sweep.jsonl \
         --tasks upos,sentiment --heads linear-tagger --sizes 100,1000 --lr 1e-3,1e-2 --token-budget 256,2048
 
 Each combination is trained on the first sentences of a shuffled training set and scored on the development
@@ -24,11 +24,11 @@ from typing import Any
 
 import click
 import torch
-from result_lines import append_line, read_lines
 
 from featurestore import Example, FeatureDataset, Store, open_corpus
 from featurestore.models.heads import HEADS
 from featurestore.models.training import TrainConfig, train
+from tests.bench.result_lines import append_line, read_lines
 
 DEV_SENTENCES = 500
 SPLITS = {

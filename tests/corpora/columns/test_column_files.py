@@ -7,16 +7,6 @@ from featurestore.corpora.example import Example
 from featurestore.errors import CorpusError, LabelError, UsageError
 
 
-@pytest.fixture
-def read(tmp_path):
-    def read_(content, name="corpus.conll", **options):
-        path = tmp_path / name
-        path.write_bytes(content.encode("utf-8"))
-        return [(e.tokens, e.labels, e.line) for e in open_corpus(path, **options)]
-
-    return read_
-
-
 def word(number, form, upos="NOUN", feats="_", misc="_"):
     return f"{number}\t{form}\t_\t{upos}\t_\t{feats}\t_\t_\t_\t{misc}\n"
 

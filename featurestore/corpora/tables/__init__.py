@@ -1,0 +1,1 @@
+"""Tables: how their rows are written, what they name, and their sentences."""

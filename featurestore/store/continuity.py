@@ -1,0 +1,72 @@
+"""Whether a store still continues the commit that a process last saw, or was rolled back under it.
+
+A volume restored from a snapshot, or a directory from a backup, brings an earlier state back; others may have
+committed on top of it since. Numbers and inodes may be the same then: only what the manifest says tells.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from featurestore.errors import FeaturestoreError, StoreError
+from featurestore.store.format.directory import manifest_path
+from featurestore.store.format.manifest import Manifest, parse_manifest
+
+Signature = tuple[int, ...]
+
+
+def signature(store: Path, number: int) -> Signature | None:
+    """Return what a manifest and the directory of manifests look like from outside, None if one is gone.
+
+    As long as that stays the same, nobody has committed and no content need be compared.
+    """
+    path = manifest_path(store, number)
+    try:
+        file, directory = path.lstat(), path.parent.stat()
+    except OSError:
+        return None
+    return file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns, directory.st_mtime_ns
+
+
+def is_there(store: Path, manifest: Manifest) -> bool:
+    """Return whether a manifest lies in a store with the content that it had."""
+    path = manifest_path(store, manifest.number)
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        return False
+    if raw == manifest.to_json():
+        return True
+    try:
+        return parse_manifest(raw, path, manifest.number) == manifest  # written by another version
+    except FeaturestoreError:
+        return False
+
+
+def is_shorter(store: Path, last: Manifest, latest: Manifest) -> bool:
+    """Return whether shards left a store, by repair, since a process last saw it.
+
+    Parameters
+    ----------
+    store : Path
+    last : Manifest
+        What the process last published or read.
+    latest : Manifest
+        Of the highest number now.
+
+    Raises
+    ------
+    StoreError
+        If the store was rolled back: the latest commit does not continue the last one.
+    """
+    left = {shard.name for shard in latest.shards}
+    gone = [shard for shard in last.shards if shard.name not in left]
+    # gc may have removed the last one since; then the shards tell.
+    if latest == last or (latest.number > last.number and (not gone or is_there(store, last))):
+        return bool(gone)
+    n = sum(shard.n_sentences for shard in gone)
+    raise StoreError(
+        f"{store} is not the store that this process last saw: snapshot {last.number} is gone, and "
+        f"{n:,} of its sentences with it. It was restored from an earlier state. Nothing was written to it: "
+        "run the same again, which stores what is missing"
+    )

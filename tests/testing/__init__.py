@@ -1,0 +1,1 @@
+"""featurestore.testing: what users check their own encoders and storage by."""
