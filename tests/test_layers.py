@@ -48,7 +48,7 @@ ARROWS: dict[str, set[str] | None] = {
     "corpora/tables": {"corpora", "corpora/readers", "corpora/tokenizing", *LEAVES},
     "corpora": {"corpora/columns", "corpora/readers", "corpora/tables", *LEAVES},
     "encoders": {*LEAVES},
-    "testing": {"encoders", "store", *LEAVES},
+    "testing": {"encoders", "store", "disk", *LEAVES},
     "encoders/elmo/model": {"native", "disk", "devices", *LEAVES},
     "encoders/elmo/files": {"encoders", "encoders/elmo/model", "disk", *LEAVES},
     "encoders/elmo": {"encoders", "encoders/elmo/files", "encoders/elmo/model", "devices", *LEAVES},

@@ -112,6 +112,11 @@ class FileCorpus(Corpus):
                 path=self.path,
             )
 
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of the file, decoded, without their ends: for what no example holds."""
+        with closing(self._source.chunks(hashlib.blake2b(digest_size=16))) as chunks:
+            yield from read_lines(chunks, self._options)
+
     def _examples(self, chunks: Iterable[bytes]) -> Iterator[Example]:
         examples = self._reader(read_lines(chunks, self._options))
         names = self._options.label_names
@@ -179,7 +184,7 @@ def open_corpus(
     label_names: Sequence[str] | None = None,
     comments: bool | None = None,
     missing_label: str = "error",
-) -> Corpus:
+) -> FileCorpus:
     """Open a file of sentences; it is read when the corpus is iterated.
 
     Files are UTF-8 (a byte order mark and CRLF line ends are accepted) and may be compressed: gzip, bzip2, xz

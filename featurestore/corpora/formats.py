@@ -36,7 +36,7 @@ _FORMATS = {
     "conllu": _Format(conllu_reader, (".conllu",), ("missing_label",)),
     "csv": _Format(csv_reader, (".csv",), ("header", "separator")),
     "tsv": _Format(tsv_reader, (".tsv",), ("header", "separator")),
-    "jsonl": _Format(jsonl_reader, (".jsonl", ".ndjson")),
+    "jsonl": _Format(jsonl_reader, (".jsonl", ".ndjson"), ("missing_label",)),
     "fasttext": _Format(fasttext_reader, (".fasttext", ".ft.txt")),
     "fasta": _Format(fasta_reader, (".fasta", ".fa", ".faa", ".fas", ".fna")),
 }

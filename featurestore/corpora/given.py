@@ -9,6 +9,7 @@ from typing import Any
 
 from featurestore.corpora.corpus import Corpus, checked_example, corpus_from_sentences, open_corpus
 from featurestore.corpora.example import Example
+from featurestore.corpora.foreign import refuse_foreign, refuse_foreign_item
 from featurestore.corpora.source import STDIN
 from featurestore.errors import CorpusError, UsageError
 
@@ -26,7 +27,7 @@ def as_corpora(given: CorpusLike | Sequence[CorpusLike]) -> list[Corpus]:
     Raises
     ------
     UsageError
-        For an object of Flair, naming what makes a corpus of it.
+        For an object of Flair or of another library, naming what makes a corpus of it.
     CorpusError, SentenceError
         As :func:`featurestore.open_corpus` and :func:`featurestore.corpora.corpus.corpus_from_sentences`.
     """
@@ -67,8 +68,9 @@ def _is_corpus(given: object) -> bool:
 
 
 def _iterated(given: Any) -> Iterator[Any]:
-    """Return an iterator over what is neither a path nor a corpus, its first object looked at."""
+    """Return an iterator over what is neither a path nor a corpus, its first object inspected."""
     _refuse_flair(given)
+    refuse_foreign(given)
     try:
         items = iter(given)
     except TypeError:
@@ -78,6 +80,7 @@ def _iterated(given: Any) -> Iterator[Any]:
     first = list(islice(items, 1))
     for item in first:
         _refuse_flair(item)
+        refuse_foreign_item(item)
     return chain(first, items)
 
 

@@ -31,8 +31,9 @@ _extract_options = options(
                  help="elmo:demo (comes with featurestore), "
                  "elmo:small|medium|original|original-5.5b|portuguese|pubmed (downloaded once), "
                  "elmo:./FOLDER, elmo:OPTIONS.json,WEIGHTS.hdf5, "
-                 "elmo:untrained-small?seed=0 (random weights), or "
-                 "flair:PATH|glove|news-forward|Class=NAME?option=value (needs Flair; + makes a stack).  "
+                 "elmo:untrained-small?seed=0 (random weights), "
+                 "flair:PATH|glove|news-forward|Class=NAME?option=value (needs Flair; + makes a stack), "
+                 "or one of your own, PACKAGE.MODULE:CLASS (runs its code).  "
                  f"[default: the store's own, else {DEFAULT_ENCODER}]"),
     click.option("--layers", metavar="WHICH",
                  help="average, top, all, or indices such as 0,2.  [default: the store's own, else average]"),

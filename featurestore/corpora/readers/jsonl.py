@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from featurestore.corpora.example import Example, Labels
-from featurestore.corpora.options import Reader, ReadOptions
+from featurestore.corpora.example import IGNORED, Example, Labels
+from featurestore.corpora.options import IGNORE, Reader, ReadOptions
 from featurestore.corpora.readers.whitespace import WHITESPACE, whitespace_tokens
 from featurestore.corpora.tokenizing.tokenizers import Tokenizer, make_tokenizer
 from featurestore.errors import CorpusError, LabelError, UsageError
@@ -39,7 +39,7 @@ def jsonl_reader(options: ReadOptions) -> Reader:
                 continue
             labels = None
             if options.label is not None:
-                labels = _labels(record, options.label, len(tokens), options.path, number)
+                labels = _labels(record, options, len(tokens), number)
             yield Example(tokens, labels, options.path, number)
         if n_empty:
             options.warn_once("skipped %d objects without text, first line %d", n_empty, first_empty)
@@ -56,12 +56,19 @@ def _parse(line: str, path: str, number: int) -> dict[str, Any]:
         record = json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        # A list or an object that goes on behind the line is JSON, but not JSON Lines.
+        filter_ = {"[": ".[]", "{": "."}.get(line.strip(WHITESPACE)) if number == 1 else None
+        advice = "" if filter_ is None else f": `jq -c '{filter_}' FILE > OUT.jsonl` makes that of other JSON"
         raise CorpusError(
-            f"not valid JSON: {reason}: expected one object per line", path=path, line=number
+            f"not valid JSON: {reason}: expected one object per line{advice}", path=path, line=number
         ) from error
     if not isinstance(record, dict):
+        is_records = isinstance(record, list) and any(isinstance(item, dict) for item in record)
+        advice = ": `jq -c '.[]' FILE > OUT.jsonl` puts each on a line" if is_records else ""
         raise CorpusError(
-            f"expected a JSON object with named fields, found a {_json_type(record)}", path=path, line=number
+            f"expected a JSON object with named fields, found a {_json_type(record)}{advice}",
+            path=path,
+            line=number,
         )
     return record
 
@@ -102,7 +109,8 @@ def _tokens(
     return tuple(value)
 
 
-def _labels(record: dict[str, Any], field: str, n_tokens: int, path: str, number: int) -> Labels:
+def _labels(record: dict[str, Any], options: ReadOptions, n_tokens: int, number: int) -> Labels:
+    field, path = str(options.label), options.path
     value = record.get(field)
     if value is None or value == "":
         problem = "is missing" if field not in record else "is empty"
@@ -119,7 +127,8 @@ def _labels(record: dict[str, Any], field: str, n_tokens: int, path: str, number
             path=path,
             line=number,
         )
-    return tuple(_label(item, field, path, number) for item in value)
+    ignored = (None, "") if options.missing_label == IGNORE else ()
+    return tuple(IGNORED if item in ignored else _label(item, field, path, number) for item in value)
 
 
 def _label(value: object, field: str, path: str, number: int) -> str:
@@ -127,8 +136,11 @@ def _label(value: object, field: str, path: str, number: int) -> str:
         return value
     if isinstance(value, (bool, int, float)):
         return json.dumps(value)
+    advice = "; several labels of one token are not read" if isinstance(value, list) else ""
+    if value is None or value == "":
+        advice = "; --missing-label ignore leaves tokens without one out"
     raise LabelError(
-        f"a label in field {field!r} is {value!r}: expected a string, a number, or a list of them",
+        f"a label in field {field!r} is {value!r}: expected a string, a number, or a list of them{advice}",
         path=path,
         line=number,
     )

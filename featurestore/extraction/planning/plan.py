@@ -25,8 +25,8 @@ from featurestore.extraction.progress import Progress
 from featurestore.keyarrays import keys_array
 from featurestore.store.canaries import canary_bytes
 from featurestore.store.format.codec import get_codec
+from featurestore.store.format.directory import TMP
 from featurestore.store.format.layout import ALIGNMENT
-from featurestore.store.format.manifest import TMP
 from featurestore.store.index.keyset import KeySet
 from featurestore.store.store import Store
 

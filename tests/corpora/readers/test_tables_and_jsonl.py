@@ -7,6 +7,7 @@ import pytest
 
 from featurestore import limits
 from featurestore.corpora.corpus import open_corpus
+from featurestore.corpora.example import IGNORED
 from featurestore.errors import CorpusError, LabelError, UsageError
 
 
@@ -240,3 +241,32 @@ def test_tokenise_takes_the_text(read):
     assert read(content, "c.jsonl", tokenize=True) == [(("Do", "n't", "."), None, 1)]
     with pytest.raises(UsageError, match=r"c\.jsonl, line 1: field 'tokens' is a list of tokens"):
         read(content, "c.jsonl", tokenize=True, text_column="tokens")
+
+
+def test_tokens_without_a_label_may_be_ignored(read):
+    content = '{"tokens": ["a", "b", "c"], "y": ["X", null, ""]}'
+    with pytest.raises(LabelError, match=r"line 1: a label in field 'y' is None: .*--missing-label ignore"):
+        read(content, "c.jsonl", label="y")
+    [(_, labels, _)] = read(content, "c.jsonl", label="y", missing_label="ignore")
+    assert labels == ("X", IGNORED, IGNORED)
+    with pytest.raises(LabelError, match="is missing"):
+        read('{"tokens": ["a"]}', "c.jsonl", label="y", missing_label="ignore")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('[\n{"text": "a"},\n{"text": "b"}\n]\n', r"`jq -c '\.\[\]' FILE > OUT.jsonl` makes that"),
+        ('{\n"text": "a"\n}\n', r"`jq -c '\.' FILE > OUT.jsonl` makes that"),
+        ('[{"text": "a"}, {"text": "b"}]\n', r"found a list: `jq -c '\.\[\]' FILE > OUT.jsonl` puts each"),
+        ('["a", "b"]\n', "found a list$"),
+    ],
+)
+def test_json_that_is_no_lines(read, content, said):
+    with pytest.raises(CorpusError, match=f"line 1: .*{said}"):
+        read(content, "c.jsonl")
+
+
+def test_several_labels_of_a_token(read):
+    with pytest.raises(LabelError, match="several labels of one token are not read"):
+        read('{"tokens": ["a"], "y": [["X", "Y"]]}', "c.jsonl", label="y")
