@@ -199,7 +199,7 @@ def test_missing_sentences_are_never_answered_with_a_stores_own_text(tmp_path, r
         messages.append(str(caught.value))
     for message in messages:
         assert f"Add them: featurestore extract CORPUS --store {store.path}" in message
-        assert ("--encoder flair:...\n(the encoder that filled it" in message) == (recipe is FLAIR)
+        assert ("--encoder flair:...\n(name the encoder that filled it" in message) == (recipe is FLAIR)
         assert "run-this" not in message
 
 
