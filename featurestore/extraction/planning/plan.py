@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import keys
+from featurestore.corpora.contract.example import Example
 from featurestore.corpora.corpus import Corpus
 from featurestore.corpora.cut_tokens import CutTokens
-from featurestore.corpora.example import Example
 from featurestore.corpora.reading import Observer, Reading, ReadingWarning
 from featurestore.disk.places import free_bytes
 from featurestore.encoders.base import EncoderOutline
