@@ -55,7 +55,9 @@ ARROWS: dict[str, set[str] | None] = {
     "encoders/elmo/files": {"encoders", "encoders/elmo/model", "disk", *LEAVES},
     "encoders/elmo": {"encoders", "encoders/elmo/files", "encoders/elmo/model", "devices", *LEAVES},
     "encoders/flair": {"encoders", "encoders/elmo/model", "devices", *LEAVES},
-    "extraction/planning": {"extraction", *CORPORA, "encoders", "store/index", "disk", *STORE, *LEAVES},
+    "extraction/planning": {
+        "extraction", *CORPORA, "encoders", "store/index", "disk", "native", *STORE, *LEAVES,
+    },
     "extraction": {"extraction/planning", *CORPORA, "encoders", *STORE, *LEAVES},
     "dataset/gathering": {"native", *STORE, *LEAVES},
     "dataset": {"dataset/gathering", "devices", *CORPORA, "disk", *STORE, *LEAVES},

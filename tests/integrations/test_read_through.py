@@ -215,6 +215,50 @@ if fate == "killed":
         assert len(opened) == len(SENTENCES) + len(added)
         assert ["lost"] not in opened
 
+    @pytest.mark.parametrize(
+        ("name", "status"), [("SIGTERM", 128 + signal.SIGTERM), ("SIGINT", -signal.SIGINT)]
+    )
+    def test_a_terminated_process_stores_what_waits(self, store, name, status):
+        script = """
+import os, signal, sys, time
+from featurestore import Store
+from featurestore.integrations.stored import StoredVectors
+source = StoredVectors.of(Store.open(sys.argv[1]), "all", on_missing="compute")
+source.vectors([["open", "shard"], ["another"]], device="cpu")
+os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+time.sleep(60)
+"""
+        run = subprocess.run([sys.executable, "-c", script, str(store.path), name], check=False)
+        assert run.returncode == status
+        assert ["open", "shard"] in Store.open(store.path)
+        assert ["another"] in Store.open(store.path)
+
+    def test_sigterm_where_nothing_waits_ends_the_process_as_ever(self, store):
+        script = """
+import os, signal, sys, time
+from featurestore import Store
+from featurestore.integrations.stored import StoredVectors
+source = StoredVectors.of(Store.open(sys.argv[1]), "all", on_missing="compute")
+source.vectors([["open", "shard"]], device="cpu")
+source.flush()
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(60)
+"""
+        run = subprocess.run([sys.executable, "-c", script, str(store.path)], check=False)
+        assert run.returncode == -signal.SIGTERM
+
+    def test_a_handler_of_the_users_own_stays(self, store, tiny_elmo):
+        def handler(number, frame):
+            raise AssertionError
+
+        before = signal.signal(signal.SIGTERM, handler)
+        try:
+            source = source_of(store, "compute", fallback=tiny_elmo)
+            source.vectors(NEW)
+            assert signal.getsignal(signal.SIGTERM) is handler
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
 
 class Counting:
     """An encoder that keeps what it was asked for, and can fail."""
