@@ -7,14 +7,11 @@ import logging
 import multiprocessing
 import multiprocessing.util
 import os
-import signal
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -24,11 +21,13 @@ from featurestore.encoders.base import Encoder
 from featurestore.encoders.checked import CheckedEncoder
 from featurestore.errors import FeaturestoreError, RecipeMismatchError, StoreWriteError, VectorError
 from featurestore.integrations.live import encode_all, load_encoder_of, require_recipe
+from featurestore.integrations.terminating import end_orderly
 from featurestore.keys import Sentence
 from featurestore.recipe import Recipe
 from featurestore.store.canaries import require_canaries
 from featurestore.store.format.casting import cast
 from featurestore.store.format.codec import get_codec
+from featurestore.store.format.staging import arrived
 from featurestore.store.pending import announce
 from featurestore.store.store import Store
 
@@ -73,7 +72,7 @@ class ReadThrough:
             self.spec = self._encoder.spec
         self._recipe = recipe
         self._checked: Path | None = None
-        self._kept_as: np.dtype[np.generic] = np.dtype(np.float32)
+        self._codec = get_codec("float32")
         self._buffer: WaitingVectors | None = None
         self._writable = True
 
@@ -159,7 +158,7 @@ class ReadThrough:
             require_canaries(store, encoder)
         except StoreWriteError as error:
             self._give_up(path, error)
-        self._kept_as = get_codec(store.manifest.codec).staging_dtype
+        self._codec = get_codec(store.manifest.codec)
         self._checked = path
 
     def _give_up(self, path: Path, error: StoreWriteError) -> None:
@@ -169,12 +168,11 @@ class ReadThrough:
 
     def _as_stored(self, vectors: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return vectors as they will come back from the store; those it cannot hold, as they are."""
-        if self._kept_as == vectors.dtype:
+        if self._codec.staging_dtype == vectors.dtype:
             return vectors
-        rounded = np.empty(vectors.shape, self._kept_as)
+        rounded = np.empty(vectors.shape, self._codec.staging_dtype)
         cast(rounded, vectors)
-        back = rounded.astype(np.float32)
-        return back if np.isfinite(back).all() else vectors
+        return rounded.astype(np.float32) if arrived(rounded, vectors, self._codec) else vectors
 
     def flush(self) -> None:
         """Commit what is waiting.
@@ -220,6 +218,11 @@ class WaitingVectors:
             self._n_bytes > 0 and time.monotonic() - self._oldest > BUFFER_SECONDS
         )
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether vectors of this process wait to be committed."""
+        return self._process == os.getpid() and (bool(self._waiting) or self._is_committing)
+
     def of_this_process(self) -> dict[bytes, tuple[Sentence, NDArray[np.floating]]]:
         """Return what is waiting, by key; a forked child starts empty, as the parent commits its own."""
         if self._process != os.getpid():
@@ -258,14 +261,21 @@ class WaitingVectors:
             remedy="It was replaced since it was opened: nothing was added to it.",
         )
         # Taken away first: what cannot be written must not be tried again for every batch.
-        entries = list(self._waiting.values())
+        taken, n_bytes = self._waiting, self._n_bytes
         self._waiting, self._n_bytes = {}, 0
+        try:
+            self._add(store, list(taken.values()))
+        except (KeyboardInterrupt, SystemExit):
+            self._waiting, self._n_bytes = taken, n_bytes  # for the end of the process
+            raise
+
+    def _add(self, store: Store, entries: list[tuple[Sentence, NDArray[np.floating]]]) -> None:
         with store.write() as session:
             for sentence, vectors in entries:
                 try:
                     session.add(sentence, vectors)
                 except VectorError as error:
-                    # More than float16 holds: the vector served was right, only it cannot be kept.
+                    # Too large or too small for the codec: the vectors served were right, but cannot be kept.
                     logger.warning("computed, but not stored: %s", error)
 
     def commit_pending(self) -> None:
@@ -298,13 +308,4 @@ def _commit_at_the_end_of(waiting: WaitingVectors) -> None:
         multiprocessing.util.Finalize(None, waiting.commit_pending, exitpriority=10)
         return
     atexit.register(waiting.commit_pending)
-    in_main = threading.current_thread() is threading.main_thread()
-    if in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        # By default the process would be gone at once. A handler that the program has set is left alone.
-        signal.signal(signal.SIGTERM, _exit_as_terminated)
-
-
-def _exit_as_terminated(signum: int, frame: FrameType | None) -> None:
-    """End as by SIGTERM, but through whatever runs when a program ends."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    sys.exit(128 + signum)
+    end_orderly(waiting)

@@ -98,7 +98,7 @@ def test_time_is_foreseen_from_arithmetic_and_then_from_the_last_run(corpora, tm
     speed = Store.open(store).manifest.commit.tokens_per_second
     after = plan_of(corpora, store, choice)
     assert after.seconds == pytest.approx(after.n_new_tokens / speed)
-    assert after.seconds_basis == "this store's last commit, on cpu"
+    assert after.seconds_basis.startswith("this store's last commit, on cpu")
     assert plan_of(corpora, store, choice, device="cuda").seconds is None
 
 

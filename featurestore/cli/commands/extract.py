@@ -31,8 +31,9 @@ _extract_options = options(
                  help="elmo:demo (comes with featurestore), "
                  "elmo:small|medium|original|original-5.5b|portuguese|pubmed (downloaded once), "
                  "elmo:./FOLDER, elmo:OPTIONS.json,WEIGHTS.hdf5, "
-                 "elmo:untrained-small?seed=0 (random weights), or "
-                 "flair:PATH|glove|news-forward|Class=NAME?option=value (needs Flair; + makes a stack).  "
+                 "elmo:untrained-small?seed=0 (random weights), "
+                 "flair:PATH|glove|news-forward|Class=NAME?option=value (needs Flair; + makes a stack), "
+                 "or one of your own, PACKAGE.MODULE:CLASS (runs its code).  "
                  f"[default: the store's own, else {DEFAULT_ENCODER}]"),
     click.option("--layers", metavar="WHICH",
                  help="average, top, all, or indices such as 0,2.  [default: the store's own, else average]"),
@@ -194,7 +195,8 @@ def _plan_text(made: Plan, encoder: str) -> str:
     duplicates = made.n_sentences - made.n_distinct
     time = "unknown: no run yet to learn from" if made.n_new else "none"
     if made.seconds is not None and made.n_new:
-        time = f"about {render.duration(made.seconds)} (from {made.seconds_basis})"
+        low, high = render.duration(made.seconds_low or 0.0), render.duration(made.seconds_high or 0.0)
+        time = f"about {render.duration(made.seconds)} ({low} to {high}; from {made.seconds_basis})"
     rows = [
         ("encoder", encoder + ("  (UNTRAINED: random weights)" if "untrained" in encoder else "")),
         (

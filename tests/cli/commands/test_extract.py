@@ -23,7 +23,8 @@ from featurestore.store.canaries import SENTENCES as CANARIES
 PLAN_KEYS = {
     "corpora", "n_sentences", "n_tokens", "n_distinct", "n_conditioned", "n_cached", "n_new", "n_new_tokens",
     "longest", "longest_place", "n_bytes", "free_bytes", "seconds", "seconds_basis", "fits",
-    "readings", "n_cut_tokens", "max_token_bytes", "cut_share", "most_cut",
+    "seconds_low", "seconds_high", "n_weighted_tokens", "readings", "n_cut_tokens", "max_token_bytes",
+    "cut_share", "most_cut",
 }  # fmt: skip
 REPORT_KEYS = {
     "n_sentences", "n_distinct", "n_cached", "n_encoded", "n_encoded_tokens", "n_shards", "n_bytes",
