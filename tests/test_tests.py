@@ -11,13 +11,15 @@ from tests.kit.places import ROOT
 MODULES = sorted((ROOT / "tests").rglob("*.py"))
 MAX_LINES = 400
 MAX_FILES = 12
-LONGER = {
-    "attacks/hostile_shards.py", "bench/quality/quality.py", "cli/commands/test_inspect.py",
-    "cli/commands/test_train.py", "encoders/flair/test_encoder.py", "extraction/test_extracting.py",
-    "integrations/test_flair_embeddings.py", "integrations/test_flair_models.py",
-    "integrations/test_stored_vectors.py", "models/test_training.py", "pretraining/test_pretraining_runs.py",
-    "store/index/test_index.py", "store/test_writing.py",
-}  # fmt: skip
+LONGER: set[str] = {
+    "attacks/hostile_shards.py",
+    "bench/quality/quality.py",
+    "cli/commands/test_train.py",
+    "encoders/flair/test_encoder.py",
+    "extraction/test_extracting.py",
+    "models/test_training.py",
+    "pretraining/test_pretraining_runs.py",
+}
 """Files that are still too long: none is the aim."""
 
 

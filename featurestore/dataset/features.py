@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import shlex
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from featurestore import keys
-from featurestore.corpora.example import Example
+from featurestore.corpora.contract.example import IGNORED, Example, MissingLabel
 from featurestore.corpora.given import CorpusLike, read_examples
 from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, Packing, length_mask
 from featurestore.dataset.gathering.buffers import BufferPool
@@ -24,14 +23,14 @@ from featurestore.dataset.gathering.gather import Gatherer
 from featurestore.dataset.gathering.resident import Resident
 from featurestore.dataset.indices import EVERYTHING, Part, position_of, positions_of
 from featurestore.dataset.labels import LabelSet
+from featurestore.dataset.missing import MissingSentences
 from featurestore.dataset.numbering import LabelKind, LabelNumbering
 from featurestore.dataset.windows import Windows
 from featurestore.devices import choose_device
-from featurestore.errors import AlignmentError, LabelError, MissingSentencesError, UsageError
+from featurestore.errors import AlignmentError, LabelError, UsageError
 from featurestore.keys import Sentence
 from featurestore.recipe import Recipe
 from featurestore.store.format.codec import get_codec
-from featurestore.store.missing import how_to_add, missing_note
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -108,12 +107,10 @@ class FeatureDataset(Dataset[FeatureItem]):
         _require_floating(dtype)
         self.store = store if isinstance(store, Store) else Store.open(store)
         self.dtype = dtype
-        self.n_missing = 0
         self._gatherer = Gatherer(self.store)
         self._buffers = BufferPool()
         self._zeros: dict[int, Sentence] = {}
-        self._missing_shown: list[str] = []
-        self._missing_paths: dict[str, None] = {}
+        missing = MissingSentences()
         shard, row, lengths = array("q"), array("q"), array("q")
         known = labels if labels is None or isinstance(labels, LabelSet) else LabelSet(labels)
         numbering = LabelNumbering(known, keep_unseen=unseen_labels == "keep")
@@ -121,7 +118,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         while chunk := list(itertools.islice(iterator, _STEP)):
             for example, s, r in self._placed(chunk):
                 if s < 0:
-                    self._note_missing(example)
+                    missing.note(example)
                     if on_missing == "error" or on_missing == "skip":
                         continue
                     self._zeros[len(shard)] = example.tokens
@@ -129,8 +126,9 @@ class FeatureDataset(Dataset[FeatureItem]):
                 shard.append(s)
                 row.append(r)
                 lengths.append(len(example.tokens))
+        self.n_missing = missing.n_missing
         if self.n_missing and on_missing == "error":
-            self._raise_missing(len(shard) + self.n_missing)
+            raise missing.error(self.store, len(shard) + self.n_missing)
         if self.n_missing:
             logger.warning("%d sentences are not in %s: %s", self.n_missing, self.store.path, on_missing)
         self._shard, self._row = np.array(shard, np.int64), np.array(row, np.int64)
@@ -277,8 +275,8 @@ class FeatureDataset(Dataset[FeatureItem]):
             return self._zeros[index]
         return self.store.reader(int(self._shard[index])).tokens(int(self._row[index]))
 
-    def gold(self, index: int) -> tuple[str, ...] | str:
-        """Return the label name of an example, or one per token.
+    def gold(self, index: int) -> tuple[str | MissingLabel, ...] | str:
+        """Return the label name of an example, or one per token; ``IGNORED`` for a token that has none.
 
         Raises
         ------
@@ -290,7 +288,8 @@ class FeatureDataset(Dataset[FeatureItem]):
             raise LabelError("these examples have no labels: read the corpus with a label (--label)")
         if label.dim() == 0:
             return self.label_names[int(label)]
-        return tuple(map(self.label_names.__getitem__, label.tolist()))
+        names = self.label_names
+        return tuple(names[number] if number >= 0 else IGNORED for number in label.tolist())
 
     def _placed(self, chunk: Sequence[Example]) -> Iterator[tuple[Example, int, int]]:
         """Yield each example with its shard and row (-1 if missing), its stored tokens checked."""
@@ -305,37 +304,27 @@ class FeatureDataset(Dataset[FeatureItem]):
                     self._raise_misaligned(example, reader.tokens(row))
             yield example, shard, row
 
-    def _note_missing(self, example: Example) -> None:
-        self.n_missing += 1
-        if len(self._missing_shown) < 3:
-            self._missing_shown.append(f"{example.place}: {' '.join(example.tokens[:12])}")
-        if example.path and len(self._missing_paths) < 20:
-            self._missing_paths[example.path] = None
-
-    def _raise_missing(self, n_examples: int) -> None:
-        shown = "".join(f"\n  {line}" for line in self._missing_shown)
-        corpora = shlex.join(self._missing_paths) or "CORPUS"
-        raise MissingSentencesError(
-            f"{self.n_missing:,} of {n_examples:,} sentences are not in the store {self.store.path}; "
-            f"the first:{shown}\n{how_to_add(self.store.recipe, self.store.path, corpora)}\n"
-            "Or leave them out, or give them zeros: on_missing='skip' or 'zeros' (--on-missing)"
-            f"{missing_note(self.store)}"
-        )
-
     def _raise_misaligned(self, example: Example, stored: Sentence) -> None:
         if tuple(example.tokens) == tuple(stored):
             here, there = (f"{keys.condition_of(tokens)!r:.80}" for tokens in (example.tokens, stored))
             raise AlignmentError(
                 f"{example.place}: the condition is {here} in the corpus but {there} in the store "
-                f"{self.store.path}: its vectors are those of other surroundings. "
-                "Run `featurestore verify` on the store"
+                f"{self.store.path}: its vectors are those of another context. "
+                "Run `featurestore verify` on the store",
+                path=example.path or None,
+                line=example.line or None,
             )
         pairs = itertools.zip_longest(example.tokens, stored)
         at, (here, there) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
         raise AlignmentError(
             f"{example.place}: token {at} is {here!r} in the corpus but {there!r} in the store "
             f"{self.store.path} ({len(example.tokens)} and {len(stored)} tokens): labels would not line up. "
-            "Run `featurestore verify` on the store"
+            "Run `featurestore verify` on the store",
+            path=example.path or None,
+            line=example.line or None,
+            position=at,
+            expected=here,
+            found=there,
         )
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from featurestore.corpora.example import Example
+from featurestore.corpora.contract.example import Example
 from featurestore.corpora.given import CorpusLike, read_examples
 from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.loader import feature_loader
@@ -20,6 +20,7 @@ from featurestore.errors import ModelError
 from featurestore.models.checkpoint import TrainedModel
 from featurestore.models.heads import Head
 from featurestore.models.scoring import Scorer, Scores
+from featurestore.models.spans import list_counts
 from featurestore.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,39 @@ def label_batches(
                 yield index, tuple(label_names[label] for label in row[:length])
 
 
+def unknown_labels(label_names: tuple[str, ...], dataset: FeatureDataset) -> dict[str, int]:
+    """Return the gold labels of a dataset that a model does not know, and how often each occurs."""
+    return {name: n for name, n in dataset.label_counts.items() if n and name not in set(label_names)}
+
+
+def require_common_labels(
+    label_names: tuple[str, ...], dataset: FeatureDataset, *, corpus: str, trained_on: str
+) -> None:
+    """Refuse to score a model on labels of which it knows none.
+
+    Parameters
+    ----------
+    label_names : tuple of str
+        Of the model.
+    dataset : FeatureDataset
+        With gold labels.
+    corpus, trained_on : str
+        What the message calls the corpus, and what the model learned its labels from.
+
+    Raises
+    ------
+    ModelError
+        Naming labels of both.
+    """
+    unknown = unknown_labels(label_names, dataset)
+    if unknown and len(unknown) == sum(n > 0 for n in dataset.label_counts.values()):
+        raise ModelError(
+            f"{corpus} has none of the labels of {trained_on}: it has {list_counts(unknown)} instead of "
+            f"{list_counts(dict.fromkeys(label_names, 0))}. Name another label (--label), or take another "
+            "model"
+        )
+
+
 def warn_of_unseen(label_names: tuple[str, ...], dataset: FeatureDataset) -> None:
     """Log one warning if a dataset has gold labels that a model does not know."""
     unseen = sorted(set(dataset.label_names) - set(label_names))
@@ -72,12 +106,7 @@ def score_head(
     token_budget: int = TOKEN_BUDGET,
 ) -> Scores:
     """Return the scores of a head on a labelled dataset; see :func:`evaluate`."""
-    if dataset.label_kind != head.label_kind:
-        found = "no labels" if dataset.label_kind is None else f"one label per {dataset.label_kind}"
-        raise ModelError(
-            f"{head.name} gives one label per {head.label_kind}, the corpus has {found}: "
-            "choose another label of the corpus (--label), or another model"
-        )
+    _require_label_kind(head, dataset)
     counts = {**dict.fromkeys(label_names, 0), **dataset.label_counts}
     scorer = Scorer(head.label_kind, counts, metric)
     for index, predicted in label_batches(
@@ -86,6 +115,15 @@ def score_head(
         gold = dataset.gold(index)
         scorer.add((gold,) if isinstance(gold, str) else gold, predicted)
     return scorer.scores()
+
+
+def _require_label_kind(head: Head, dataset: FeatureDataset) -> None:
+    if dataset.label_kind != head.label_kind:
+        found = "no labels" if dataset.label_kind is None else f"one label per {dataset.label_kind}"
+        raise ModelError(
+            f"{head.name} gives one label per {head.label_kind}, the corpus has {found}: "
+            "choose another label of the corpus (--label), or another model"
+        )
 
 
 def evaluate(
@@ -103,7 +141,8 @@ def evaluate(
     model : TrainedModel
         The model; its head is moved to the device.
     dataset : FeatureDataset
-        With gold labels of the model's kind. Gold labels the model does not know count as errors.
+        With gold labels of the model's kind. Gold labels the model does not know count as errors and are
+        warned of.
     device : str
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     metric : str
@@ -116,17 +155,25 @@ def evaluate(
     RecipeMismatchError
         If the dataset's vectors are not of the recipe the model was trained on.
     ModelError
-        If the dataset has no labels, or labels of another kind.
+        If the dataset has no labels, labels of another kind, or none that the model knows.
     UsageError
         For a device or metric that is not there.
     """
     model.require_recipe(dataset.recipe, where="the dataset's store")
+    _require_label_kind(model.head, dataset)
+    label = f" (label {model.label!r})" if model.label else ""
+    require_common_labels(
+        model.label_names, dataset, corpus="the corpus", trained_on=f"the model's training corpus{label}"
+    )
     warn_of_unseen(model.label_names, dataset)
     target = choose_device(device)
     model.head.to(target)
-    return score_head(
+    scores = score_head(
         model.head, model.label_names, dataset, device=target, metric=metric, token_budget=token_budget
     )
+    for note in scores.notes:
+        log.warning("%s", note)
+    return scores
 
 
 def predict(
@@ -149,7 +196,7 @@ def predict(
     store : Store or path
         Holds the vectors of the examples' sentences.
     examples : path, Corpus, iterable of Example or token lists, or a sequence of paths and corpora
-        Read once, lazily; labels they have are not looked at.
+        Read once, lazily; labels they have are ignored.
     device : str
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     on_missing : str

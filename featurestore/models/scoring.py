@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast, get_args
 
+from featurestore.corpora.contract.example import MissingLabel
 from featurestore.errors import ModelError, UsageError
 from featurestore.models.spans import Recognition, Span, SpanScheme, list_counts, recognise
 from featurestore.models.spans import spans as spans
@@ -192,10 +193,11 @@ class Scorer:
         self._spans = _SpanCounts(recognised.scheme) if recognised.scheme and scores_spans else None
         self._n_sentences = 0
 
-    def add(self, gold: Sequence[str | None], predicted: Sequence[str]) -> None:
+    def add(self, gold: Sequence[str | MissingLabel | None], predicted: Sequence[str]) -> None:
         """Take in one sentence: its labels per token, or a sequence of one for a sentence label.
 
-        A token whose gold label is None is not scored; for spans, it is outside of all.
+        A token whose gold label is missing (``IGNORED`` or None) is not scored; for spans, it is outside of
+        all.
 
         Raises
         ------
@@ -207,14 +209,15 @@ class Scorer:
                 f"sentence {self._n_sentences} has {len(gold)} gold labels but {len(predicted)} predictions"
             )
         self._n_sentences += 1
-        pairs = [(g, p) for g, p in zip(gold, predicted, strict=True) if g is not None]
+        pairs = [(g, p) for g, p in zip(gold, predicted, strict=True) if isinstance(g, str)]
         self._labels.gold.update(g for g, _ in pairs)
         self._labels.predicted.update(p for _, p in pairs)
         self._labels.right.update(g for g, p in pairs if g == p)
         if self._spans is not None:
             if len(pairs) < len(gold):
-                predicted = ["O" if g is None else p for g, p in zip(gold, predicted, strict=True)]
-            self._spans.add(["O" if g is None else g for g in gold], predicted)
+                scored = zip(gold, predicted, strict=True)
+                predicted = [p if isinstance(g, str) else "O" for g, p in scored]
+            self._spans.add([g if isinstance(g, str) else "O" for g in gold], predicted)
 
     def scores(self) -> Scores:
         """Return the scores of everything taken in.

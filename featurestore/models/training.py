@@ -23,7 +23,7 @@ from featurestore.errors import ModelError
 from featurestore.models.averaging import WeightAverage
 from featurestore.models.checkpoint import TrainedModel
 from featurestore.models.heads import HEADS, IGNORED, Head, HeadConfig, build_head
-from featurestore.models.inference import score_head, warn_of_unseen
+from featurestore.models.inference import require_common_labels, score_head, warn_of_unseen
 from featurestore.models.mix import Moments
 from featurestore.models.scoring import Scores
 from featurestore.models.settings import TrainConfig as TrainConfig
@@ -148,7 +148,7 @@ def train(
         scores=best.scores.summary(),
     )
     reasons = tuple(doubts(best.scores, best.epoch, config.epochs))
-    for reason in reasons:
+    for reason in (*best.scores.notes, *reasons):
         log.warning("%s", reason)
     return TrainResult(model, best.scores, tuple(run.history), best.epoch, interrupted, reasons)
 
@@ -270,6 +270,9 @@ def _check(dataset: FeatureDataset, dev_dataset: FeatureDataset, config: TrainCo
             if met
             else f"no {kind} of the training corpus has a label: check that --label names the right one"
         )
+    require_common_labels(
+        dataset.label_names, dev_dataset, corpus="the development corpus", trained_on="the training corpus"
+    )
     warn_of_unseen(dataset.label_names, dev_dataset)
 
 

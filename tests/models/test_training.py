@@ -8,7 +8,7 @@ import torch
 
 import featurestore.models.inference as inference
 import featurestore.models.training as training
-from featurestore.corpora.example import Example
+from featurestore.corpora.contract.example import Example
 from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.labels import LabelSet
 from featurestore.errors import MissingSentencesError, ModelError, RecipeMismatchError, UsageError

@@ -14,7 +14,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING, TextIO
+
+from featurestore.errors import StoreWriteError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -98,3 +100,33 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+@contextmanager
+def writing(output: str) -> Iterator[IO[str]]:
+    """Open standard output, or a file that gets its name only when it is complete.
+
+    Of a link, its target is replaced; a pipe or a device is written to as it is.
+    """
+    if output == "-":
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    from featurestore.disk.atomic import replacing
+    from featurestore.disk.destination import replaceable
+
+    target = replaceable(output)
+    if target is None:
+        try:
+            with open(output, "w", encoding="utf-8", newline="\n") as stream:
+                yield stream
+        except OSError as error:
+            raise StoreWriteError(
+                f"cannot write {output}: {error.strerror or error}", path=output, errno=error.errno
+            ) from error
+        return
+    with replacing(target) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
+        yield text
+        text.flush()
+        text.detach()  # the file is closed by whoever opened it

@@ -457,27 +457,185 @@ def test_a_signal_in_the_first_epoch_says_that_there_is_no_model(
     )
     found, out, err = run(capsys, *train_arguments(place, out=tmp_path / "never.h5"))
     assert (found, out) == (code, "")
-    assert err == f"{word} before the first epoch was finished: there is no model to save\n"
+    assert err.splitlines()[-1] == f"{word} before the first epoch was finished: there is no model to save"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_commands_start_without_torch():
-    module = "featurestore.cli.commands.train"
-    code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'h5py' in sys.modules)"
+    module = "featurestore.cli.commands"
+    code = f"import sys, {module}.train, {module}.evaluate, {module}.predict\n"
+    code += "sys.exit('torch' in sys.modules or 'h5py' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_defaults_shown_are_those_of_the_library():
     import dataclasses
 
-    from featurestore.cli.commands.train import evaluate, predict, train
+    from featurestore.cli.commands.evaluate import evaluate
+    from featurestore.cli.commands.predict import predict
+    from featurestore.cli.commands.train import train
     from featurestore.models.inference import TOKEN_BUDGET
     from featurestore.models.training import TrainConfig
 
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     for command in train.commands.values():
         shown = {p.name: p.default for p in command.params if p.name in defaults and p.name != "model"}
-        assert len(shown) == 12
-        assert {name: defaults[name] for name in shown} == {**shown, "dropout": None, "anneal_patience": None}
+        assert len(shown) == 13
+        unset = dict.fromkeys(("dropout", "anneal_patience", "class_weights"))
+        assert {name: defaults[name] for name in shown} == {**shown, **unset}
     for command in (evaluate, predict):
         assert {p.name: p.default for p in command.params}["token_budget"] == TOKEN_BUDGET
+
+
+class TestScoresThatWouldMislead:
+    """Say what they are of, or are refused."""
+
+    @pytest.fixture
+    def mostly_missing(self, models):
+        """A corpus of which 4 sentences in 100 are in the store."""
+        known = (models / "pos.dev.conll").read_text().split("\n\n")[:4]
+        unknown = [f"unheard{i}\tDET\ndog\tNOUN" for i in range(96)]
+        path = models / "missing.conll"
+        path.write_text("\n\n".join([*unknown, *known]) + "\n")
+        return path
+
+    @pytest.mark.parametrize("on_missing", ["skip", "zeros"])
+    def test_of_a_corpus_that_is_mostly_missing(self, models, mostly_missing, capsys, on_missing):
+        command = ["evaluate", models / "tagger.h5", mostly_missing, "--store", models / "a.fs"]
+        command += ["--on-missing", on_missing]
+        code, out, err = run(capsys, *command)
+        assert (code, out) == (1, "")
+        assert "96 of the 100 sentences" in err
+        assert "(96%) are not in the store" in err
+        assert "--max-missing 1" in err
+        code, out, _ = run(capsys, *command, "--max-missing", 1)
+        assert code == 0
+        assert "only 4.0% of the corpus has vectors: 96 of 100 sentences" in out
+        code, out, _ = run(capsys, *command, "--max-missing", 1, "--json")
+        assert json.loads(out)["n_missing"] == 96
+        assert json.loads(out)["n_sentences"] == (4 if on_missing == "skip" else 100)
+
+    def test_training_on_what_is_mostly_missing(self, models, mostly_missing, capsys):
+        arguments = [*train_arguments(models, out="missing.h5"), "--on-missing", "skip"]
+        arguments[arguments.index("--dev") + 1] = mostly_missing
+        code, out, err = run(capsys, *arguments)
+        assert (code, out) == (1, "")
+        assert "sentences of the development corpus (96%)" in err
+        code, out, _ = run(capsys, *arguments, "--max-missing", "0.97", "--json", "--epochs", 1)
+        assert (json.loads(out)["n_missing"], json.loads(out)["n_missing_dev"]) == (0, 96)
+
+    def test_of_labels_the_model_knows_none_of(self, models, capsys):
+        command = ["evaluate", models / "tagger.h5", models / "ner.dev.conll", "--store", models / "a.fs"]
+        code, out, err = run(capsys, *command)
+        assert (code, out) == (1, "")
+        assert "the corpus has none of the labels of the model's training corpus (label '2')" in err
+        assert "'O' (" in err
+        assert "'ADJ', 'DET', 'NOUN', 'VERB'" in err
+
+    def test_training_and_development_of_different_labels(self, models, capsys):
+        arguments = train_arguments(models, out="never.h5")
+        arguments[arguments.index("--dev") + 1] = models / "ner.dev.conll"
+        code, out, err = run(capsys, *arguments)
+        assert (code, out) == (1, "")
+        assert "the development corpus has none of the labels of the training corpus" in err
+
+    def test_of_some_labels_the_model_does_not_know(self, models, capsys):
+        text = (models / "pos.dev.conll").read_text()
+        (models / "renamed.conll").write_text(text.replace("\tADJ", "\tODD"))
+        command = ["evaluate", models / "tagger.h5", models / "renamed.conll", "--store", models / "a.fs"]
+        n, n_odd = text.count("\t"), text.count("\tADJ")
+        code, out, _ = run(capsys, *command)
+        assert code == 0
+        assert f"{n_odd / n:.1%} of the labels are unknown to the model: 'ODD' ({n_odd})" in out
+        assert json.loads(run(capsys, *command, "--json")[1])["unknown_labels"] == {"ODD": n_odd}
+
+    def test_the_baseline_and_the_score_that_counts_are_printed(self, models, capsys):
+        command = ["evaluate", models / "ner.h5", models / "ner.dev.conll", "--store", models / "a.fs"]
+        _, out, _ = run(capsys, *command)
+        assert "span F1 (IOB2) counts; 'O' for everything: accuracy 0." in out
+        assert "span F1 0.0000" in out
+        baseline = json.loads(run(capsys, *command, "--json")[1])["baseline"]
+        labels = [
+            SPANS[line.split("\t")[0]] for line in (models / "ner.dev.conll").read_text().splitlines() if line
+        ]
+        assert baseline["label"] == "O"
+        assert baseline["accuracy"] == pytest.approx(labels.count("O") / len(labels))
+
+    @pytest.mark.parametrize("trial", ["bilou.conll", "zero-for-outside.conll"])
+    @pytest.mark.shared
+    def test_span_labels_of_other_schemes(self, capsys, caplog, tmp_path, shared, tiny_elmo_spec, trial):
+        corpus = shared(f"trials/{trial}")
+        store = tmp_path / "s.fs"
+        assert (
+            run(capsys, "extract", corpus, "--store", store, "--encoder", tiny_elmo_spec, "--no-progress")[0]
+            == 0
+        )
+        command = ["train", "tagger", "--store", store, "--train", corpus, "--dev", corpus, "--label", "2"]
+        command += ["--out", tmp_path / "m.h5", "--json", "--epochs", 3]
+        code, out, _ = run(capsys, *command)
+        assert code == 0
+        scores = json.loads(out)["dev"]
+        assert scores["metric"] == "span_f1"
+        assert scores["scheme"] == ("BILOU" if trial.startswith("bilou") else "IOB2")
+        assert ("read as outside of spans: '0'" in caplog.text) == trial.startswith("zero")
+
+    @pytest.mark.parametrize("model", ["linear", "bilstm", "bilstm-crf"])
+    def test_tokens_without_a_label_count_neither_in_training_nor_in_scores(
+        self, capsys, tmp_path, tiny_elmo_spec, model
+    ):
+        word = "{}\t{}\t_\t{}\t{}\t_\t{}\t_\t_\t_\n".format
+        first = (
+            word(1, "Ach", "INTJ", "_", 3) + word(2, ",", "PUNCT", "$,", 1) + word(3, "gel", "VERB", "VV", 0)
+        )
+        (corpus := tmp_path / "c.conllu").write_text(f"{first}\n{word(1, 'Ach', 'INTJ', '_', 0)}\n")
+        store = tmp_path / "s.fs"
+        extracted = run(
+            capsys, "extract", corpus, "--store", store, "--encoder", tiny_elmo_spec, "--no-progress"
+        )
+        assert extracted[0] == 0
+        command = ["--store", store, "--label", "xpos"]
+        train = ["train", "tagger", "--train", corpus, "--dev", corpus, "--model", model, *command]
+        train += ["--out", tmp_path / "m.h5", "--json", "--lr", "0.05", "--epochs", 20]
+        assert "has no XPOS" in run(capsys, *train)[2]
+        code, out, _ = run(capsys, *train, "--missing-label", "ignore")
+        assert code == 0
+        assert json.loads(out)["dev"]["n_labels"] == 2
+        assert json.loads(out)["dev"]["value"] == 1.0
+        evaluate = ["evaluate", tmp_path / "m.h5", corpus, *command, "--missing-label", "ignore", "--json"]
+        assert json.loads(run(capsys, *evaluate)[1])["n_labels"] == 2
+
+    def test_what_was_read_is_shown(self, models, capsys):
+        arguments = [*train_arguments(models, out="read.h5"), "--epochs", "1"]
+        _, _, err = run(capsys, *arguments)
+        assert f"{models / 'pos.train.conll'} begins  " in err
+        assert f"{models / 'pos.dev.conll'} labels  4: " in err
+        readings = json.loads(run(capsys, *arguments, "--json")[1])["reading"]
+        assert [reading["n_distinct_labels"] for reading in readings] == [4, 4]
+
+    def test_a_model_that_learned_nothing_is_called_so(self, models, capsys, caplog):
+        arguments = [
+            *train_arguments(models, corpus="ner", out="nothing.h5"),
+            "--lr",
+            "1e-7",
+            "--epochs",
+            "2",
+        ]
+        code, out, _ = run(capsys, *arguments, "--json")
+        assert code == 0
+        doubts = json.loads(out)["doubts"]
+        assert doubts[0].startswith(("the model has learned nothing", "the model guesses"))
+        assert doubts == [record.message for record in caplog.records][-len(doubts) :]
+
+    def test_class_weights(self, models, capsys):
+        arguments = [
+            *train_arguments(models, out="weights.h5"),
+            "--class-weights",
+            "balanced",
+            "--epochs",
+            "1",
+        ]
+        assert run(capsys, *arguments, "--model", "linear")[0] == 0
+        assert TrainedModel.load(models / "weights.h5").training["class_weights"] == "balanced"
+        code, _, err = run(capsys, *arguments, "--model", "bilstm-crf")
+        assert code == 2
+        assert "a CRF scores whole label sequences" in err

@@ -1,0 +1,89 @@
+"""``predict``: labels for a corpus, by a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from featurestore.cli.display.streams import writing
+from featurestore.cli.models import (
+    FILE,
+    MODEL_FILE,
+    corpus_options,
+    inference_options,
+    remedy_reads_alike,
+    store_option,
+)
+from featurestore.cli.options import Reading, options
+
+if TYPE_CHECKING:
+    from featurestore.corpora.corpus import FileCorpus
+
+
+@click.command()
+@click.argument("model", type=MODEL_FILE)
+@click.argument("corpus", type=FILE)
+@options(
+    store_option,
+    click.option("--output", type=FILE, default="-", show_default=True,
+                 help="File to write, in the format that its name tells; - is standard output."),
+    inference_options,
+    corpus_options,
+    click.option("--json", "as_json", is_flag=True,
+                 help="Write JSON Lines, whatever the output is called: one object per sentence."),
+)  # fmt: skip
+def predict(
+    model: Path,
+    corpus: str,
+    store: Path,
+    output: str,
+    token_budget: int,
+    device: str,
+    reading: Reading,
+    on_missing: Any,
+    as_json: bool,
+) -> None:
+    """Label a corpus with a trained model.
+
+    An --output named .conllu, .jsonl, .csv or .tsv is written in that format and can be read back: CoNLL-U
+    keeps the comments, multiword ranges, empty nodes and other columns of CoNLL-U, JSON Lines keeps the other
+    fields of JSON Lines, tables are for classifiers. Otherwise taggers write a line "token TAB label" per
+    token and an empty line after each sentence; classifiers write a line "label TAB text" per sentence.
+    """
+    from featurestore.cli.display.predictions import (
+        Form,
+        JsonLines,
+        Lines,
+        NotReadBackError,
+        form_of,
+        write,
+    )
+    from featurestore.models.checkpoint import TrainedModel
+    from featurestore.models.inference import predict as predict_labels
+    from featurestore.store.store import Store
+
+    trained = TrainedModel.load(model)
+    opened = Store.open(store)
+    # Before the corpus is read: with another recipe, nothing in it matters.
+    trained.require_recipe(opened.recipe, where=f"the store {store}")
+    examples = cast("FileCorpus", reading.open(corpus))  # what a path is opened as
+
+    def write_labelled(form: Form) -> None:
+        labelled = predict_labels(
+            trained, opened, examples, device=device, on_missing=on_missing, token_budget=token_budget
+        )
+        with writing(output) as stream:
+            write(labelled, form, stream)
+
+    what = (output, trained.label, trained.label_kind, examples)
+    form = JsonLines(output, trained.label_kind, examples) if as_json else form_of(*what)
+    with remedy_reads_alike(reading, opened):
+        try:
+            write_labelled(form)
+        except NotReadBackError:
+            if not isinstance(form, Lines):
+                raise
+            # With named columns, a column file holds also what would be a mark of a document without.
+            write_labelled(form_of(*what, names=True))

@@ -1,0 +1,138 @@
+"""What the commands for models share: options, how corpora are read and shown, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from featurestore.cli.display.reading import say_reading, say_warnings
+from featurestore.cli.options import Reading, options, reading_options
+
+if TYPE_CHECKING:
+    from featurestore.corpora.reading import ObservedCorpus
+    from featurestore.dataset.features import FeatureDataset
+    from featurestore.store.store import Store
+
+FILE = click.Path(dir_okay=False, allow_dash=True)
+MODEL_FILE = click.Path(path_type=Path)
+
+store_option = click.option(
+    "--store",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Store with the sentences' vectors.",
+)
+
+on_missing_option = click.option(
+    "--on-missing",
+    type=click.Choice(["error", "skip", "zeros"]),
+    default="error",
+    show_default=True,
+    help="What to do with sentences the store does not hold.",
+)
+
+corpus_options = options(reading_options, on_missing_option)
+
+scored_corpus_options = options(
+    reading_options,
+    on_missing_option,
+    click.option("--max-missing", type=click.FloatRange(0, 1), default=0.5, show_default=True,
+                 metavar="SHARE", help="With --on-missing skip or zeros, refuse to score a corpus of which a "
+                 "larger share of the sentences is missing."),
+)  # fmt: skip
+
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+
+inference_options = options(
+    click.option("--token-budget", type=click.IntRange(1), default=8192, show_default=True,
+                 help="Tokens in one batch, padding included."),
+    device_option,
+)  # fmt: skip
+
+metric_option = click.option(
+    "--metric",
+    type=click.Choice(["auto", "accuracy", "macro_f1", "span_f1"]),
+    default="auto",
+    show_default=True,
+    help="The score that counts; auto: span F1 for labels in IOB1, IOB2, IOBES, BILOU or BMES, accuracy for "
+    "others.",
+)
+
+
+def observed(files: Sequence[str], reading: Reading, label: str | None = None) -> list[ObservedCorpus]:
+    """Open corpora so that what was read of them can be shown."""
+    from featurestore.corpora.reading import ObservedCorpus
+
+    return [ObservedCorpus(reading.open(file, label)) for file in files]
+
+
+def say_what_was_read(corpora: Sequence[ObservedCorpus], as_json: bool) -> None:
+    """Show what was read; of output for programs, only what is implausible, on standard error."""
+    for corpus in corpora:
+        if as_json:
+            say_warnings(corpus.reading.warnings)
+        else:
+            say_reading(corpus.reading)
+
+
+@contextmanager
+def remedy_reads_alike(reading: Reading, store: Store) -> Iterator[None]:
+    """Let the command that adds missing sentences read the corpus as this one does: else it adds others."""
+    from featurestore.dataset.missing import missing_error
+    from featurestore.errors import MissingSentencesError
+
+    try:
+        yield
+    except MissingSentencesError as error:
+        raise missing_error(
+            store,
+            error.sentences,
+            error.n_missing or 0,
+            error.n_wanted or 0,
+            error.paths,
+            reading.arguments(),
+        ) from error
+
+
+def require_enough(dataset: FeatureDataset, on_missing: str, max_missing: float, what: str) -> None:
+    """Refuse to score a corpus of which too much is missing in the store.
+
+    Raises
+    ------
+    MissingSentencesError
+        Naming the share.
+    """
+    from featurestore.errors import MissingSentencesError
+
+    n_wanted = n_sentences(dataset, on_missing)
+    share = dataset.n_missing / max(n_wanted, 1)
+    if share > max_missing:
+        raise MissingSentencesError(
+            f"{dataset.n_missing:,} of the {n_wanted:,} sentences of {what} ({share:.0%}) are not in the "
+            f"store {dataset.store.path}, and a score would tell little of the corpus: extract it first "
+            "(featurestore extract), or allow it (--max-missing 1)",
+            n_missing=dataset.n_missing,
+            n_wanted=n_wanted,
+            store=dataset.store.path,
+        )
+
+
+def n_sentences(dataset: FeatureDataset, on_missing: str) -> int:
+    """Return how many sentences a dataset's corpus has, those that are missing in the store included."""
+    return len(dataset) + (dataset.n_missing if on_missing == "skip" else 0)
+
+
+def missing_text(dataset: FeatureDataset, on_missing: str) -> str:
+    """Return what share of a corpus has vectors, for a line of scores; empty if all of it has."""
+    if not dataset.n_missing:
+        return ""
+    n = n_sentences(dataset, on_missing)
+    kind = "scored as zeros" if on_missing == "zeros" else "left out"
+    return (
+        f"only {1 - dataset.n_missing / n:.1%} of the corpus has vectors: {dataset.n_missing:,} of {n:,} "
+        f"sentences are not in the store and were {kind}"
+    )
