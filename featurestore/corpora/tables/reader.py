@@ -79,13 +79,13 @@ def _examples(
     first_rows, rows, _ = read_ahead(rows, _SAMPLE_ROWS, _n_characters)
     if not first_rows:
         next(rows, None)  # raises what was wrong with the first
-        return
+        return iter(())
     columns = _columns(first_rows, options)
     if columns.names is not None:
         next(rows)
         first_rows = first_rows[1:]
     sample = [row for _, row in first_rows[:_SAMPLE_CELLS] if len(row) == columns.n_columns]
-    yield from _read(rows, sample, columns, options)
+    return _read(rows, sample, columns, options)
 
 
 def _n_characters(row: Row) -> int:
