@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from featurestore.cli.display import render
-from featurestore.errors import MissingSentencesError, UsageError
+from featurestore.errors import MissingSentence, MissingSentencesError, UsageError
 
 if TYPE_CHECKING:
     from featurestore.keys import Sentence
@@ -60,7 +60,11 @@ def find_sentence(store: Store, sentence: Sentence) -> tuple[int, int]:
         near = "".join(f"\n  like it: {spelled(tokens)}" for tokens in near_sentences(store, sentence))
         raise MissingSentencesError(
             f"{' '.join(sentence)!r} ({len(sentence)} tokens) is not in {store.path}{near}\n"
-            f"List what is there: featurestore ls {store.path} --contains TEXT"
+            f"List the sentences: featurestore ls {store.path} --contains TEXT",
+            sentences=[MissingSentence(sentence, key)],
+            n_missing=1,
+            n_wanted=1,
+            store=store.path,
         )
     shard, row = int(locations.shard[0]), int(locations.row[0])
     store.reader_of(shard, row, key)

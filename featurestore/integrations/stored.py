@@ -17,7 +17,13 @@ from featurestore.dataset.gathering.buffers import BufferPool
 from featurestore.dataset.gathering.gather import Gatherer
 from featurestore.encoders.base import Encoder
 from featurestore.encoders.loading import require_no_code
-from featurestore.errors import MissingSentencesError, NotAStoreError, SentenceError, UsageError
+from featurestore.errors import (
+    MissingSentence,
+    MissingSentencesError,
+    NotAStoreError,
+    SentenceError,
+    UsageError,
+)
 from featurestore.integrations.layers import LayerChoice
 from featurestore.integrations.read_through import ReadThrough
 from featurestore.keys import Sentence, require_sentence, sentence_key
@@ -329,7 +335,11 @@ class StoredVectors:
         if self.on_missing == "error":
             raise MissingSentencesError(
                 f"{found_out}; the first:{shown}\n{self._how_to_add()} "
-                "Or compute them when they are needed, or give them zeros: on_missing='compute' or 'zeros'"
+                "Or compute them when they are needed, or give them zeros: on_missing='compute' or 'zeros'",
+                sentences=[MissingSentence(tuple(sentences[at]), wanted[at]) for at in missing],
+                n_missing=len(missing),
+                n_wanted=len(wanted),
+                store=self.path,
             )
         if first:
             done = "computed and added" if self.on_missing == "compute" else "given zeros"
