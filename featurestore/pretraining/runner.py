@@ -32,7 +32,7 @@ from featurestore.store.store import Store
 log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 300.0
-"""A kill costs at most so much work."""
+"""Work that a kill can cost at most."""
 
 
 @dataclass(frozen=True)
