@@ -139,6 +139,15 @@ def test_what_is_implausible_is_logged_once_by_extract(tmp_path, tiny_elmo, capl
     assert message.startswith(f"{tmp_path / 'words.txt'}: 5 of 5 sentences are a single word")
 
 
+def test_another_codec_is_logged_by_extract(tmp_path, tiny_elmo, caplog):
+    extract([("a",)], tiny_elmo, tmp_path / "store", progress=False)
+    extract([("b",)], tiny_elmo, tmp_path / "store", progress=False, codec="float16")
+    assert caplog.messages == []
+    extract([("c",)], tiny_elmo, tmp_path / "store", progress=False, codec="float32")
+    [message] = caplog.messages
+    assert message.startswith("the shards to be written are float32, those of the store float16")
+
+
 def test_an_unknown_codec_is_refused_before_the_corpora_are_read(corpora, tmp_path, tiny_elmo):
     with pytest.raises(UsageError, match=r"unknown codec 'float8'.*float32, float16, int8"):
         plan_of(corpora, tmp_path / "store", tiny_elmo, codec="float8")

@@ -77,7 +77,7 @@ class Plan:
     n_sentences, n_tokens : int
         In all corpora, duplicates included.
     n_distinct : int
-        Distinct sentences; the same tokens in other surroundings are another one where a corpus says so.
+        Distinct sentences; the same tokens in another context are another one where a corpus gives contexts.
     n_conditioned : int
         Sentences that come with more than their tokens, duplicates included.
     n_cached : int
@@ -106,6 +106,10 @@ class Plan:
         Bytes of a token that it sees; None for all.
     cut_share, most_cut : float, str
         Share of the text that stands in such tokens, of the corpus where it is largest, and which that is.
+    codec : str
+        Of the shards to be written.
+    other_codecs : tuple of str
+        Of shards that the store has already, if another than its own is asked for.
     """
 
     corpora: tuple[CorpusCount, ...]
@@ -131,11 +135,24 @@ class Plan:
     max_token_bytes: int | None = None
     cut_share: float = 0.0
     most_cut: str = ""
+    codec: str = ""
+    other_codecs: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[ReadingWarning, ...]:
         """What is implausible about what was read, of all corpora."""
         return tuple(warning for reading in self.readings for warning in reading.warnings)
+
+    @property
+    def codec_note(self) -> str:
+        """What to know of the codec; empty where the store's shards and those to be written share one."""
+        if not (self.n_new and self.other_codecs):
+            return ""
+        return (
+            f"the shards to be written are {self.codec}, those of the store "
+            f"{' and '.join(self.other_codecs)}: their vectors differ in precision. Leave --codec out "
+            "to go on with the store's own"
+        )
 
     @property
     def fits(self) -> bool:
@@ -293,7 +310,16 @@ def make_plan(
         max_token_bytes=outline.max_token_bytes,
         cut_share=tally.most_cut[0],
         most_cut=tally.most_cut[1] if tally.n_cut else "",
+        codec=codec,
+        other_codecs=_other_codecs(store, codec),
     )
+
+
+def _other_codecs(store: Store | None, codec: str) -> tuple[str, ...]:
+    """Return the codecs of a store's shards, if another one than its own is asked for."""
+    if store is None or codec == store.manifest.codec:
+        return ()
+    return tuple(sorted({shard.codec for shard in store.manifest.shards} - {codec}))
 
 
 def _cut_warning(path: str, cut: CutTokens) -> ReadingWarning:
