@@ -29,8 +29,8 @@ def refuse_unreadable(path: Path, error: OSError) -> None:
         ) from error
     if error.errno == errno.ESTALE:
         raise UnreadableStoreError(
-            f"{path} cannot be read: {error.strerror}. Another computer removed it, by gc or repair, while it "
-            "was open here: open the store again"
+            f"{path} cannot be read: {error.strerror}. Another computer removed it, by gc or repair, while "
+            "it was open here: open the store again"
         ) from error
     if error.errno in _TOO_MANY:
         raise UnreadableStoreError(

@@ -1,8 +1,8 @@
 """Merging stores of one recipe, filled on several machines, into one.
 
 A shard with only new sentences is taken whole: as a second name of the same file on the same disk, as a copy
-otherwise. Of a shard with some sentences that are stored already, a new shard of the others is made; vectors are
-never decoded. Each shard is committed as it comes, so a merge that was killed goes on where it was.
+otherwise. Of a shard with some sentences that are stored already, a new shard of the others is made; vectors
+are never decoded. What was merged is committed as it comes, so a merge that was killed goes on where it was.
 """
 
 from __future__ import annotations
