@@ -290,6 +290,34 @@ def test_class_weights_find_the_rare_class(store):
     assert saved["class_weights"] == {"YES": 9.0}
 
 
+@pytest.mark.parametrize(
+    ("n_tokens", "model", "expected"),
+    [
+        (1_600, "linear-tagger", (100, 15, 256, 1e-2)),
+        (1_600, "bilstm-tagger", (100, 15, 256, 3e-3)),
+        (16_000, "bilstm-crf-tagger", (40, 6, 512, 3e-3)),
+        (16_000, "linear-tagger", (40, 6, 512, 3e-3)),
+        (160_000, "linear-tagger", (30, 4, 2048, 1e-3)),
+        (180_000, "meanpool-classifier", (30, 4, 2048, 1e-3)),
+    ],
+)
+def test_settings_left_open_are_those_that_suit_the_size(n_tokens, model, expected):
+    sized = TrainConfig(model, hidden=7).sized(n_tokens)
+    assert (sized.epochs, sized.patience, sized.token_budget, sized.lr) == expected
+    assert sized.hidden == 7
+    given = TrainConfig(model, epochs=3, patience=2, lr=0.5, token_budget=99).sized(n_tokens)
+    assert (given.epochs, given.patience, given.token_budget, given.lr) == (3, 2, 99, 0.5)
+    table = TrainConfig.sized.__doc__
+    assert all(f"{number:g}" in table for number in expected)
+
+
+def test_the_settings_used_are_saved(store):
+    training = train(*datasets(store), TrainConfig("linear-tagger", epochs=2)).model.training
+    assert {name: training[name] for name in ("epochs", "patience", "token_budget", "lr")} == {
+        "epochs": 2, "patience": 15, "token_budget": 256, "lr": 1e-2
+    }  # fmt: skip
+
+
 def test_class_weights_are_those_of_scikit_learn():
     from sklearn.utils.class_weight import compute_class_weight
 
