@@ -190,7 +190,7 @@ class TrainConfig:
         =================  ======  ========  ============  ==============================
 
         Little data needs more passes in smaller batches to learn labels that are rare;
-        tests/bench/training_sweep.py compared them.
+        tests/bench/training/sweep.py compared them.
 
         Parameters
         ----------
