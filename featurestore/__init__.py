@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from featurestore._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from featurestore.corpora.contract.example import Example
     from featurestore.corpora.corpus import Corpus, open_corpus
-    from featurestore.corpora.example import Example
     from featurestore.dataset.batch import FeatureBatch, collate
     from featurestore.dataset.features import FeatureDataset
     from featurestore.dataset.labels import LabelSet
@@ -30,7 +30,7 @@ _HOMES = {
     "BucketBatchSampler": "featurestore.dataset.sampler",
     "Corpus": "featurestore.corpora.corpus",
     "Encoder": "featurestore.encoders.base",
-    "Example": "featurestore.corpora.example",
+    "Example": "featurestore.corpora.contract.example",
     "FeatureBatch": "featurestore.dataset.batch",
     "FeatureDataset": "featurestore.dataset.features",
     "FeaturestoreError": "featurestore.errors",

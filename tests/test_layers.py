@@ -21,6 +21,7 @@ MAX_FILES = 12
 LEAVES = {"errors", "limits", "keys", "recipe", "keyarrays", "vectors", "families", "_version"}
 EVERYTHING = None
 STORE = {"store", "store/format"}
+CORPORA = {"corpora", "corpora/contract"}
 # Room -> the other rooms it may import; a room is a folder of the package, or a module of its top. A room may
 # always import itself.
 ARROWS: dict[str, set[str] | None] = {
@@ -42,30 +43,33 @@ ARROWS: dict[str, set[str] | None] = {
     "store/format": {"disk", *LEAVES},
     "store": {"store/format", "store/index", "disk", *LEAVES},
     "store/maintenance": {"store", "store/format", "store/index", "disk", *LEAVES},
-    "corpora/tokenizing": {"corpora", *LEAVES},
-    "corpora/readers": {"corpora", "corpora/tokenizing", *LEAVES},
-    "corpora/columns": {"corpora", "corpora/readers", *LEAVES},
-    "corpora/tables": {"corpora", "corpora/readers", "corpora/tokenizing", *LEAVES},
-    "corpora": {"corpora/columns", "corpora/readers", "corpora/tables", *LEAVES},
+    "corpora/contract": {*LEAVES},
+    "corpora/tokenizing": {"corpora/contract", *LEAVES},
+    "corpora/readers": {"corpora/contract", "corpora/tokenizing", *LEAVES},
+    "corpora/columns": {"corpora/contract", *LEAVES},
+    "corpora/tables": {"corpora/contract", "corpora/readers", "corpora/tokenizing", *LEAVES},
+    "corpora": {"corpora/columns", "corpora/contract", "corpora/readers", "corpora/tables", *LEAVES},
     "encoders": {*LEAVES},
-    "testing": {"encoders", "store", *LEAVES},
+    "testing": {"encoders", "store", "disk", *LEAVES},
     "encoders/elmo/model": {"native", "disk", "devices", *LEAVES},
     "encoders/elmo/files": {"encoders", "encoders/elmo/model", "disk", *LEAVES},
     "encoders/elmo": {"encoders", "encoders/elmo/files", "encoders/elmo/model", "devices", *LEAVES},
     "encoders/flair": {"encoders", "encoders/elmo/model", "devices", *LEAVES},
-    "extraction/planning": {"extraction", "corpora", "encoders", "store/index", "disk", *STORE, *LEAVES},
-    "extraction": {"extraction/planning", "corpora", "encoders", *STORE, *LEAVES},
+    "extraction/planning": {
+        "extraction", *CORPORA, "encoders", "store/index", "disk", "native", *STORE, *LEAVES,
+    },
+    "extraction": {"extraction/planning", *CORPORA, "encoders", *STORE, *LEAVES},
     "dataset/gathering": {"native", *STORE, *LEAVES},
-    "dataset": {"dataset/gathering", "devices", "corpora", "disk", *STORE, *LEAVES},
-    "models": {"dataset", "devices", "corpora", "tensorfile", "disk", "store", *LEAVES},
+    "dataset": {"dataset/gathering", "devices", *CORPORA, "disk", *STORE, *LEAVES},
+    "models": {"dataset", "devices", *CORPORA, "tensorfile", "disk", "store", *LEAVES},
     "pretraining": {
         "encoders/elmo/files", "encoders/elmo/model", "devices", "corpora", "store", "disk", "tensorfile",
         *LEAVES,
     },
-    "integrations": {"dataset/gathering", "encoders", "encoders/flair", "corpora", *STORE, *LEAVES},
+    "integrations": {"dataset/gathering", "encoders", "encoders/flair", *CORPORA, *STORE, *LEAVES},
     "cli": EVERYTHING,
     "cli/commands": EVERYTHING,
-    "cli/display": {"corpora", "corpora/readers", "disk", "extraction", "models", *LEAVES},
+    "cli/display": {*CORPORA, "disk", "extraction", "models", *LEAVES},
     "examples": EVERYTHING,
 }  # fmt: skip
 CIRCLES: list[set[str]] = [

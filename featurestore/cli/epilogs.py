@@ -17,6 +17,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "plan": ("featurestore plan train.conllu --store features/ewt --label upos",),
     "pretrain": ("featurestore pretrain news.txt.gz forum.txt --out models/mine --epochs 10",),
+    "check-encoder": ("featurestore check-encoder mypackage.encoders:Mine",),
     "warm-up": ("featurestore warm-up elmo:./models/mine news.txt.gz",),
     "train": (
         "featurestore train tagger --store features/ewt --label upos \\\n"

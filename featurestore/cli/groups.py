@@ -28,8 +28,7 @@ class SuggestingGroup(click.Group):
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             known = self.list_commands(ctx)
             word = name.casefold()
-            near = [_OTHER_WORDS[word]] if _OTHER_WORDS.get(word) in known else []
-            near += [each for each in get_close_matches(word, known) if each not in near]
+            near = [_OTHER_WORDS[word]] if _OTHER_WORDS.get(word) in known else get_close_matches(word, known)
             hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
             ctx.fail(f"No such command {name!r}.{hint}")
         return super().resolve_command(ctx, args)

@@ -22,7 +22,7 @@ _MOST_COPIES = 10
 
 def parse_sentence(text: str, as_tokens: bool) -> Sentence:
     """Return the sentence of a text, split as a line of a text corpus, or of a JSON list of tokens."""
-    from featurestore.corpora.readers.whitespace import whitespace_tokens
+    from featurestore.corpora.contract.whitespace import whitespace_tokens
     from featurestore.keys import require_sentence
 
     if not as_tokens:
@@ -150,7 +150,7 @@ def spelled(tokens: Sentence) -> str:
 
     What it depends on beside the tokens follows.
     """
-    from featurestore.corpora.readers.whitespace import whitespace_tokens
+    from featurestore.corpora.contract.whitespace import whitespace_tokens
     from featurestore.keys import condition_of
 
     text, condition = " ".join(tokens), shown_condition(condition_of(tokens))

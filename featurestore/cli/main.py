@@ -25,6 +25,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "extract": (f"{_C}.extract", "Encode corpora into a store; resumes where it stopped."),
         "plan": (f"{_C}.extract", "Say what extract would do: sentences, bytes, time."),
         "pretrain": (f"{_C}.pretrain", "Train an ELMo of your own on text; resumes."),
+        "check-encoder": (f"{_C}.check_encoder", "Check an encoder of your own against extract's rules."),
         "warm-up": (f"{_C}.warm_up", "Make the fixed state in which a model starts each sentence."),
     },
     "Train on it": {

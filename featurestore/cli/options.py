@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from featurestore.corpora.options import MISSING_LABEL, REFUSE, RULES, TOKENIZERS
+from featurestore.corpora.contract.options import MISSING_LABEL, REFUSE, RULES, TOKENIZERS
 from featurestore.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,17 +9,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 
 from featurestore import limits
-from featurestore.corpora.example import Example
-from featurestore.corpora.formats import format_of, make_reader
-from featurestore.corpora.label_names import checked_label_names, named
-from featurestore.corpora.options import (
+from featurestore.corpora.contract.example import Example
+from featurestore.corpora.contract.lines import read_lines
+from featurestore.corpora.contract.options import (
     ReadOptions,
     column_text,
     missing_label_name,
     separator_sign,
     tokenizer_name,
 )
-from featurestore.corpora.readers.lines import read_lines
+from featurestore.corpora.formats import format_of, make_reader
+from featurestore.corpora.label_names import checked_label_names, named
 from featurestore.corpora.source import Source
 from featurestore.errors import CorpusChangedError, CorpusError, SentenceError, UsageError
 from featurestore.keys import check_sentence
@@ -212,8 +212,8 @@ def open_corpus(
         not words; by default decided by the rows.
     missing_label : str
         What is done with a word that has no label, such as an XPOS of ``_`` or a key missing in MISC:
-        ``error``, or ``ignore``: its label is :data:`~featurestore.corpora.example.IGNORED`, which counts
-        neither in training nor in evaluation.
+        ``error``, or ``ignore``: its label is :data:`~featurestore.corpora.contract.example.IGNORED`, which
+        counts neither in training nor in evaluation.
     header : bool, optional
         Whether the first row of a table (csv, tsv) names its columns; by default decided by the rows.
     separator : str, optional
@@ -226,7 +226,7 @@ def open_corpus(
     Returns
     -------
     Corpus
-        Iterating it yields :class:`~featurestore.corpora.example.Example` objects in file order.
+        Iterating it yields :class:`~featurestore.corpora.contract.example.Example` objects in file order.
 
     Raises
     ------

@@ -9,7 +9,7 @@ from featurestore.corpora.columns.conll import conll_reader
 from featurestore.corpora.columns.conllu import conllu_reader
 from featurestore.corpora.compression import without_compression
 from featurestore.corpora.containers import advice_by_name
-from featurestore.corpora.options import REFUSE, Reader, ReadOptions
+from featurestore.corpora.contract.options import REFUSE, Reader, ReadOptions
 from featurestore.corpora.readers.fasta import fasta_reader
 from featurestore.corpora.readers.fasttext import fasttext_reader
 from featurestore.corpora.readers.jsonl import jsonl_reader

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
+from featurestore.corpora.contract.example import Example
 from featurestore.corpora.corpus import Corpus, checked_example, corpus_from_sentences, open_corpus
-from featurestore.corpora.example import Example
 from featurestore.corpora.foreign import refuse_foreign, refuse_foreign_item
 from featurestore.corpora.source import STDIN
 from featurestore.errors import CorpusError, UsageError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from featurestore.corpora.example import Example
+from featurestore.corpora.contract.example import Example
 from featurestore.errors import LabelError, UsageError
 
 

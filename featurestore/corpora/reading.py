@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from featurestore.corpora.contract.example import IGNORED, Example
 from featurestore.corpora.corpus import Corpus
-from featurestore.corpora.example import IGNORED, Example
 
 COMMONEST = 5
 """Labels that a reading names."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from featurestore import keys
-from featurestore.corpora.example import IGNORED, Example, MissingLabel
+from featurestore.corpora.contract.example import IGNORED, Example, MissingLabel
 from featurestore.corpora.given import CorpusLike, read_examples
 from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, Packing, length_mask
 from featurestore.dataset.gathering.buffers import BufferPool

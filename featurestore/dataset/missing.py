@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from featurestore import keys
-from featurestore.corpora.example import Example
+from featurestore.corpora.contract.example import Example
 from featurestore.errors import MissingSentence, MissingSentencesError
 from featurestore.store.missing import how_to_add, missing_note
 from featurestore.store.store import Store

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featurestore.corpora.example import IGNORED, Example, MissingLabel
+from featurestore.corpora.contract.example import IGNORED, Example, MissingLabel
 from featurestore.dataset.labels import PADDING_LABEL, LabelSet, require_names
 from featurestore.errors import LabelError
 

@@ -27,7 +27,7 @@ from featurestore.disk.opening import open_for_reading
 from featurestore.errors import DamagedStoreError
 from featurestore.store.format.access import refuse_unreadable
 from featurestore.store.format.codec import Array
-from featurestore.store.format.manifest import SHARDS
+from featurestore.store.format.directory import SHARDS
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)

@@ -16,24 +16,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featurestore.disk.explaining import FULL, explained
 from featurestore.disk.locking import UNKNOWN_HERE, lock_alone, lock_excludes
-from featurestore.disk.opening import open_for_reading
+from featurestore.disk.opening import OpenFile, open_for_reading
+from featurestore.disk.operation import Operation
 from featurestore.disk.places import nearest_existing, same_file
+from featurestore.disk.storage import BytesLike
 from featurestore.disk.temporary import ORPHAN_SECONDS, may_be_in_use
 from featurestore.errors import StoreWriteError
 
 logger = logging.getLogger(__name__)
 
-BytesLike = bytes | memoryview | NDArray[np.generic]
-Kind = Literal["mkdir", "create", "reserve", "write", "sync", "sync directory", "link", "rename", "unlink"]
 Result = TypeVar("Result")
 
 _WRITE_STEP = 64 << 20
@@ -46,39 +44,31 @@ _warned_of: set[int] = set()
 """Disks, by device number, whose user was told about :data:`_NO_SECOND_NAMES`."""
 
 
-@dataclass(frozen=True)
-class Operation:
-    """One system call that changes the disk, or waits until a change has reached it.
-
-    Attributes
-    ----------
-    kind : str
-    path : Path
-        What is made, filled, synced, named or removed.
-    descriptor : int
-        Of the file written or synced, else -1.
-    data : memoryview or None
-        What is written.
-    n_bytes : int
-        Bytes written or reserved.
-    source : Path or None
-        The name that a link or rename begins from.
-    """
-
-    kind: Kind
-    path: Path
-    descriptor: int = -1
-    data: memoryview | None = None
-    n_bytes: int = 0
-    source: Path | None = None
-
-
 class FileSystem:
-    """Durable file operations on a local disk."""
+    """The local disk: a :class:`~featurestore.disk.storage.Storage`, and more for models and downloads."""
 
     def operate(self, operation: Operation, call: Callable[..., Result], *arguments: object) -> Result:
         """Do one operation, a call with its arguments: every change to the disk passes here."""
         return call(*arguments)
+
+    def open(self, path: Path) -> OpenFile:
+        """Open a regular file for reading.
+
+        Raises
+        ------
+        OSError
+            See :func:`~featurestore.disk.opening.open_for_reading`.
+        """
+        return OpenFile(path)
+
+    def names(self, directory: Path) -> list[str]:
+        """Return the names in a directory, sorted.
+
+        Raises
+        ------
+        OSError
+        """
+        return sorted(os.listdir(directory))
 
     def make_directory(self, path: Path, *, lasting: bool = True) -> None:
         """Create a directory and its parents; existing ones are fine.

@@ -6,11 +6,14 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from featurestore.errors import EncoderError
+
+_READ_STEP = 64 << 20
+"""Bytes per read call: Linux moves at most 2 GiB in one, and an interrupt should not wait for more."""
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -29,6 +32,57 @@ def open_for_reading(path: Path, flags: int = 0) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return descriptor
+
+
+class OpenFile:
+    """A regular file open for positioned reads; closed with this object.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    OSError
+        See :func:`open_for_reading`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor: int | None = None
+        self._descriptor = open_for_reading(path)
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # when Python ends, os may be gone
+        if self._descriptor is not None:
+            close(self._descriptor)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the file now."""
+        return os.fstat(self.fileno()).st_size
+
+    def fileno(self) -> int:
+        """Return the descriptor, which stays this object's."""
+        if self._descriptor is None:
+            raise ValueError("the file is not open")
+        return self._descriptor
+
+    def read(self, offset: int, n_bytes: int) -> bytes:
+        """Return bytes from an offset; fewer, or none, where the file ends.
+
+        Raises
+        ------
+        OSError
+            If the disk fails.
+        """
+        piece = os.pread(self.fileno(), min(n_bytes, _READ_STEP), offset)
+        if len(piece) == n_bytes or not piece:
+            return piece
+        pieces = [piece]
+        while piece and (n_bytes := n_bytes - len(piece)):
+            offset += len(piece)
+            piece = os.pread(self.fileno(), min(n_bytes, _READ_STEP), offset)
+            pieces.append(piece)
+        return b"".join(pieces)
 
 
 @contextlib.contextmanager

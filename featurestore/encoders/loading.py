@@ -21,7 +21,7 @@ from featurestore.encoders.base import (
 )
 from featurestore.encoders.checked import checked_encoder
 from featurestore.errors import UnknownEncoderError, UsageError
-from featurestore.families import FAMILIES, OWN, Family, expected_forms, family_of
+from featurestore.families import FAMILIES, OWN, Family, expected_forms, family_of, family_of_recipe
 from featurestore.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -185,10 +185,11 @@ def warm_up_encoder(
 def recipe_choices(recipe: Recipe) -> dict[str, str]:
     """Return what a recipe says about layers, precision and initial state, as :func:`load_encoder` takes it.
 
-    Not every kind of encoder has all of them, and a recipe may come from anywhere: the rest is left out.
+    Not every family leaves all of them open, and a recipe may come from anywhere: the rest is left out.
     """
     found = {}
-    for name in ("layers", "precision", "initial_state"):
+    fixed = family_of_recipe(recipe).fixed
+    for name in (name for name in ("layers", "precision", "initial_state") if name not in fixed):
         stated = recipe.get(name)
         if isinstance(stated, list):
             stated = ",".join(map(str, stated))

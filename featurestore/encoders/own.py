@@ -100,6 +100,7 @@ def _imported(module: str, spec: str) -> Any:
             raise UnknownEncoderError(
                 f"unknown encoder {spec!r}: expected {expected_forms()}. There is no module {error.name!r}, "
                 f"installed or in {working_directory}"
+                + (f". Name the module, not its file: {spec.replace('.py:', ':')}" if ".py:" in spec else "")
             ) from error
         raise EncoderError(
             f"{spec}: the module {module} needs {error.name}, which is not installed"

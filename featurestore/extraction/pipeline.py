@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from featurestore.corpora.example import Example
+from featurestore.corpora.contract.example import Example
 from featurestore.encoders.base import Encoder
 from featurestore.encoders.checked import checked_encoder
 from featurestore.encoders.vectors import BatchVectors, PendingVectors, require_vectors

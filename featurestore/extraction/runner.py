@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 from featurestore import limits
+from featurestore.corpora.contract.example import Example
 from featurestore.corpora.corpus import Corpus
-from featurestore.corpora.example import Example
 from featurestore.encoders.base import Encoder
 from featurestore.encoders.checked import checked_encoder
 from featurestore.errors import EncoderError, UsageError, VectorError

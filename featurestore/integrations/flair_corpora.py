@@ -10,8 +10,8 @@ from typing import Any
 
 import flair.data
 
+from featurestore.corpora.contract.example import Example
 from featurestore.corpora.corpus import Corpus
-from featurestore.corpora.example import Example
 from featurestore.encoders.flair.conditions import Dependence, TokensOnly, conditioned
 from featurestore.encoders.loading import encoder_recipe
 from featurestore.errors import CorpusChangedError, CorpusError, SentenceError, UsageError

@@ -8,7 +8,7 @@ from typing import Any
 
 from flair.data import Sentence, Span, Token
 
-from featurestore.corpora.example import Labels
+from featurestore.corpora.contract.example import Labels
 from featurestore.errors import LabelError
 
 _KINDS = (Sentence, Token, Span)

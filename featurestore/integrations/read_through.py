@@ -19,11 +19,13 @@ from featurestore.encoders.base import Encoder
 from featurestore.encoders.checked import CheckedEncoder
 from featurestore.errors import FeaturestoreError, StoreWriteError, VectorError
 from featurestore.integrations.live import encode_all, load_encoder_of, require_recipe
+from featurestore.integrations.terminating import end_orderly
 from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
 from featurestore.store.canaries import require_canaries
 from featurestore.store.format.casting import cast
 from featurestore.store.format.codec import get_codec
+from featurestore.store.format.staging import arrived
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ class ReadThrough:
             self.spec = self._encoder.spec
         self._recipe = recipe
         self._checked: Path | None = None
-        self._kept_as: np.dtype[np.generic] = np.dtype(np.float32)
+        self._codec = get_codec("float32")
         self._start()
 
     def _start(self) -> None:
@@ -148,17 +150,16 @@ class ReadThrough:
             require_canaries(store, encoder)
         except StoreWriteError as error:
             self._buffer.give_up(path, error)
-        self._kept_as = get_codec(store.manifest.codec).staging_dtype
+        self._codec = get_codec(store.manifest.codec)
         self._checked = path
 
     def _as_stored(self, vectors: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return vectors as they will come back from the store; those it cannot hold, as they are."""
-        if self._kept_as == vectors.dtype:
+        if self._codec.staging_dtype == vectors.dtype:
             return vectors
-        rounded = np.empty(vectors.shape, self._kept_as)
+        rounded = np.empty(vectors.shape, self._codec.staging_dtype)
         cast(rounded, vectors)
-        back = rounded.astype(np.float32)
-        return back if np.isfinite(back).all() else vectors
+        return rounded.astype(np.float32) if arrived(rounded, vectors, self._codec) else vectors
 
     def flush(self) -> None:
         """Commit what is waiting.
@@ -183,6 +184,7 @@ class Buffer:
         self._process = os.getpid()
         self._ends_with = 0
         self._writable = True
+        self._is_committing = False
 
     @property
     def is_due(self) -> bool:
@@ -190,6 +192,11 @@ class Buffer:
         return self._n_bytes >= BUFFER_BYTES or (
             self._n_bytes > 0 and time.monotonic() - self._oldest > BUFFER_SECONDS
         )
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether vectors of this process wait to be committed."""
+        return self._process == os.getpid() and (bool(self._waiting) or self._is_committing)
 
     def of_this_process(self) -> dict[bytes, tuple[Sentence, NDArray[np.floating]]]:
         """Return what is waiting, by key; a forked child starts anew, as the parent commits its own."""
@@ -202,6 +209,7 @@ class Buffer:
         waiting = self.of_this_process()
         if not waiting:
             self._oldest = time.monotonic()
+            end_orderly(self)
         if self._ends_with != os.getpid() and multiprocessing.parent_process() is not None:
             # Worker processes leave without running what atexit holds, and a fork forgets what was set up.
             multiprocessing.util.Finalize(None, self.commit_at_end, exitpriority=10)
@@ -212,14 +220,22 @@ class Buffer:
 
     def commit(self) -> None:
         """Commit and empty; see :meth:`ReadThrough.flush`."""
-        entries = list(self.of_this_process().values())
-        if not entries or self._path is None:
+        waiting, n_bytes = self.of_this_process(), self._n_bytes
+        if not waiting or self._path is None:
             return
         # Taken away first: what fails once must not be tried again for every batch.
-        self._waiting, self._n_bytes = {}, 0
-        if not self._writable:
-            return
-        store = Store.open(self._path)
+        self._waiting, self._n_bytes, self._is_committing = {}, 0, True
+        try:
+            if self._writable:
+                self._store(self._path, list(waiting.values()))
+        except (KeyboardInterrupt, SystemExit):
+            self._waiting, self._n_bytes = waiting, n_bytes  # for the end of the process
+            raise
+        finally:
+            self._is_committing = False
+
+    def _store(self, path: Path, entries: list[tuple[Sentence, NDArray[np.floating]]]) -> None:
+        store = Store.open(path)
         store.recipe.require_equal(
             self._recipe,
             where=f"store {store.path}",
@@ -230,7 +246,7 @@ class Buffer:
                 try:
                     session.add(sentence, vectors)
                 except VectorError as error:
-                    # More than float16 holds: the vector served was right, only it cannot be kept.
+                    # Too large or too small for the codec: the vectors served were right, but cannot be kept.
                     logger.warning("computed, but not stored: %s", error)
 
     def commit_or_warn(self) -> None:

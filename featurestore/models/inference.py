@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from featurestore.corpora.example import Example
+from featurestore.corpora.contract.example import Example
 from featurestore.corpora.given import CorpusLike, read_examples
 from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.loader import feature_loader

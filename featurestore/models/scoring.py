@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast, get_args
 
-from featurestore.corpora.example import MissingLabel
+from featurestore.corpora.contract.example import MissingLabel
 from featurestore.errors import ModelError, UsageError
 from featurestore.models.spans import Recognition, Span, SpanScheme, list_counts, recognise
 from featurestore.models.spans import spans as spans

@@ -24,8 +24,9 @@ from featurestore.families import versions_for
 from featurestore.keys import Sentence
 from featurestore.recipe import Recipe
 from featurestore.store.format.codec import Floats, get_codec
+from featurestore.store.format.directory import CANARIES, TMP, publish
 from featurestore.store.format.layout import ALIGNMENT, CanaryEntry
-from featurestore.store.format.manifest import CANARIES, TMP, commit_note, publish
+from featurestore.store.format.manifest import commit_note
 from featurestore.store.format.reader import ShardReader
 from featurestore.store.format.shard import ShardDraft, place
 from featurestore.store.locks import committing
@@ -168,7 +169,13 @@ def read_canaries(store: Snapshot) -> Canaries | None:
     entry = store.manifest.canaries
     if entry is None:
         return None
-    reader = ShardReader(store.location / CANARIES / entry.name, entry.shard, access="pread", check="always")
+    reader = ShardReader(
+        store.location / CANARIES / entry.name,
+        entry.shard,
+        access="pread",
+        check="always",
+        filesystem=store.filesystem,
+    )
     rows = range(len(reader))
     return Canaries(
         tuple(map(reader.tokens, rows)), tuple(map(reader.read, rows)), entry.tolerance, entry.made_with

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from featurestore.errors import FeaturestoreError, StoreError
-from featurestore.store.format.manifest import Manifest, manifest_path, parse_manifest
+from featurestore.store.format.directory import manifest_path
+from featurestore.store.format.manifest import Manifest, parse_manifest
 
 Signature = tuple[int, ...]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from featurestore.families import family_of_recipe
 from featurestore.recipe import Recipe
-from featurestore.store.format.manifest import list_numbers
+from featurestore.store.format.directory import list_numbers
 from featurestore.store.snapshot import Snapshot
 
 DEPENDS_ON = "depends_on"
@@ -28,7 +28,7 @@ def depends_on(recipe: Recipe) -> tuple[str, ...]:
 
 def missing_note(store: Snapshot) -> str:
     """Return lines to add to a message about missing sentences, or an empty string."""
-    note, newest = "", list_numbers(store.location)[-1]
+    note, newest = "", list_numbers(store.location, store.filesystem)[-1]
     if newest > store.snapshot:
         note = (
             f"\nThe store was opened at snapshot {store.snapshot} and has snapshot {newest} now: open it "

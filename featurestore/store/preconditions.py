@@ -12,7 +12,8 @@ from featurestore.disk.places import nearest_existing
 from featurestore.errors import DamagedStoreError, StoreLimitError, StoreWriteError, UsageError
 from featurestore.store.format.access import inspecting
 from featurestore.store.format.codec import get_codec
-from featurestore.store.format.manifest import CANARIES, DAMAGED, INDEX, MANIFESTS, SHARDS, TMP, Manifest
+from featurestore.store.format.directory import CANARIES, DAMAGED, INDEX, MANIFESTS, SHARDS, TMP
+from featurestore.store.format.manifest import Manifest
 from featurestore.store.locks import LOCK
 
 

@@ -17,14 +17,8 @@ from featurestore.keyarrays import keys_array
 from featurestore.recipe import Recipe
 from featurestore.store.continuity import is_there
 from featurestore.store.format.codec import CodecError
-from featurestore.store.format.manifest import (
-    INDEX,
-    SHARDS,
-    Manifest,
-    list_numbers,
-    manifest_path,
-    read_manifest,
-)
+from featurestore.store.format.directory import INDEX, SHARDS, list_numbers, manifest_path, read_manifest
+from featurestore.store.format.manifest import Manifest
 from featurestore.store.format.reader import Access, Check, ShardReader
 from featurestore.store.index.filerows import DamagedIndexError
 from featurestore.store.index.loading import load_index
@@ -102,7 +96,7 @@ class Snapshot:
         path = Path(path)
         for attempt in itertools.count(1):
             try:
-                manifest = read_manifest(path, snapshot)
+                manifest = read_manifest(path, snapshot, filesystem)
             except DamagedStoreError as error:
                 if not (error.is_gone and attempt < _TRIES):
                     raise
@@ -226,7 +220,9 @@ class Snapshot:
         if reader is None:
             entry = self.manifest.shards[shard]
             path = self.location / SHARDS / entry.name
-            reader = ShardReader(path, entry, access=self._access, check=self._check)
+            reader = ShardReader(
+                path, entry, access=self._access, check=self._check, filesystem=self.filesystem
+            )
             if entry.token_shape != self.token_shape:
                 raise DamagedStoreError(
                     f"shard {path} holds vectors of shape {entry.token_shape}, "
@@ -295,7 +291,7 @@ class Snapshot:
 
     def refreshed(self: AnySnapshot) -> AnySnapshot:
         """Return the store at its latest commit."""
-        is_latest = list_numbers(self.location)[-1] == self.snapshot and not self.replaced
+        is_latest = list_numbers(self.location, self.filesystem)[-1] == self.snapshot and not self.replaced
         if is_latest and is_there(self.location, self.manifest):
             return self
         newer = type(self).open(

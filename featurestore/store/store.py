@@ -15,15 +15,8 @@ from featurestore.recipe import Recipe
 from featurestore.store.canaries import Canaries
 from featurestore.store.format.access import inspecting
 from featurestore.store.format.codec import DEFAULT_CODEC, Floats
-from featurestore.store.format.manifest import (
-    INDEX,
-    MANIFESTS,
-    SHARDS,
-    TMP,
-    Manifest,
-    commit_note,
-    publish,
-)
+from featurestore.store.format.directory import INDEX, MANIFESTS, SHARDS, TMP, publish
+from featurestore.store.format.manifest import Manifest, commit_note
 from featurestore.store.missing import how_to_add, missing_note
 from featurestore.store.preconditions import require_bounds, require_creatable
 from featurestore.store.snapshot import Snapshot

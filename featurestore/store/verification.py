@@ -12,8 +12,9 @@ import numpy as np
 from featurestore.errors import DamagedStoreError, FeaturestoreError, UnreadableStoreError
 from featurestore.keys import sentence_key
 from featurestore.store.format.access import sha256_of_shard
+from featurestore.store.format.directory import CANARIES, SHARDS, list_numbers, read_listed
 from featurestore.store.format.layout import ShardEntry
-from featurestore.store.format.manifest import CANARIES, SHARDS, Manifest, list_numbers, read_listed
+from featurestore.store.format.manifest import Manifest
 from featurestore.store.format.reader import ShardReader
 from featurestore.store.format.structure import inspect
 from featurestore.store.snapshot import Snapshot

@@ -20,18 +20,9 @@ from featurestore.keyarrays import keys_array
 from featurestore.keys import Sentence, require_sentence, sentence_key
 from featurestore.store.continuity import Signature, is_shorter, is_there, signature
 from featurestore.store.format.codec import Array, get_codec
+from featurestore.store.format.directory import MANIFESTS, SHARDS, TMP, list_numbers, publish, read_manifest
 from featurestore.store.format.layout import ShardEntry
-from featurestore.store.format.manifest import (
-    MANIFESTS,
-    SHARDS,
-    TMP,
-    Manifest,
-    commit_note,
-    following,
-    list_numbers,
-    publish,
-    read_manifest,
-)
+from featurestore.store.format.manifest import Manifest, commit_note, following
 from featurestore.store.format.shard import ShardDraft, place_file
 from featurestore.store.format.staging import Sample, StagingMemory, sample, stage
 from featurestore.store.index.keyset import KeySet
@@ -335,11 +326,11 @@ class WriteSession:
         """
         location, replaced = self.store.location, self.store.replaced
         found = signature(location, self.manifest.number)
-        is_latest = list_numbers(location)[-1] == self.manifest.number
+        is_latest = list_numbers(location, self._filesystem)[-1] == self.manifest.number
         if is_latest and not replaced and (found == self._seen or is_there(location, self.manifest)):
             self._seen = found
             return
-        latest = read_manifest(location)
+        latest = read_manifest(location, filesystem=self._filesystem)
         self._make_sure_of_commits()
         latest.recipe.require_equal(
             self.store.recipe,

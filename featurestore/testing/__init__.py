@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from featurestore.testing.encoders import RULES, EncoderCheck, check_encoder
+from featurestore.testing.storage import StorageContract
 
-__all__ = ["RULES", "EncoderCheck", "check_encoder"]
+__all__ = ["RULES", "EncoderCheck", "StorageContract", "check_encoder"]

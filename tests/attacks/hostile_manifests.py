@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from featurestore.store.format.manifest import read_manifest
+from featurestore.store.format.directory import read_manifest
 from featurestore.store.index.loading import index_bytes
 from featurestore.store.index.lookup import Index
 from featurestore.store.store import Store

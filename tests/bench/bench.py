@@ -4,6 +4,7 @@
     bin/bench serving encoding   some parts; the others keep the figures they had
     bin/bench --quick            nearly everything in a minute, to see that it runs; its figures mean little
     bin/bench --print            what is kept, as Markdown
+    bin/bench --write            the same into README.md beside this, between its marks
 
 A part is a module of a room beside this one that prints one JSON object under --json. Figures are kept in
 runs/bench/results.json, each part's with its date, machine, versions and git revision.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import resource
 import subprocess
 import time
@@ -29,6 +31,7 @@ from tests.bench.machine import ROOT, details, machine
 from tests.bench.texts import CORPORA
 from tests.kit.programs import program
 
+PAGE = ROOT / "tests" / "bench" / "README.md"
 UD_EWT = CORPORA / "ud-ewt"
 
 
@@ -138,6 +141,22 @@ class Results:
         return {name: tables_from(name, self.parts[name]["result"]) for name in order}
 
 
+def filled(page: str, results: Results) -> str:
+    """Return a page with the tables of the parts that are kept between their marks; others stay."""
+    tables = results.tables()
+
+    def of_part(found: re.Match[str]) -> str:
+        name = found["name"]
+        if name not in {part.name for part in PARTS}:
+            raise click.UsageError(f"{PAGE} has a mark for {name}, which is no part")
+        if name not in tables:
+            return found[0]
+        text = "\n\n".join(table.markdown() for table in tables[name])
+        return f"<!-- part {name} -->\n{text}\n\n{on(results.parts[name])}\n<!-- end -->"
+
+    return re.sub(r"<!-- part (?P<name>\S+) -->\n.*?<!-- end -->", of_part, page, flags=re.DOTALL)
+
+
 def on(entry: dict[str, Any]) -> str:
     """Return one line on when, where and of what an entry's figures are, then its promises."""
     where = entry["machine"]
@@ -157,6 +176,7 @@ def on(entry: dict[str, Any]) -> str:
 @click.option("--list", "list_parts", is_flag=True, help="Name the parts and end.")
 @click.option("--quick", is_flag=True, help="A minute for nearly all of it; the figures mean little.")
 @click.option("--print", "print_only", is_flag=True, help="Print what is kept and end.")
+@click.option("--write", is_flag=True, help="Put what is kept into tests/bench/README.md, and end.")
 @click.option("--peer", help="Python 3.7 with AllenNLP 0.9.0 (see encode.py); else its recorded figures.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Default: runs/bench, or runs/bench-quick.")
 @click.option("--plots", type=click.Path(path_type=Path), help="Default: plots/ in the folder.")
@@ -165,6 +185,7 @@ def main(
     list_parts: bool,
     quick: bool,
     print_only: bool,
+    write: bool,
     peer: str | None,
     folder: Path | None,
     plots: Path | None,
@@ -179,6 +200,9 @@ def main(
         raise click.UsageError(f"there is no part {', '.join(sorted(unknown))}: choose from {known}")
     folder = folder or ROOT / "runs" / ("bench-quick" if quick else "bench")
     results = Results(folder / "results.json")
+    if write:
+        PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
+        return
     failed = []
     if not print_only:
         click.echo(machine(), err=True)

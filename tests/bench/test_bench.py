@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from tests.bench import bench
 from tests.bench.bench import PARTS, Results
-from tests.bench.figures import Table, summary, tables_from
+from tests.bench.figures import Row, Table, summary, tables_from
 from tests.bench.report import PartResult
 from tests.kit.places import ROOT
 from tests.kit.programs import program
@@ -176,3 +176,30 @@ class TestTables:
         assert [row.name for row in single.rows] == ["peak float32", "peak note"]
         assert [(row.name, row.values["mb"]) for row in listed.rows] == [("1", 2.5), ("2", 2.75)]
         assert listed.rows[1].values["l 1 e"] == 3
+
+
+def test_figures_are_put_between_the_marks_of_the_page(tmp_path):
+    results = Results(tmp_path / "results.json")
+    table = Table("Start-up", ["seconds"], [Row("ours", "ours", {"seconds": 0.5})])
+    entry = {
+        "date": "2026-01-01", "seconds": 1.0, "cpu_seconds": 1.0, "load_before": 0.0, "quick": False,
+        "machine": {
+            "cores": 2, "processor": "P", "revision": "0123456789abcdef", "changed_files": 0,
+            "versions": {"torch": "2"},
+        },
+        "result": PartResult([table]).to_dict(),
+    }  # fmt: skip
+    results.add("start-up", entry)
+    page = "a\n<!-- part start-up -->\nold\n<!-- end -->\nb\n<!-- part index -->\nkept\n<!-- end -->\n"
+    new = bench.filled(page, results)
+    assert "old" not in new
+    assert "revision 0123456789" in new
+    assert "**ours**" in new
+    assert new.endswith("b\n<!-- part index -->\nkept\n<!-- end -->\n")
+    assert bench.filled(new, results) == new
+
+
+def test_every_mark_of_the_page_is_a_part():
+    page = bench.PAGE.read_text(encoding="utf-8")
+    assert bench.filled(page, Results(ROOT / "nowhere.json")) == page
+    assert page.count("<!-- part ") == page.count("<!-- end -->") >= 10

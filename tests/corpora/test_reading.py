@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from featurestore.corpora.contract.example import Example
 from featurestore.corpora.corpus import corpus_from_sentences, open_corpus
-from featurestore.corpora.example import Example
 from featurestore.corpora.reading import ObservedCorpus, Observer, Reading
 from featurestore.errors import CorpusError
 

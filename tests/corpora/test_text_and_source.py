@@ -10,8 +10,8 @@ import threading
 import pytest
 
 from featurestore import limits
+from featurestore.corpora.contract.example import Example
 from featurestore.corpora.corpus import open_corpus
-from featurestore.corpora.example import Example
 from featurestore.errors import CorpusChangedError, CorpusError, UsageError
 
 

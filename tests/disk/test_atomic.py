@@ -9,8 +9,9 @@ import io
 import pytest
 
 from featurestore.disk.atomic import replacing, write_atomic
-from featurestore.disk.filesystem import FileSystem, Operation
+from featurestore.disk.filesystem import FileSystem
 from featurestore.disk.hashes import file_sha256, sha256_of
+from featurestore.disk.operation import Operation
 from featurestore.errors import StoreWriteError
 
 

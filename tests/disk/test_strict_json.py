@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from featurestore import limits
 from featurestore.disk.strict_json import parse_json
 from featurestore.errors import StoreLimitError
-from featurestore.store.format.manifest import read_manifest
+from featurestore.store.format.directory import read_manifest
 from tests.kit.stores import create, fill, sentences
 
 NUMBERS = st.integers(-(1 << 63), (1 << 64) - 1) | st.floats(allow_nan=False, allow_infinity=False)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from featurestore import Recipe, Store, extract, load_encoder, open_corpus
+from featurestore.corpora.contract.options import ReadOptions
 from featurestore.corpora.corpus import FileCorpus
 from featurestore.corpora.given import as_corpora
-from featurestore.corpora.options import ReadOptions
 from featurestore.encoders import sources
 from featurestore.encoders.base import DEFAULT_ENCODER
 from featurestore.encoders.elmo.encoder import BATCH_INVARIANCE

@@ -16,7 +16,8 @@ import pytest
 
 from featurestore import Store
 from featurestore.corpora.given import as_corpora
-from featurestore.disk.filesystem import FileSystem, Operation
+from featurestore.disk.filesystem import FileSystem
+from featurestore.disk.operation import Operation
 from featurestore.encoders.sources import LoadedEncoder
 from featurestore.errors import StoreWriteError
 from featurestore.extraction import writing

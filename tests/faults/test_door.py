@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from featurestore.disk.filesystem import FileSystem, Operation
+from featurestore.disk.filesystem import FileSystem
+from featurestore.disk.operation import Operation
 from tests.faults.trials.scenarios import SCENARIOS
 
 _CHANGES = {

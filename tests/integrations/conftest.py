@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
 from featurestore import Store, extract, load_encoder, open_corpus
+from tests.integrations.sources import SENTENCES
 
 N_TRAIN, N_DEV = 40, 12
 
@@ -58,8 +61,6 @@ def tiny_bert(tmp_path_factory):
     transformers = pytest.importorskip(
         "transformers", reason="needs Flair: pip install 'featurestore[flair]'"
     )
-    import torch
-
     folder = tmp_path_factory.mktemp("bert")
     letters = [chr(code) for code in range(33, 127)]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
@@ -72,3 +73,45 @@ def tiny_bert(tmp_path_factory):
     )  # fmt: skip
     transformers.BertModel(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def store(tmp_path, tiny_elmo):
+    """A small store that a test may write to."""
+    extract(SENTENCES, tiny_elmo, tmp_path / "store", codec="float32", progress=False)
+    return Store.open(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def some(tagged):
+    """A few of the examples with a part of speech per token."""
+    return tagged[0][:6]
+
+
+@pytest.fixture(scope="session")
+def expected(tiny_elmo, some):
+    """The vectors of :func:`some`, one row per token."""
+    return torch.from_numpy(np.concatenate(tiny_elmo.encode([example.tokens for example in some])))
+
+
+@pytest.fixture(scope="session")
+def letters(tmp_path_factory):
+    """The file of a character model with random weights."""
+    from flair.data import Dictionary
+    from flair.models import LanguageModel
+
+    torch.manual_seed(0)
+    dictionary = Dictionary()
+    for letter in "abcdefghijklmnopqrstuvwxyz .":
+        dictionary.add_item(letter)
+    path = str(tmp_path_factory.mktemp("letters") / "lm.pt")
+    LanguageModel(dictionary, True, hidden_size=6, nlayers=1, embedding_size=4).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tagging(tagged):
+    """The examples with a part of speech per token as a corpus of Flair's."""
+    from tests.integrations.flair_models import tagging_corpus
+
+    return tagging_corpus(tagged)

@@ -1,4 +1,4 @@
-"""The README's page for Flair users: its code runs, in order, with models small enough to lie here."""
+"""The page for Flair users: its code runs, in order, with models small enough to lie here."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from featurestore import open_corpus
 
 
 def page(root):
-    text = (root / "README.md").read_text(encoding="utf-8")
-    return text.split("\n## For Flair users\n")[1].split("\n## ")[0]
+    return (root / "featurestore" / "integrations" / "FLAIR.md").read_text(encoding="utf-8")
 
 
 def sentences(root, split, n):

@@ -7,7 +7,8 @@ import signal
 from collections.abc import Callable, Collection
 from typing import Any, Literal
 
-from featurestore.disk.filesystem import FileSystem, Operation
+from featurestore.disk.filesystem import FileSystem
+from featurestore.disk.operation import Operation
 
 Fault = Callable[[Operation], None]
 Moment = Literal["before", "half", "after", "instead"]

@@ -93,5 +93,10 @@ def assert_holds(store: Store, wanted: Iterable[Sentence]) -> None:
         assert error <= TOLERANCE[store.manifest.codec], (tokens, error)
 
 
+def stored_sentences(store: Store) -> list[Sentence]:
+    """Return what the latest commit of a store holds, in order."""
+    return [tokens for _, _, tokens in store.refreshed().sentences()]
+
+
 def shard_path(store: Store, number: int = 0) -> Path:
     return store.path / "shards" / store.manifest.shards[number].name

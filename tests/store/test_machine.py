@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from featurestore.errors import MissingSentencesError
 from featurestore.keys import Sentence, sentence_key
-from featurestore.store.format.manifest import read_manifest
+from featurestore.store.format.directory import read_manifest
 from featurestore.store.store import Store
 from featurestore.store.verification import verify
 from tests.kit.stores import CONDITIONED_SENTENCES, ODD_SENTENCES, create, sentence, vectors_of

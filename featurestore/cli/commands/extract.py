@@ -15,7 +15,6 @@ from featurestore.cli.options import Reading, json_option, options, parse_size, 
 from featurestore.encoders.base import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
-    from featurestore.corpora.reading import ReadingWarning
     from featurestore.extraction.choice import EncoderChoice
     from featurestore.extraction.job import Job
     from featurestore.extraction.planning.plan import Plan
@@ -31,8 +30,9 @@ _extract_options = options(
                  help="elmo:demo (comes with featurestore), "
                  "elmo:small|medium|original|original-5.5b|portuguese|pubmed (downloaded once), "
                  "elmo:./FOLDER, elmo:OPTIONS.json,WEIGHTS.hdf5, "
-                 "elmo:untrained-small?seed=0 (random weights), or "
-                 "flair:PATH|glove|news-forward|Class=NAME?option=value (needs Flair; + makes a stack).  "
+                 "elmo:untrained-small?seed=0 (random weights), "
+                 "flair:PATH|glove|news-forward|Class=NAME?option=value (needs Flair; + makes a stack), "
+                 "or one of your own, PACKAGE.MODULE:CLASS (runs its code).  "
                  f"[default: the store's own, else {DEFAULT_ENCODER}]"),
     click.option("--layers", metavar="WHICH",
                  help="average, top, all, or indices such as 0,2.  [default: the store's own, else average]"),
@@ -80,7 +80,7 @@ def extract(
     plan = job.plan(choice, progress=progress)
     if not as_json:
         click.echo(_plan_text(plan, choice.spec))
-        say_warnings(_unrefused(plan, allow_cut))
+        _say_doubts(plan, allow_cut)
     if not allow_cut:
         plan.require_seen()
     plan.require_space(job.destination.path)
@@ -142,7 +142,7 @@ def plan(
         render.echo_json(made.to_dict())
     else:
         click.echo(_plan_text(made, choice.spec))
-        say_warnings(_unrefused(made, allow_cut))
+        _say_doubts(made, allow_cut)
         if not made.fits:
             click.echo("it does not fit: free some space, choose another disk, or --codec int8")
     if not allow_cut:
@@ -184,17 +184,22 @@ def _progress(silent: bool) -> Progress:
     return BarProgress() if sys.stderr.isatty() else LineProgress()
 
 
-def _unrefused(made: Plan, allow_cut: bool) -> list[ReadingWarning]:
-    """Return the warnings of a plan, without the one that the refusal to come repeats."""
+def _say_doubts(made: Plan, allow_cut: bool) -> None:
+    """Warn of what is implausible, but not of what a refusal is about to say, and of another codec."""
     refused = made.is_mostly_cut and not allow_cut
-    return [w for w in made.warnings if not (refused and w.kind == "cut-tokens" and w.path == made.most_cut)]
+    say_warnings(
+        w for w in made.warnings if not (refused and w.kind == "cut-tokens" and w.path == made.most_cut)
+    )
+    if made.codec_note:
+        click.echo(f"note: {made.codec_note}", err=True)
 
 
 def _plan_text(made: Plan, encoder: str) -> str:
     duplicates = made.n_sentences - made.n_distinct
     time = "unknown: no run yet to learn from" if made.n_new else "none"
     if made.seconds is not None and made.n_new:
-        time = f"about {render.duration(made.seconds)} (from {made.seconds_basis})"
+        low, high = render.duration(made.seconds_low or 0.0), render.duration(made.seconds_high or 0.0)
+        time = f"about {render.duration(made.seconds)} ({low} to {high}; from {made.seconds_basis})"
     rows = [
         ("encoder", encoder + ("  (UNTRAINED: random weights)" if "untrained" in encoder else "")),
         (

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @json_option
 def info(store: Path, snapshot: int | None, as_json: bool) -> None:
     """Show a store's recipe, counts, bytes, codecs and commits."""
-    from featurestore.store.format.manifest import list_numbers
+    from featurestore.store.format.directory import list_numbers
 
     opened = open_store(store, snapshot)
     manifest, error = opened.manifest, opened.codec_error

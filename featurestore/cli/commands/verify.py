@@ -148,7 +148,7 @@ def _recheck_text(again: Recheck) -> str:
 
 def _notes(opened: Store) -> list[str]:
     """Return what the store does not need, and what it makes again by itself."""
-    from featurestore.store.format.manifest import DAMAGED, INDEX
+    from featurestore.store.format.directory import DAMAGED, INDEX
     from featurestore.store.index.loading import index_path, is_index_of
     from featurestore.store.maintenance.gc import orphaned_files, unreferenced_files
 

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Protocol
 
 from featurestore.cli.display.render import json_text
+from featurestore.corpora.contract.example import Example
+from featurestore.corpora.contract.options import ReadOptions
+from featurestore.corpora.contract.whitespace import WHITESPACE
 from featurestore.corpora.corpus import FileCorpus
-from featurestore.corpora.example import Example
 from featurestore.corpora.formats import make_reader
-from featurestore.corpora.options import ReadOptions
-from featurestore.corpora.readers.whitespace import WHITESPACE
 from featurestore.errors import CorpusError, UsageError
 
 CONLLU_COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from featurestore import limits
-from featurestore.corpora.readers.whitespace import WHITESPACE
+from featurestore.corpora.contract.whitespace import WHITESPACE
 from featurestore.errors import CorpusError
 
 _LINES_BETWEEN_CHECKS = 1 << 16

@@ -38,8 +38,8 @@ from featurestore.corpora.columns.fields import (
 from featurestore.corpora.columns.layout import ColumnsAsked, Layout
 from featurestore.corpora.columns.numbering import is_garbled, is_id, is_plain, word_rows
 from featurestore.corpora.columns.preamble import DOCSTART, Preamble
-from featurestore.corpora.example import Example
-from featurestore.corpora.options import Reader, ReadOptions, refuse_tokenize
+from featurestore.corpora.contract.example import Example
+from featurestore.corpora.contract.options import Reader, ReadOptions, refuse_tokenize
 from featurestore.errors import CorpusError, LabelError
 
 _MANY_COLUMNS = 5

@@ -15,9 +15,9 @@ from featurestore.corpora.columns.comments import GLOBAL_COLUMNS
 from featurestore.corpora.columns.fields import columns_of_rows, first_columns, stripped
 from featurestore.corpora.columns.labels import NEVER_EMPTY, WordLabels, parted
 from featurestore.corpora.columns.numbering import RANGE_OR_NODE, counted
-from featurestore.corpora.example import Example
-from featurestore.corpora.options import Reader, ReadOptions, parse_column, refuse_tokenize
-from featurestore.corpora.readers.whitespace import WHITESPACE
+from featurestore.corpora.contract.example import Example
+from featurestore.corpora.contract.options import Reader, ReadOptions, parse_column, refuse_tokenize
+from featurestore.corpora.contract.whitespace import WHITESPACE
 from featurestore.errors import CorpusError, UsageError
 
 COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import compress, zip_longest
 
-from featurestore.corpora.readers.whitespace import WHITESPACE
+from featurestore.corpora.contract.whitespace import WHITESPACE
 
 Column = tuple[str, ...]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from featurestore.corpora.columns.fields import Column, stripped
-from featurestore.corpora.example import IGNORED, MissingLabel
-from featurestore.corpora.options import IGNORE, ReadOptions
+from featurestore.corpora.contract.example import IGNORED, MissingLabel
+from featurestore.corpora.contract.options import IGNORE, ReadOptions
 from featurestore.errors import LabelError
 
 KEYED = ("feats", "misc")
@@ -22,8 +22,8 @@ class WordLabels:
     """Takes the labels of words out of the columns of their sentence.
 
     Where a word has no label, that is an error, or by ``missing_label="ignore"`` it gets
-    :data:`~featurestore.corpora.example.IGNORED`. A word without the key of FEATS has the label ``_``, since
-    most features do not apply to most words.
+    :data:`~featurestore.corpora.contract.example.IGNORED`. A word without the key of FEATS has the label
+    ``_``, since most features do not apply to most words.
 
     Parameters
     ----------

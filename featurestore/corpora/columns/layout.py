@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from featurestore.corpora.columns import header
 from featurestore.corpora.columns.fields import split_fields
 from featurestore.corpora.columns.labels import NEVER_EMPTY, WordLabels, parted
-from featurestore.corpora.options import IGNORE, ReadOptions, parse_column
+from featurestore.corpora.contract.options import IGNORE, ReadOptions, parse_column
 from featurestore.errors import CorpusError, LabelError
 
 LAST = "last"

@@ -17,8 +17,8 @@ from featurestore.corpora.columns.blocks import Blocks
 from featurestore.corpora.columns.fields import Column, split_fields
 from featurestore.corpora.columns.layout import ColumnsAsked, Layout
 from featurestore.corpora.columns.numbering import is_id, is_plain, word_rows
-from featurestore.corpora.options import ReadOptions
-from featurestore.corpora.readers.whitespace import WHITESPACE
+from featurestore.corpora.contract.options import ReadOptions
+from featurestore.corpora.contract.whitespace import WHITESPACE
 from featurestore.errors import CorpusError
 
 DOCSTART = "-DOCSTART-"

@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from featurestore.corpora.contract.whitespace import WHITESPACE, whitespace_tokens
 from featurestore.corpora.readers.fasttext import PREFIX
-from featurestore.corpora.readers.whitespace import WHITESPACE, whitespace_tokens
 from featurestore.corpora.tokenizing.unspaced import unparted
 
 _DOCSTART = "-DOCSTART-"

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
 from featurestore import limits
-from featurestore.corpora.example import Example
-from featurestore.corpora.options import CHARACTERS, Reader, ReadOptions
+from featurestore.corpora.contract.example import Example
+from featurestore.corpora.contract.options import CHARACTERS, Reader, ReadOptions
 from featurestore.errors import CorpusError, LabelError, UsageError
 
 _GAPS = str.maketrans("", "", "-.")

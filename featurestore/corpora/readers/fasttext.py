@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from featurestore.corpora.example import Example
-from featurestore.corpora.options import Reader, ReadOptions
-from featurestore.corpora.readers.whitespace import whitespace_tokens
+from featurestore.corpora.contract.example import Example
+from featurestore.corpora.contract.options import Reader, ReadOptions
+from featurestore.corpora.contract.whitespace import whitespace_tokens
 from featurestore.corpora.tokenizing.tokenizers import make_tokenizer
 from featurestore.errors import LabelError, UsageError
 

@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from featurestore.corpora.example import IGNORED, Example, Labels
-from featurestore.corpora.options import IGNORE, Reader, ReadOptions
-from featurestore.corpora.readers.whitespace import WHITESPACE, whitespace_tokens
+from featurestore.corpora.contract.example import IGNORED, Example, Labels
+from featurestore.corpora.contract.options import IGNORE, Reader, ReadOptions
+from featurestore.corpora.contract.whitespace import WHITESPACE, whitespace_tokens
 from featurestore.corpora.tokenizing.tokenizers import Tokenizer, make_tokenizer
 from featurestore.errors import CorpusError, LabelError, UsageError
 from featurestore.keys import Sentence

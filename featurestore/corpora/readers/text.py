@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from featurestore.corpora.example import Example
-from featurestore.corpora.options import Reader, ReadOptions
+from featurestore.corpora.contract.example import Example
+from featurestore.corpora.contract.options import Reader, ReadOptions
+from featurestore.corpora.contract.sample import read_ahead
+from featurestore.corpora.contract.whitespace import WHITESPACE as WHITESPACE
+from featurestore.corpora.contract.whitespace import whitespace_tokens as whitespace_tokens
 from featurestore.corpora.readers.columnar import not_text
-from featurestore.corpora.readers.sample import read_ahead
-from featurestore.corpora.readers.whitespace import WHITESPACE as WHITESPACE
-from featurestore.corpora.readers.whitespace import whitespace_tokens as whitespace_tokens
 from featurestore.corpora.tokenizing.tokenizers import make_tokenizer
 from featurestore.errors import CorpusError, UsageError
 

@@ -12,8 +12,8 @@ import json
 import re
 from collections.abc import Callable, Sequence
 
+from featurestore.corpora.contract.whitespace import WHITESPACE, whitespace_tokens
 from featurestore.corpora.readers.columnar import SPAN_TAG
-from featurestore.corpora.readers.whitespace import WHITESPACE, whitespace_tokens
 
 Split = Callable[[str], list[str]]
 """Takes the content of a cell apart."""

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from featurestore.corpora.readers.whitespace import WHITESPACE
+from featurestore.corpora.contract.whitespace import WHITESPACE
 from featurestore.errors import CorpusError
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from featurestore.corpora.example import Example, Labels
-from featurestore.corpora.options import SEPARATORS, Reader, ReadOptions
+from featurestore.corpora.contract.example import Example, Labels
+from featurestore.corpora.contract.options import SEPARATORS, Reader, ReadOptions
+from featurestore.corpora.contract.sample import read_ahead
+from featurestore.corpora.contract.whitespace import WHITESPACE, whitespace_tokens
 from featurestore.corpora.readers.columnar import not_text
-from featurestore.corpora.readers.sample import read_ahead
-from featurestore.corpora.readers.whitespace import WHITESPACE, whitespace_tokens
 from featurestore.corpora.tables.cells import holds_token_lists, label_split, list_items
 from featurestore.corpora.tables.header_row import is_header
 from featurestore.corpora.tables.rows import Row, Rows, csv_rows, tsv_rows

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from featurestore import limits
-from featurestore.corpora.readers.sample import read_ahead
-from featurestore.corpora.readers.whitespace import WHITESPACE
+from featurestore.corpora.contract.sample import read_ahead
+from featurestore.corpora.contract.whitespace import WHITESPACE
 from featurestore.corpora.tables.quotes import is_quoted
 from featurestore.errors import CorpusError
 

@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Sequence
 
-from featurestore.corpora.options import SEPARATORS
+from featurestore.corpora.contract.options import SEPARATORS
 from featurestore.errors import CorpusError
 
 COMMA, TAB = ",", "\t"

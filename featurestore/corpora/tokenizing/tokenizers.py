@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from featurestore.corpora.options import CHARACTERS, ICU, RULES, ReadOptions
+from featurestore.corpora.contract.options import CHARACTERS, ICU, RULES, ReadOptions
 from featurestore.corpora.tokenizing import rules, unspaced
 from featurestore.corpora.tokenizing.characters import character_tokens
 from featurestore.errors import CorpusError
@@ -20,7 +20,7 @@ class Tokenizer:
     Attributes
     ----------
     name : str
-        One of :data:`~featurestore.corpora.options.TOKENIZERS`.
+        One of :data:`~featurestore.corpora.contract.options.TOKENIZERS`.
     path : str
         The file, for messages.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -13,20 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import keys
+from featurestore.corpora.contract.example import Example
 from featurestore.corpora.corpus import Corpus
 from featurestore.corpora.cut_tokens import CutTokens
-from featurestore.corpora.example import Example
 from featurestore.corpora.reading import Observer, Reading, ReadingWarning
 from featurestore.disk.places import free_bytes
 from featurestore.encoders.base import EncoderOutline
 from featurestore.errors import CorpusError, StoreWriteError
 from featurestore.extraction.destination import Destination
+from featurestore.extraction.planning.estimate import Speed
 from featurestore.extraction.progress import Progress
 from featurestore.keyarrays import keys_array
 from featurestore.store.canaries import canary_bytes
 from featurestore.store.format.codec import get_codec
+from featurestore.store.format.directory import TMP
 from featurestore.store.format.layout import ALIGNMENT
-from featurestore.store.format.manifest import TMP
 from featurestore.store.index.keyset import KeySet
 from featurestore.store.store import Store
 
@@ -89,9 +91,13 @@ class Plan:
     free_bytes : int or None
         Free on the store's disk; None where the disk does not say.
     seconds : float or None
-        Estimated encoding time.
+        Estimated encoding time; None where nothing is known.
+    seconds_low, seconds_high : float or None
+        What it may be instead.
     seconds_basis : str
         What the estimate rests on.
+    n_weighted_tokens : float
+        The tokens to be encoded, each weighted by what it costs more in a sentence of its length.
     readings : tuple of Reading
         What was read of each corpus, with warnings of what is implausible.
     n_cut_tokens : int
@@ -100,6 +106,10 @@ class Plan:
         Bytes of a token that it sees; None for all.
     cut_share, most_cut : float, str
         Share of the text that stands in such tokens, of the corpus where it is largest, and which that is.
+    codec : str
+        Of the shards to be written.
+    other_codecs : tuple of str
+        Of shards that the store has already, if another than its own is asked for.
     """
 
     corpora: tuple[CorpusCount, ...]
@@ -115,12 +125,18 @@ class Plan:
     n_bytes: int
     free_bytes: int | None
     seconds: float | None = None
-    seconds_basis: str = ""
+    seconds_low: float | None = None
+    # The next two change with what else the machine does.
+    seconds_high: float | None = field(default=None, compare=False)
+    seconds_basis: str = field(default="", compare=False)
+    n_weighted_tokens: float = 0.0
     readings: tuple[Reading, ...] = ()
     n_cut_tokens: int = 0
     max_token_bytes: int | None = None
     cut_share: float = 0.0
     most_cut: str = ""
+    codec: str = ""
+    other_codecs: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[ReadingWarning, ...]:
@@ -128,15 +144,33 @@ class Plan:
         return tuple(warning for reading in self.readings for warning in reading.warnings)
 
     @property
+    def codec_note(self) -> str:
+        """What to know of the codec; empty where the store's shards and those to be written share one."""
+        if not (self.n_new and self.other_codecs):
+            return ""
+        return (
+            f"the shards to be written are {self.codec}, those of the store "
+            f"{' and '.join(self.other_codecs)}: their vectors differ in precision. Leave --codec out "
+            "to go on with the store's own"
+        )
+
+    @property
     def fits(self) -> bool:
         """Whether the disk has room, as far as it says."""
         return self.free_bytes is None or self.n_bytes <= self.free_bytes
 
-    def timed(self, tokens_per_second: float | None, basis: str) -> Plan:
+    def timed(self, speed: Speed | None) -> Plan:
         """Return the plan with the time that encoding takes at an expected speed, if there is one."""
-        if not tokens_per_second:
+        if speed is None:
             return self
-        return replace(self, seconds=self.n_new_tokens / tokens_per_second, seconds_basis=basis)
+        seconds = self.n_weighted_tokens / speed.tokens_per_second
+        return replace(
+            self,
+            seconds=seconds,
+            seconds_low=seconds / speed.faster,
+            seconds_high=seconds * speed.slower,
+            seconds_basis=speed.basis,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan for ``--json``."""
@@ -193,6 +227,7 @@ class _Tally:
     longest_place: str = ""
     corpora: list[CorpusCount] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
+    lengths: Counter[int] = field(default_factory=Counter)
     n_cut: int = 0
     most_cut: tuple[float, str] = (0.0, "")
 
@@ -204,6 +239,7 @@ def make_plan(
     *,
     codec: str,
     shard_bytes: int,
+    cost: Callable[[int], float] = lambda n_tokens: 1.0,
     progress: Progress | None = None,
 ) -> Plan:
     """Read the corpora once and say what extracting them would do, but not how long it takes.
@@ -218,6 +254,8 @@ def make_plan(
         Shape of the vectors.
     codec, shard_bytes
         As the shards will be written.
+    cost : callable
+        From the length of a sentence to what each of its tokens costs, relative to one of a short sentence.
 
     Raises
     ------
@@ -264,12 +302,24 @@ def make_plan(
         n_bytes=n_bytes + n_shards * _SHARD_BYTES,
         free_bytes=free_bytes(destination.location),
         seconds=None if tally.n_new else 0.0,
+        seconds_low=None if tally.n_new else 0.0,
+        seconds_high=None if tally.n_new else 0.0,
+        n_weighted_tokens=float(sum(n * length * cost(length) for length, n in tally.lengths.items())),
         readings=tuple(tally.readings),
         n_cut_tokens=tally.n_cut,
         max_token_bytes=outline.max_token_bytes,
         cut_share=tally.most_cut[0],
         most_cut=tally.most_cut[1] if tally.n_cut else "",
+        codec=codec,
+        other_codecs=_other_codecs(store, codec),
     )
+
+
+def _other_codecs(store: Store | None, codec: str) -> tuple[str, ...]:
+    """Return the codecs of a store's shards, if another one than its own is asked for."""
+    if store is None or codec == store.manifest.codec:
+        return ()
+    return tuple(sorted({shard.codec for shard in store.manifest.shards} - {codec}))
 
 
 def _cut_warning(path: str, cut: CutTokens) -> ReadingWarning:
@@ -298,6 +348,7 @@ def _count(chunk: list[Example], store: Store | None, seen: KeySet, tally: _Tall
         n_tokens = len(chunk[i].tokens)
         tally.n_new += 1
         tally.n_new_tokens += n_tokens
+        tally.lengths[n_tokens] += 1
         tally.n_token_bytes += len(messages[i]) - 4 * n_tokens
         tally.n_condition_bytes += len(conditions[i])
         if n_tokens > tally.longest:

@@ -1,15 +1,9 @@
-"""Manifests: immutable, numbered JSON files, each the complete list of a store's shards at one commit.
-
-A commit publishes the next free number with link(2), which never overwrites; readers keep the manifest they
-opened. The highest number is the store.
-"""
+"""Manifests: the list of all shards of a store at one commit, as JSON; checked wherever it is parsed."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -19,28 +13,17 @@ from typing import Any
 
 from featurestore import limits
 from featurestore._version import __version__
-from featurestore.disk.filesystem import LOCAL, FileSystem
-from featurestore.disk.opening import open_for_reading
 from featurestore.disk.strict_json import parse_json
-from featurestore.disk.temporary import temporary_name
 from featurestore.errors import (
     DamagedStoreError,
     FormatVersionError,
-    NotAStoreError,
-    StoreLimitError,
     UsageError,
 )
 from featurestore.recipe import Recipe, canonical_json
-from featurestore.store.format.access import inspecting, refuse_unreadable
 from featurestore.store.format.codec import CODECS, CodecError
 from featurestore.store.format.layout import FORMAT_VERSION, CanaryEntry, Extent, ShardEntry
 from featurestore.vectors import token_shape
 
-MANIFESTS, SHARDS, CANARIES, INDEX, TMP = "manifests", "shards", "canaries", "index", "tmp"
-DAMAGED = "damaged"
-"""Directory of a store to which repair moves what is damaged; nothing reads or removes it."""
-
-_FILE_NAME = re.compile(r"([0-9]{8}|[1-9][0-9]{8,15})\.json")
 _MOST_EXTENTS = 16
 _MOST_TEXT = 1000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -75,7 +58,7 @@ class Commit:
 
 
 def commit_note(last: Commit | None = None) -> Commit:
-    """Return who is committing, now; of a commit that encodes nothing, what the last one knew of speed."""
+    """Return the Commit record for now; ``last`` carries its device and speed over, if nothing is encoded."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     note = Commit(now, f"featurestore {__version__}")
     if last is None:
@@ -102,7 +85,7 @@ class Manifest:
         Payload at which a shard is full.
     shards : tuple of ShardEntry
     canaries : CanaryEntry or None
-        What an encoder must give again before it may add to the store.
+        Vectors that an encoder must reproduce before it may add to the store.
     commit : Commit
     """
 
@@ -155,8 +138,8 @@ class Manifest:
         }
         if self.canaries is not None:
             body["canaries"] = _canaries_to_json(self.canaries)
-        # Every commit writes all shards: their text is made once. No string holds a line end, and no other
-        # object is indented so, so each list below is found in one place only.
+        # Every commit writes all shards, so their text is made once. No string holds a line end and nothing
+        # else is indented so: each list below is found in one place only.
         texts = [shard.texts for shard in self.shards]
         canonical = canonical_json(body).removesuffix(b'"shards":[]}')
         digest = hashlib.sha256(canonical + b'"shards":[')
@@ -168,104 +151,14 @@ class Manifest:
         return start + b'\n "shards": ' + listed + end + b"\n"
 
 
-def require_own_directories(store: Path) -> None:
-    """Raise if one of a store's directories is a link: reading, and worse sweeping, would happen elsewhere.
-
-    Raises
-    ------
-    DamagedStoreError
-    """
-    for name in (MANIFESTS, SHARDS, CANARIES, INDEX, TMP, DAMAGED):
-        if (store / name).is_symlink():
-            raise DamagedStoreError(
-                f"{store / name} is a symbolic link, expected a directory of the store's own: a store never "
-                "leads outside itself. If the link is yours, link to the whole store instead"
-            )
-
-
-def list_numbers(store: Path) -> list[int]:
-    """Return the numbers of a store's manifests, ascending.
-
-    Raises
-    ------
-    NotAStoreError
-        If the path does not exist, or is not a store.
-    UnreadableStoreError
-        If it may not be looked at.
-    DamagedStoreError
-        See :func:`require_own_directories`.
-    """
-    directory = store / MANIFESTS
-    with inspecting(store):
-        require_own_directories(store)
-        if not directory.is_dir():
-            if not store.exists():
-                raise NotAStoreError(
-                    f"there is no store at {store}: `featurestore extract ... --store {store}` makes one"
-                )
-            raise NotAStoreError(f"{store} is not a store: it has no directory {MANIFESTS}/")
-        numbers = [int(m[1]) for path in directory.iterdir() if (m := _FILE_NAME.fullmatch(path.name))]
-    if not numbers:
-        raise NotAStoreError(f"{store} is not a store: {directory} holds no manifest")
-    return sorted(numbers)
-
-
-def read_manifest(store: Path, number: int | None = None) -> Manifest:
-    """Read one manifest, the latest by default.
-
-    Raises
-    ------
-    NotAStoreError
-        If there is none.
-    FormatVersionError
-        If a newer featurestore wrote it.
-    DamagedStoreError
-        If it is not what was committed.
-    """
-    numbers = list_numbers(store)
-    if number is None:
-        number = numbers[-1]
-    elif number not in numbers:
-        raise UsageError(f"store {store} has no snapshot {number}; it has {numbers[0]} to {numbers[-1]}")
-    return _read(store, number)
-
-
-def read_listed(store: Path, number: int) -> Manifest | None:
-    """Return a manifest that :func:`list_numbers` named, None if gc removed it since.
-
-    Errors as in :func:`read_manifest`.
-    """
-    try:
-        return _read(store, number)
-    except DamagedStoreError as error:
-        if error.is_gone:
-            return None
-        raise
-
-
-def _read(store: Path, number: int) -> Manifest:
-    path = manifest_path(store, number)
-    try:
-        with open(open_for_reading(path), "rb") as file:
-            n_bytes = os.fstat(file.fileno()).st_size
-            if n_bytes > limits.MAX_MANIFEST_BYTES:
-                raise DamagedStoreError(
-                    f"manifest {path} has {n_bytes:,} bytes, over the bound of {limits.MAX_MANIFEST_BYTES:,}"
-                )
-            raw = file.read(n_bytes)
-    except OSError as error:
-        # Over a network, a file that another computer removed may be stale instead.
-        is_gone = error.errno in (errno.ENOENT, errno.ESTALE)
-        if not is_gone:
-            refuse_unreadable(path, error)
-        raise DamagedStoreError(
-            f"manifest {path} cannot be read: {error.strerror or error}", path=path, is_gone=is_gone
-        ) from error
-    return parse_manifest(raw, path, number)
-
-
 def parse_manifest(raw: bytes, path: Path, number: int) -> Manifest:
-    """Parse a manifest's bytes; ``path`` is for messages. Errors as in :func:`read_manifest`."""
+    """Parse a manifest's bytes; ``path`` is for messages.
+
+    Raises
+    ------
+    FormatVersionError, DamagedStoreError
+        See :func:`~featurestore.store.format.directory.read_manifest`.
+    """
 
     def damaged(what: str) -> DamagedStoreError:
         return DamagedStoreError(
@@ -274,7 +167,7 @@ def parse_manifest(raw: bytes, path: Path, number: int) -> Manifest:
         )
 
     try:
-        # As we write them, values take ten bytes on average. Brackets alone would take a hundred in memory.
+        # We write ten bytes a value on average. A file of brackets would take a hundred times its size.
         body = parse_json(raw, most_values=1024 + len(raw) // 4)
     except ValueError as error:
         raise damaged(f"not JSON as expected ({error})") from error
@@ -304,40 +197,6 @@ def parse_manifest(raw: bytes, path: Path, number: int) -> Manifest:
     if manifest.number != number:
         raise damaged(f"it says it is number {manifest.number}")
     return manifest
-
-
-def publish(store: Path, manifest: Manifest, filesystem: FileSystem = LOCAL) -> bool:
-    """Make a manifest the store's next snapshot.
-
-    Returns
-    -------
-    bool
-        False if another writer took the number first; read the latest and try again.
-
-    Raises
-    ------
-    StoreLimitError
-        If no reader would take it.
-    DamagedStoreError
-        See :func:`require_own_directories`.
-    """
-    require_own_directories(store)
-    raw = manifest.to_json()
-    if len(manifest.shards) > limits.MAX_SHARDS or len(raw) > limits.MAX_MANIFEST_BYTES:
-        raise StoreLimitError(
-            f"the manifest of {store} would list {len(manifest.shards):,} shards in {len(raw):,} bytes, over "
-            f"the bounds of {limits.MAX_SHARDS:,} and {limits.MAX_MANIFEST_BYTES:,}: make another store, of "
-            "larger shards"
-        )
-    filesystem.make_directory(store / TMP, lasting=False)  # copying may have left out what is empty
-    temporary = store / TMP / temporary_name(".json")
-    with filesystem.temporary_file(temporary, [raw]):
-        return filesystem.link_new(temporary, manifest_path(store, manifest.number))
-
-
-def manifest_path(store: Path, number: int) -> Path:
-    """Return where a manifest lies."""
-    return store / MANIFESTS / f"{number:08d}.json"
 
 
 def following(manifest: Manifest, shards: tuple[ShardEntry, ...], commit: Commit, codec: str) -> Manifest:

@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import mmap
 import operator
-import os
 import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import limits
-from featurestore.disk.opening import open_for_reading
+from featurestore.disk.filesystem import LOCAL
+from featurestore.disk.opening import OpenFile
+from featurestore.disk.storage import Storage, StoredFile
 from featurestore.errors import DamagedStoreError, StoreError
 from featurestore.keys import Sentence, sentence_with
 from featurestore.store.format.access import refuse_unreadable
@@ -27,6 +28,7 @@ from featurestore.store.format.layout import Extent, ShardEntry, check_extents, 
 Access = Literal["mmap", "pread"]
 Check = Literal["first", "always", "never"]
 Opened = TypeVar("Opened")
+File = TypeVar("File", bound=StoredFile)
 
 
 class ShardReader:
@@ -67,7 +69,13 @@ class ShardReader:
     """
 
     def __init__(
-        self, path: Path, entry: ShardEntry, *, access: Access = "mmap", check: Check = "first"
+        self,
+        path: Path,
+        entry: ShardEntry,
+        *,
+        access: Access = "mmap",
+        check: Check = "first",
+        filesystem: Storage = LOCAL,
     ) -> None:
         self.path, self.entry, self.check = path, entry, check
         self.codec = get_codec(entry.codec)
@@ -75,19 +83,17 @@ class ShardReader:
         if problem:
             raise self._damaged(f"the manifest's entry for shard {path} contradicts itself: {problem}")
         self._values_extent = entry.extents["values"]
-        self._descriptor: int | None = self._open()
         self._map: mmap.mmap | None = None
         self.values: Array | None = None
         self._head: memoryview | bytes
         if access == "mmap":
             # A plain ndarray over the map: np.memmap's subclass costs half the speed.
-            self._map = self._mapped(self._descriptor)
+            self._map = self._mapped()
             mapped = memoryview(self._map)
-            os.close(self._descriptor)
-            self._descriptor = None
             self._head = mapped[: self._values_extent.offset]
             self.values = self._array(mapped, self._values_extent)
         else:
+            self._file: StoredFile = self._opened(filesystem.open)
             self._head = self._read(0, self._values_extent.offset)
         if hashlib.sha256(self._head).hexdigest() != entry.head_sha256:
             raise self._damaged(
@@ -128,11 +134,6 @@ class ShardReader:
             start, stop = self.bounds[row], self.bounds[row + 1]
             self._require_intact(row, values, None if self.scales is None else self.scales[start:stop])
             self.verified[row] = self.check == "first"
-
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # when Python ends, os may be gone
-        descriptor = getattr(self, "_descriptor", None)
-        if descriptor is not None:
-            close(descriptor)
 
     def __len__(self) -> int:
         return self.entry.n_sentences
@@ -235,12 +236,17 @@ class ShardReader:
 
     def _rows(self, row: int) -> tuple[Array, Array | None]:
         start, stop = self.bounds[row], self.bounds[row + 1]
-        values = self.values[start:stop] if self.values is not None else self._read_values(start, stop)
-        return values, None if self.scales is None else self.scales[start:stop]
+        scales = None if self.scales is None else self.scales[start:stop]
+        if self.values is not None:
+            return self.values[start:stop], scales
+        extent = self._values_extent
+        raw = self._read(*extent.rows(start, stop))
+        return np.frombuffer(raw, extent.dtype).reshape(stop - start, *extent.shape[1:]), scales
 
-    def _open(self) -> int:
+    def _opened(self, open_file: Callable[[Path], File]) -> File:
+        """Return the file, open, after comparing its size."""
         try:
-            descriptor = _with_descriptors(lambda: open_for_reading(self.path))
+            file = _with_descriptors(lambda: open_file(self.path))
         except FileNotFoundError as error:
             raise self._damaged(
                 f"shard {self.path} is missing ({self.entry.n_sentences:,} sentences): restore it from a "
@@ -250,19 +256,21 @@ class ShardReader:
         except OSError as error:
             refuse_unreadable(self.path, error)
             raise self._damaged(f"shard {self.path} cannot be opened: {error.strerror}") from error
-        size = os.fstat(descriptor).st_size
-        if size != self.entry.n_bytes:
-            os.close(descriptor)
+        self._require_size(file.n_bytes)
+        return file
+
+    def _require_size(self, n_bytes: int) -> None:
+        if n_bytes != self.entry.n_bytes:
             raise self._damaged(
-                f"shard {self.path} has {size:,} bytes, expected {self.entry.n_bytes:,}: "
+                f"shard {self.path} has {n_bytes:,} bytes, expected {self.entry.n_bytes:,}: "
                 "it was cut or overwritten"
             )
-        return descriptor
 
-    def _mapped(self, descriptor: int) -> mmap.mmap:
+    def _mapped(self) -> mmap.mmap:
+        file = self._opened(OpenFile)  # only the local disk can be mapped
         try:
             return _with_descriptors(
-                lambda: mmap.mmap(descriptor, self.entry.n_bytes, access=mmap.ACCESS_READ)
+                lambda: mmap.mmap(file.fileno(), self.entry.n_bytes, access=mmap.ACCESS_READ)
             )
         except (OSError, ValueError, OverflowError) as error:
             if isinstance(error, OSError):
@@ -306,25 +314,16 @@ class ShardReader:
         return array
 
     def _read(self, offset: int, n_bytes: int) -> bytes:
-        pieces = []
-        while n_bytes > 0 and self._descriptor is not None:
-            try:
-                piece = os.pread(self._descriptor, min(n_bytes, 64 << 20), offset)
-            except OSError as error:
-                raise self._damaged(
-                    f"shard {self.path} cannot be read at byte {offset:,}: {error.strerror}. Restore it from "
-                    "a copy, on a disk that works"
-                ) from error
-            if not piece:
-                raise self._damaged(f"shard {self.path} ends before byte {offset + n_bytes:,}: it was cut")
-            pieces.append(piece)
-            offset, n_bytes = offset + len(piece), n_bytes - len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def _read_values(self, start: int, stop: int) -> Array:
-        extent = self._values_extent
-        raw = self._read(*extent.rows(start, stop))
-        return np.frombuffer(raw, extent.dtype).reshape(stop - start, *extent.shape[1:])
+        try:
+            found = self._file.read(offset, n_bytes)
+        except OSError as error:
+            raise self._damaged(
+                f"shard {self.path} cannot be read at byte {offset:,}: {error.strerror}. Restore it from "
+                "a copy, on a disk that works"
+            ) from error
+        if len(found) != n_bytes:
+            raise self._damaged(f"shard {self.path} ends before byte {offset + n_bytes:,}: it was cut")
+        return found
 
 
 def _with_descriptors(open_file: Callable[[], Opened]) -> Opened:

@@ -26,21 +26,20 @@ class HeadReader(ShardReader):
     def __init__(self, path: Path, entry: ShardEntry) -> None:
         super().__init__(path, entry, access="pread", check="never")
 
-    def _open(self) -> int:
-        # Whatever its size: what is missing or too much may lie after the head.
-        return open_shard(self.path)
+    def _require_size(self, n_bytes: int) -> None:
+        # What is missing or too much may lie after the head.
+        pass
 
 
 def entry_of_file(path: Path) -> ShardEntry:
-    """Return the entry of a shard file for a manifest.
+    """Return the entry for a manifest of a shard file that none lists.
 
-    Its name says what its hash must be. What its codec lost was known to its writer alone and is stated as
-    not measured.
+    Its name says what its hash must be. What its codec lost is stated as not measured: only its writer knew.
 
     Raises
     ------
     DamagedStoreError
-        If it is no sound shard.
+        If it is not a sound shard.
     UnreadableStoreError
         If this process may not open it.
     """

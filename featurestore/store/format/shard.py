@@ -18,16 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import keys, limits
-from featurestore.disk.filesystem import BytesLike, FileSystem
+from featurestore.disk.filesystem import FileSystem
 from featurestore.disk.hashes import file_sha256
+from featurestore.disk.storage import BytesLike
 from featurestore.disk.temporary import temporary_name
 from featurestore.errors import StoreError, StoreLimitError, VectorError
 from featurestore.keyarrays import keys_array
 from featurestore.keys import Sentence
 from featurestore.store.format.casting import cast
 from featurestore.store.format.codec import Array, Codec, CodecError, measure_error
+from featurestore.store.format.directory import SHARDS, TMP
 from featurestore.store.format.layout import ShardEntry, checksums
-from featurestore.store.format.manifest import SHARDS, TMP
 from featurestore.store.format.reader import ShardReader
 from featurestore.store.format.staging import (
     Sample,
@@ -168,7 +169,7 @@ class ShardDraft:
         rows = np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
         if vectors.shape != (len(rows), *self._shape[1:]):
             return False
-        if not stage_rows(self._staged, rows, vectors):
+        if not stage_rows(self._staged, rows, vectors, self.codec):
             return False
         # Sentences with a sampled token; most have none.
         for i in np.flatnonzero(-starts % sampling_stride(self.n_tokens) < lengths).tolist():

@@ -22,17 +22,17 @@ from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.disk.locking import lock_excludes
 from featurestore.disk.temporary import may_be_in_use
 from featurestore.errors import DamagedStoreError, UsageError
-from featurestore.store.format.manifest import (
+from featurestore.store.format.directory import (
     CANARIES,
     INDEX,
     MANIFESTS,
     SHARDS,
     TMP,
-    Manifest,
     list_numbers,
     manifest_path,
     read_listed,
 )
+from featurestore.store.format.manifest import Manifest
 from featurestore.store.index.loading import is_index_of, stale_files
 from featurestore.store.locks import cleaning, unused
 

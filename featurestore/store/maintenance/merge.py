@@ -19,7 +19,7 @@ from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.errors import DamagedStoreError, StoreError, UsageError
 from featurestore.store.canaries import read_canaries, require_same_canaries
 from featurestore.store.format.access import open_shard, sha256_of_shard
-from featurestore.store.format.manifest import SHARDS, TMP
+from featurestore.store.format.directory import SHARDS, TMP
 from featurestore.store.format.reader import ShardReader
 from featurestore.store.format.shard import part_of, place
 from featurestore.store.index.keyset import KeySet

@@ -21,20 +21,19 @@ from numpy.typing import NDArray
 from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.errors import DamagedStoreError, StoreWriteError
 from featurestore.keys import Sentence
-from featurestore.store.format.layout import ShardEntry
-from featurestore.store.format.manifest import (
+from featurestore.store.format.directory import (
     DAMAGED,
     INDEX,
     MANIFESTS,
     SHARDS,
     TMP,
-    Manifest,
-    commit_note,
     list_numbers,
     manifest_path,
     publish,
     read_listed,
 )
+from featurestore.store.format.layout import ShardEntry
+from featurestore.store.format.manifest import Manifest, commit_note
 from featurestore.store.format.recover import HeadReader, entry_of_file
 from featurestore.store.index.keyset import KeySet
 from featurestore.store.index.loading import load_index

@@ -2,8 +2,8 @@
 
 import pytest
 
+from featurestore.corpora.contract.example import Example
 from featurestore.corpora.corpus import open_corpus
-from featurestore.corpora.example import Example
 from featurestore.errors import CorpusError, LabelError, UsageError
 
 

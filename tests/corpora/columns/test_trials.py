@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from featurestore.corpora.contract.example import IGNORED
 from featurestore.corpora.corpus import open_corpus
-from featurestore.corpora.example import IGNORED
 from featurestore.errors import CorpusError, LabelError
 
 TRIALS = Path(__file__).parent.parent / "trials"

@@ -6,8 +6,8 @@ import gzip
 import pytest
 
 from featurestore import limits
+from featurestore.corpora.contract.example import IGNORED
 from featurestore.corpora.corpus import open_corpus
-from featurestore.corpora.example import IGNORED
 from featurestore.errors import CorpusError, LabelError, UsageError
 
 

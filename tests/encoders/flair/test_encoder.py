@@ -19,7 +19,7 @@ from flair.embeddings import (
 )
 
 from featurestore import Store, extract
-from featurestore.corpora.example import Example
+from featurestore.corpora.contract.example import Example
 from featurestore.encoders.base import Encoder
 from featurestore.encoders.flair import Dependence, FlairEncoder, conditioned
 from featurestore.encoders.flair.encoder import BATCH_INVARIANCE, TOKEN_BUDGET

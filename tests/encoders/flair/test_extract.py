@@ -13,7 +13,7 @@ pytest.importorskip("flair", reason="needs Flair: pip install 'featurestore[flai
 
 from featurestore import Store, extract, load_encoder, open_corpus
 from featurestore.cli.main import main
-from featurestore.corpora.example import Example
+from featurestore.corpora.contract.example import Example
 from featurestore.encoders.flair import FlairEncoder
 from featurestore.encoders.flair.encoder import BATCH_INVARIANCE
 from featurestore.errors import UsageError

@@ -17,7 +17,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from featurestore.disk.filesystem import FileSystem, Operation
+from featurestore.disk.filesystem import FileSystem
+from featurestore.disk.operation import Operation
 from featurestore.keys import Sentence
 from tests.faults.trials.scenarios import Scenario, check
 from tests.kit.memory import memory_folder

@@ -11,7 +11,8 @@ import pytest
 
 from featurestore.errors import DamagedStoreError, FormatVersionError, NotAStoreError, UsageError
 from featurestore.recipe import Recipe, canonical_json
-from featurestore.store.format.manifest import list_numbers, manifest_path, parse_manifest, read_manifest
+from featurestore.store.format.directory import list_numbers, manifest_path, read_manifest
+from featurestore.store.format.manifest import parse_manifest
 from featurestore.store.store import Store
 from tests.kit.stores import create, fill, sentences
 

@@ -16,7 +16,7 @@ from featurestore.disk import opening
 from featurestore.disk.filesystem import FileSystem
 from featurestore.disk.temporary import temporary_name
 from featurestore.errors import DamagedStoreError, NotAStoreError, UsageError
-from featurestore.store.format.manifest import list_numbers, manifest_path
+from featurestore.store.format.directory import list_numbers, manifest_path
 from featurestore.store.locks import committing
 from featurestore.store.maintenance.gc import collect, unreferenced_files
 from featurestore.store.store import Store
@@ -254,7 +254,7 @@ def test_opening_while_the_latest_snapshot_goes_finds_the_one_after_it(path, mon
             assert not file.exists()
         return really_open(file)
 
-    monkeypatch.setattr("featurestore.store.format.manifest.open_for_reading", overtaken)
+    monkeypatch.setattr(opening, "open_for_reading", overtaken)
     opened = Store.open(path)
     assert calls
     assert opened.snapshot == list_numbers(path)[-1]

@@ -22,7 +22,7 @@ from featurestore.errors import (
     UsageError,
 )
 from featurestore.recipe import Recipe
-from featurestore.store.format.manifest import manifest_path
+from featurestore.store.format.directory import manifest_path
 from featurestore.store.maintenance import merge as merge_module
 from featurestore.store.maintenance.merge import merge
 from featurestore.store.maintenance.repair import repair

@@ -14,7 +14,7 @@ import pytest
 from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import DamagedStoreError, NotAStoreError, StoreWriteError
 from featurestore.recipe import Recipe
-from featurestore.store.format.manifest import list_numbers, manifest_path
+from featurestore.store.format.directory import list_numbers, manifest_path
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.repair import repair
 from featurestore.store.store import Store

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from featurestore.corpora.example import Example
+from featurestore.corpora.contract.example import Example
 from featurestore.errors import UsageError
 
 _logger = logging.getLogger(__name__)

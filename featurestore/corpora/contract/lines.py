@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import NoReturn
 
 from featurestore import limits
-from featurestore.corpora.options import ReadOptions
+from featurestore.corpora.contract.options import ReadOptions
 from featurestore.errors import CorpusError
 
 _BOM = b"\xef\xbb\xbf"

@@ -1,0 +1,1 @@
+"""What every corpus reader is given and yields: options, lines, examples."""
