@@ -257,11 +257,11 @@ class FeatureDataset(Dataset[FeatureItem]):
         gatherer, places = gatherer or self._gatherer, (n_tokens, self._shard[at], self._row[at])
         if not packed:
             batch.features = self._buffers.empty((len(at), *shape), self.dtype)
-            gatherer.fill(batch.features, *places)
+            gatherer.gather_padded(batch.features, *places)
             return batch
         packing = Packing.of(lengths, mask)
         data = self._buffers.empty((len(packing.rows), *shape[1:]), self.dtype)
-        gatherer.lay(data, *places, into=packing.rows)
+        gatherer.gather_packed(data, *places, into=packing.rows)
         batch.features = packing.packed(data)
         if batch.labels is not None and batch.labels.dim() == 2:
             padded, batch.labels = batch.labels, torch.empty_like(packing.rows)

@@ -274,12 +274,21 @@ def _read_into(into: memoryview, path: Path, offset: int, n_bytes: int) -> None:
                 flags = 0
                 continue
             refuse_unreadable(path, error)
-            raise DamagedStoreError(f"shard {path} cannot be opened: {error.strerror}") from error
+            raise DamagedStoreError(
+                f"shard {path} cannot be opened: {error.strerror}",
+                path=path,
+                shard=path.name,
+                is_gone=isinstance(error, FileNotFoundError),
+            ) from error
         try:
             while done < n_bytes:
                 step = os.preadv(descriptor, [into[done:]], offset + done)
                 if not step:
-                    raise DamagedStoreError(f"shard {path} ends before byte {offset + n_bytes:,}: it was cut")
+                    raise DamagedStoreError(
+                        f"shard {path} ends before byte {offset + n_bytes:,}: it was cut",
+                        path=path,
+                        shard=path.name,
+                    )
                 done += step
             if not flags and hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(descriptor, offset, n_bytes, os.POSIX_FADV_DONTNEED)
@@ -287,7 +296,9 @@ def _read_into(into: memoryview, path: Path, offset: int, n_bytes: int) -> None:
             if not (flags and error.errno == errno.EINVAL):
                 raise DamagedStoreError(
                     f"shard {path} cannot be read at byte {offset + done:,}: {error.strerror}. Restore it "
-                    "from a copy, on a disk that works"
+                    "from a copy, on a disk that works",
+                    path=path,
+                    shard=path.name,
                 ) from error
             flags = 0
         finally:

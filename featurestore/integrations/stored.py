@@ -17,12 +17,19 @@ from featurestore.dataset.gathering.buffers import BufferPool
 from featurestore.dataset.gathering.gather import Gatherer
 from featurestore.encoders.base import Encoder
 from featurestore.encoders.loading import require_no_code
-from featurestore.errors import MissingSentencesError, NotAStoreError, SentenceError, UsageError
+from featurestore.errors import (
+    MissingSentence,
+    MissingSentencesError,
+    NotAStoreError,
+    SentenceError,
+    UsageError,
+)
 from featurestore.integrations.layers import LayerChoice
 from featurestore.integrations.read_through import ReadThrough
 from featurestore.keys import Sentence, require_sentence, sentence_key
 from featurestore.recipe import Recipe
 from featurestore.store.missing import depends_on, how_to_add
+from featurestore.store.pending import commit_pending
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -215,6 +222,8 @@ class StoredVectors:
         if _NOWHERE in places:
             # One thread at a time: the model, the buffer and the store's next snapshot are shared.
             with self._lock:
+                if self._read_through is None:
+                    commit_pending(self.path)  # another embedding of this process may have computed it
                 view = self._refreshed()
                 places = view.locate(wanted)
                 missing = [at for at, place in enumerate(places) if place is _NOWHERE]
@@ -224,7 +233,7 @@ class StoredVectors:
         lengths = list(map(len, sentences))
         shards, rows = [shard for shard, _ in places], [row for _, row in places]
         out = self._buffers.empty(view.store.vector_shape(sum(lengths)), torch.float32)
-        view.gatherer.lay(out, lengths, shards, rows)
+        view.gatherer.gather_packed(out, lengths, shards, rows)
         if computed:
             starts = np.cumsum([0, *lengths]).tolist()
             for key, shard, start in zip(wanted, shards, starts, strict=False):
@@ -329,7 +338,11 @@ class StoredVectors:
         if self.on_missing == "error":
             raise MissingSentencesError(
                 f"{found_out}; the first:{shown}\n{self._how_to_add()} "
-                "Or compute them when they are needed, or give them zeros: on_missing='compute' or 'zeros'"
+                "Or compute them when they are needed, or give them zeros: on_missing='compute' or 'zeros'",
+                sentences=[MissingSentence(tuple(sentences[at]), wanted[at]) for at in missing],
+                n_missing=len(missing),
+                n_wanted=len(wanted),
+                store=self.path,
             )
         if first:
             done = "computed and added" if self.on_missing == "compute" else "given zeros"

@@ -26,7 +26,11 @@ from featurestore.errors import CorpusError, LabelError, UsageError
 from featurestore.keys import Sentence
 
 DEFAULT_TEXT_COLUMN = "text"
-_SAMPLE_ROWS = 1000
+_SAMPLE_ROWS = 500
+"""Rows that tell the separator and whether the first one is a header."""
+
+_SAMPLE_CELLS = 200
+"""Rows that tell what the cells hold, and whether the file is a table."""
 
 
 def csv_reader(options: ReadOptions) -> Reader:
@@ -75,12 +79,13 @@ def _examples(
     first_rows, rows, _ = read_ahead(rows, _SAMPLE_ROWS, _n_characters)
     if not first_rows:
         next(rows, None)  # raises what was wrong with the first
-        return
+        return iter(())
     columns = _columns(first_rows, options)
     if columns.names is not None:
         next(rows)
         first_rows = first_rows[1:]
-    yield from _read(rows, [row for _, row in first_rows if len(row) == columns.n_columns], columns, options)
+    sample = [row for _, row in first_rows[:_SAMPLE_CELLS] if len(row) == columns.n_columns]
+    return _read(rows, sample, columns, options)
 
 
 def _n_characters(row: Row) -> int:
@@ -106,15 +111,17 @@ def _read(
             for row in sample
         ]
         split = label_split(pairs)
+    is_plain = tokenizer is None and not holds_lists
     n_empty, first_empty = 0, 0
     for number, row in rows:
         if len(row) != n_columns:
             _refuse_length(row, number, columns, options)
-        cell = row[text]
-        if holds_lists:
-            tokens = _token_list(cell, number, options)
+        if is_plain:
+            tokens = whitespace_tokens(row[text])
+        elif tokenizer is not None:
+            tokens = tokenizer.tokens(row[text], number)
         else:
-            tokens = tokenizer.tokens(cell, number) if tokenizer else whitespace_tokens(cell)
+            tokens = _token_list(row[text], number, options)
         if not tokens:
             n_empty, first_empty = n_empty + 1, first_empty or number
             continue
@@ -244,6 +251,7 @@ def _is_number(column: str) -> bool:
 
 def _refuse_column_file(lines: Sequence[str], options: ReadOptions, format_name: str) -> None:
     """Refuse a table by name that has a word in each row and blank lines between its sentences."""
+    lines = lines[:_SAMPLE_CELLS]
     content = [line.split("\t") for line in lines if line.strip(WHITESPACE) and not line.startswith("#")]
     wanted = {DEFAULT_TEXT_COLUMN if options.text_column is None else options.text_column, options.label}
     is_named = bool(content) and wanted - {None} <= set(content[0])
