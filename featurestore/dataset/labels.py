@@ -1,4 +1,4 @@
-"""Label sets: label names to the numbers a model is trained on, and back."""
+"""Label sets: from label names to the numbers a model is trained on, and back."""
 
 from __future__ import annotations
 
