@@ -62,8 +62,8 @@ class Recipe(Mapping[str, Any]):
             return given
         if not isinstance(given, Mapping):
             raise UsageError(
-                "a recipe is a featurestore.Recipe, or a mapping with kind, version and whatever else decides a "
-                f"vector; found a {type(given).__name__}"
+                "a recipe is a featurestore.Recipe, or a mapping with kind, version and whatever else "
+                f"decides a vector; found a {type(given).__name__}"
             )
         return cls(given)
 
