@@ -57,7 +57,8 @@ def extract(
         By default the store's, else ``float16``. Another than a store's is that of the new shards,
         which a warning says.
     token_budget : int, optional
-        Tokens a batch may hold; by default what suits the encoder's device.
+        Tokens of a batch, padding not counted (in training it is); by default what suits the encoder's
+        device.
     shard_bytes : int, optional
         Bytes of vectors in a shard, for a new store.
     allow_cut : bool

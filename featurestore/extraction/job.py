@@ -159,7 +159,7 @@ class Job:
         """Return the speed to expect; None where nothing is known."""
         manifest = self.destination.manifest
         if manifest is not None and not is_same and manifest.encoder != source.spec:
-            manifest = None  # its speed was another's
+            manifest = None  # another encoder's speed
         speed = expected_speed(manifest, outline, self.device, source.precision)
         # What has to be loaded to outline it knows nothing of its speed.
         if speed or source.outline_loads or manifest is None or not is_own(source, self.destination):

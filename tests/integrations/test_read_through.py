@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from featurestore import Store, extract
+from featurestore import FeatureDataset, Store, extract
 from featurestore.errors import (
     DriftError,
     EncoderOutOfMemory,
@@ -35,7 +35,7 @@ class TestReadThrough:
         for _ in range(2):
             same(source.vectors([*NEW, SENTENCES[0], *NEW]), encoded(tiny_elmo, [*NEW, SENTENCES[0], *NEW]))
         assert counting.sentences == [tuple(s) for s in NEW]
-        assert NEW[0] not in Store.open(store.path)
+        assert NEW[0] not in store.refreshed()
         source.flush()
         same(torch.from_numpy(np.concatenate(Store.open(store.path).get_many(NEW))), encoded(tiny_elmo, NEW))
         same(source.vectors(NEW), encoded(tiny_elmo, NEW))
@@ -70,18 +70,32 @@ class TestReadThrough:
         source = source_of(store, "compute", fallback=tiny_elmo)
         monkeypatch.setattr(read_through, "BUFFER_BYTES", 3 * 32 * 4)
         same(source.vectors(NEW[:1]), encoded(tiny_elmo, NEW[:1]))
-        assert NEW[0] not in Store.open(store.path)
+        assert NEW[0] not in store.refreshed()
         same(source.vectors(NEW), encoded(tiny_elmo, NEW))
-        assert NEW[1] in Store.open(store.path)
+        assert NEW[1] in store.refreshed()
         monkeypatch.setattr(read_through, "BUFFER_SECONDS", -1.0)
         source.vectors([["l"]])
-        assert ["l"] in Store.open(store.path)
+        assert ["l"] in store.refreshed()
 
     def test_committed_when_the_source_is_dropped(self, store, tiny_elmo):
         source = source_of(store, "compute", fallback=tiny_elmo)
         source.vectors(NEW)
         del source
-        assert NEW[0] in Store.open(store.path)
+        assert NEW[0] in store.refreshed()
+
+    def test_what_waits_is_seen_by_all_of_the_process(self, store, tiny_elmo):
+        counting = Counting(tiny_elmo)
+        source = source_of(store, "compute", fallback=tiny_elmo)
+        other = source_of(store, "compute", fallback=counting)
+        reading = source_of(store)
+        source.vectors(NEW[:1])
+        same(other.vectors(NEW[:1]), encoded(tiny_elmo, NEW[:1]))
+        assert counting.sentences == []
+        same(reading.vectors(NEW[:1]), encoded(tiny_elmo, NEW[:1]))
+        source.vectors(NEW)
+        assert NEW[1] not in store.refreshed()
+        dataset = FeatureDataset(str(store.path), NEW)
+        same(dataset[1].features, encoded(tiny_elmo, NEW[1:]))
 
     def test_another_recipe_is_refused(self, store, layered, tiny_elmo_spec):
         with pytest.raises(RecipeMismatchError, match="layers"):
@@ -184,7 +198,7 @@ class TestProcesses:
         worker.start()
         worker.join(60)
         assert worker.exitcode == 0
-        assert [s in Store.open(store.path) for s in NEW] == [False, True]
+        assert [s in store.refreshed() for s in NEW] == [False, True]
         source.flush()
         assert all(s in Store.open(store.path) for s in NEW)
 

@@ -27,17 +27,18 @@ _extract_options = options(
     click.option("--store", type=click.Path(path_type=Path), required=True,
                  help="Directory of the store; made if it does not exist."),
     click.option("--encoder", metavar="SPEC",
-                 help="elmo:demo (comes with featurestore), "
-                 "elmo:small|medium|original|original-5.5b|portuguese|pubmed (downloaded once), "
-                 "elmo:./FOLDER, elmo:OPTIONS.json,WEIGHTS.hdf5, "
-                 "elmo:untrained-small?seed=0 (random weights), "
-                 "flair:PATH|glove|news-forward|Class=NAME?option=value (needs Flair; + makes a stack), "
-                 "or one of your own, PACKAGE.MODULE:CLASS (runs its code).  "
+                 help="elmo:demo (comes with featurestore); elmo:small, medium, original, original-5.5b, "
+                 "portuguese or pubmed (downloaded once); elmo:./FOLDER or "
+                 "elmo:OPTIONS.json,WEIGHTS.hdf5; elmo:untrained-small?seed=0 (random weights); "
+                 "flair:PATH, flair:glove, flair:news-forward or flair:Class=NAME?option=value (needs Flair; "
+                 "+ makes a stack); or one of your own, PACKAGE.MODULE:CLASS (runs its code).  "
                  f"[default: the store's own, else {DEFAULT_ENCODER}]"),
     click.option("--layers", metavar="WHICH",
-                 help="average, top, all, or indices such as 0,2.  [default: the store's own, else average]"),
+                 help="Layers of an ELMo: average, top, all, or indices such as 0,2 (kept apart).  "
+                 "[default: the store's own, else average]"),
     click.option("--codec", type=click.Choice(["float16", "float32", "int8"]),
-                 help="How vectors lie on disk.  [default: the store's own, else float16]"),
+                 help="How vectors are stored: float32 is exact, float16 takes half, int8 a quarter.  "
+                 "[default: the store's own, else float16]"),
     click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
                  help="What the encoder computes in.  [default: the store's own, else float32 on a CPU, "
                  "float16 on a GPU]"),
@@ -47,11 +48,11 @@ _extract_options = options(
                  "[default: the store's own, else auto]"),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
     click.option("--token-budget", type=click.IntRange(1),
-                 help="Tokens in a batch; halved when memory runs out."),
+                 metavar="N", help="Tokens in a batch, padding not counted; halved when memory runs out.  "
+                 "[default: by the device]"),
     click.option("--shard-size", metavar="SIZE",
-                 help="Size of a shard of a new store, such as 64MiB; a kill can cost one and those "
-                 "being written, eight at most.  "
-                 "[default: 128MiB]"),
+                 help="Size of a shard of a new store, such as 64MiB. A kill costs the shard being filled "
+                 "and those being written, nine at most.  [default: 128MiB]"),
     reading_options,
     click.option("--allow-cut", is_flag=True,
                  help="Extract also where most of the text stands in tokens whose end the encoder does not "
@@ -69,11 +70,15 @@ def extract(
 ) -> None:
     """Encode corpora into a store.
 
-    Every distinct sentence is encoded once, whatever corpus it stands in. Shards are committed as they fill;
-    after a kill the same command goes on where the last commit was. An encoder that no longer gives the
-    vectors it gave, by another library or driver, is refused before anything is added (exit code 4). A CORPUS
-    is a file (text, CoNLL, CoNLL-U, CSV, TSV, JSON Lines, each also .gz) or - for standard input, which is
-    read as text, a sentence on each line, unless --format names another format.
+    Every distinct sentence is encoded once, in whichever corpora it stands. Shards are committed as they
+    fill; after a kill the same command continues from the last commit. An encoder whose vectors differ from
+    those it gave before, by another library or driver, is refused before anything is added (exit code 4).
+
+    What was read is shown: the first sentence and the commonest labels; what is implausible is warned of.
+
+    A CORPUS is a file (text, CoNLL, CoNLL-U, CSV, TSV, JSON Lines, fastText or FASTA, each also compressed)
+    or - for standard input, which is read as text, a sentence on each line, unless --format names another
+    format.
     """
     progress = _progress(no_progress or as_json)
     job, choice = _job(**arguments)

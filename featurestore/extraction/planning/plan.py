@@ -77,7 +77,7 @@ class Plan:
     n_sentences, n_tokens : int
         In all corpora, duplicates included.
     n_distinct : int
-        Distinct sentences; the same tokens in other surroundings are another one where a corpus says so.
+        Distinct sentences; the same tokens in another context are another one where a corpus gives contexts.
     n_conditioned : int
         Sentences that come with more than their tokens, duplicates included.
     n_cached : int

@@ -125,7 +125,7 @@ def test_why_with_an_encoder_that_is_none_exits_with_2(run, elmo_store, options)
 def test_why_tells_of_other_surroundings(run, in_context):
     code, out, _ = run("why", in_context.path, "the cat sat")
     assert code == 1
-    assert "not cached without surroundings; with surroundings the store has it 2 times" in out
+    assert "not cached without a context; with one the store has it 2 times" in out
     assert sentence_key(LEFT).hex() in out
     found = json.loads(run("why", in_context.path, "the cat sat", "--json")[1])
     assert (found["cached"], found["nearest"]) == (False, [])
