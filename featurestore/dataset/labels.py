@@ -1,4 +1,4 @@
-"""Label sets: label names to the numbers a model is trained on, and back."""
+"""Label sets: from label names to the numbers a model is trained on, and back."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class LabelSet:
 
 
 def require_names(labels: Iterable[object], place: str = "") -> None:
-    """Make sure that labels are str.
+    """Check that labels are str.
 
     Raises
     ------

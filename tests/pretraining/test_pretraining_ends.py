@@ -240,3 +240,13 @@ def test_a_file_in_the_place_of_the_folder(corpus, tmp_path):
     with pytest.raises(StoreWriteError, match="file"):
         training(corpus, tmp_path / "file", progress=StopsAt(1)).run()
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_text_that_was_read_the_wrong_way_is_warned_of(tmp_path, caplog):
+    lines = [word for tokens in drawn_text(40) for word in tokens]
+    (tmp_path / "words.txt").write_text("\n".join(lines))
+    training(tmp_path / "words.txt", tmp_path / "model")
+    [message] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert message.startswith(f"{tmp_path / 'words.txt'}: ")
+    assert "sentences are a single word" in message
+    assert "--format conll" in message
