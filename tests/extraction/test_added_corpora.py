@@ -141,9 +141,9 @@ def test_choices_of_the_store_are_not_asked_of_an_encoder_of_another_kind(tmp_pa
     ],
     ids=["none", "text", "list", "other things of these names"],
 )
-def test_what_a_recipe_of_any_kind_says_is_asked_of_its_encoder(tmp_path, fields, choices):
-    recipe = Recipe({"kind": "other", "version": 1, **fields})
-    Store.create(tmp_path / "store", recipe=recipe, dim=8, encoder="other:x")
+def test_what_a_recipe_says_is_asked_of_its_encoder(tmp_path, fields, choices):
+    recipe = Recipe({"kind": "elmo", "version": 1, **fields})
+    Store.create(tmp_path / "store", recipe=recipe, dim=8, encoder="elmo:x")
     choice = EncoderChoice.for_store(tmp_path / "store", None, None, None)
     assert (choice.layers, choice.precision, choice.initial_state) == choices
-    assert choice.spec == "other:x"
+    assert choice.spec == "elmo:x"
