@@ -82,7 +82,7 @@ def download(
                 transfer.discard()
                 raise DownloadError(
                     f"{url} is not the file it should be: {expectation} is SHA-256 {sha256}, found {found}. "
-                    f"Nothing was kept. Try again; if it stays so, the file at that address is another one"
+                    f"Nothing was kept. Try again; if it stays so, the server has a different file"
                 )
             transfer.publish()
             return found
