@@ -167,7 +167,7 @@ OWN = Family(
 
 
 def family_of(spec: str) -> Family | None:
-    """Return the family of a specification, None if it is none."""
+    """Return the family of a specification, None if the text is not one."""
     name, _, rest = spec.partition(":")
     known = next((family for family in FAMILIES if family.name == name), None)
     if known is not None:

@@ -1,4 +1,4 @@
-"""feature_loader: dataset, bucketed batches and collate put together as a plain PyTorch DataLoader."""
+"""feature_loader: dataset, bucketed batches and collate as a plain PyTorch DataLoader."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _INSTEAD = {
     "batch_sampler": "batches of like length are made by a BucketBatchSampler of its own; for others, use "
     "DataLoader(dataset, batch_sampler=..., collate_fn=featurestore.collate)",
 }
-"""Options of DataLoader that a bucketing loader cannot take, and what there is instead."""
+"""Options of DataLoader that a bucketing loader does not take, and what to use instead."""
 
 
 class FeatureLoader(DataLoader[FeatureItem]):
@@ -161,7 +161,7 @@ def feature_loader(
 
 
 def _replicas(given: int | None) -> int:
-    """Return in how many parts the examples are shared out; warn, once, where that was forgotten."""
+    """Return the number of parts the examples are shared out in; warn once where that was forgotten."""
     if given is not None:
         return given
     n_processes = process_count()
@@ -221,7 +221,7 @@ def _whole_and_part(dataset: object) -> tuple[FeatureDataset, Part]:
 def _memory_for_windows(
     dataset: FeatureDataset, part: Part, window: int | str | None, obstacle: str | None
 ) -> int | None:
-    """Return the bytes that windows may take, None for none; an obstacle names the option they exclude."""
+    """Return the bytes windows may take, None for no windows; an obstacle is an option they exclude."""
     if window is None or (window == "auto" and obstacle):
         return None
     if window == "auto":

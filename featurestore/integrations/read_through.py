@@ -1,4 +1,4 @@
-"""Read-through: what a store lacks is encoded, served, and committed a buffer at a time."""
+"""Read-through: missing sentences are encoded, served, and committed a buffer at a time."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from featurestore.store.store import Store
 logger = logging.getLogger(__name__)
 
 BUFFER_BYTES = 64 << 20
-"""Bytes of vectors that wait at most before they are committed."""
+"""Upper bound on bytes of vectors that wait to be committed."""
 
 BUFFER_SECONDS = 60.0
-"""How long the oldest of them waits at most while more are computed."""
+"""Upper bound on how long the oldest of them waits, checked when more are computed."""
 
 
 class ReadThrough:

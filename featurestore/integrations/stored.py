@@ -1,4 +1,4 @@
-"""Vectors from a store, which is opened when the first one is needed, and what to do about missing ones."""
+"""Vectors from a store, opened when the first one is needed, and what is done about missing ones."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
 
-OnMissing = Literal["error", "compute", "zeros"]
+MissPolicy = Literal["error", "compute", "zeros"]
 
 _MOST_KNOWN_KEYS = 1 << 16
-"""Keys remembered at most: some 20 MB of ordinary sentences. Hashing costs as much as reading vectors."""
+"""Upper bound on keys remembered, 20 MB of ordinary sentences: hashing costs as much as reading vectors."""
 
 _LONGEST_KNOWN = 256
-"""Tokens of the longest sentence whose key is remembered."""
+"""Keys of longer sentences are not remembered."""
 
 Computed = Mapping[bytes, NDArray[np.floating]]
 
@@ -49,7 +49,7 @@ _NOWHERE = -1, -1
 
 
 class _View:
-    """An open store, what reads it, and where sentences lie: replaced together when the store has grown."""
+    """An open store, its gatherer, and the places found in it: replaced together when the store has grown."""
 
     def __init__(self, store: Store) -> None:
         self.store, self.gatherer = store, Gatherer(store)
@@ -58,7 +58,7 @@ class _View:
     def locate(self, wanted: Sequence[bytes]) -> list[tuple[int, int]]:
         """Return the shard and row of each key, -1 and -1 where there is none.
 
-        Asking the index costs a small batch as much as decoding it, so places are remembered.
+        For a small batch the index costs as much as decoding, so places are remembered.
 
         Raises
         ------
@@ -115,11 +115,11 @@ class StoredVectors:
         recipe: Recipe,
         choice: LayerChoice,
         *,
-        on_missing: OnMissing = "error",
+        on_missing: MissPolicy = "error",
         fallback: Encoder | str | None = None,
     ) -> None:
-        if on_missing not in get_args(OnMissing):
-            raise UsageError(f"on_missing is {on_missing!r}, expected {', '.join(get_args(OnMissing))}")
+        if on_missing not in get_args(MissPolicy):
+            raise UsageError(f"on_missing is {on_missing!r}, expected {', '.join(get_args(MissPolicy))}")
         if fallback is not None and on_missing != "compute":
             raise UsageError(
                 f"a fallback computes what is missing, but on_missing is {on_missing!r}: expected 'compute'"
@@ -133,7 +133,7 @@ class StoredVectors:
 
     @classmethod
     def of(
-        cls, store: Store, layers: str, *, on_missing: OnMissing, fallback: Encoder | str | None = None
+        cls, store: Store, layers: str, *, on_missing: MissPolicy, fallback: Encoder | str | None = None
     ) -> StoredVectors:
         """Return the vectors of an open store."""
         choice = LayerChoice.of(layers, store.recipe, dim=store.dim, n_layers=store.n_layers)

@@ -32,6 +32,9 @@ _SAMPLE_ROWS = 500
 _SAMPLE_CELLS = 200
 """Rows that tell what the cells hold, and whether the file is a table."""
 
+_TEXT_SHARE = 0.1
+"""Share of rows with several words in a field that no column file has."""
+
 
 def csv_reader(options: ReadOptions) -> Reader:
     """Return a reader of comma-separated values; a quoted field may span lines."""
@@ -252,18 +255,19 @@ def _is_number(column: str) -> bool:
 def _refuse_column_file(lines: Sequence[str], options: ReadOptions, format_name: str) -> None:
     """Refuse a table by name that has a word in each row and blank lines between its sentences."""
     lines = lines[:_SAMPLE_CELLS]
-    content = [line.split("\t") for line in lines if line.strip(WHITESPACE) and not line.startswith("#")]
+    filled = [line for line in lines if line.strip(WHITESPACE) and not line.startswith("#")]
+    if format_name == "csv" and any(sign in line for line in filled for sign in ",;"):
+        return
+    rows = [line.split(TAB) for line in filled]
+    n_texts = sum(any(" " in field.strip(WHITESPACE) for field in row) for row in rows)
+    if format_name == "tsv" and n_texts > _TEXT_SHARE * len(rows):
+        return
     wanted = {DEFAULT_TEXT_COLUMN if options.text_column is None else options.text_column, options.label}
-    is_named = bool(content) and wanted - {None} <= set(content[0])
+    is_named = bool(rows) and wanted - {None} <= set(rows[0])
     found = not_text(lines)
     is_column_file = found is not None and found.format in ("conll", "conllu") and not is_named
-    if format_name == "tsv" and len(content) > 1 and not is_column_file:
-        fields = [field for row in content for field in row]
-        is_column_file = (
-            _has_inner_blank_line(lines)
-            and all(len(row) > 1 for row in content)
-            and not any(" " in field.strip() for field in fields)
-        )
+    if format_name == "tsv" and len(rows) > 1 and n_texts == 0 and all(len(row) > 1 for row in rows):
+        is_column_file = is_column_file or _has_inner_blank_line(lines)
     if is_column_file:
         advice = found.format if found is not None else "conll"
         raise CorpusError(

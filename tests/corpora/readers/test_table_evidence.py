@@ -275,6 +275,14 @@ def test_a_label_for_each_token_in_one_cell(read, cell, labels):
     assert read(stream.getvalue(), "a.csv", label="label")[0] == ("Anna sings", labels, 2)
 
 
+@pytest.mark.parametrize(("name", "sign"), [("a.tsv", "\t"), ("a.csv", ",")])
+def test_a_label_for_each_token_in_one_cell_without_a_header(read, name, sign):
+    content = f"Anna sings{sign}B-PER O\nOslo is{sign}B-LOC O\nit is{sign}O O\n"
+    with pytest.raises(CorpusError, match="--header"):
+        read(content, name, text_column=1, label=2)
+    assert read(content, name, text_column=1, label=2, header=False)[0] == ("Anna sings", ("B-PER", "O"), 1)
+
+
 @pytest.mark.parametrize("cell", ["very good", "good", "Very good", "good, bad", "B-PER", "[unsure"])
 def test_a_label_of_the_sentence_may_have_several_words(read, cell):
     assert read(f"text\tlabel\nAnna sings\t{cell}\nOslo\t{cell}\n", "a.tsv", label="label")[0][1] == cell
