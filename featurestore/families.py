@@ -33,6 +33,8 @@ class Family:
         encoder.
     forms : tuple of str
         Specifications, for messages.
+    place : str
+        The form of a specification that says where the encoder lies.
     outline, recipe : str or None
         Functions that tell the shape of the vectors and the recipe without loading; None where only a loaded
         encoder knows them. Called like ``load`` but without a device, ``outline`` without precision.
@@ -58,6 +60,7 @@ class Family:
     name: str
     load: str
     forms: tuple[str, ...]
+    place: str = ""
     outline: str | None = None
     recipe: str | None = None
     warm_up: str | None = None
@@ -72,7 +75,7 @@ class Family:
     @property
     def placeholder(self) -> str:
         """What stands for a specification in a command that the user has to complete."""
-        return f"{self.name}:..." if self.name else OWN_FORM
+        return self.place or f"{self.name}:..."
 
     def resolved(self, function: str, spec: str) -> Any:
         """Return one of its functions.
@@ -106,6 +109,7 @@ OWN_FORM = "PACKAGE.MODULE:CLASS"
 FAMILIES = (
     Family(
         "elmo",
+        place="elmo:./FOLDER",
         load="featurestore.encoders.elmo.encoder:load_elmo",
         outline="featurestore.encoders.elmo.files.outline:outline_elmo",
         recipe="featurestore.encoders.elmo.files.identity:recipe_of",
@@ -151,6 +155,7 @@ FAMILIES = (
 OWN = Family(
     "",
     load="featurestore.encoders.own:load_own",
+    place=OWN_FORM,
     forms=(f"a class or function of your own: {OWN_FORM}",),
     runs_code=True,
     fixed={
@@ -162,7 +167,7 @@ OWN = Family(
 
 
 def family_of(spec: str) -> Family | None:
-    """Return the family of a specification, None if it is none."""
+    """Return the family of a specification, None if the text is not one."""
     name, _, rest = spec.partition(":")
     known = next((family for family in FAMILIES if family.name == name), None)
     if known is not None:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from featurestore.cli.display import render
-from featurestore.errors import MissingSentencesError, UsageError
+from featurestore.errors import MissingSentence, MissingSentencesError, UsageError
 
 if TYPE_CHECKING:
     from featurestore.keys import Sentence
     from featurestore.store.store import Store
 
-_LOOK_AT = 50_000
+_MOST_COMPARED = 50_000
 """Sentences compared when a text is not found."""
 
 _MOST_COPIES = 10
@@ -54,13 +54,17 @@ def find_sentence(store: Store, sentence: Sentence) -> tuple[int, int]:
             return copies[0].shard, copies[0].row
         if copies:
             raise UsageError(
-                f"{store.path} has {' '.join(sentence)!r} in {len(copies)} surroundings: name one by --key"
+                f"{store.path} has {' '.join(sentence)!r} in {len(copies)} contexts: name one by --key"
                 + "".join(f"\n  {line}" for line in listed_copies(copies))
             )
         near = "".join(f"\n  like it: {spelled(tokens)}" for tokens in near_sentences(store, sentence))
         raise MissingSentencesError(
             f"{' '.join(sentence)!r} ({len(sentence)} tokens) is not in {store.path}{near}\n"
-            f"List what is there: featurestore ls {store.path} --contains TEXT"
+            f"List the sentences: featurestore ls {store.path} --contains TEXT",
+            sentences=[MissingSentence(sentence, key)],
+            n_missing=1,
+            n_wanted=1,
+            store=store.path,
         )
     shard, row = int(locations.shard[0]), int(locations.row[0])
     store.reader_of(shard, row, key)
@@ -109,7 +113,7 @@ def condition_text(condition: bytes) -> str | None:
 
 
 def shown_condition(condition: bytes, most: int = 100) -> str:
-    """Return a condition as one line of at most so many characters for people, empty if there is none."""
+    """Return a condition as one line of at most ``most`` characters for people, empty if there is none."""
     text = condition_text(condition[: 8 * most]) or ""
     shown = render.printable(text)
     return shown if len(shown) <= most else shown[: most - 4] + " ..."
@@ -135,13 +139,13 @@ def find_key(store: Store, digits: str) -> tuple[int, int]:
 def near_sentences(store: Store, sentence: Sentence) -> list[Sentence]:
     """Return a few stored sentences with the same text but other tokens or another case: the usual reasons.
 
-    Looks at the first so many sentences only: on a large store an answer is worth more than a complete one.
+    Only the first 50,000 sentences are compared: on a large store an answer now is worth more than all.
     """
     from itertools import islice
 
     wanted = _squeezed(sentence)
-    looked_at = islice(store.sentences(), _LOOK_AT)
-    near = (tokens for _, _, tokens in looked_at if _squeezed(tokens) == wanted)
+    compared = islice(store.sentences(), _MOST_COMPARED)
+    near = (tokens for _, _, tokens in compared if _squeezed(tokens) == wanted)
     return list(islice(near, 3))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -90,6 +91,8 @@ class _TokenizeOption(click.Option):
 
         def put_back(value: Any, state: Any) -> None:
             if isinstance(value, str) and value not in TOKENIZERS:
+                if value.isalpha() and not os.path.exists(value):
+                    raise UsageError(f"no tokeniser or file {value!r}: expected {', '.join(TOKENIZERS)}")
                 state.rargs.insert(0, value)
                 value = RULES
             process(value, state)

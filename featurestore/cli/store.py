@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 store_argument = options(
     click.argument("store", type=click.Path(path_type=Path)),
-    click.option("--snapshot", type=click.IntRange(1), help="Look at an earlier commit."),
+    click.option(
+        "--snapshot", type=click.IntRange(1), metavar="N", help="Read commit N instead of the latest."
+    ),
 )
 
 tokens_option = click.option(

@@ -182,7 +182,7 @@ def _cannot_read(path: str, error: OSError | ValueError) -> CorpusError:
 
 
 def _remedy_of_name(path: str) -> str:
-    """Return what to do about a path that is none, by what it looks like."""
+    """Return what to do about a path that names no file, by what it looks like."""
     if _URL.match(path):
         return "a URL is not read: download it first, and give the file"
     if _PATTERN.search(path):

@@ -67,7 +67,7 @@ class FeatureBatch:
             return self
         lengths = self.lengths.cpu()
         if not len(lengths):  # which torch refuses
-            features = Packing.of(lengths, self.mask.cpu()).packed(self.features.flatten(0, 1))
+            features = PackedRows.of(lengths, self.mask.cpu()).packed(self.features.flatten(0, 1))
             return replace(
                 self, features=features, labels=None if self.labels is None else self.labels.flatten()
             )
@@ -129,7 +129,7 @@ class BatchSource(Protocol):
 
 
 class ItemBatch(MutableSequence[FeatureItem]):
-    """What a dataset hands to collate for a whole batch: a list of items, not yet read.
+    """A whole batch as a dataset hands it to collate: a list of items, not yet read.
 
     :func:`collate` reads it in one go. Any other collate function uses it as the list that it expects: the
     first access to an item reads all, each once, and from then on it is that list, which may be changed.
@@ -141,7 +141,7 @@ class ItemBatch(MutableSequence[FeatureItem]):
 
     @property
     def unread(self) -> bool:
-        """Whether it is still what the indices say."""
+        """Whether the list has not been changed since the dataset made it."""
         return self._items is None
 
     @property
@@ -192,7 +192,7 @@ class ItemBatch(MutableSequence[FeatureItem]):
         self.items.sort(key=key, reverse=reverse)
 
     def copy(self) -> list[FeatureItem]:
-        """Return the items as a list of their own."""
+        """Return the items as a plain list."""
         return self.items.copy()
 
 
@@ -259,8 +259,8 @@ def _label_kind(item: FeatureItem) -> str:
     return "a label for each token" if item.label.dim() else "a label for the sentence"
 
 
-class Packing(NamedTuple):
-    """Where the tokens of a padded batch stand once it is packed, as ``pack_padded_sequence`` packs.
+class PackedRows(NamedTuple):
+    """The rows of a padded batch's tokens in the packed batch that ``pack_padded_sequence`` makes.
 
     ``rows`` (n_tokens,) int64: of each token, sentence after sentence. The rest is what a ``PackedSequence``
     holds beside its data.
@@ -272,7 +272,7 @@ class Packing(NamedTuple):
     unsorted_indices: Tensor
 
     @classmethod
-    def of(cls, lengths: Tensor, mask: Tensor) -> Packing:
+    def of(cls, lengths: Tensor, mask: Tensor) -> PackedRows:
         """Return the packing of a batch on the CPU, given as in :class:`FeatureBatch`."""
         order = lengths.sort(descending=True).indices
         rank = torch.empty_like(order)
@@ -282,7 +282,7 @@ class Packing(NamedTuple):
         return cls(rows, sizes, order, rank)
 
     def packed(self, data: Tensor) -> PackedSequence:
-        """Return packed data as what ``torch.nn.LSTM`` takes."""
+        """Return packed data as the ``PackedSequence`` that ``torch.nn.LSTM`` takes."""
         return PackedSequence(data, self.batch_sizes, self.sorted_indices, self.unsorted_indices)
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from featurestore import keys
 from featurestore.corpora.contract.example import IGNORED, Example, MissingLabel
 from featurestore.corpora.given import CorpusLike, read_examples
-from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, Packing, length_mask
+from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, PackedRows, length_mask
 from featurestore.dataset.gathering.buffers import BufferPool
 from featurestore.dataset.gathering.gather import Gatherer
 from featurestore.dataset.gathering.resident import Resident
@@ -39,7 +39,7 @@ OnMissing = Literal["error", "skip", "zeros"]
 UnseenLabels = Literal["error", "keep"]
 
 _STEP = 4096
-"""Examples looked up at a time while the dataset is built."""
+"""Examples looked up per call of the index while the dataset is built."""
 
 
 class FeatureDataset(Dataset[FeatureItem]):
@@ -85,7 +85,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         If labels are missing from some examples, no str, of mixed kinds, not one for each token, or not in
         ``labels``.
     CorpusError, SentenceError
-        If an example cannot be read, or is none.
+        If an example cannot be read, or is not one.
     UsageError
         If the vectors do not fit where they shall be resident, saying what they need and what is free, or an
         option has no such value.
@@ -160,17 +160,17 @@ class FeatureDataset(Dataset[FeatureItem]):
 
     @property
     def label_counts(self) -> dict[str, int]:
-        """How often each of :attr:`label_names` occurs in the examples."""
+        """Number of occurrences of each of :attr:`label_names` in the examples."""
         return self._labels.counts()
 
     @property
     def device(self) -> torch.device:
-        """Where batches lie."""
+        """Where batches are."""
         return torch.device("cpu") if self._resident is None else self._resident.device
 
     @property
     def resident_bytes(self) -> int:
-        """Bytes of vectors held on :attr:`device`; 0 if they are read when they are asked for."""
+        """Bytes of vectors held on :attr:`device`; 0 if they are read on demand."""
         return 0 if self._resident is None else self._resident.n_bytes
 
     @property
@@ -204,11 +204,11 @@ class FeatureDataset(Dataset[FeatureItem]):
         return FeatureItem(features, self._labels.of_one(index), index)
 
     def __getitems__(self, indices: Sequence[int]) -> ItemBatch:
-        """Return a whole batch at once, unread; a DataLoader calls this where it is there."""
+        """Return a whole batch at once, not yet read; a DataLoader calls this if a dataset has it."""
         return ItemBatch(self, indices)
 
     def windows(self, memory: int, part: Part = EVERYTHING) -> Windows:
-        """Cut the examples, or a part of them, into windows, to be read with so many bytes of memory."""
+        """Cut the examples, or a part of them, into windows that are read within ``memory`` bytes."""
         return Windows(self.store, self._shard[part], self._row[part], self.lengths[part], memory)
 
     @property
@@ -257,11 +257,11 @@ class FeatureDataset(Dataset[FeatureItem]):
         gatherer, places = gatherer or self._gatherer, (n_tokens, self._shard[at], self._row[at])
         if not packed:
             batch.features = self._buffers.empty((len(at), *shape), self.dtype)
-            gatherer.fill(batch.features, *places)
+            gatherer.gather_padded(batch.features, *places)
             return batch
-        packing = Packing.of(lengths, mask)
+        packing = PackedRows.of(lengths, mask)
         data = self._buffers.empty((len(packing.rows), *shape[1:]), self.dtype)
-        gatherer.lay(data, *places, into=packing.rows)
+        gatherer.gather_packed(data, *places, into=packing.rows)
         batch.features = packing.packed(data)
         if batch.labels is not None and batch.labels.dim() == 2:
             padded, batch.labels = batch.labels, torch.empty_like(packing.rows)

@@ -1,4 +1,4 @@
-"""What may stand for an example: an integer, or a sequence of them; nothing is rounded or guessed."""
+"""Indices of examples: an integer or a sequence of integers; nothing is rounded or guessed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from featurestore.errors import UsageError
 
 Part = slice | NDArray[np.int64]
-"""Which of the examples: positions, or a stretch."""
+"""Some of the examples: their positions, or a slice."""
 
 EVERYTHING = slice(None)
 

@@ -1,4 +1,4 @@
-"""Label sets: label names to the numbers a model is trained on, and back."""
+"""Label sets: from label names to the numbers a model is trained on, and back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LabelSet:
     LabelError
         If a name is repeated, or not a str.
     UsageError
-        If they are not a sequence: other collections have no positions.
+        If they are not a sequence (other collections have no positions), or hold the labels of sentences.
     """
 
     names: tuple[str, ...]
@@ -39,6 +39,14 @@ class LabelSet:
             raise UsageError(
                 f"label names are of type {type(names).__name__}, expected a list or tuple of str in the "
                 "order of their numbers; LabelSet.from_names(names) sorts them"
+            )
+        given: Sequence[object] = names
+        nested = next((name for name in given if isinstance(name, (list, tuple))), None)
+        if nested is not None:
+            raise UsageError(
+                f"label names hold a {type(nested).__name__}, {nested!r:.40}: expected the names a model "
+                "knows, each once. The labels of sentences are given with them: [Example(tokens, labels) for "
+                "tokens, labels in zip(sentences, labels_of_sentences)]"
             )
         require_names(names)
         object.__setattr__(self, "names", tuple(names))
@@ -80,7 +88,7 @@ class LabelSet:
 
 
 def require_names(labels: Iterable[object], place: str = "") -> None:
-    """Make sure that labels are str.
+    """Check that labels are str.
 
     Raises
     ------
@@ -89,7 +97,11 @@ def require_names(labels: Iterable[object], place: str = "") -> None:
     """
     for label in labels:
         if not isinstance(label, str):
-            remedy = ": every token needs a label" if label is None else ": str(label)"
+            remedy = ": str(label)"
+            if label is None:
+                remedy = ": every token needs a label"
+            elif type(label).__name__.startswith(("int", "uint")):
+                remedy = ": str(label), or, where a list has their names, names[label]"
             raise LabelError(
                 f"{place}label {label!r:.40} is of type {type(label).__name__}, expected str{remedy}"
             )

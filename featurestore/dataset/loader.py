@@ -1,12 +1,15 @@
-"""feature_loader: dataset, bucketed batches and collate put together as a plain PyTorch DataLoader."""
+"""feature_loader: dataset, bucketed batches and collate as a plain PyTorch DataLoader."""
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
+import torch.distributed
 from torch.utils.data import DataLoader, Subset
 
 from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, collate, collate_packed
@@ -31,7 +34,7 @@ _INSTEAD = {
     "batch_sampler": "batches of like length are made by a BucketBatchSampler of its own; for others, use "
     "DataLoader(dataset, batch_sampler=..., collate_fn=featurestore.collate)",
 }
-"""Options of DataLoader that a bucketing loader cannot take, and what there is instead."""
+"""Options of DataLoader that a bucketing loader does not take, and what to use instead."""
 
 
 class FeatureLoader(DataLoader[FeatureItem]):
@@ -55,7 +58,7 @@ def feature_loader(
     order: Order = "length",
     seed: int = 0,
     drop_last: bool = False,
-    num_replicas: int = 1,
+    num_replicas: int | None = None,
     rank: int = 0,
     packed: bool = False,
     window: int | Literal["auto"] | None = "auto",
@@ -84,12 +87,13 @@ def feature_loader(
         other in the dataset, without shuffling: predictions that are collected from all batches then line up
         with the corpus, at the price of more padding.
     seed, drop_last, num_replicas, rank
-        As in :class:`~featurestore.dataset.sampler.BucketBatchSampler`.
+        As in :class:`~featurestore.dataset.sampler.BucketBatchSampler`. Where several processes train
+        together and ``num_replicas`` is left out, a warning says that each of them reads everything.
     packed : bool
         Features as a ``PackedSequence``.
     window : int, "auto" or None
         For vectors that do not fit into memory: read the shards in large windows and shuffle within several
-        at a time (:mod:`featurestore.dataset.windows`), with so many bytes for the windows. ``"auto"`` does
+        at a time (:mod:`featurestore.dataset.windows`), with this many bytes for them. ``"auto"`` does
         that, with 512 MiB, if the vectors need more than is free, ``None`` never. The more memory, the
         better the shuffle.
     num_workers : int
@@ -141,7 +145,7 @@ def feature_loader(
         "order": order,
         "seed": seed,
         "drop_last": drop_last,
-        "num_replicas": num_replicas,
+        "num_replicas": _replicas(num_replicas),
         "rank": rank,
     }
     collating: Callable[[Sequence[FeatureItem]], Any] = own_collate or (collate_packed if packed else collate)
@@ -154,6 +158,34 @@ def feature_loader(
     return FeatureLoader(
         dataset, batch_sampler=sampler, collate_fn=collating, num_workers=num_workers, **options
     )
+
+
+def _replicas(given: int | None) -> int:
+    """Return the number of parts the examples are shared out in; warn once where that was forgotten."""
+    if given is not None:
+        return given
+    n_processes = process_count()
+    if n_processes > 1:
+        _warn_of_replicas(n_processes)
+    return 1
+
+
+@cache
+def _warn_of_replicas(n_processes: int) -> None:
+    logger.warning(
+        "%d processes train together, and feature_loader gives each of them all examples: share them out by "
+        "num_replicas=%d, rank=torch.distributed.get_rank(); or give num_replicas=1 if each is to read all",
+        n_processes,
+        n_processes,
+    )
+
+
+def process_count() -> int:
+    """Return how many processes train together: of torch.distributed's default group, else by WORLD_SIZE."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size()
+    stated = os.environ.get("WORLD_SIZE", "")
+    return int(stated) if stated.isascii() and stated.isdigit() else 1
 
 
 class _WindowedCollate:
@@ -189,7 +221,7 @@ def _whole_and_part(dataset: object) -> tuple[FeatureDataset, Part]:
 def _memory_for_windows(
     dataset: FeatureDataset, part: Part, window: int | str | None, obstacle: str | None
 ) -> int | None:
-    """Return the bytes that windows may take, None for none; an obstacle names the option they exclude."""
+    """Return the bytes windows may take, None for no windows; an obstacle is an option they exclude."""
     if window is None or (window == "auto" and obstacle):
         return None
     if window == "auto":

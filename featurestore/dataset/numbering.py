@@ -1,4 +1,4 @@
-"""The labels of a dataset's examples as numbers: taken in one example after the other, then handed out."""
+"""The labels of a dataset's examples as numbers: collected example by example, then looked up."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class NumberedLabels:
     edges: NDArray[np.int64]
 
     def counts(self) -> dict[str, int]:
-        """Return how often each label occurs, in the order of their numbers; 0 for those that do not."""
+        """Return the number of occurrences of each label, in the order of their numbers."""
         counts = np.bincount(self.numbers[self.numbers >= 0], minlength=len(self.names))
         return dict(zip(self.names, counts.tolist(), strict=True))
 
     def of_one(self, position: int) -> Tensor | None:
-        """Return an example's labels, the caller's own: (n_tokens,) or () int64, or None."""
+        """Return a copy of an example's labels: (n_tokens,) or () int64, or None."""
         if self.kind is None:
             return None
         start, stop = int(self.edges[position]), int(self.edges[position + 1])
@@ -93,7 +93,7 @@ class LabelNumbering:
         self._numbers, self._edges = array("i"), array("q", [0])
 
     def add(self, example: Example) -> None:
-        """Take in the labels of the next example.
+        """Add the labels of the next example.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class LabelNumbering:
                 raise LabelError(f"{_place(example)} has {len(mine)} labels for {len(example.tokens)} tokens")
             try:
                 met = all(map(self._ids.__contains__, mine))
-            except TypeError:  # a label that cannot be looked up is none
+            except TypeError:  # unhashable, so not a label
                 met = False
             if not met:
                 self._meet(example, mine)
@@ -127,7 +127,7 @@ class LabelNumbering:
         numbers = np.array(self._numbers, np.int64)
         labels = self._known
         if labels is None:
-            # In alphabetical order, so that numbers do not depend on the corpus's.
+            # In alphabetical order, so that numbers do not depend on the order of the corpus.
             order = sorted(range(len(names)), key=lambda i: names[i])
             new_number = np.empty(len(order), np.int64)
             new_number[order] = np.arange(len(order))
@@ -138,7 +138,7 @@ class LabelNumbering:
         return NumberedLabels(self.kind, labels, names, numbers, np.array(self._edges, np.int64))
 
     def _meet(self, example: Example, labels: tuple[str | MissingLabel, ...]) -> None:
-        """Number the labels that were not met before."""
+        """Number the labels that are new."""
         names = [label for label in labels if label is not IGNORED]
         require_names(names, f"{_place(example)}: ")
         for name in names:
@@ -171,7 +171,7 @@ def _kind_text(kind: LabelKind | None) -> str:
 
 
 def _place(example: Example) -> str:
-    """Return where an example is from, and where that says nothing, what it is."""
+    """Return the place of an example, or its first words where it has none."""
     if example.path:
         return example.place
     more = " ..." if len(example.tokens) > 8 else ""

@@ -1,4 +1,4 @@
-"""Batch sampling by length: sentences of like length share a batch, under a token budget."""
+"""Batch sampling by length: sentences of similar length share a batch, under a token budget."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 Order = Literal["length", "corpus"]
 
 _POOL_SENTENCES = 8192
-"""Sentences sorted by length together: large enough that batches hardly pad, small enough to stay random."""
+"""Sentences sorted by length together: enough that batches hardly pad, few enough to stay random."""
 
 
 class BucketBatchSampler(Sampler[list[int]]):
-    """Batches of sentences of like length.
+    """Batches of sentences of similar length.
 
     The batches of an epoch are a pure function of the lengths, the settings, the seed and the epoch. Each
     pass moves on to the next epoch; :meth:`set_epoch` goes to a given one.
@@ -37,22 +37,22 @@ class BucketBatchSampler(Sampler[list[int]]):
     max_sentences : int, optional
         Sentences a batch may hold.
     shuffle : bool, optional
-        Shuffle sentences and batches; else batches come in ascending length within consecutive pools of
+        Shuffle sentences and batches. Otherwise batches come in ascending length within consecutive pools of
         8,192 sentences, which is not the order of the corpus. By default on, except for ``order="corpus"``.
     order : {"length", "corpus"}
-        What a batch is made of: sentences of like length, or those that follow each other in the corpus.
-        The second pads more, and needs no putting back (:meth:`FeatureBatch.restore
+        What a batch is made of: sentences of similar length, or consecutive ones of the corpus. The second
+        pads more, and results need not be put back (:meth:`FeatureBatch.restore
         <featurestore.dataset.batch.FeatureBatch.restore>`).
     seed : int
         At least 0.
     drop_last : bool
-        Leave out the batches that end a pool and could hold another sentence, as torch leaves out a last
-        batch that is not full. Sentences that do not fill one batch then give none.
+        Drop the last batch of a pool unless it is full. A dataset that does not fill one batch then gives
+        none.
     num_replicas, rank : int
-        Of processes that train together, as for torch's ``DistributedSampler``: how many there are, and which
-        of them this is, from 0. They plan one epoch from one seed, and each takes every ``num_replicas``-th
-        batch. All get as many: a few batches are cut in two for that. With ``drop_last``, and where every
-        batch is of one sentence, the last ones are left out instead.
+        As for torch's ``DistributedSampler``: the number of processes that train together, and the number of
+        this one, from 0. All plan the same epoch from the same seed, and each takes every
+        ``num_replicas``-th batch. All get the same number of batches: a few are split in two for that. With
+        ``drop_last``, or where every batch has one sentence, the last ones are dropped instead.
 
     Attributes
     ----------
@@ -111,14 +111,14 @@ class BucketBatchSampler(Sampler[list[int]]):
             yield batch.tolist()
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Return the batches of an epoch, each an array of positions; of several ranks, this one's."""
+        """Return the batches of an epoch (of this rank), each an array of positions."""
         planned = self._planned
         if planned is None or planned[0] != epoch:
             planned = self._planned = epoch, self._share(self._plan(epoch))
             if len(self.lengths) and not planned[1]:
                 logger.warning(
-                    "%d sentences give no batch (drop_last=%s, num_replicas=%d): what does not fill one, or "
-                    "one for each rank, is left out",
+                    "%d sentences give no batch (drop_last=%s, num_replicas=%d): sentences that do not fill "
+                    "one batch, or one for each rank, are dropped",
                     len(self.lengths), self.drop_last, self.num_replicas,
                 )  # fmt: skip
         return planned[1]
@@ -136,7 +136,7 @@ class BucketBatchSampler(Sampler[list[int]]):
     def _plan_pool(
         self, sentences: NDArray[np.int64], random: np.random.Generator
     ) -> list[NDArray[np.int64]]:
-        """Return the batches of some sentences, shuffled among each other."""
+        """Return the batches of some sentences, in shuffled order."""
         order = random.permutation(sentences) if self.shuffle else sentences
         batches: list[NDArray[np.int64]] = []
         for start in range(0, len(order), _POOL_SENTENCES):
@@ -167,7 +167,7 @@ class BucketBatchSampler(Sampler[list[int]]):
             start = stop
 
     def _share(self, batches: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-        """Return this rank's batches of all."""
+        """Return the batches of this rank."""
         while len(batches) % self.num_replicas and not self.drop_last:
             largest = max(range(len(batches)), key=lambda i: len(batches[i]))
             if len(batches[largest]) == 1:

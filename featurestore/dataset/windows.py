@@ -1,9 +1,9 @@
-"""Reading a store that is larger than memory: large reads, sentences shuffled within several of them.
+"""Windows: reading a store larger than memory in large pieces, and shuffling within several of them.
 
-Sentences drawn at random from a disk cost a read each. So the shards are cut into windows of some megabytes;
-an epoch takes the windows in random order, several at a time (a pool), and shuffles and buckets the sentences
-of a pool together. While one pool is served, a thread reads the next one past the page cache, so that nothing
-else is driven out of memory.
+Reading sentences at random costs a disk access each. Instead the shards are cut into windows of some
+megabytes. An epoch takes the windows in random order, several at a time (a pool), and shuffles and buckets
+the sentences of a pool together. While one pool is served, a thread reads the next one past the page cache,
+so that nothing else is evicted from it.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ logger = logging.getLogger(__name__)
 
 _WINDOW_BYTES = 8 << 20
 _WINDOWS_A_POOL = 8
-"""At least so many, however little memory there is: fewer windows shuffle worse."""
+"""Lower bound on windows per pool: fewer shuffle worse."""
 
 _GAP_BYTES = 256 << 10
-"""A stretch that the dataset does not use ends a window if it is longer: reading over it costs more."""
+"""A longer stretch of unused bytes ends a window: reading it would cost more than another read."""
 
 _DIRECT = getattr(os, "O_DIRECT", 0)
 
 _BLOCK = 4096
-"""Reads past the page cache begin and end at multiples of it."""
+"""Reads past the page cache begin and end at multiples of this."""
 
 
 class Region(NamedTuple):
@@ -60,9 +60,9 @@ class Windows:
     ----------
     store : Store
     shard, row, lengths : (n,) int
-        Of each sentence; one with a shard of -1 has no bytes and is in a window that is not read.
+        Of each sentence; one with a shard of -1 has no bytes, and its window is not read.
     memory : int
-        Bytes for the pool that is served and the one that is read, together.
+        Bytes for two pools: the one that is served and the one that is read.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Windows:
     regions : list of Region
     n_bytes : (n_windows,) int64
     pool_bytes : int
-        At which a pool is full.
+        Size at which a pool is full.
     """
 
     def __init__(
@@ -108,17 +108,17 @@ class Windows:
 
 
 class WindowBatchSampler(BucketBatchSampler):
-    """Batches of sentences of like length, drawn from a few windows at a time.
+    """Batches of sentences of similar length, drawn from a few windows at a time.
 
     The batches of an epoch are a pure function of the lengths, the windows, the settings, the seed and the
-    epoch. Several ranks go through the same windows, and each of them reads all. Parameters as
+    epoch. All ranks go through the same windows, and each reads all of them. Parameters as
     :class:`~featurestore.dataset.sampler.BucketBatchSampler`, and:
 
     Parameters
     ----------
     windows : Windows
     on_pool : callable, optional
-        Called when a pass comes to another pool, with its windows and those of the next one.
+        Called at the start of each pool with its windows and those of the next one.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class WindowBatchSampler(BucketBatchSampler):
         epoch = self.epoch
         self.epoch = epoch + 1
         batches, pools = self.batches(epoch), self.pools(epoch)
-        # The next pass most likely comes next; its first pool is read while the last one is served.
+        # Most likely another pass follows: its first pool is read while the last one of this is served.
         following = [*pools[1:], *self.pools(epoch + 1)[:1]]
         pool = -1
         for batch in batches:
@@ -157,7 +157,7 @@ class WindowBatchSampler(BucketBatchSampler):
             order = np.random.default_rng((self.seed, epoch, 1)).permutation(order)
         if not len(order):
             return []
-        # A pool is full when the next window would begin behind its end.
+        # A window belongs to the pool in which it begins.
         begins = np.cumsum(self.windows.n_bytes[order]) - self.windows.n_bytes[order]
         full = begins // max(1, self.windows.pool_bytes)
         return [part.tolist() for part in np.split(order, np.flatnonzero(np.diff(full)) + 1)]
@@ -181,7 +181,7 @@ class WindowReader:
     Attributes
     ----------
     lock : Lock
-        To be held for as long as rows are used: the memory of a pool that is left is filled again.
+        To be held while rows are used: the memory of a pool is reused when the next one is entered.
     """
 
     def __init__(self, windows: Windows) -> None:
@@ -192,12 +192,12 @@ class WindowReader:
         self._here: dict[int, tuple[list[int], list[tuple[int, Array]]]] = {}
 
     def enter(self, pool: Sequence[int], following: Sequence[int]) -> None:
-        """Wait for the windows of a pool, drop those before it, and begin to read those of the next.
+        """Wait for the windows of a pool, release earlier ones, and start to read the next pool.
 
         Raises
         ------
         DamagedStoreError
-            If a shard cannot be read, or was cut.
+            If a shard cannot be read, or is too short.
         """
         with self.lock:
             self._enter(pool, following)
@@ -220,7 +220,7 @@ class WindowReader:
             parts.insert(at, (region.stop, values))
 
     def rows(self, shard: int, start: int, stop: int) -> Array | None:
-        """Return rows of a shard's values, or None if they are not of the pool that was entered."""
+        """Return rows of a shard's values, or None if they are not in the current pool."""
         begins, parts = self._here.get(shard, ((), ()))
         at = bisect.bisect(begins, start) - 1
         if at < 0 or parts[at][0] < stop:
@@ -234,8 +234,8 @@ class _Pool(NamedTuple):
 
 
 def _read_pool(windows: Windows, pool: Sequence[int], room: mmap.mmap | None) -> _Pool:
-    """Read windows into one stretch of memory, each with room to begin and end at a block."""
-    # In the order of the disk, which a spinning one likes.
+    """Read windows into one block of memory, each aligned to blocks at both ends."""
+    # In the order of the disk, for spinning ones.
     regions = sorted(windows.regions[window] for window in pool)
     shards = windows.store.manifest.shards
     sizes = [
@@ -264,7 +264,7 @@ def _read_pool(windows: Windows, pool: Sequence[int], room: mmap.mmap | None) ->
 
 
 def _read_into(into: memoryview, path: Path, offset: int, n_bytes: int) -> None:
-    """Fill memory from a file past the page cache, or through it where the disk has no other way."""
+    """Fill memory from a file past the page cache, or through it where that is not supported."""
     done, flags = 0, _DIRECT
     while done < n_bytes:
         try:
@@ -274,12 +274,21 @@ def _read_into(into: memoryview, path: Path, offset: int, n_bytes: int) -> None:
                 flags = 0
                 continue
             refuse_unreadable(path, error)
-            raise DamagedStoreError(f"shard {path} cannot be opened: {error.strerror}") from error
+            raise DamagedStoreError(
+                f"shard {path} cannot be opened: {error.strerror}",
+                path=path,
+                shard=path.name,
+                is_gone=isinstance(error, FileNotFoundError),
+            ) from error
         try:
             while done < n_bytes:
                 step = os.preadv(descriptor, [into[done:]], offset + done)
                 if not step:
-                    raise DamagedStoreError(f"shard {path} ends before byte {offset + n_bytes:,}: it was cut")
+                    raise DamagedStoreError(
+                        f"shard {path} ends before byte {offset + n_bytes:,}: it was cut",
+                        path=path,
+                        shard=path.name,
+                    )
                 done += step
             if not flags and hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(descriptor, offset, n_bytes, os.POSIX_FADV_DONTNEED)
@@ -287,7 +296,9 @@ def _read_into(into: memoryview, path: Path, offset: int, n_bytes: int) -> None:
             if not (flags and error.errno == errno.EINVAL):
                 raise DamagedStoreError(
                     f"shard {path} cannot be read at byte {offset + done:,}: {error.strerror}. Restore it "
-                    "from a copy, on a disk that works"
+                    "from a copy, on a disk that works",
+                    path=path,
+                    shard=path.name,
                 ) from error
             flags = 0
         finally:

@@ -29,7 +29,9 @@ def lock_alone(descriptor: int, path: Path) -> None:
             raise
         raise StoreWriteError(
             f"cannot lock {path}: {error.strerror}. By flock(2) writers tell a living writer's files from a "
-            "dead one's: mount the disk with locks (NFS: version 4; Lustre: -o flock), or use another disk"
+            "dead one's: mount the disk with locks (NFS: version 4; Lustre: -o flock), or use another disk",
+            path=path,
+            errno=error.errno,
         ) from error
 
 

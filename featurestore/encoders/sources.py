@@ -10,7 +10,7 @@ from featurestore.encoders.base import DEFAULT_LAYERS, Encoder, EncoderOutline
 from featurestore.encoders.checked import CheckedEncoder, checked_encoder
 from featurestore.encoders.loading import encoder_recipe, load_encoder, outline_encoder
 from featurestore.errors import UsageError
-from featurestore.families import OWN, family_of
+from featurestore.families import OWN, family_of, family_of_recipe
 from featurestore.recipe import Recipe
 
 
@@ -48,8 +48,8 @@ class EncoderSource(Protocol):
     precision : str
         What it computes in, ``auto`` where the device decides.
     is_at_hand : bool
-        Whether the user handed over its code, as an object or by naming a class: it may have changed without
-        its recipe changing, and asking it costs no download.
+        Whether it is the user's own code, handed over as an object or by naming a class: it may have changed
+        without its recipe changing, and asking it costs no download.
     outline_loads : bool
         Whether :meth:`outline` and :meth:`known_recipe` have to load it.
     named_by : Path or None
@@ -121,7 +121,6 @@ class LoadedEncoder:
 
     encoder: CheckedEncoder
 
-    is_at_hand = True
     outline_loads = False
     named_by = None
 
@@ -129,6 +128,11 @@ class LoadedEncoder:
     def of(cls, given: Encoder) -> LoadedEncoder:
         """Check what was given; see :func:`~featurestore.encoders.checked.checked_encoder`."""
         return cls(checked_encoder(given))
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether it is the user's own: recipes of ELMo and Flair hold hashes of what they load."""
+        return family_of_recipe(self.encoder.recipe) is OWN
 
     @property
     def spec(self) -> str:

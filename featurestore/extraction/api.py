@@ -54,9 +54,11 @@ def extract(
     device : str
         For a specification.
     codec : {"float16", "float32", "int8"}, optional
-        By default the store's, else ``float16``.
+        By default the store's, else ``float16``. Another than a store's is that of the new shards,
+        which a warning says.
     token_budget : int, optional
-        Tokens a batch may hold; by default what suits the encoder's device.
+        Tokens of a batch, padding not counted (in training it is); by default what suits the encoder's
+        device.
     shard_bytes : int, optional
         Bytes of vectors in a shard, for a new store.
     allow_cut : bool
@@ -92,7 +94,7 @@ def extract(
     )
     job = Job(as_corpora(corpora), destination, codec=codec, shard_bytes=shard_bytes, device=device)
     plan = job.plan(source, progress=shown)
-    for warning in plan.warnings:
+    for warning in filter(None, (*plan.warnings, plan.codec_note)):
         logger.warning("%s", warning)
     if not allow_cut:
         plan.require_seen()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 
 def batches_by_length(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
-    """Yield positions in batches of at most ``token_budget`` tokens, longest sentences first.
+    """Yield positions in batches of at most ``token_budget`` tokens, padding not counted, longest first.
 
     The longest come first so that memory runs out at the start, not hours later. A sentence over the
     budget gets a batch of its own. The result is a function of the arguments alone.
@@ -16,7 +16,7 @@ def batches_by_length(lengths: Sequence[int], token_budget: int) -> Iterator[lis
     lengths : sequence of int
         Tokens of each sentence.
     token_budget : int
-        Tokens a batch may hold.
+        Tokens a batch may hold; padding, of which sentences of like length need little, is not counted.
     """
     batch: list[int] = []
     room = token_budget

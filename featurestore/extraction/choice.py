@@ -100,9 +100,11 @@ class EncoderChoice(NamedEncoder):
         except EncoderError as error:
             if self.named_by is None or isinstance(error, EncoderOutOfMemory):
                 raise
+            family = family_of(self.spec)
+            place = f" (--encoder {family.placeholder})" if family is not None else " (--encoder)"
             raise EncoderError(
-                f"{error}\nThe store {self.named_by} names this encoder: if it lies elsewhere now, name it "
-                "yourself (--encoder)"
+                f"{error}\nThe store {self.named_by} names this encoder: if it lies elsewhere now, name its "
+                f"new place{place}. It is taken if its files are the same"
             ) from error
 
 

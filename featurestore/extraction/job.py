@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from featurestore import limits
 from featurestore.corpora.corpus import Corpus
@@ -10,12 +11,12 @@ from featurestore.encoders.base import EncoderOutline
 from featurestore.encoders.sources import EncoderSource
 from featurestore.extraction.choice import is_own, require_store_of
 from featurestore.extraction.destination import Destination
-from featurestore.extraction.planning.estimate import expected_speed
+from featurestore.extraction.planning.estimate import Speed, cost_by_length, expected_speed
 from featurestore.extraction.planning.plan import Plan, make_plan
 from featurestore.extraction.progress import Progress
 from featurestore.extraction.report import Report
 from featurestore.extraction.runner import Extraction
-from featurestore.families import family_of_recipe
+from featurestore.families import family_of, family_of_recipe
 from featurestore.store.canaries import require_canaries
 from featurestore.store.format.codec import DEFAULT_CODEC, get_codec
 from featurestore.store.preconditions import require_bounds
@@ -73,9 +74,10 @@ class Job:
             outline,
             codec=self._codec or (manifest.codec if manifest else DEFAULT_CODEC),
             shard_bytes=manifest.shard_bytes if manifest else self._shard_bytes or limits.DEFAULT_SHARD_BYTES,
+            cost=partial(cost_by_length, self._family(source), self._likely_device),
             progress=progress,
         )
-        return plan.timed(*self._speed(source, outline, is_same)) if plan.n_new else plan
+        return plan.timed(self._speed(source, outline, is_same)) if plan.n_new else plan
 
     def done(self, source: EncoderSource, plan: Plan) -> Report | None:
         """Return the report of a store that has all that was planned, by this encoder.
@@ -141,15 +143,25 @@ class Job:
         outline = source.outline()
         return require_store_of(self.destination, source), outline
 
-    def _speed(
-        self, source: EncoderSource, outline: EncoderOutline, is_same: bool
-    ) -> tuple[float | None, str]:
-        """Return the speed to expect and what that rests on; (None, "") where nothing is known."""
+    @property
+    def _likely_device(self) -> str:
+        """The device asked for; of ``auto`` the one that the store's last commit was encoded on."""
+        manifest = self.destination.manifest
+        return self.device if self.device != "auto" or manifest is None else manifest.commit.device
+
+    def _family(self, source: EncoderSource) -> str:
+        """Return the name of an encoder's family, empty if it is not known; nothing is loaded for it."""
+        manifest = self.destination.manifest
+        family = family_of(source.spec) or (family_of_recipe(manifest.recipe) if manifest else None)
+        return family.name if family is not None else ""
+
+    def _speed(self, source: EncoderSource, outline: EncoderOutline, is_same: bool) -> Speed | None:
+        """Return the speed to expect; None where nothing is known."""
         manifest = self.destination.manifest
         if manifest is not None and not is_same and manifest.encoder != source.spec:
-            manifest = None  # its speed was another's
-        speed, basis = expected_speed(manifest, outline, self.device, source.precision)
+            manifest = None  # another encoder's speed
+        speed = expected_speed(manifest, outline, self.device, source.precision)
         # What has to be loaded to outline it knows nothing of its speed.
         if speed or source.outline_loads or manifest is None or not is_own(source, self.destination):
-            return speed, basis
+            return speed
         return expected_speed(None, source.outline(), self.device, source.precision)

@@ -12,19 +12,19 @@ class Progress:
     """Receives what happens during an extraction, from several threads; this one shows nothing."""
 
     def planned(self, path: str, n_sentences: int) -> None:
-        """The plan has read so many sentences, the last of them from ``path``."""
+        """The plan has read ``n_sentences`` in all, the last of them from ``path``."""
 
     def started(self, n_tokens: int, share_cached: float) -> None:
-        """Encoding begins: so many tokens to encode, and this share of distinct sentences is cached."""
+        """Encoding of ``n_tokens`` begins; ``share_cached`` of the distinct sentences are stored already."""
 
     def encoded(self, n_tokens: int) -> None:
         """``n_tokens`` more are encoded; negative where progress within a batch gives way to its end."""
 
     def committed(self, n_sentences: int, n_tokens: int) -> None:
-        """A shard with so many sentences and tokens is committed."""
+        """A shard of ``n_sentences`` is committed."""
 
     def notice(self, message: str) -> None:
-        """Something the user should know happened."""
+        """The user should know of something that happened, such as a batch that did not fit into memory."""
 
     def finished(self) -> None:
         """Encoding has ended, in whatever way."""

@@ -27,7 +27,7 @@ class Report:
     token_budget : int
         Tokens per batch at the end (out-of-memory halves it); 0 where no encoder was needed.
     missing_surroundings : list of str
-        What decides the vectors beside the tokens, where no sentence of the corpora said any of it.
+        What the vectors depend on beside the tokens, where no sentence of the corpora came with a context.
     """
 
     n_sentences: int = 0

@@ -181,8 +181,8 @@ class Extraction:
             if not depends_on_more and condition_of(example.tokens):
                 # It would be stored where nobody looks for it.
                 raise UsageError(
-                    f"{example.place} ({' '.join(example.tokens[:8])!r}) comes with surroundings, but the "
-                    f"vectors of {self.encoder.spec!r} depend on tokens alone: read the corpus without them"
+                    f"{example.place} ({' '.join(example.tokens[:8])!r}) comes with a context, but the "
+                    f"vectors of {self.encoder.spec!r} depend on tokens alone: read the corpus without it"
                 )
             if window and len(example.tokens) > room:
                 yield window, keys

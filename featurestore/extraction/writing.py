@@ -58,7 +58,7 @@ class ShardWriter:
     """Puts vectors into drafts and commits them, so that encoding need not wait.
 
     What its threads meet is raised in the encoding thread at its next call. After an error in a shard no
-    later one is published, so that what is there is the beginning of an undisturbed run; earlier ones are.
+    later one is published, so that a store holds the beginning of an undisturbed run; earlier ones are.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ class ShardWriter:
             raise error
 
     def finish(self) -> None:
-        """Commit what is there, wait for the threads, and raise what they met."""
+        """Commit what was encoded, wait for the threads, and raise the first error they met."""
         try:
             self._end()
         except BaseException:

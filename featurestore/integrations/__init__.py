@@ -1,4 +1,4 @@
-"""Other libraries' ways into the store; ``featurestore.integrations.flair`` needs Flair, and loads it."""
+"""Other libraries on top of the store; ``featurestore.integrations.flair`` needs Flair and loads it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sentences are neighbours: said once, so that extraction, training and evaluation mean the same."""
+"""The context of sentences, set once so that extraction, training and evaluation agree on it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from featurestore.integrations.flair_corpora import SPLITS, splits_of
 
 
 def set_context(corpus: Any, *, alone: bool = False, splits: Sequence[str] = SPLITS) -> Any:
-    """Give a context to every sentence of a corpus that has none yet: its neighbours, or being alone.
+    """Give every sentence of a corpus that has no context one: its neighbours, or none.
 
     An embedding such as ``TransformerWordEmbeddings(use_context=True)`` looks at neighbouring sentences. Of
     Flair's corpora only ``ColumnCorpus`` says which they are. Where nothing is said, Flair's embeddings take
@@ -56,7 +56,7 @@ def set_context(corpus: Any, *, alone: bool = False, splits: Sequence[str] = SPL
 
 
 class LinkedDataset(FlairDataset):  # type: ignore[misc]
-    """A lazy dataset whose sentences know their neighbours, by Flair's own means: their position in it.
+    """A lazy dataset whose sentences find their neighbours by their position in it, as Flair does.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Flair's corpora as input of an extraction: the sentences that a Flair model will ask for in training."""
+"""Flair's corpora as input of an extraction: the very sentences that a Flair model trains on."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Split:
     sentences: Any
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
-        """Yield each sentence with the place where it stands."""
+        """Yield each sentence with its place."""
         for number in range(len(self.sentences)):
             place = f"{self.name}, sentence {number + 1}"
             sentence = self.sentences[number]
@@ -55,7 +55,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class FlairExample(Example):
-    """An example that was made from a Flair sentence and knows where that stands.
+    """An example made from a Flair sentence, with the place of that sentence.
 
     Attributes
     ----------
@@ -152,7 +152,7 @@ class FlairCorpus(Corpus):
 
     @property
     def bytes_read(self) -> int:
-        """Always 0: Flair does not say."""
+        """Always 0: Flair does not tell."""
         return 0
 
     @property

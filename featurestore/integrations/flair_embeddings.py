@@ -18,13 +18,13 @@ from featurestore.encoders.loading import encoder_recipe, load_encoder, outline_
 from featurestore.errors import EncoderError, RecipeMismatchError, UsageError
 from featurestore.families import family_of, family_of_recipe
 from featurestore.integrations.live import LiveVectors
-from featurestore.integrations.stored import OnMissing, StoredVectors
+from featurestore.integrations.stored import MissPolicy, StoredVectors
 from featurestore.recipe import Recipe
 from featurestore.store.store import Store
 
 
 class VectorEmbeddings(TokenEmbeddings):  # type: ignore[misc]
-    """A Flair embedding over a source of vectors: what ours have in common.
+    """A Flair embedding over a source of vectors; the base of ours.
 
     Vectors depend on the token texts, and on what else the recipe names in its field ``depends_on``: the
     sentences before and after, the language, the spaces. A sentence's neighbours are those that it is linked
@@ -68,7 +68,7 @@ class VectorEmbeddings(TokenEmbeddings):  # type: ignore[misc]
 
     @property
     def recipe(self) -> Recipe:
-        """What the vectors are made with."""
+        """The recipe of the vectors."""
         return self.source.recipe
 
     @property
@@ -82,7 +82,7 @@ class VectorEmbeddings(TokenEmbeddings):  # type: ignore[misc]
         return self.source.n_missing if isinstance(self.source, StoredVectors) else 0
 
     def flush(self) -> None:
-        """Commit what was computed because it was missing; happens by itself now and then, and at the end.
+        """Commit computed vectors now; this also happens from time to time, and when the program ends.
 
         Raises
         ------
@@ -168,7 +168,7 @@ class CachedEmbeddings(VectorEmbeddings):
     def __init__(
         self,
         store: Store | str | Path,
-        on_missing: OnMissing = "error",
+        on_missing: MissPolicy = "error",
         fallback: Encoder | str | None = None,
         name: str | None = None,
         *,
@@ -311,7 +311,7 @@ def _elmo_spec(model: str, options_file: str | Path | None, weight_file: str | P
 
 
 def _require_spec(spec: str, recipe: Recipe) -> None:
-    """Raise RecipeMismatchError if it is known without loading that a specification gives another recipe."""
+    """Raise RecipeMismatchError if, without loading, a specification is known to have another recipe."""
     family = family_of(spec)
     if family is not None and family.recipe is None:
         # Its recipe is known when it is loaded, which is when something is missing.
@@ -331,7 +331,7 @@ def _require_spec(spec: str, recipe: Recipe) -> None:
 
 
 def _stored_layers(store: Store, spec: str, mode: str, precision: str, initial_state: str) -> str:
-    """Return which of a store's layers make the vectors of an embedding mode, its recipe being the model's.
+    """Return the layers of a store of the model's recipe that make the vectors of an embedding mode.
 
     Raises
     ------

@@ -31,7 +31,7 @@ class LabelReader:
 
     @classmethod
     def of(cls, sentences: Iterable[tuple[str, Any]], label_type: str, name: str) -> LabelReader:
-        """Return the reader of a type, what has the labels being known from the first that is found.
+        """Return the reader of a label type; whether tokens, spans or sentences have it is told by the first.
 
         Parameters
         ----------

@@ -28,7 +28,7 @@ from featurestore.integrations.flair_embeddings import (
     VectorEmbeddings,
 )
 from featurestore.integrations.live import LiveVectors, load_encoder_of, require_recipe
-from featurestore.integrations.stored import OnMissing, StoredVectors
+from featurestore.integrations.stored import MissPolicy, StoredVectors
 from featurestore.recipe import Recipe
 from featurestore.store.store import Store
 
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def bind(model: Any, store: Store | str | Path) -> Any:
-    """Let the cached embeddings of a model read a store of their recipe, wherever it lies now.
+    """Let the cached embeddings of a model read a store of their recipe, wherever it is now.
 
     Embeddings of other recipes stay as they are: call it once for each store.
 
@@ -123,7 +123,7 @@ def to_live(model: Any, encoder: Encoder | str | None = None) -> Any:
 def to_cached(
     model: Any,
     store: Store | str | Path,
-    on_missing: OnMissing = "error",
+    on_missing: MissPolicy = "error",
     fallback: Encoder | str | None = None,
 ) -> Any:
     """Let a model read a store instead of running an encoder: the way back from :func:`to_live`.
@@ -242,7 +242,7 @@ def load(path: str | Path, *, trusted: bool = False) -> Any:
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    """Return what a file of Flair's holds, if a model can be made of it.
+    """Return the content of a Flair file, if a model can be made of it.
 
     Not ``Model.load``, which takes a file it cannot read for the name of a published model.
     """
@@ -270,7 +270,7 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 
 def _in_training_order(model: Any) -> Any:
-    """Give back the position that starts a stacked embedding's name to those that do not save their names.
+    """Restore the position at the start of the name of stacked embeddings that do not save their names.
 
     Flair concatenates by sorted name. ``OneHotEmbeddings`` and a few others lose theirs when they are loaded,
     and then stand elsewhere than in training: the model would run, on mixed-up vectors.
@@ -304,7 +304,7 @@ def _flairs_own(module: Any) -> list[TokenEmbeddings]:
 
 
 def _encoder_for(embedding: VectorEmbeddings, encoder: Encoder | str | None) -> CheckedEncoder:
-    """Return the encoder to run, which has the embedding's recipe."""
+    """Return the encoder to run, after checking that it has the embedding's recipe."""
     if encoder is not None and not isinstance(encoder, str):
         return require_recipe(embedding.recipe, encoder)
     source = embedding.source

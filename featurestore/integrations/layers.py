@@ -13,7 +13,7 @@ from featurestore.recipe import Recipe
 
 @dataclass(frozen=True)
 class LayerChoice:
-    """Layers kept apart, and what a token's vector is made of.
+    """Layers kept apart, and which of them make a token's vector.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Vectors straight from an encoder, which is loaded when the first one is needed."""
+"""Vectors straight from an encoder, loaded when the first one is needed."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def require_recipe(recipe: Recipe, given: Encoder) -> CheckedEncoder:
 
 
 def encode_all(encoder: CheckedEncoder, sentences: Sequence[Sentence]) -> list[NDArray[np.floating]]:
-    """Return an array per sentence, in batches that fit the encoder's budget, smaller ones if need be.
+    """Return an array per sentence, in batches within the encoder's budget, halved when memory runs out.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Vectors from a store, which is opened when the first one is needed, and what to do about missing ones."""
+"""Vectors from a store, opened when the first one is needed, and what is done about missing ones."""
 
 from __future__ import annotations
 
@@ -17,23 +17,30 @@ from featurestore.dataset.gathering.buffers import BufferPool
 from featurestore.dataset.gathering.gather import Gatherer
 from featurestore.encoders.base import Encoder
 from featurestore.encoders.loading import require_no_code
-from featurestore.errors import MissingSentencesError, NotAStoreError, SentenceError, UsageError
+from featurestore.errors import (
+    MissingSentence,
+    MissingSentencesError,
+    NotAStoreError,
+    SentenceError,
+    UsageError,
+)
 from featurestore.integrations.layers import LayerChoice
 from featurestore.integrations.read_through import ReadThrough
 from featurestore.keys import Sentence, require_sentence, sentence_key
 from featurestore.recipe import Recipe
 from featurestore.store.missing import depends_on, how_to_add
+from featurestore.store.pending import commit_pending
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
 
-OnMissing = Literal["error", "compute", "zeros"]
+MissPolicy = Literal["error", "compute", "zeros"]
 
 _MOST_KNOWN_KEYS = 1 << 16
-"""Keys remembered at most: some 20 MB of ordinary sentences. Hashing costs as much as reading vectors."""
+"""Upper bound on keys remembered, 20 MB of ordinary sentences: hashing costs as much as reading vectors."""
 
 _LONGEST_KNOWN = 256
-"""Tokens of the longest sentence whose key is remembered."""
+"""Keys of longer sentences are not remembered."""
 
 Computed = Mapping[bytes, NDArray[np.floating]]
 
@@ -42,7 +49,7 @@ _NOWHERE = -1, -1
 
 
 class _View:
-    """An open store, what reads it, and where sentences lie: replaced together when the store has grown."""
+    """An open store, its gatherer, and the places found in it: replaced together when the store has grown."""
 
     def __init__(self, store: Store) -> None:
         self.store, self.gatherer = store, Gatherer(store)
@@ -51,7 +58,7 @@ class _View:
     def locate(self, wanted: Sequence[bytes]) -> list[tuple[int, int]]:
         """Return the shard and row of each key, -1 and -1 where there is none.
 
-        Asking the index costs a small batch as much as decoding it, so places are remembered.
+        For a small batch the index costs as much as decoding, so places are remembered.
 
         Raises
         ------
@@ -108,11 +115,11 @@ class StoredVectors:
         recipe: Recipe,
         choice: LayerChoice,
         *,
-        on_missing: OnMissing = "error",
+        on_missing: MissPolicy = "error",
         fallback: Encoder | str | None = None,
     ) -> None:
-        if on_missing not in get_args(OnMissing):
-            raise UsageError(f"on_missing is {on_missing!r}, expected {', '.join(get_args(OnMissing))}")
+        if on_missing not in get_args(MissPolicy):
+            raise UsageError(f"on_missing is {on_missing!r}, expected {', '.join(get_args(MissPolicy))}")
         if fallback is not None and on_missing != "compute":
             raise UsageError(
                 f"a fallback computes what is missing, but on_missing is {on_missing!r}: expected 'compute'"
@@ -126,7 +133,7 @@ class StoredVectors:
 
     @classmethod
     def of(
-        cls, store: Store, layers: str, *, on_missing: OnMissing, fallback: Encoder | str | None = None
+        cls, store: Store, layers: str, *, on_missing: MissPolicy, fallback: Encoder | str | None = None
     ) -> StoredVectors:
         """Return the vectors of an open store."""
         choice = LayerChoice.of(layers, store.recipe, dim=store.dim, n_layers=store.n_layers)
@@ -215,6 +222,8 @@ class StoredVectors:
         if _NOWHERE in places:
             # One thread at a time: the model, the buffer and the store's next snapshot are shared.
             with self._lock:
+                if self._read_through is None:
+                    commit_pending(self.path)  # another embedding of this process may have computed it
                 view = self._refreshed()
                 places = view.locate(wanted)
                 missing = [at for at, place in enumerate(places) if place is _NOWHERE]
@@ -224,7 +233,7 @@ class StoredVectors:
         lengths = list(map(len, sentences))
         shards, rows = [shard for shard, _ in places], [row for _, row in places]
         out = self._buffers.empty(view.store.vector_shape(sum(lengths)), torch.float32)
-        view.gatherer.lay(out, lengths, shards, rows)
+        view.gatherer.gather_packed(out, lengths, shards, rows)
         if computed:
             starts = np.cumsum([0, *lengths]).tolist()
             for key, shard, start in zip(wanted, shards, starts, strict=False):
@@ -329,7 +338,11 @@ class StoredVectors:
         if self.on_missing == "error":
             raise MissingSentencesError(
                 f"{found_out}; the first:{shown}\n{self._how_to_add()} "
-                "Or compute them when they are needed, or give them zeros: on_missing='compute' or 'zeros'"
+                "Or compute them when they are needed, or give them zeros: on_missing='compute' or 'zeros'",
+                sentences=[MissingSentence(tuple(sentences[at]), wanted[at]) for at in missing],
+                n_missing=len(missing),
+                n_wanted=len(wanted),
+                store=self.path,
             )
         if first:
             done = "computed and added" if self.on_missing == "compute" else "given zeros"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,28 @@ from featurestore.models.heads import HEADS
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
+class _Size(NamedTuple):
+    """Defaults for training data of up to ``most_tokens`` tokens."""
+
+    most_tokens: float
+    epochs: int
+    patience: int
+    token_budget: int
+    lr_of_linear: float
+    lr_of_others: float
+
+    def lr(self, model: str) -> float:
+        """Return the learning rate of a model."""
+        return self.lr_of_linear if model == "linear-tagger" else self.lr_of_others
+
+
+_SIZES = (
+    _Size(6_000, 100, 15, 256, 1e-2, 3e-3),
+    _Size(100_000, 40, 6, 512, 3e-3, 3e-3),
+    _Size(math.inf, 30, 4, 2048, 1e-3, 1e-3),
+)
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How to train.
@@ -24,23 +46,30 @@ class TrainConfig:
     ----------
     model : str
         A name of :data:`featurestore.models.heads.HEADS`.
-    epochs, patience : int
-        At most so many epochs; stop after so many without a better development score.
-    lr, weight_decay : float
-        Of AdamW (Loshchilov and Hutter 2019).
+    epochs : int, optional
+        Passes over the training data at most. By default by the size of that: see :meth:`sized`.
+    patience : int, optional
+        Epochs without a better development score after which training stops; by default by size. While the
+        score is no better than that of one label for everything and the loss falls, training goes on.
+    lr : float, optional
+        Learning rate of AdamW (Loshchilov and Hutter 2019); by default by size and model.
+    weight_decay : float
+        Of AdamW.
     anneal_patience : int, optional
-        Halve the learning rate after so many epochs without a better development score, counted anew after
-        each halving; by default never. It must be below ``patience`` to come to that. On small or short
-        trainings it costs accuracy: a score that stands still by chance slows all that follows.
+        Epochs without a better development score after which the learning rate is halved (the count restarts
+        then); by default never. Only has an effect below ``patience``. On small or short trainings it costs
+        accuracy: a score that stands still by chance slows all that follows.
     average_steps : int
-        The weights that are scored and kept are an exponential average over about so many steps, at first
-        over a tenth of those made; 1 for the weights themselves.
+        Steps that the exponential average of the weights reaches over, which is scored and kept; at first it
+        reaches over a tenth of the steps made. 1 for the weights themselves.
     hidden : int
         Units of the LSTM in each direction.
     dropout : float, optional
         On the head's input and the LSTM's output; by default the head's usual one.
-    token_budget, max_sentences : int
-        Bounds of one batch: tokens with padding, and sentences.
+    token_budget : int, optional
+        Tokens of one batch at most, padding included; by default by size.
+    max_sentences : int
+        Sentences of one batch at most.
     clip : float
         Largest norm of the gradient.
     standardize : bool
@@ -68,15 +97,15 @@ class TrainConfig:
     """
 
     model: str
-    epochs: int = 30
-    patience: int = 4
-    lr: float = 1e-3
+    epochs: int | None = None
+    patience: int | None = None
+    lr: float | None = None
     anneal_patience: int | None = None
     weight_decay: float = 0.01
     average_steps: int = 500
     hidden: int = 256
     dropout: float | None = None
-    token_budget: int = 2048
+    token_budget: int | None = None
     max_sentences: int = 64
     clip: float = 5.0
     standardize: bool = True
@@ -91,11 +120,10 @@ class TrainConfig:
             raise UsageError(f"there is no model {self.model!r}: choose one of {', '.join(HEADS)}")
         whole = ("epochs", "patience", "anneal_patience", "average_steps", "token_budget", "max_sentences")
         for name in whole:
-            # None is a value of anneal_patience alone.
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, found {getattr(self, name)!r}")
         for name in ("lr", "clip"):
-            if not 0 < getattr(self, name) <= 1000:
+            if getattr(self, name) is not None and not 0 < getattr(self, name) <= 1000:
                 raise UsageError(f"{name} must be above 0 and at most 1000, found {getattr(self, name)!r}")
         self._check_class_weights()
         if not 0 <= self.weight_decay <= 1:
@@ -150,6 +178,36 @@ class TrainConfig:
         total = sum(counts.values())
         return torch.tensor([total / (n_met * n) if n else 1.0 for n in counts.values()])
 
+    def sized(self, n_tokens: int) -> SizedConfig:
+        """Return the settings with those that were left open filled in, by the size of the training data.
+
+        =================  ======  ========  ============  ==============================
+        training tokens    epochs  patience  token budget  lr (linear-tagger / all other)
+        =================  ======  ========  ============  ==============================
+        up to 6,000        100     15        256           0.01 / 0.003
+        up to 100,000      40      6         512           0.003 / 0.003
+        more               30      4         2048          0.001 / 0.001
+        =================  ======  ========  ============  ==============================
+
+        Little data needs more passes in smaller batches to learn labels that are rare;
+        tests/bench/training/sweep.py compared them.
+
+        Parameters
+        ----------
+        n_tokens : int
+            Of the training data.
+        """
+        size = next(size for size in _SIZES if n_tokens <= size.most_tokens)
+        return SizedConfig(
+            **{
+                **vars(self),
+                "epochs": size.epochs if self.epochs is None else self.epochs,
+                "patience": size.patience if self.patience is None else self.patience,
+                "token_budget": size.token_budget if self.token_budget is None else self.token_budget,
+                "lr": size.lr(self.model) if self.lr is None else self.lr,
+            }
+        )
+
     @property
     def dropout_used(self) -> float:
         """The dropout given, or the head's usual one."""
@@ -161,3 +219,13 @@ class TrainConfig:
         if isinstance(self.class_weights, Mapping):
             settings["class_weights"] = {name: float(weight) for name, weight in self.class_weights.items()}
         return {**settings, "dropout": self.dropout_used}
+
+
+@dataclass(frozen=True)
+class SizedConfig(TrainConfig):
+    """Settings of which none is left open; from :meth:`TrainConfig.sized`."""
+
+    epochs: int = 30
+    patience: int = 4
+    lr: float = 1e-3
+    token_budget: int = 2048

@@ -26,6 +26,7 @@ from featurestore.models.heads import HEADS, IGNORED, Head, HeadConfig, build_he
 from featurestore.models.inference import require_common_labels, score_head, warn_of_unseen
 from featurestore.models.mix import Moments
 from featurestore.models.scoring import Scores
+from featurestore.models.settings import SizedConfig
 from featurestore.models.settings import TrainConfig as TrainConfig
 from featurestore.models.stopping import Best, Stopping, doubts
 from featurestore.models.stopping import Epoch as Epoch
@@ -40,7 +41,7 @@ _STANDARDIZE_TOKENS = 100_000
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What training gives.
+    """The model of a training, its scores and its history.
 
     Attributes
     ----------
@@ -108,7 +109,7 @@ def train(
     device = choose_device(config.device)
     precision = training_precision(config.precision, device)
     _check(dataset, dev_dataset, config)
-    labels = dataset.labels
+    labels, sized = dataset.labels, config.sized(int(dataset.lengths.sum()))
     with _seeded(config.seed, device):
         head = build_head(
             config.model,
@@ -116,9 +117,9 @@ def train(
         )
         head.learning_dtype = getattr(torch, precision)
         if config.standardize:
-            _fit_standardization(head, dataset, config)
+            _fit_standardization(head, dataset, sized)
         head.class_weights = config.weights_of_classes(dataset.label_counts)
-        run = _Run(head.to(device), dataset, dev_dataset, config, device)
+        run = _Run(head.to(device), dataset, dev_dataset, sized, device)
         interrupted: KeyboardInterrupt | None = None
         try:
             run.epochs(progress, on_epoch)
@@ -140,14 +141,14 @@ def train(
         label=label,
         seed=config.seed,
         training={
-            **config.to_dict(),
+            **sized.to_dict(),
             "precision": precision,
             "n_sentences": len(dataset),
             "best_epoch": best.epoch,
         },
         scores=best.scores.summary(),
     )
-    reasons = tuple(doubts(best.scores, best.epoch, config.epochs))
+    reasons = tuple(doubts(best.scores, best.epoch, sized.epochs))
     for reason in (*best.scores.notes, *reasons):
         log.warning("%s", reason)
     return TrainResult(model, best.scores, tuple(run.history), best.epoch, interrupted, reasons)
@@ -161,7 +162,7 @@ class _Run:
         head: Head,
         dataset: FeatureDataset,
         dev_dataset: FeatureDataset,
-        config: TrainConfig,
+        config: SizedConfig,
         device: torch.device,
     ) -> None:
         self.head, self.dev_dataset, self.config, self.device = head, dev_dataset, config, device
@@ -276,7 +277,7 @@ def _check(dataset: FeatureDataset, dev_dataset: FeatureDataset, config: TrainCo
     warn_of_unseen(dataset.label_names, dev_dataset)
 
 
-def _fit_standardization(head: Head, dataset: FeatureDataset, config: TrainConfig) -> None:
+def _fit_standardization(head: Head, dataset: FeatureDataset, config: SizedConfig) -> None:
     moments = Moments(*head.standardize.mean.shape)
     n_tokens = 0
     for batch in feature_loader(dataset, token_budget=config.token_budget, shuffle=True, seed=config.seed):

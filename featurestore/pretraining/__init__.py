@@ -1,1 +1,1 @@
-"""Training a bidirectional language model of the ELMo architecture on one's own text."""
+"""Training a bidirectional language model of the ELMo architecture on your own text."""

@@ -32,8 +32,8 @@ class Checkpoint:
     ----------
     path : Path
     identity : mapping
-        What decides the training (shape, settings, texts) as plain JSON values: another one's checkpoint is
-        refused.
+        What decides the training (shape, settings, texts) as plain JSON values: a checkpoint of a training
+        that differs in it is refused.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:

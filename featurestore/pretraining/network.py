@@ -104,7 +104,7 @@ class TrainableBiLM(nn.Module):
 
     @contextlib.contextmanager
     def computing_in(self, precision: torch.dtype) -> Iterator[None]:
-        """Multiply in another type inside."""
+        """Multiply in another type within this context."""
         before, self.precision = self.precision, precision
         try:
             yield

@@ -47,7 +47,7 @@ class PretrainProgress:
         """Training begins: tokens of all passes, and how many of them an earlier process did."""
 
     def advanced(self, n_tokens: int, loss: float) -> None:
-        """An update is done that read so many tokens, with this mean loss in nats."""
+        """An update is done: the tokens it read and its mean loss in nats."""
 
     def epoch_finished(self, report: EpochReport) -> None:
         """A pass is finished and measured."""

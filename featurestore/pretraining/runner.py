@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from featurestore.corpora.corpus import Corpus
+from featurestore.corpora.reading import ObservedCorpus
 from featurestore.devices import choose_device, out_of_memory_as_ours, training_precision
 from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.errors import EncoderError, ModelError, UsageError
@@ -32,7 +33,7 @@ from featurestore.store.store import Store
 log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 300.0
-"""A kill costs at most so much work."""
+"""Seconds of work that a kill costs at most."""
 
 
 @dataclass(frozen=True)
@@ -347,14 +348,20 @@ def _read(corpora: Sequence[Corpus], progress: PretrainProgress) -> tuple[Text, 
     sources: list[dict[str, Any]] = []
 
     def sentences() -> Iterable[Sequence[str]]:
-        for corpus in corpora:
+        for corpus in map(ObservedCorpus, corpora):
             digest, n_sentences, n_tokens = hashlib.sha256(), 0, 0
             for example in corpus:
                 digest.update("\t".join(example.tokens).encode("utf-8", "surrogatepass") + b"\n")
                 n_sentences += 1
                 n_tokens += len(example.tokens)
                 yield example.tokens
-            progress.notice(f"{corpus.path}: {n_sentences:,} sentences, {n_tokens:,} tokens")
+            reading = corpus.reading
+            first = " ".join(reading.first_tokens[:12])
+            progress.notice(
+                f"{corpus.path}: {n_sentences:,} sentences, {n_tokens:,} tokens; the first begins: {first}"
+            )
+            for warning in reading.warnings:
+                log.warning("%s", warning)
             sources.append(
                 {
                     "name": Path(corpus.path).name,

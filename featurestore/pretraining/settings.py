@@ -36,7 +36,8 @@ class PretrainConfig:
     character_dropout : float
         The same.
     min_count, max_words : int
-        Words rarer than this, or beyond so many, are predicted as the unknown word.
+        Words that occur less often than ``min_count``, or beyond the ``max_words`` most frequent, are
+        predicted as the unknown word.
     held_out : float
         Share of the sentences kept for measuring perplexity.
     precision : str

@@ -185,7 +185,7 @@ class Trainer:
         return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
 
     def restore(self, tensors: dict[str, NDArray[Any]], step: int) -> None:
-        """Take over what :meth:`tensors` returned after so many steps.
+        """Continue from what :meth:`tensors` returned at a step.
 
         Raises
         ------

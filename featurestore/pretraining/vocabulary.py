@@ -44,7 +44,7 @@ class Vocabulary:
         min_count : int
             Rarer words are the unknown word.
         max_words : int
-            At most so many words besides the three special classes, at least 2.
+            Most words beside the three special classes; at least 2.
 
         Raises
         ------

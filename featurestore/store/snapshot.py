@@ -24,6 +24,7 @@ from featurestore.store.index.filerows import DamagedIndexError
 from featurestore.store.index.loading import load_index
 from featurestore.store.index.lookup import Index, Locations
 from featurestore.store.locks import Hold, hold
+from featurestore.store.pending import commit_pending
 from featurestore.vectors import vector_shape
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,8 @@ class Snapshot:
     ) -> AnySnapshot:
         """Open a store at its latest commit, or at an earlier one.
 
+        What this process has computed for the store and holds back is committed first.
+
         Raises
         ------
         NotAStoreError
@@ -94,6 +97,19 @@ class Snapshot:
             If the manifest is not what was committed.
         """
         path = Path(path)
+        if snapshot is None:
+            commit_pending(path.absolute())
+        return cls._open(path, snapshot, access, check, filesystem)
+
+    @classmethod
+    def _open(
+        cls: type[AnySnapshot],
+        path: Path,
+        snapshot: int | None,
+        access: Access,
+        check: Check,
+        filesystem: FileSystem,
+    ) -> AnySnapshot:
         for attempt in itertools.count(1):
             try:
                 manifest = read_manifest(path, snapshot, filesystem)
@@ -294,8 +310,6 @@ class Snapshot:
         is_latest = list_numbers(self.location, self.filesystem)[-1] == self.snapshot and not self.replaced
         if is_latest and is_there(self.location, self.manifest):
             return self
-        newer = type(self).open(
-            self.location, access=self._access, check=self._check, filesystem=self.filesystem
-        )
+        newer = type(self)._open(self.location, None, self._access, self._check, self.filesystem)
         newer.path = self.path
         return newer

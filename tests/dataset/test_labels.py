@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
@@ -183,3 +184,14 @@ def test_label_sets_take_only_str():
     for make in (LabelSet, LabelSet.from_names):
         with pytest.raises(LabelError, match="label 1 is of type int, expected str"):
             make(["A", 1])
+
+
+def test_labels_of_sentences_are_told_from_the_names_of_labels():
+    with pytest.raises(UsageError, match=r"hold a list, \['X', 'Y'\].*Example\(tokens, labels\)"):
+        LabelSet([["X", "Y"], ["X"]])
+
+
+@pytest.mark.parametrize("label", [3, np.int64(3)])
+def test_integer_labels_are_told_how_to_become_names(label):
+    with pytest.raises(LabelError, match=r"expected str: str\(label\), or, .* names\[label\]"):
+        LabelSet.from_names(["X", label])

@@ -5,14 +5,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import os
 
+import numpy as np
 import pytest
 
+from featurestore.cli.display.streams import writing
 from featurestore.disk.atomic import replacing, write_atomic
 from featurestore.disk.filesystem import FileSystem
 from featurestore.disk.hashes import file_sha256, sha256_of
 from featurestore.disk.operation import Operation
-from featurestore.errors import StoreWriteError
+from featurestore.encoders.elmo.files.download import Transfer
+from featurestore.encoders.elmo.files.weights import write_tensors
+from featurestore.errors import EncoderError, StoreWriteError
 
 
 class Recording(FileSystem):
@@ -89,3 +94,63 @@ def test_a_hash_reads_no_more_than_it_was_told():
     assert sha256_of(io.BytesIO(b"abcdef"), 3) == hashlib.sha256(b"abc").hexdigest()
     assert sha256_of(io.BytesIO(b"ab"), 3) == hashlib.sha256(b"ab").hexdigest()
     assert sha256_of(io.BytesIO(b"ab"), 0) == hashlib.sha256(b"").hexdigest()
+
+
+def through_writing(path):
+    with writing(str(path)) as stream:
+        stream.write("ä\n" * 100_000)
+
+
+def through_tensors(path):
+    write_tensors(path, {"a": np.ones((300, 400), np.float32)}, what="tensors")
+
+
+def through_a_download(path):
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(b"all of it")
+    Transfer("http://example.org/file", path).publish()
+
+
+@pytest.mark.parametrize("put_there", [through_writing, through_tensors, through_a_download])
+def test_predictions_weights_and_downloads_are_synced_with_their_directory(tmp_path, monkeypatch, put_there):
+    kinds, operate = [], FileSystem.operate
+
+    def noted(self, operation: Operation, call, *arguments):
+        kinds.append(operation.kind)
+        return operate(self, operation, call, *arguments)
+
+    monkeypatch.setattr(FileSystem, "operate", noted)
+    put_there(tmp_path / "file")
+    assert [kind for kind in kinds if kind not in ("create", "write", "unlink")] == [
+        "sync", "rename", "sync directory"
+    ]  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_predictions_that_fail_leave_the_file_before_them(tmp_path):
+    (tmp_path / "file").write_text("old")
+
+    def fail():
+        with writing(str(tmp_path / "file")) as stream:
+            stream.write("new")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert (tmp_path / "file").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
+def test_weights_that_cannot_be_written_say_why(tmp_path, monkeypatch, code):
+    operate = FileSystem.operate
+
+    def failing(self, operation: Operation, call, *arguments):
+        if operation.kind == "write":
+            raise OSError(code, os.strerror(code))
+        return operate(self, operation, call, *arguments)
+
+    monkeypatch.setattr(FileSystem, "operate", failing)
+    with pytest.raises(EncoderError, match=f"cannot write tensors {tmp_path / 'w'}: {os.strerror(code)}$"):
+        write_tensors(tmp_path / "w", {"a": np.ones(3, np.float32)}, what="tensors")
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """Crash tests by hand: what a store survives, each kind of fault with the figure that was reached.
 
-Run it by ``bin/crashtest``. The short form does about what the tests do, ``--long`` what the README tells of.
+Run it by ``bin/crashtest``. The short form does about what the tests do, ``--long`` what the page
+tests/faults/README.md tells of, which ``--markdown`` writes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,22 @@ from typing import Any
 
 from tests.faults.rows import ROWS, Row
 from tests.kit.memory import MEMORY_DISK
+from tests.kit.places import ROOT
 from tests.kit.programs import environment, program
+
+PAGE = ROOT / "tests" / "faults" / "README.md"
+
+_FRAME = """# What a store survives
+
+`bin/crashtest --markdown` writes this page, `--long` for the figures to reach; given names of rows, it runs
+and writes these alone. The tests run a short form of each row.
+
+| row | fault | figure to reach | reached | seen |
+|---|---|---|---|---|
+{rows}
+
+The rows run last were seen on {machine}.
+"""
 
 
 def run_row(name: str, long: bool) -> Row:
@@ -69,11 +85,22 @@ def show(row: Row) -> None:
         print(f"    {problem}", flush=True)
 
 
-def show_markdown(row: Row) -> None:
-    """Print a row of the table; problems go to standard error."""
-    print(f"| {row.fault} | {row.goal} | {row.reached} |", flush=True)
-    for problem in row.problems[:10]:
-        print(f"{row.fault}: {problem}", file=sys.stderr)
+def write_page(found: dict[str, Row], long: bool) -> None:
+    """Write the rows that were run into the page; those that were not stay as they were."""
+    before = PAGE.read_text() if PAGE.exists() else ""
+    lines = {match[1]: match[0] for match in re.finditer(r"^\| `([a-z-]+)` \|.*\|$", before, re.M)}
+    form = f"{'long' if long else 'short'} form, {revision()}"
+    for name, row in found.items():
+        lines[name] = f"| `{name}` | {row.fault} | {row.goal} | {row.reached} | {form} |"
+    rows = "\n".join(lines[name] for name in ROWS if name in lines)
+    PAGE.write_text(_FRAME.format(rows=rows, machine=machine()))
+
+
+def revision() -> str:
+    """Return the revision of the code, and whether it was changed since."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"revision {done.stdout.strip()}" if not done.returncode else "no revision"
 
 
 def main() -> int:
@@ -83,20 +110,21 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--markdown", action="store_true", help="print the table of the README")
+    form.add_argument("--markdown", action="store_true", help="write the rows into tests/faults/README.md")
     options = parser.parse_args()
     unknown = set(options.rows) - set(ROWS)
     if unknown:
         parser.error(f"unknown row {min(unknown)!r}: expected {', '.join(ROWS)}")
     # Every index that is built again, every file without canaries is logged.
     logging.disable(logging.WARNING)
-    if options.markdown:
-        print("| fault | figure to reach | reached |\n|---|---|---|")
     found: list[Row] = []
-    for row in run_rows(options.rows or list(ROWS), options.long, max(1, options.jobs)):
+    names = options.rows or list(ROWS)
+    for row in run_rows(names, options.long, max(1, options.jobs)):
         found.append(row)
         if not options.json:
-            (show_markdown if options.markdown else show)(row)
+            show(row)
+    if options.markdown:
+        write_page(dict(zip(names, found, strict=True)), options.long)
     if options.json:
         result: dict[str, Any] = {"long": options.long, "machine": machine()}
         print(json.dumps({**result, "rows": [asdict(row) for row in found]}, indent=1))

@@ -203,10 +203,11 @@ def mutations(long: bool) -> Row:
 def crowds(long: bool) -> Row:
     """Let many processes write, read, merge and collect garbage at once."""
     row = Row(
-        "8 writers x 50 commits of overlapping sentences, 4 readers, through merges and gc",
-        "0 lost, 0 duplicates, 0 reader errors",
+        "8 writers x 50 commits of overlapping sentences, 4 readers, through merges, gc, repair and verify, "
+        "killed at random",
+        "0 lost, 0 duplicates, 0 errors",
         unit="commits",
-        good="0 lost, 0 twice, 0 reader errors",
+        good="0 lost, 0 twice, 0 errors",
     )
     size = {} if long else {"n_writers": 4, "n_commits": 8, "n_readers": 2, "n_kills": 2}
     with memory_folder() as folder:

@@ -8,12 +8,15 @@ import os
 import re
 import resource
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from featurestore import extract, load_encoder
 from featurestore.disk import filesystem
 from featurestore.disk.filesystem import FileSystem
+from featurestore.disk.places import free_bytes, free_inodes
 from featurestore.errors import StoreWriteError
 from featurestore.store.store import Store
 from featurestore.store.verification import verify
@@ -113,6 +116,7 @@ def test_real_disk_without_inodes_left(tmpfs):
     status, message = report_error(fill, store, sentences(30))
     assert status == 0
     assert re.search(rf"no space left while writing {disk}/\S+", message)
+    assert re.search(r"no inodes left \(df -i\), though [\d,]+ bytes are free: delete files", message)
     n_stored = len(store.refreshed())
     assert 0 < n_stored < 30
     tmpfs.resize(disk, "2m,nr_inodes=999")
@@ -140,8 +144,44 @@ def test_real_limit_on_the_size_of_a_file(tmp_path):
     status, message = report_error(limited)
     assert status == 0
     assert re.search(rf"cannot write {tmp_path}/\S+ \([\d,]+ bytes\): .*allows no file that large", message)
+    # A shard of one sentence cannot be made smaller.
+    assert message.endswith("(`ulimit -f`) allows no file that large, but 8,192 bytes: raise the limit")
     add_large(store.path, 9, lambda _: None)
     assert_holds(store.refreshed(), sentences(9))
+
+
+def test_a_shard_of_many_sentences_beyond_the_limit_may_be_made_smaller(tmp_path):
+    store = create(tmp_path / "store.fs", shard_bytes=1 << 20)
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+        fill(store, sentences(300))
+
+    status, message = report_error(limited)
+    assert status == 0
+    assert message.endswith("but 8,192 bytes: raise the limit, or make the store with smaller shards")
+
+
+def test_real_disk_that_reports_no_size_is_not_full(ramfs, tmp_path):
+    """A disk that has no blocks to count, as ramfs and some FUSE file systems."""
+    assert (free_bytes(ramfs), free_inodes(ramfs)) == (None, None)
+    assert free_bytes(tmp_path) > 0
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("a small corpus\n")
+    extract([corpus], load_encoder("elmo:untrained-small"), ramfs / "store", progress=False)
+    assert ("a", "small", "corpus") in Store.open(ramfs / "store")
+    assert_holds(fill(create(ramfs / "store.fs"), sentences(9)), sentences(9))
+
+
+@pytest.fixture
+def ramfs(tmp_path):
+    disk = tmp_path / "ramfs"
+    disk.mkdir()
+    done = subprocess.run(["mount", "-t", "ramfs", "ramfs", str(disk)], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"needs to mount a disk: {done.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
 
 
 # -- disks that lack something

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from featurestore import Store, extract
+from featurestore import FeatureDataset, Store, extract
 from featurestore.errors import (
     DriftError,
     EncoderOutOfMemory,
@@ -35,7 +35,7 @@ class TestReadThrough:
         for _ in range(2):
             same(source.vectors([*NEW, SENTENCES[0], *NEW]), encoded(tiny_elmo, [*NEW, SENTENCES[0], *NEW]))
         assert counting.sentences == [tuple(s) for s in NEW]
-        assert NEW[0] not in Store.open(store.path)
+        assert NEW[0] not in store.refreshed()
         source.flush()
         same(torch.from_numpy(np.concatenate(Store.open(store.path).get_many(NEW))), encoded(tiny_elmo, NEW))
         same(source.vectors(NEW), encoded(tiny_elmo, NEW))
@@ -70,18 +70,32 @@ class TestReadThrough:
         source = source_of(store, "compute", fallback=tiny_elmo)
         monkeypatch.setattr(read_through, "BUFFER_BYTES", 3 * 32 * 4)
         same(source.vectors(NEW[:1]), encoded(tiny_elmo, NEW[:1]))
-        assert NEW[0] not in Store.open(store.path)
+        assert NEW[0] not in store.refreshed()
         same(source.vectors(NEW), encoded(tiny_elmo, NEW))
-        assert NEW[1] in Store.open(store.path)
+        assert NEW[1] in store.refreshed()
         monkeypatch.setattr(read_through, "BUFFER_SECONDS", -1.0)
         source.vectors([["l"]])
-        assert ["l"] in Store.open(store.path)
+        assert ["l"] in store.refreshed()
 
     def test_committed_when_the_source_is_dropped(self, store, tiny_elmo):
         source = source_of(store, "compute", fallback=tiny_elmo)
         source.vectors(NEW)
         del source
-        assert NEW[0] in Store.open(store.path)
+        assert NEW[0] in store.refreshed()
+
+    def test_what_waits_is_seen_by_all_of_the_process(self, store, tiny_elmo):
+        counting = Counting(tiny_elmo)
+        source = source_of(store, "compute", fallback=tiny_elmo)
+        other = source_of(store, "compute", fallback=counting)
+        reading = source_of(store)
+        source.vectors(NEW[:1])
+        same(other.vectors(NEW[:1]), encoded(tiny_elmo, NEW[:1]))
+        assert counting.sentences == []
+        same(reading.vectors(NEW[:1]), encoded(tiny_elmo, NEW[:1]))
+        source.vectors(NEW)
+        assert NEW[1] not in store.refreshed()
+        dataset = FeatureDataset(str(store.path), NEW)
+        same(dataset[1].features, encoded(tiny_elmo, NEW[1:]))
 
     def test_another_recipe_is_refused(self, store, layered, tiny_elmo_spec):
         with pytest.raises(RecipeMismatchError, match="layers"):
@@ -184,7 +198,7 @@ class TestProcesses:
         worker.start()
         worker.join(60)
         assert worker.exitcode == 0
-        assert [s in Store.open(store.path) for s in NEW] == [False, True]
+        assert [s in store.refreshed() for s in NEW] == [False, True]
         source.flush()
         assert all(s in Store.open(store.path) for s in NEW)
 
@@ -214,6 +228,50 @@ if fate == "killed":
         same(torch.from_numpy(np.concatenate(opened.get_many(added))), encoded(tiny_elmo, added))
         assert len(opened) == len(SENTENCES) + len(added)
         assert ["lost"] not in opened
+
+    @pytest.mark.parametrize(
+        ("name", "status"), [("SIGTERM", 128 + signal.SIGTERM), ("SIGINT", -signal.SIGINT)]
+    )
+    def test_a_terminated_process_stores_what_waits(self, store, name, status):
+        script = """
+import os, signal, sys, time
+from featurestore import Store
+from featurestore.integrations.stored import StoredVectors
+source = StoredVectors.of(Store.open(sys.argv[1]), "all", on_missing="compute")
+source.vectors([["open", "shard"], ["another"]], device="cpu")
+os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+time.sleep(60)
+"""
+        run = subprocess.run([sys.executable, "-c", script, str(store.path), name], check=False)
+        assert run.returncode == status
+        assert ["open", "shard"] in Store.open(store.path)
+        assert ["another"] in Store.open(store.path)
+
+    def test_sigterm_where_nothing_waits_ends_the_process_as_ever(self, store):
+        script = """
+import os, signal, sys, time
+from featurestore import Store
+from featurestore.integrations.stored import StoredVectors
+source = StoredVectors.of(Store.open(sys.argv[1]), "all", on_missing="compute")
+source.vectors([["open", "shard"]], device="cpu")
+source.flush()
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(60)
+"""
+        run = subprocess.run([sys.executable, "-c", script, str(store.path)], check=False)
+        assert run.returncode == -signal.SIGTERM
+
+    def test_a_handler_of_the_users_own_stays(self, store, tiny_elmo):
+        def handler(number, frame):
+            raise AssertionError
+
+        before = signal.signal(signal.SIGTERM, handler)
+        try:
+            source = source_of(store, "compute", fallback=tiny_elmo)
+            source.vectors(NEW)
+            assert signal.getsignal(signal.SIGTERM) is handler
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 class Counting:

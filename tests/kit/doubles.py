@@ -118,3 +118,10 @@ def draw_sentences(n: int, seed: int = 0, longest: int = 12) -> list[tuple[str, 
         (f"s{seed}.{number}", *(f"w{random.integers(50)}" for _ in range(random.integers(longest))))
         for number in range(n)
     ]
+
+
+def load_bag(
+    rest: str, *, device: str | None, layers: str, precision: str, initial_state: str
+) -> DoubleEncoder:
+    """Load the double as a family of its own would be."""
+    return DoubleEncoder(spec=f"bag:{rest}", device=device or "cpu")

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import featurestore.models.inference as inference
-import featurestore.models.training as training
 from featurestore.corpora.contract.example import Example
 from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.labels import LabelSet
@@ -16,22 +15,9 @@ from featurestore.models.checkpoint import TrainedModel
 from featurestore.models.heads import HEADS, Head
 from featurestore.models.inference import evaluate, predict
 from featurestore.models.training import TrainConfig, train
-from featurestore.recipe import Recipe
-from featurestore.store.store import Store
+from tests.models.separable import DIM, datasets, make_store, quick, sentences, tagged
 
-DIM = 12
-WORDS = {"the": "DET", "a": "DET", "dog": "NOUN", "cat": "NOUN", "sees": "VERB", "is": "VERB", "red": "ADJ"}
 MOODS = ("bad", "good")
-
-
-def sentences(n: int, seed: int) -> list[tuple[str, ...]]:
-    random = np.random.default_rng(seed)
-    drawn = {tuple(random.choice(list(WORDS), random.integers(2, 9))) for _ in range(n)}
-    return [tuple(map(str, s)) for s in sorted(drawn)]
-
-
-def tagged(n: int, seed: int) -> list[Example]:
-    return [Example(s, tuple(WORDS[w] for w in s)) for s in sentences(n, seed)]
 
 
 def judged(n: int, seed: int) -> list[Example]:
@@ -40,45 +26,9 @@ def judged(n: int, seed: int) -> list[Example]:
     return [Example(s, MOODS[s.count("dog") > s.count("cat")]) for s in clear]
 
 
-def make_store(path, n_layers=1, version=1, magnitude=1.0):
-    """Word vectors, of very different scales per dimension, in every layer but the first."""
-    random = np.random.default_rng(5)
-    scale = magnitude * 10.0 ** random.uniform(-3, 2, DIM)
-    vectors = {word: (random.normal(size=DIM) * scale).astype(np.float32) for word in WORDS}
-    store = Store.create(
-        path, recipe=Recipe({"kind": "test", "version": version}), dim=DIM, n_layers=n_layers, codec="float32"
-    )
-    with store.write() as session:
-        for tokens in sentences(200, 1) + sentences(60, 2):
-            values = np.stack([vectors[word] for word in tokens])
-            if n_layers > 1:
-                values = np.stack([np.zeros_like(values)] + [values] * (n_layers - 1), axis=1)
-            session.add(tokens, values)
-    return Store.open(path)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("stores") / "one.fs")
-
-
 @pytest.fixture(scope="module")
 def layered(tmp_path_factory):
     return make_store(tmp_path_factory.mktemp("stores") / "three.fs", n_layers=3)
-
-
-def datasets(store, make=tagged):
-    dataset = FeatureDataset(store, make(200, 1))
-    return dataset, FeatureDataset(store, make(60, 2), labels=dataset.labels, unseen_labels="keep")
-
-
-def quick(model, **settings):
-    """Short trainings, in the precision that every machine has."""
-    defaults = {
-        "epochs": 40, "patience": 40, "lr": 0.02, "hidden": 16, "dropout": 0.0, "token_budget": 128,
-        "precision": "float32",
-    }  # fmt: skip
-    return TrainConfig(model, **{**defaults, **settings})
 
 
 @pytest.mark.parametrize("layers", ["store", "layered"])
@@ -156,169 +106,6 @@ def test_gradients_are_clipped(store):
     assert moving[1].loss < 0.9 * moving[0].loss
 
 
-def scripted(monkeypatch, scores):
-    """Let the development scores be these, whatever the head does."""
-    real, script = inference.score_head, iter(scores)
-
-    def fake(*arguments, **options):
-        found = real(*arguments, **options)
-        return type(found)(**{**vars(found), "accuracy": next(script)})
-
-    monkeypatch.setattr(training, "score_head", fake)
-
-
-def test_early_stopping_keeps_the_best_epoch(store, monkeypatch):
-    scripted(monkeypatch, [0.5, 0.7, 0.6, 0.69, 0.1])
-    result = train(*datasets(store), quick("linear-tagger", patience=2))
-    assert [epoch.score for epoch in result.history] == [0.5, 0.7, 0.6, 0.69]
-    assert result.best_epoch == 2
-    assert result.scores.value == result.model.scores["value"] == 0.7
-
-    def weights_after(n_epochs):
-        scripted(monkeypatch, [0.1 * n for n in range(n_epochs)])
-        return train(*datasets(store), quick("linear-tagger", epochs=n_epochs)).model.head.output.weight
-
-    assert torch.equal(result.model.head.output.weight, weights_after(2))
-    assert not torch.equal(result.model.head.output.weight, weights_after(4))
-
-
-@pytest.mark.parametrize(
-    ("anneal_patience", "halvings"),
-    [(1, [0, 0, 1, 2, 2, 3, 4]), (2, [0, 0, 0, 1, 1, 1, 2]), (4, [0] * 7), (None, [0] * 7)],
-)
-def test_the_learning_rate_is_halved_when_the_score_gets_no_better(
-    store, monkeypatch, anneal_patience, halvings
-):
-    scripted(monkeypatch, [0.5, 0.4, 0.5, 0.6, 0.6, 0.6, 0.1, 0.1])
-    config = quick("linear-tagger", epochs=7, patience=4, anneal_patience=anneal_patience)
-    rates = [epoch.lr for epoch in train(*datasets(store), config).history]
-    assert rates == [0.02 / 2**n for n in halvings]
-
-
-def test_a_smaller_learning_rate_learns_less(store, monkeypatch):
-    def losses(**settings):
-        scripted(monkeypatch, [1.0] + [0.0] * 24)
-        history = train(*datasets(store), quick("linear-tagger", epochs=6, lr=1e-3, **settings)).history
-        return [epoch.loss for epoch in history]
-
-    constant, annealed = losses(), losses(anneal_patience=1)
-    assert annealed[:2] == constant[:2]
-    assert annealed[-1] > 1.1 * constant[-1]
-
-
-def test_the_model_kept_is_the_average_of_the_last_steps(store, monkeypatch):
-    def trained(average_steps):
-        """Return the model's weights, and those before the first step and after each."""
-        seen, step = [], torch.optim.AdamW.step
-
-        def note(optimizer):
-            seen.append([p.detach().clone() for group in optimizer.param_groups for p in group["params"]])
-
-        def recording(optimizer, *arguments, **options):
-            if not seen:
-                note(optimizer)
-            step(optimizer, *arguments, **options)
-            note(optimizer)
-
-        scripted(monkeypatch, [0.1, 0.2, 0.3])
-        with monkeypatch.context() as patch:
-            patch.setattr(torch.optim.AdamW, "step", recording)
-            config = quick("linear-tagger", epochs=3, average_steps=average_steps)
-            head = train(*datasets(store), config).model.head
-        return list(head.parameters()), seen
-
-    last, weights = trained(1)
-    assert len(weights) > 10
-    assert all(map(torch.equal, last, weights[-1]))
-    for steps in (2, 500):
-        average, same = trained(steps)
-        # Averaging does not meddle with the training itself.
-        assert all(torch.equal(a, b) for a, b in zip(weights[-1], same[-1], strict=True))
-        expected = weights[0]
-        for n, now in enumerate(weights[1:], start=1):
-            share = 1 / min(steps, 1 + n / 10)
-            expected = [(1 - share) * old + share * new for old, new in zip(expected, now, strict=True)]
-        assert all(map(torch.allclose, average, expected))
-        assert not torch.allclose(average[0], last[0])
-
-
-def spotted(n: int, seed: int) -> list[Example]:
-    """Sentences in which a dog is a name, and rare."""
-    few = [s for s in sentences(n, seed) if s.count("dog") < 2]
-    return [Example(s, tuple("B-PET" if word == "dog" else "O" for word in s)) for s in few]
-
-
-@pytest.mark.parametrize("model", ["linear-tagger", "bilstm-tagger", "bilstm-crf-tagger"])
-def test_a_tagger_of_rare_spans_is_not_stopped_before_it_finds_one(store, model):
-    """It labels all O for longer than its patience; a first epoch that guesses must not be kept."""
-    config = quick(model, lr=5e-4, patience=8, epochs=200, token_budget=400)
-    result = train(*datasets(store, spotted), config)
-    assert (result.scores.metric, result.scores.baseline.label) == ("span_f1", "O")
-    history = [epoch.score for epoch in result.history]
-    stuck = next(number for number, score in enumerate(history) if score > max(history[0], 0.1))
-    assert stuck > 8 or model == "bilstm-tagger"
-    assert result.scores.value > 0.9
-    assert result.doubts == ()
-
-
-def test_a_model_that_has_learned_nothing_is_said_to(store, caplog):
-    result = train(*datasets(store, spotted), quick("linear-tagger", lr=1e-3, epochs=3))
-    assert not result.scores.above_baseline
-    assert [reason.split(":")[0] for reason in result.doubts] == [
-        "the model has learned nothing", "the last of the 3 epochs allowed was the best"
-    ]  # fmt: skip
-    assert [record.message for record in caplog.records] == list(result.doubts)
-
-
-def test_class_weights_find_the_rare_class(store):
-    """Of a class of one in ten, a briefly trained head finds more if it weighs as much as the common one."""
-
-    def rare(n, seed):
-        return [Example(s, ("NO", "YES")[{"dog", "cat", "red"} <= set(s)]) for s in sentences(n, seed)]
-
-    def recall(**settings):
-        config = quick("meanpool-classifier", epochs=4, lr=3e-3, average_steps=1, **settings)
-        result = train(*datasets(store, rare), config)
-        return {row.name: row.recall for row in result.scores.per_label}["YES"], result.model.training
-
-    unweighted, _ = recall()
-    balanced, settings = recall(class_weights="balanced")
-    by_hand, saved = recall(class_weights={"YES": 9})
-    assert unweighted < balanced
-    assert unweighted < by_hand
-    assert settings["class_weights"] == "balanced"
-    assert saved["class_weights"] == {"YES": 9.0}
-
-
-def test_class_weights_are_those_of_scikit_learn():
-    from sklearn.utils.class_weight import compute_class_weight
-
-    labels = ["a"] * 7 + ["b"] * 2 + ["c"]
-    expected = compute_class_weight("balanced", classes=np.array(["a", "b", "c"]), y=labels)
-    config = TrainConfig("linear-tagger", class_weights="balanced")
-    assert config.weights_of_classes({"a": 7, "b": 2, "c": 1}).tolist() == pytest.approx(expected)
-    # A label of the set that the corpus has not changes nothing.
-    assert config.weights_of_classes({"a": 7, "b": 2, "c": 1, "d": 0}).tolist() == pytest.approx(
-        [*expected, 1.0]
-    )
-    assert TrainConfig("linear-tagger").weights_of_classes({"a": 1}) is None
-
-
-@pytest.mark.parametrize(
-    ("model", "weights", "says"),
-    [
-        ("bilstm-crf-tagger", "balanced", "a CRF scores whole label sequences"),
-        ("linear-tagger", "even", "class_weights='even': expected 'balanced'"),
-        ("linear-tagger", {"NOUN": 0}, "above 0"),
-        ("linear-tagger", {"NOUN": float("nan")}, "above 0"),
-        ("linear-tagger", {"NUON": 2.0}, "names 'NUON', which the training corpus does not have"),
-    ],
-)
-def test_class_weights_that_make_no_sense_are_refused(store, model, weights, says):
-    with pytest.raises(UsageError, match=says):
-        train(*datasets(store), quick(model, class_weights=weights))
-
-
 @pytest.mark.parametrize("model", ["meanpool-classifier", "linear-tagger"])
 def test_labels_that_are_all_the_same_are_refused(store, model):
     kind = HEADS[model].label_kind
@@ -354,26 +141,6 @@ def test_precision_decides_the_model_and_the_same_one_gives_the_same_file(store)
     assert run("bfloat16") == lowered
     assert run("float32") != lowered
     assert run("auto") in (lowered, run("float32"))
-
-
-def test_an_interrupt_keeps_the_best_epoch_so_far(store):
-    def interrupt(epoch):
-        if epoch.epoch == 2:
-            raise KeyboardInterrupt
-
-    result = train(*datasets(store), quick("linear-tagger"), on_epoch=interrupt)
-    assert result.interrupted
-    assert len(result.history) == 2
-    assert result.model.label_names == ("ADJ", "DET", "NOUN", "VERB")
-
-
-def test_an_interrupt_before_the_first_epoch_is_an_interrupt(store, monkeypatch):
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "score_head", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        train(*datasets(store), quick("linear-tagger"))
 
 
 def test_labels_only_the_development_corpus_has_count_as_errors(store, caplog):
@@ -432,13 +199,6 @@ def test_settings_that_make_no_sense_are_refused(field, value):
         TrainConfig(**{"model": "linear-tagger", field: value})
 
 
-@pytest.fixture(scope="module")
-def trained(store, tmp_path_factory) -> TrainedModel:
-    path = tmp_path_factory.mktemp("models") / "tagger.h5"
-    train(*datasets(store), quick("bilstm-tagger", epochs=3)).model.save(path)
-    return TrainedModel.load(path)
-
-
 def test_a_saved_model_scores_as_it_did_in_training(store, trained):
     dev = FeatureDataset(store, tagged(60, 2), labels=LabelSet(trained.label_names), unseen_labels="keep")
     scores = evaluate(trained, dev)
@@ -495,3 +255,30 @@ def test_another_store_is_refused_before_anything_is_read(trained, tmp_path):
 def test_a_corpus_with_labels_of_another_kind_is_refused(store, trained):
     with pytest.raises(ModelError, match="one label per token, the corpus has one label per sentence"):
         evaluate(trained, FeatureDataset(store, judged(60, 2)))
+
+
+@pytest.mark.parametrize(
+    ("n_tokens", "model", "expected"),
+    [
+        (1_600, "linear-tagger", (100, 15, 256, 1e-2)),
+        (1_600, "bilstm-tagger", (100, 15, 256, 3e-3)),
+        (16_000, "bilstm-crf-tagger", (40, 6, 512, 3e-3)),
+        (16_000, "linear-tagger", (40, 6, 512, 3e-3)),
+        (160_000, "linear-tagger", (30, 4, 2048, 1e-3)),
+        (180_000, "meanpool-classifier", (30, 4, 2048, 1e-3)),
+    ],
+)
+def test_settings_left_open_are_those_that_suit_the_size(n_tokens, model, expected):
+    sized = TrainConfig(model, hidden=7).sized(n_tokens)
+    assert (sized.epochs, sized.patience, sized.token_budget, sized.lr) == expected
+    assert sized.hidden == 7
+    given = TrainConfig(model, epochs=3, patience=2, lr=0.5, token_budget=99).sized(n_tokens)
+    assert (given.epochs, given.patience, given.token_budget, given.lr) == (3, 2, 99, 0.5)
+    assert all(f"{number:g}" in TrainConfig.sized.__doc__ for number in expected)
+
+
+def test_the_settings_used_are_saved(store):
+    training = train(*datasets(store), TrainConfig("linear-tagger", epochs=2)).model.training
+    assert {name: training[name] for name in ("epochs", "patience", "token_budget", "lr")} == {
+        "epochs": 2, "patience": 15, "token_budget": 256, "lr": 1e-2
+    }  # fmt: skip

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from tests.kit.pretraining import drawn_text, training, write_text
@@ -17,3 +20,9 @@ def corpus(tmp_path_factory):
 def undisturbed(tmp_path_factory, corpus):
     """The report of a training from start to end."""
     return training(corpus, tmp_path_factory.mktemp("undisturbed") / "model").run()
+
+
+@pytest.fixture
+def finished(undisturbed, tmp_path):
+    """A copy of the finished training's folder."""
+    return Path(shutil.copytree(undisturbed.folder, tmp_path / "finished"))

@@ -15,7 +15,6 @@ from featurestore.cli.options import Reading, json_option, options, parse_size, 
 from featurestore.encoders.base import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
-    from featurestore.corpora.reading import ReadingWarning
     from featurestore.extraction.choice import EncoderChoice
     from featurestore.extraction.job import Job
     from featurestore.extraction.planning.plan import Plan
@@ -28,17 +27,18 @@ _extract_options = options(
     click.option("--store", type=click.Path(path_type=Path), required=True,
                  help="Directory of the store; made if it does not exist."),
     click.option("--encoder", metavar="SPEC",
-                 help="elmo:demo (comes with featurestore), "
-                 "elmo:small|medium|original|original-5.5b|portuguese|pubmed (downloaded once), "
-                 "elmo:./FOLDER, elmo:OPTIONS.json,WEIGHTS.hdf5, "
-                 "elmo:untrained-small?seed=0 (random weights), "
-                 "flair:PATH|glove|news-forward|Class=NAME?option=value (needs Flair; + makes a stack), "
-                 "or one of your own, PACKAGE.MODULE:CLASS (runs its code).  "
+                 help="elmo:demo (comes with featurestore); elmo:small, medium, original, original-5.5b, "
+                 "portuguese or pubmed (downloaded once); elmo:./FOLDER or "
+                 "elmo:OPTIONS.json,WEIGHTS.hdf5; elmo:untrained-small?seed=0 (random weights); "
+                 "flair:PATH, flair:glove, flair:news-forward or flair:Class=NAME?option=value (needs Flair; "
+                 "+ makes a stack); or one of your own, PACKAGE.MODULE:CLASS (runs its code).  "
                  f"[default: the store's own, else {DEFAULT_ENCODER}]"),
     click.option("--layers", metavar="WHICH",
-                 help="average, top, all, or indices such as 0,2.  [default: the store's own, else average]"),
+                 help="Layers of an ELMo: average, top, all, or indices such as 0,2 (kept apart).  "
+                 "[default: the store's own, else average]"),
     click.option("--codec", type=click.Choice(["float16", "float32", "int8"]),
-                 help="How vectors lie on disk.  [default: the store's own, else float16]"),
+                 help="How vectors are stored: float32 is exact, float16 takes half, int8 a quarter.  "
+                 "[default: the store's own, else float16]"),
     click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
                  help="What the encoder computes in.  [default: the store's own, else float32 on a CPU, "
                  "float16 on a GPU]"),
@@ -48,11 +48,11 @@ _extract_options = options(
                  "[default: the store's own, else auto]"),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
     click.option("--token-budget", type=click.IntRange(1),
-                 help="Tokens in a batch; halved when memory runs out."),
+                 metavar="N", help="Tokens in a batch, padding not counted; halved when memory runs out.  "
+                 "[default: by the device]"),
     click.option("--shard-size", metavar="SIZE",
-                 help="Size of a shard of a new store, such as 64MiB; a kill can cost one and those "
-                 "being written, eight at most.  "
-                 "[default: 128MiB]"),
+                 help="Size of a shard of a new store, such as 64MiB. A kill costs the shard being filled "
+                 "and those being written, nine at most.  [default: 128MiB]"),
     reading_options,
     click.option("--allow-cut", is_flag=True,
                  help="Extract also where most of the text stands in tokens whose end the encoder does not "
@@ -70,18 +70,22 @@ def extract(
 ) -> None:
     """Encode corpora into a store.
 
-    Every distinct sentence is encoded once, whatever corpus it stands in. Shards are committed as they fill;
-    after a kill the same command goes on where the last commit was. An encoder that no longer gives the
-    vectors it gave, by another library or driver, is refused before anything is added (exit code 4). A CORPUS
-    is a file (text, CoNLL, CoNLL-U, CSV, TSV, JSON Lines, each also .gz) or - for standard input, which is
-    read as text, a sentence on each line, unless --format names another format.
+    Every distinct sentence is encoded once, in whichever corpora it stands. Shards are committed as they
+    fill; after a kill the same command continues from the last commit. An encoder whose vectors differ from
+    those it gave before, by another library or driver, is refused before anything is added (exit code 4).
+
+    What was read is shown: the first sentence and the commonest labels; what is implausible is warned of.
+
+    A CORPUS is a file (text, CoNLL, CoNLL-U, CSV, TSV, JSON Lines, fastText or FASTA, each also compressed)
+    or - for standard input, which is read as text, a sentence on each line, unless --format names another
+    format.
     """
     progress = _progress(no_progress or as_json)
     job, choice = _job(**arguments)
     plan = job.plan(choice, progress=progress)
     if not as_json:
         click.echo(_plan_text(plan, choice.spec))
-        say_warnings(_unrefused(plan, allow_cut))
+        _say_doubts(plan, allow_cut)
     if not allow_cut:
         plan.require_seen()
     plan.require_space(job.destination.path)
@@ -143,7 +147,7 @@ def plan(
         render.echo_json(made.to_dict())
     else:
         click.echo(_plan_text(made, choice.spec))
-        say_warnings(_unrefused(made, allow_cut))
+        _say_doubts(made, allow_cut)
         if not made.fits:
             click.echo("it does not fit: free some space, choose another disk, or --codec int8")
     if not allow_cut:
@@ -185,17 +189,22 @@ def _progress(silent: bool) -> Progress:
     return BarProgress() if sys.stderr.isatty() else LineProgress()
 
 
-def _unrefused(made: Plan, allow_cut: bool) -> list[ReadingWarning]:
-    """Return the warnings of a plan, without the one that the refusal to come repeats."""
+def _say_doubts(made: Plan, allow_cut: bool) -> None:
+    """Warn of what is implausible, but not of what a refusal is about to say, and of another codec."""
     refused = made.is_mostly_cut and not allow_cut
-    return [w for w in made.warnings if not (refused and w.kind == "cut-tokens" and w.path == made.most_cut)]
+    say_warnings(
+        w for w in made.warnings if not (refused and w.kind == "cut-tokens" and w.path == made.most_cut)
+    )
+    if made.codec_note:
+        click.echo(f"note: {made.codec_note}", err=True)
 
 
 def _plan_text(made: Plan, encoder: str) -> str:
     duplicates = made.n_sentences - made.n_distinct
     time = "unknown: no run yet to learn from" if made.n_new else "none"
     if made.seconds is not None and made.n_new:
-        time = f"about {render.duration(made.seconds)} (from {made.seconds_basis})"
+        low, high = render.duration(made.seconds_low or 0.0), render.duration(made.seconds_high or 0.0)
+        time = f"about {render.duration(made.seconds)} ({low} to {high}; from {made.seconds_basis})"
     rows = [
         ("encoder", encoder + ("  (UNTRAINED: random weights)" if "untrained" in encoder else "")),
         (

@@ -118,7 +118,9 @@ def info(store: Path, snapshot: int | None, as_json: bool) -> None:
     "--contains", metavar="TEXT", help="Only sentences whose text, tokens joined by spaces, contains TEXT."
 )
 @click.option("--ignore-case", is_flag=True, help="Compare without regard to case.")
-@click.option("--limit", type=click.IntRange(1), help="Stop after so many.  [default: all]")
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help="List at most N sentences.  [default: all]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON Lines: one object per sentence.")
 def ls(
     store: Path,

@@ -1,4 +1,4 @@
-"""``pretrain``: a biLM of one's own from plain text."""
+"""``pretrain``: a biLM of your own from plain text."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def pretrain(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Train an ELMo of one's own on text: one sentence per line, or any corpus format.
+    """Train an ELMo of your own on text: one sentence per line, or any corpus format.
 
     Learns to predict the next word in both directions, as the published models did. The folder gets
     options.json and weights.hdf5, which featurestore and AllenNLP read, vocabulary.txt, and a model card. A

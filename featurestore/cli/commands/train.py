@@ -31,6 +31,8 @@ from featurestore.cli.options import Reading, json_option, options
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+_BY_SIZE = "by the size of the training data"
+
 
 def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _Command]:
     # The defaults are TrainConfig's, written again because importing it imports torch; a test compares them.
@@ -46,11 +48,11 @@ def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _
         click.option("--out", type=click.Path(dir_okay=False, path_type=Path),
                      help=f"Model file, replaced if it exists.  [default: runs/{task}-LABEL.h5]"),
         click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
-        click.option("--epochs", type=click.IntRange(1), default=30, show_default=True,
+        click.option("--epochs", type=click.IntRange(1), show_default=_BY_SIZE,
                      help="Passes over the training data at most."),
-        click.option("--patience", type=click.IntRange(1), default=4, show_default=True,
+        click.option("--patience", type=click.IntRange(1), show_default=_BY_SIZE,
                      help="Epochs without a better score after which training stops."),
-        click.option("--lr", type=float, default=1e-3, show_default=True, help="Learning rate of AdamW."),
+        click.option("--lr", type=float, show_default=_BY_SIZE, help="Learning rate of AdamW."),
         click.option("--anneal-patience", type=click.IntRange(1), show_default="never",
                      help="Epochs without a better score after which the learning rate is halved."),
         click.option("--average-steps", type=click.IntRange(1), default=500, show_default=True,
@@ -59,7 +61,7 @@ def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _
                      help="LSTM units per direction."),
         click.option("--dropout", type=float, show_default="what suits the model",
                      help="On the input and the LSTM's output, in [0, 1)."),
-        click.option("--token-budget", type=click.IntRange(1), default=2048, show_default=True,
+        click.option("--token-budget", type=click.IntRange(1), show_default=_BY_SIZE,
                      help="Tokens in one batch, padding included."),
         metric_option,
         click.option("--class-weights", type=click.Choice(["balanced"]),
@@ -167,6 +169,7 @@ def _train(
                 "n_sentences": len(dataset),
                 "n_missing": dataset.n_missing,
                 "n_missing_dev": dev.n_missing,
+                "settings": result.model.training,
                 "best_epoch": result.best_epoch,
                 "interrupted": result.interrupted is not None,
                 "untrained": untrained,

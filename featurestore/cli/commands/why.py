@@ -87,7 +87,7 @@ def why(
             click.echo(f"cached: {opened.reader(shard).path}, sentence {row}")
         elif copies:
             found = render.count(len(copies), "time")
-            click.echo(f"not cached without surroundings; with surroundings the store has it {found}")
+            click.echo(f"not cached without a context; with one the store has it {found}")
             click.echo("".join(f"  {line}\n" for line in listed_copies(copies)), nl=False)
         else:
             click.echo("not cached: no sentence of the store has exactly these tokens")

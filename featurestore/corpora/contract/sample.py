@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from typing import TypeVar
+from itertools import chain, islice
+from typing import NoReturn, TypeVar
 
 from featurestore.errors import CorpusError
 
@@ -49,10 +49,8 @@ def read_ahead(
     except CorpusError as error:
         failed = error
 
-    def again() -> Iterator[_Item]:
-        yield from first
-        if failed is not None:
-            raise failed
-        yield from iterator
+    return first, chain(first, iterator if failed is None else map(_raise, [failed])), is_whole
 
-    return first, again(), is_whole
+
+def _raise(error: CorpusError) -> NoReturn:
+    raise error

@@ -36,6 +36,7 @@ _SEQUENCE = re.compile(r"[A-Za-z*.-]{10,}|[A-Z*.-]+")
 _MOST_COLUMNS = 14
 _TAGGED_SHARE = 0.9
 _SAME_SHARE = 0.98
+_OUTSIDE_SHARE = 0.3
 _LEAST_LINES = 2
 _LEAST_WORDS, _LONGEST_WORD = 10, 30
 
@@ -111,6 +112,9 @@ def _is_columns(lines: Sequence[str], has_blank_lines: bool) -> bool:
         return False
     last = [fields[-1] for fields in pairs]
     if _are_span_tags(last) or _is_tag_first(pairs):
+        return True
+    # Tags of entities without a position, of which O is the commonest.
+    if all(map(_CLASS_TAG.fullmatch, last)) and last.count("O") >= _OUTSIDE_SHARE * len(last):
         return True
     lengths = [len(fields) for fields in rows]
     if lengths.count(len(pairs[0])) < _SAME_SHARE * len(rows) or not has_blank_lines:

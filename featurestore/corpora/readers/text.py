@@ -43,8 +43,11 @@ def text_reader(options: ReadOptions) -> Reader:
             first, lines, _ = read_ahead(lines, _SAMPLE_LINES, len)
             _refuse_other_formats(first, options.path)
         for number, line in enumerate(lines, 1):
-            sentences = tokenizer.sentences(line, number) if tokenizer else [whitespace_tokens(line)]
-            for tokens in sentences:
+            if tokenizer is None:
+                if tokens := whitespace_tokens(line):
+                    yield Example(tokens, None, options.path, number)
+                continue
+            for tokens in tokenizer.sentences(line, number):
                 if tokens:
                     yield Example(tokens, None, options.path, number)
 

@@ -26,7 +26,14 @@ from featurestore.errors import CorpusError, LabelError, UsageError
 from featurestore.keys import Sentence
 
 DEFAULT_TEXT_COLUMN = "text"
-_SAMPLE_ROWS = 1000
+_SAMPLE_ROWS = 500
+"""Rows that tell the separator and whether the first one is a header."""
+
+_SAMPLE_CELLS = 200
+"""Rows that tell what the cells hold, and whether the file is a table."""
+
+_TEXT_SHARE = 0.1
+"""Share of rows with several words in a field that no column file has."""
 
 
 def csv_reader(options: ReadOptions) -> Reader:
@@ -75,12 +82,13 @@ def _examples(
     first_rows, rows, _ = read_ahead(rows, _SAMPLE_ROWS, _n_characters)
     if not first_rows:
         next(rows, None)  # raises what was wrong with the first
-        return
+        return iter(())
     columns = _columns(first_rows, options)
     if columns.names is not None:
         next(rows)
         first_rows = first_rows[1:]
-    yield from _read(rows, [row for _, row in first_rows if len(row) == columns.n_columns], columns, options)
+    sample = [row for _, row in first_rows[:_SAMPLE_CELLS] if len(row) == columns.n_columns]
+    return _read(rows, sample, columns, options)
 
 
 def _n_characters(row: Row) -> int:
@@ -106,15 +114,17 @@ def _read(
             for row in sample
         ]
         split = label_split(pairs)
+    is_plain = tokenizer is None and not holds_lists
     n_empty, first_empty = 0, 0
     for number, row in rows:
         if len(row) != n_columns:
             _refuse_length(row, number, columns, options)
-        cell = row[text]
-        if holds_lists:
-            tokens = _token_list(cell, number, options)
+        if is_plain:
+            tokens = whitespace_tokens(row[text])
+        elif tokenizer is not None:
+            tokens = tokenizer.tokens(row[text], number)
         else:
-            tokens = tokenizer.tokens(cell, number) if tokenizer else whitespace_tokens(cell)
+            tokens = _token_list(row[text], number, options)
         if not tokens:
             n_empty, first_empty = n_empty + 1, first_empty or number
             continue
@@ -244,18 +254,20 @@ def _is_number(column: str) -> bool:
 
 def _refuse_column_file(lines: Sequence[str], options: ReadOptions, format_name: str) -> None:
     """Refuse a table by name that has a word in each row and blank lines between its sentences."""
-    content = [line.split("\t") for line in lines if line.strip(WHITESPACE) and not line.startswith("#")]
+    lines = lines[:_SAMPLE_CELLS]
+    filled = [line for line in lines if line.strip(WHITESPACE) and not line.startswith("#")]
+    if format_name == "csv" and any(sign in line for line in filled for sign in ",;"):
+        return
+    rows = [line.split(TAB) for line in filled]
+    n_texts = sum(any(" " in field.strip(WHITESPACE) for field in row) for row in rows)
+    if format_name == "tsv" and n_texts > _TEXT_SHARE * len(rows):
+        return
     wanted = {DEFAULT_TEXT_COLUMN if options.text_column is None else options.text_column, options.label}
-    is_named = bool(content) and wanted - {None} <= set(content[0])
+    is_named = bool(rows) and wanted - {None} <= set(rows[0])
     found = not_text(lines)
     is_column_file = found is not None and found.format in ("conll", "conllu") and not is_named
-    if format_name == "tsv" and len(content) > 1 and not is_column_file:
-        fields = [field for row in content for field in row]
-        is_column_file = (
-            _has_inner_blank_line(lines)
-            and all(len(row) > 1 for row in content)
-            and not any(" " in field.strip() for field in fields)
-        )
+    if format_name == "tsv" and len(rows) > 1 and n_texts == 0 and all(len(row) > 1 for row in rows):
+        is_column_file = is_column_file or _has_inner_blank_line(lines)
     if is_column_file:
         advice = found.format if found is not None else "conll"
         raise CorpusError(

@@ -18,7 +18,7 @@ Row = tuple[int, list[str]]
 
 Rows = Iterator[Row]
 
-_SAMPLE_LINES = 2000
+_SAMPLE_LINES = 500
 _FIELD_LIMIT = threading.Lock()
 
 

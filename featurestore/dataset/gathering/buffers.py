@@ -1,8 +1,8 @@
-"""Reusing the memory of batches that nobody holds any more.
+"""Memory of batches that is reused once no tensor over it is left.
 
-A batch is megabytes, and fresh memory costs a page fault every 4 KiB: as much time as filling it. Whether the
-C library keeps freed memory or gives it back to the system is luck, so a few buffers are kept here and handed
-out again once the last tensor over them is gone, which Python's reference count tells exactly.
+A batch takes megabytes, and new memory costs a page fault every 4 KiB: as much time as filling it. C
+libraries differ in whether they keep freed memory, so a few buffers are kept here. A buffer is handed out
+again when the last tensor over it is gone, which Python's reference count tells exactly.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Bytes = NDArray[np.uint8]
 
 
 def aligned(n_bytes: int) -> Bytes:
-    """Return uninitialised memory that begins with a cache line, which NumPy does not see to."""
+    """Return uninitialised memory that begins at a cache line; NumPy aligns to 16 bytes only."""
     room = np.empty(n_bytes + _ALIGNMENT, np.uint8)
     start = -room.ctypes.data % _ALIGNMENT
     return room[start : start + n_bytes]
@@ -69,7 +69,7 @@ class BufferPool:
         return whole[:n_bytes].view(dtype).view(shape)
 
     def _idle(self, n_bytes: int) -> Bytes | None:
-        """Return a buffer that is large enough and in nobody's hands, making one if there is room."""
+        """Return an unused buffer that is large enough, made if the pool has room."""
         for position, buffer in enumerate(self._buffers):
             if _references(buffer) == _UNUSED:
                 if buffer.nbytes >= n_bytes:

@@ -1,7 +1,7 @@
 """The compiled gather: a batch out of mapped memory in one call, where installing found a C compiler.
 
-Installing featurestore compiles ``gather.c`` if it can. Nothing needs it: without it, or on a processor that
-it was not written for, torch gives the same values, bit for bit, in more steps.
+It is optional: without it, or on a processor that ``gather.c`` has no code for, torch gives the same values,
+bit for bit, in more steps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from featurestore.native import load_library, switched_off
 
 _VERSION = 1
-"""Of the functions in gather.c."""
+"""Version of the functions in gather.c."""
 
 _TYPES = {np.dtype("<f4"): 0, np.dtype("<f2"): 1, np.dtype("i1"): 2}
 _OUT_TYPES = {torch.float32: 0, torch.float16: 1}
@@ -41,7 +41,7 @@ class CompiledGather:
     def __init__(self, library: ctypes.CDLL, n_shards: int, vector_shape: tuple[int, ...]) -> None:
         self._gather = library.featurestore_gather
         self._shape = (1, *vector_shape)[-2:]
-        # A row is what gather.c calls a Shard: five addresses, how many sentences, and a type.
+        # A row is a Shard of gather.c: five addresses, the number of sentences, and a type.
         self._table = np.zeros((n_shards, 7), np.int64)
         self._held: list[Any] = [None] * n_shards
 
@@ -55,7 +55,7 @@ class CompiledGather:
         scales: NDArray[Any] | None = None,
         norms: NDArray[Any] | None = None,
     ) -> None:
-        """Take in the arrays of a shard, which must not be resized.
+        """Register the arrays of a shard, which must not be resized.
 
         Parameters
         ----------
@@ -63,9 +63,9 @@ class CompiledGather:
             Its number.
         values : (n_tokens, dim) or (n_tokens, n_layers, dim) float32, float16 or int8
         offsets : (n_sentences + 1,) uint64
-            Where each sentence begins, and the last one ends.
+            Where each sentence begins, then where the last one ends.
         verified : bytearray, optional
-            Of each sentence, whether it may be read as it is. By default all may.
+            For each sentence, whether its checksum need not be compared. By default none need be.
         scales, norms : float32, optional
             Of int8 values.
         """
@@ -76,7 +76,7 @@ class CompiledGather:
         self._table[shard] = [*addresses, len(offsets) - 1, _TYPES[values.dtype]]
 
     def takes(self, out: Tensor) -> bool:
-        """Return whether it can fill a tensor: float32 or float16, contiguous, on the CPU."""
+        """Return whether a tensor can be gathered into: float32 or float16, contiguous, on the CPU."""
         return out.dtype in _OUT_TYPES and out.device.type == "cpu" and out.is_contiguous()
 
     def gather(

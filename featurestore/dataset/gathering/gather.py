@@ -20,11 +20,11 @@ from featurestore.store.format.reader import ShardReader
 from featurestore.store.store import Store
 
 CHUNK_BYTES = 512 << 10
-"""Decoded bytes made in one go where that takes several steps: so few that they stay in a core's cache."""
+"""Decoded bytes per chunk where decoding takes several steps: few enough to stay in a core's cache."""
 
 _INT8 = np.dtype(np.int8)
 
-Numbers = Sequence[int] | NDArray[np.int64]
+Integers = Sequence[int] | NDArray[np.int64]
 
 
 class RowsInMemory(Protocol):
@@ -37,10 +37,10 @@ class RowsInMemory(Protocol):
 class Gatherer:
     """Decodes sentences of a store into tensors.
 
-    Where it was compiled, one call of :mod:`~.compiled` makes a batch. Else torch
-    does, and a call of torch costs as much as the bytes of a short sentence. So one call casts a whole batch,
-    straight from the mapped files. int8 takes several operations: there the rows of a few sentences at a time
-    are laid end to end and decoded while they are in the cache.
+    Where :mod:`~.compiled` is there, one call of it makes a batch. Otherwise torch does. A call of torch
+    costs as much as reading a short sentence, so a whole batch is cast in one call, straight from the mapped
+    files. int8 takes several operations: the rows of a few sentences at a time are laid end to end and
+    decoded while they are in the cache.
 
     It can be pickled; the other process opens its own maps.
 
@@ -57,7 +57,7 @@ class Gatherer:
         self._compiled = None
         if windows is None:
             self._compiled = compiled_gather(len(store.manifest.shards), store.token_shape)
-        # By shard; and in the end, where -1 finds it, what a sentence that is not stored has: no rows.
+        # Indexed by shard number. The extra last entry, reached by -1, stands for missing sentences: no rows.
         n_shards = len(store.manifest.shards)
         self._readers: list[ShardReader | None] = [None] * n_shards
         self._values: list[Any] = [*[None] * n_shards, np.empty(store.vector_shape(0), np.int8)]
@@ -80,7 +80,7 @@ class Gatherer:
         """
         self._decode_one(out, self.stored([len(out)], [shard], [row])[0], shard, row)
 
-    def fill(self, out: Tensor, lengths: Numbers, shards: Numbers, rows: Numbers) -> None:
+    def gather_padded(self, out: Tensor, lengths: Integers, shards: Integers, rows: Integers) -> None:
         """Decode sentences into a padded batch.
 
         Parameters
@@ -107,8 +107,8 @@ class Gatherer:
         else:  # long sentences, or shards of several codecs
             self._decode_each(out, pieces, shards, rows)
 
-    def lay(
-        self, out: Tensor, lengths: Numbers, shards: Numbers, rows: Numbers, *, into: Tensor | None = None
+    def gather_packed(
+        self, out: Tensor, lengths: Integers, shards: Integers, rows: Integers, *, into: Tensor | None = None
     ) -> None:
         """Decode sentences without padding: end to end, or each token into a row of its own.
 
@@ -130,7 +130,7 @@ class Gatherer:
             return
         if into is not None:
             end_to_end = self._buffers.empty(tuple(out.shape), out.dtype)
-            self.lay(end_to_end, lengths, shards, rows)
+            self.gather_packed(end_to_end, lengths, shards, rows)
             out.index_copy_(0, into, end_to_end)
             return
         lengths, shards, rows = _as_lists(lengths, shards, rows)
@@ -157,9 +157,9 @@ class Gatherer:
     def _in_one_call(
         self,
         out: Tensor,
-        lengths: Numbers,
-        shards: Numbers,
-        rows: Numbers,
+        lengths: Integers,
+        shards: Integers,
+        rows: Integers,
         *,
         longest: int = -1,
         into: Tensor | None = None,
@@ -172,7 +172,7 @@ class Gatherer:
         targets = None if into is None else into.numpy()
         if compiled.gather(out, n, s, r, longest=longest, into=targets):
             return True
-        # Read for the first time, which opens and checks it; or it cannot be read in this way at all.
+        # The first reading opens and verifies a shard; what then still fails cannot be gathered this way.
         self.stored(*_as_lists(n, s, r))
         return self._compiled is compiled and compiled.gather(out, n, s, r, longest=longest, into=targets)
 
@@ -198,7 +198,7 @@ class Gatherer:
         if self._compiled is None:
             return
         if reader.values is None or reader.check == "always":
-            self._compiled = None  # it knows neither
+            self._compiled = None  # supports neither
         else:
             self._compiled.open(
                 shard,
@@ -210,7 +210,7 @@ class Gatherer:
             )
 
     def _padded(self, pieces: Sequence[Array], rooms: Sequence[int]) -> list[Array]:
-        """Return the pieces with zeros behind each that has fewer rows than its room."""
+        """Return the pieces, each with fewer rows than its room followed by zeros."""
         longest = max(pieces, key=len)
         zeros = self._scratch.zeros((max(rooms), *longest.shape[1:]), longest.dtype)
         padded = []
@@ -278,7 +278,7 @@ class Gatherer:
 
 
 def sentences_at_once(out: Tensor, *, int8: bool) -> int:
-    """Return how many sentences of a padded batch are decoded in one go; 0 if one alone is too much."""
+    """Return how many sentences of a padded batch are decoded per chunk; 0 if one alone is too large."""
     # int8 is decoded to float32 whatever it becomes.
     return CHUNK_BYTES // (out[0].numel() * (4 if int8 else out.dtype.itemsize))
 
@@ -296,7 +296,7 @@ def decode_int8(
     room : float32 of their shape or of more sentences, optional
         Memory to use where ``out`` is not float32.
     """
-    # Half precision would lose the product of a large norm and a small scale on the way.
+    # Computed in float32: half precision cannot hold every product of a norm and a scale.
     if out.dtype == torch.float32:
         exact = out
     elif room is None:
@@ -308,30 +308,30 @@ def decode_int8(
         out.copy_(exact)
 
 
-def _as_lists(*numbers: Numbers) -> Iterator[list[int]]:
-    """Return numbers as what Python counts with fastest."""
+def _as_lists(*numbers: Integers) -> Iterator[list[int]]:
+    """Return integers as lists, which Python iterates over fastest."""
     return (n.tolist() if isinstance(n, np.ndarray) else list(n) for n in numbers)
 
 
 def _copy(out: Tensor, parts: Sequence[Array]) -> None:
-    """Write float rows into a tensor, end to end, cast to its type; together they are as many as it has."""
+    """Write float rows into a tensor end to end, cast to its type; their total is the tensor's row count."""
     if out.dtype in (torch.float32, torch.float16) and {part.dtype for part in parts} == {out.numpy().dtype}:
         np.concatenate(parts, out=out.numpy())
     else:
-        # Straight from the mapped file: a stop on the way costs as much as the cast.
+        # Straight from the mapped file: an intermediate copy costs as much as the cast.
         targets = out.split_with_sizes(list(map(len, parts)))
         torch._foreach_copy_(list(targets), list(map(torch.from_numpy, parts)))
 
 
 class _Scratch(threading.local):
-    """Memory that a thread uses again for every chunk."""
+    """Memory that a thread reuses for every chunk."""
 
     def __init__(self) -> None:
         self._rooms: dict[np.dtype[Any], Bytes] = {}
         self._zeros = aligned(0)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """Return an uninitialised array; what was returned before of this type is overwritten."""
+        """Return an uninitialised array, in the memory of the last one of this type."""
         n_bytes = math.prod(shape) * dtype.itemsize
         room = self._rooms.get(dtype)
         if room is None or len(room) < n_bytes:
@@ -339,7 +339,7 @@ class _Scratch(threading.local):
         return room[:n_bytes].view(dtype).reshape(shape)
 
     def zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """Return an array of zeros, which nobody may write to."""
+        """Return an array of zeros, not to be written to."""
         n_bytes = math.prod(shape) * dtype.itemsize
         if len(self._zeros) < n_bytes:
             self._zeros = aligned(n_bytes)
@@ -347,8 +347,8 @@ class _Scratch(threading.local):
         return self._zeros[:n_bytes].view(dtype).reshape(shape)
 
 
-# Nothing here writes to tensors over mapped files, so nobody needs the warning. torch gives it once in a
-# process, of whichever read-only array is the first: here of this one.
+# Nothing here writes to tensors over mapped files, so the warning is not needed. torch gives it once per
+# process, for the first read-only array: this one.
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     torch.from_numpy(np.frombuffer(b"\0", np.uint8))

@@ -12,7 +12,7 @@ _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def available_bytes(device: torch.device) -> int:
-    """Return the bytes that can be taken on a device without driving anything else out."""
+    """Return the bytes that can be allocated on a device without evicting anything."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return min(_machine_bytes(), _control_group_bytes())
@@ -26,12 +26,12 @@ def _machine_bytes() -> int:
                 return int(rest.split()[0]) * 1024
     except (OSError, ValueError, IndexError):
         pass
-    # Not Linux: what the machine has; there is no portable way to ask for more.
+    # Not Linux: all memory of the machine, as there is no portable way to ask for what is free.
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _control_group_bytes() -> int:
-    """Return what a container may still take, a huge number outside of one; page cache counts as free."""
+    """Return what a container may still allocate, counting page cache as free; 2^62 outside of one."""
     try:
         most = (_CONTROL_GROUP / "memory.max").read_text().strip()
         used = int((_CONTROL_GROUP / "memory.current").read_text())

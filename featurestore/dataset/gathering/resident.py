@@ -1,4 +1,4 @@
-"""Vectors held in the memory of the device that uses them, as they are stored."""
+"""Vectors held in the memory of a device, as they are stored."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from featurestore.store.store import Store
 logger = logging.getLogger(__name__)
 
 _LOAD_BYTES = 64 << 20
-"""Stored bytes brought to the device at a time."""
+"""Stored bytes copied to the device at a time."""
 
 
 class Resident:
     """The vectors of located sentences, each once, in one tensor on one device.
 
-    Every checksum is compared while they are loaded. A batch is one ``index_select`` and is decoded on the
-    device; on a CPU the compiled gather does both at once, where there is one.
+    Loading compares every checksum. A batch is one ``index_select``, decoded on the device; on a CPU the
+    compiled gather does both in one call, where it is there.
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ class Resident:
     Attributes
     ----------
     n_bytes : int
-        What it takes on the device.
+        Memory used on the device.
 
     Raises
     ------
     UsageError
-        If that is more than is free, or the shards are of several codecs.
+        If more memory is needed than is free, or the shards have several codecs.
     DamagedStoreError
         If stored bytes are not those that were committed.
     """
@@ -62,7 +62,7 @@ class Resident:
         self._staging = BufferPool()
         self._shape = store.token_shape
         stored = np.flatnonzero(shard >= 0)
-        # Repeated sentences share their rows; in stored order they are read from end to end.
+        # Repeated sentences share their rows. In stored order, shards are read sequentially.
         places, first, back = np.unique(
             np.stack([shard[stored], row[stored]], axis=1), axis=0, return_index=True, return_inverse=True
         )
@@ -72,11 +72,11 @@ class Resident:
         codecs = {store.manifest.shards[number].codec for number in used}
         if len(codecs) > 1:
             raise UsageError(
-                f"resident: the shards of {store.path} are of several codecs ({', '.join(sorted(codecs))}), "
-                "which do not fit one tensor: leave resident out, or extract with one --codec"
+                f"resident: the shards of {store.path} have several codecs ({', '.join(sorted(codecs))}), "
+                "expected one: leave resident out, or extract with one --codec"
             )
         codec = get_codec(codecs.pop() if codecs else store.manifest.codec)
-        # One more row, of zeros, is the padding.
+        # The last row is zeros: the padding.
         self.n_bytes = (n_rows + 1) * codec.bytes_per_token(store.n_layers, store.dim)
         _require_room(self.n_bytes, device, n_rows, store)
         values_dtype = torch.from_numpy(np.empty(0, codec.value_dtype)).dtype
@@ -95,7 +95,7 @@ class Resident:
         norm = np.zeros(len(shard), np.int64)
         norm[stored] = np.searchsorted(used, shard[stored])
         self._starts, self._norm = (torch.from_numpy(array).to(device) for array in (starts, norm))
-        # The compiled gather is given everything as each of the shards: only their norms differ.
+        # Every "shard" handed to the compiled gather is the same array; only the norms differ.
         self._compiled = compiled_gather(len(used), self._shape) if device.type == "cpu" else None
         self._numbers = np.where(shard >= 0, norm, -1), np.zeros(len(shard), np.int64), lengths
         self._numbers[1][stored] = back
@@ -111,7 +111,7 @@ class Resident:
         Parameters
         ----------
         at : (batch,) int64
-            Which sentences.
+            Numbers of the sentences.
         mask : (batch, longest) bool
             True at tokens.
         out : (batch, longest, dim) or (batch, longest, n_layers, dim) float
@@ -126,7 +126,7 @@ class Resident:
         starts = self._starts[at].unsqueeze(1)
         rows = starts + torch.arange(out.shape[1], device=self.device)
         rows = torch.where(mask & (starts >= 0), rows, len(self._values) - 1)
-        # On a CPU, a few sentences at a time stay in its cache; elsewhere one operation does all.
+        # On a CPU in chunks that stay in its cache; elsewhere in one operation.
         step = len(out)
         if self.device.type == "cpu":
             step = max(1, sentences_at_once(out, int8=self._scales is not None))

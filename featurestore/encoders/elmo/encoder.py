@@ -196,7 +196,7 @@ class PendingElmoVectors:
             with torch.cuda.stream(copies):
                 host.copy_(vectors, non_blocking=True)
                 self._copied = copies.record_event()
-            # Its memory is free for others when the copy is done, not when this tensor goes.
+            # Its memory may be used again when the copy is done, not when this tensor is dropped.
             vectors.record_stream(copies)
         self._host = host
 

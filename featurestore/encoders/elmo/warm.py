@@ -116,7 +116,7 @@ def warm_up(
     out : Path, optional
         Where to write instead.
     force : bool
-        Replace another state that is there.
+        Replace a state that differs.
     progress : callable, optional
         Called with the number of tokens after each batch.
 
@@ -125,8 +125,8 @@ def warm_up(
     UsageError
         If the model is untrained, or an argument makes no sense.
     EncoderError
-        If the model cannot be loaded, the text is too short, the state cannot be written, or another one is
-        there.
+        If the model cannot be loaded, the text is too short, the state cannot be written, or the file holds a
+        state that differs.
     """
     source = parse_source(rest)
     if isinstance(source, UntrainedSource):
@@ -167,7 +167,7 @@ def warm_up(
 
 
 def _first(sentences: Iterable[Sentence], max_tokens: int) -> list[Sentence]:
-    """Return the first sentences that hold at most so many tokens together."""
+    """Return the first sentences, of ``max_tokens`` tokens together at most."""
     taken: list[Sentence] = []
     n_tokens = 0
     for sentence in sentences:

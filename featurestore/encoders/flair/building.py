@@ -102,7 +102,7 @@ def _built(source: FlairSource) -> TokenEmbeddings:
 
 
 def _require_sound(source: FlairSource) -> None:
-    """Raise WeightsError if a torch file does not hold the bytes that were saved: torch does not look."""
+    """Raise WeightsError if a torch file does not hold the bytes that were saved: torch does not check."""
     if source.path is None or not source.path.is_file():
         return
     try:
@@ -144,7 +144,7 @@ def _saved(source: FlairSource) -> TokenEmbeddings:
 
 
 def _called(source: FlairSource, make: Callable[[], Any]) -> Any:
-    """Call Flair, and say in our words that it failed."""
+    """Call Flair; raise what fails in it as one of our errors."""
     try:
         return make()
     except (FeaturestoreError, torch.OutOfMemoryError, MemoryError):

@@ -28,7 +28,7 @@ from featurestore.recipe import Recipe, canonical_json
 
 @dataclass(frozen=True)
 class Dependence:
-    """What an embedding looks at besides the tokens.
+    """What an embedding reads besides the tokens.
 
     Attributes
     ----------
@@ -78,8 +78,8 @@ class Dependence:
 class TokensOnly(tuple[str, ...]):
     """The tokens of a Flair sentence, of which nobody has said yet whether anything else decides its vectors.
 
-    A plain sentence in everything but this: an encoder that looks at more refuses it, for its surroundings
-    were left out by oversight.
+    A plain sentence in everything but this: an encoder whose vectors depend on context refuses it, because
+    the context was left out by oversight.
     """
 
     __slots__ = ()
@@ -112,7 +112,7 @@ def condition_bytes(sentence: FlairSentence, dependence: Dependence) -> bytes:
         if language is not None and language != guess_language([token.text for token in sentence.tokens]):
             condition["language"] = language
     if dependence.whitespace:
-        # What follows the last token is stripped before anything looks at the text.
+        # What follows the last token is stripped before the text is read.
         blanks = [int(token.whitespace_after) for token in sentence.tokens[:-1]]
         if any(n != 1 for n in blanks):
             condition["whitespace"] = blanks

@@ -125,7 +125,7 @@ class FlairEncoder:
         sentences = list(sentences)
         for sentence in sentences:
             check_sentence(sentence)
-        self._require_surroundings(sentences)
+        self._require_context(sentences)
         lengths = [len(sentence) for sentence in sentences]
         if not lengths:
             return PendingFlairVectors(None, [])
@@ -145,12 +145,12 @@ class FlairEncoder:
         return list(self.submit(sentences).result())
 
     def _memory_of(self, sentences: Sequence[Sequence[object]]) -> AbstractContextManager[None]:
-        """Return a context in which memory that runs out is said to do so over these sentences."""
+        """Return a context that names these sentences when memory runs out."""
         subject = f"a batch of {sum(map(len, sentences)):,} tokens in {len(sentences):,} sentences"
         return out_of_memory_as_ours(f"{subject} on {self.device}", "Use a smaller token budget")
 
-    def _require_surroundings(self, sentences: Sequence[Sentence]) -> None:
-        """Raise UsageError for sentences of which nobody said whether more than their tokens matters."""
+    def _require_context(self, sentences: Sequence[Sentence]) -> None:
+        """Raise UsageError for sentences that came without their context by oversight."""
         if self.dependence and any(isinstance(sentence, TokensOnly) for sentence in sentences):
             raise UsageError(
                 f"the vectors of {self.spec or 'this encoder'} depend on more than tokens "

@@ -30,7 +30,7 @@ def guess_language(tokens: Sequence[str]) -> str:
 
 @functools.cache
 def _factory() -> Any:
-    """Return a factory of our own: the library's is shared with everyone, and so would the seed be."""
+    """Return a new factory: the library's own is global, and so would its seed be."""
     factory = DetectorFactory()
     # Sorted: a directory's own order differs between file systems, and sums with it.
     profiles = sorted(path for path in Path(PROFILES_DIRECTORY).iterdir() if path.is_file())

@@ -47,7 +47,7 @@ def _unstacked(embedding: TokenEmbeddings) -> Iterator[TokenEmbeddings]:
 
 @contextlib.contextmanager
 def flair_device(device: torch.device) -> Iterator[None]:
-    """Make a device Flair's own inside: it has one for everything, as a variable of its module.
+    """Set Flair's device inside: it has one for everything, in a module variable.
 
     Another thread that uses Flair at the same time sees it too.
     """

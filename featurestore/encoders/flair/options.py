@@ -80,7 +80,7 @@ def parse_bool(text: str, where: str) -> bool:
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:
-    """Return the types and literal texts that an annotation allows and that text can be; none if none."""
+    """Return the types and literal texts that an annotation allows and that text can be; perhaps none."""
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         return tuple(choice for part in get_args(annotation) for choice in _choices(part))

@@ -1,4 +1,4 @@
-"""Tokens that a transformer would lose in silence: those cut off, and those that Flair cannot find again.
+"""Tokens that a transformer would lose silently: those cut off, and those that Flair cannot find again.
 
 Told to cut (``allow_long_sentences=False``), Flair gives the tokens that are cut off vectors of zeros. A
 token that the tokenizer drops by itself gets zeros too, and rightly; so before anything is embedded the

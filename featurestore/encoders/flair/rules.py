@@ -1,7 +1,8 @@
 """Which embeddings can be cached at all, and what the vectors of each depend on.
 
-A cached vector is a function of its sentence and the recipe. What is trained along with a model, remembers
-the texts it has seen, or embeds a label is none, and is refused with the reason.
+A cached vector is a function of its sentence and the recipe. An embedding that is trained along
+with a model, remembers the texts it has seen, or embeds a label gives no such vectors, and is refused with
+the reason.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def require_class(kind: type, *, name: str = "", allow_trainable: bool = False) 
             "the corpus. Give the FlairEmbeddings inside it (.context_embeddings)"
         )
     elif issubclass(kind, ELMoEmbeddings):
-        reason = "an ELMo that needs AllenNLP: use the encoder elmo:original and its like"
+        reason = "an ELMo that needs AllenNLP: use the encoder elmo:original, or another elmo:NAME"
     elif issubclass(kind, CharLMEmbeddings):
         reason = "what FlairEmbeddings was called once: use that"
     elif issubclass(kind, (TransformerJitEmbeddings, TransformerOnnxEmbeddings)):

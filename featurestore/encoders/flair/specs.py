@@ -6,7 +6,8 @@
     PART                      NAME, PATH, Class=NAME, Class=PATH or Class
                               and perhaps ?option=value&option=value
 
-Of a path without a class the files say what it is; they are looked at, not loaded. ``+``, ``?`` and ``%`` in
+The class of a path that is named without one is found by reading the beginning of its files, which are not
+loaded. ``+``, ``?`` and ``%`` in
 a path are written ``%2B``, ``%3F`` and ``%25``.
 """
 
@@ -31,7 +32,7 @@ _WORD_VECTORS = re.compile(
 )
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _PICKLE = b"\x80"
-_LOOKED_AT = 4 << 20
+_HEAD_BYTES = 4 << 20
 _PATH = "_path"
 """How the names of options end that take a path."""
 
@@ -75,7 +76,7 @@ class FlairSource:
         return shown + (f"?{query}" if query else "")
 
     def stamps(self) -> Iterator[tuple[str, int, int]]:
-        """Return name, size and time of change of its files: other ones mean another embedding."""
+        """Return name, size and time of change of its files: if these differ, so may the embedding."""
         named = [Path(text) for name, text in self.options if name.endswith(_PATH)]
         for path in ([self.path] if self.path else []) + named:
             # A file of vectors may have parts of the same name beside it.
@@ -138,7 +139,7 @@ def _source(part: str, spec: str) -> FlairSource:
 
 
 def _path(text: str, spec: str) -> Path | None:
-    """Return an absolute path if the text is one: something lies there, or it looks like nothing else."""
+    """Return an absolute path if the text is one: it exists, or its form allows nothing else."""
     path = _absolute(text)
     if path.exists():
         return path
@@ -179,12 +180,12 @@ def _kind_of(path: Path, spec: str) -> str:
 def _head(path: Path) -> bytes:
     """Return the beginning of a file; of a torch file, of what is pickled in it, after the mark ``PK``."""
     with path.open("rb") as file:
-        head = file.read(_LOOKED_AT)
+        head = file.read(_HEAD_BYTES)
     if not head.startswith(b"PK"):
         return head
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if name.endswith("data.pkl"):
                 with archive.open(name) as member:
-                    return b"PK" + member.read(_LOOKED_AT)
+                    return b"PK" + member.read(_HEAD_BYTES)
     return head

@@ -51,7 +51,7 @@ def runs_of(numbers: Sequence[int]) -> Iterator[slice]:
 
 
 def fix_separator(member: TransformerWordEmbeddings) -> None:
-    """Give a separator that was never trained the vector that Flair draws it around: the mean of the others.
+    """Set a separator that was never trained to the mean of all vectors, around which Flair draws it.
 
     It is rounded to float16, so that the order in which a processor adds up does not show. The embedding then
     is the one that its specification loads.

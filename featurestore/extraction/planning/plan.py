@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -21,6 +22,7 @@ from featurestore.disk.places import free_bytes
 from featurestore.encoders.base import EncoderOutline
 from featurestore.errors import CorpusError, StoreWriteError
 from featurestore.extraction.destination import Destination
+from featurestore.extraction.planning.estimate import Speed
 from featurestore.extraction.progress import Progress
 from featurestore.keyarrays import keys_array
 from featurestore.store.canaries import canary_bytes
@@ -42,6 +44,9 @@ _PART_THEM = (
     "Tokenise the text first: --tokenize icu parts Chinese, Japanese, Thai, Lao, Khmer and Burmese, "
     "--tokenize characters makes each character a token (proteins)"
 )
+
+_BLOCK = 256
+"""Sentences whose words are inspected at a time."""
 
 _STEP = 4096
 """Sentences looked up at a time."""
@@ -75,7 +80,7 @@ class Plan:
     n_sentences, n_tokens : int
         In all corpora, duplicates included.
     n_distinct : int
-        Distinct sentences; the same tokens in other surroundings are another one where a corpus says so.
+        Distinct sentences; the same tokens in another context are another one where a corpus gives contexts.
     n_conditioned : int
         Sentences that come with more than their tokens, duplicates included.
     n_cached : int
@@ -89,9 +94,13 @@ class Plan:
     free_bytes : int or None
         Free on the store's disk; None where the disk does not say.
     seconds : float or None
-        Estimated encoding time.
+        Estimated encoding time; None where nothing is known.
+    seconds_low, seconds_high : float or None
+        What it may be instead.
     seconds_basis : str
         What the estimate rests on.
+    n_weighted_tokens : float
+        The tokens to be encoded, each weighted by what it costs more in a sentence of its length.
     readings : tuple of Reading
         What was read of each corpus, with warnings of what is implausible.
     n_cut_tokens : int
@@ -100,6 +109,10 @@ class Plan:
         Bytes of a token that it sees; None for all.
     cut_share, most_cut : float, str
         Share of the text that stands in such tokens, of the corpus where it is largest, and which that is.
+    codec : str
+        Of the shards to be written.
+    other_codecs : tuple of str
+        Of shards that the store has already, if another than its own is asked for.
     """
 
     corpora: tuple[CorpusCount, ...]
@@ -115,12 +128,18 @@ class Plan:
     n_bytes: int
     free_bytes: int | None
     seconds: float | None = None
-    seconds_basis: str = ""
+    seconds_low: float | None = None
+    # The next two change with what else the machine does.
+    seconds_high: float | None = field(default=None, compare=False)
+    seconds_basis: str = field(default="", compare=False)
+    n_weighted_tokens: float = 0.0
     readings: tuple[Reading, ...] = ()
     n_cut_tokens: int = 0
     max_token_bytes: int | None = None
     cut_share: float = 0.0
     most_cut: str = ""
+    codec: str = ""
+    other_codecs: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[ReadingWarning, ...]:
@@ -128,15 +147,33 @@ class Plan:
         return tuple(warning for reading in self.readings for warning in reading.warnings)
 
     @property
+    def codec_note(self) -> str:
+        """What to know of the codec; empty where the store's shards and those to be written share one."""
+        if not (self.n_new and self.other_codecs):
+            return ""
+        return (
+            f"the shards to be written are {self.codec}, those of the store "
+            f"{' and '.join(self.other_codecs)}: their vectors differ in precision. Leave --codec out "
+            "to go on with the store's own"
+        )
+
+    @property
     def fits(self) -> bool:
         """Whether the disk has room, as far as it says."""
         return self.free_bytes is None or self.n_bytes <= self.free_bytes
 
-    def timed(self, tokens_per_second: float | None, basis: str) -> Plan:
+    def timed(self, speed: Speed | None) -> Plan:
         """Return the plan with the time that encoding takes at an expected speed, if there is one."""
-        if not tokens_per_second:
+        if speed is None:
             return self
-        return replace(self, seconds=self.n_new_tokens / tokens_per_second, seconds_basis=basis)
+        seconds = self.n_weighted_tokens / speed.tokens_per_second
+        return replace(
+            self,
+            seconds=seconds,
+            seconds_low=seconds / speed.faster,
+            seconds_high=seconds * speed.slower,
+            seconds_basis=speed.basis,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan for ``--json``."""
@@ -193,6 +230,7 @@ class _Tally:
     longest_place: str = ""
     corpora: list[CorpusCount] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
+    lengths: Counter[int] = field(default_factory=Counter)
     n_cut: int = 0
     most_cut: tuple[float, str] = (0.0, "")
 
@@ -204,6 +242,7 @@ def make_plan(
     *,
     codec: str,
     shard_bytes: int,
+    cost: Callable[[int], float] = lambda n_tokens: 1.0,
     progress: Progress | None = None,
 ) -> Plan:
     """Read the corpora once and say what extracting them would do, but not how long it takes.
@@ -218,6 +257,8 @@ def make_plan(
         Shape of the vectors.
     codec, shard_bytes
         As the shards will be written.
+    cost : callable
+        From the length of a sentence to what each of its tokens costs, relative to one of a short sentence.
 
     Raises
     ------
@@ -229,11 +270,8 @@ def make_plan(
     for corpus in corpora:
         iterator, observer = iter(corpus), Observer(corpus)
         cut = CutTokens(outline.max_token_bytes) if outline.max_token_bytes else None
-        while chunk := list(islice(iterator, _STEP)):
-            observer.see(chunk)
-            if cut is not None:
-                cut.see([example.tokens for example in chunk])
-            _count(chunk, store, seen, tally)
+        while (chunk := _chunk(iterator, observer, cut))[0]:
+            _count(*chunk, store, seen, tally)
             progress.planned(corpus.path, tally.n_sentences)
         reading = observer.reading()
         if cut is not None:
@@ -264,12 +302,24 @@ def make_plan(
         n_bytes=n_bytes + n_shards * _SHARD_BYTES,
         free_bytes=free_bytes(destination.location),
         seconds=None if tally.n_new else 0.0,
+        seconds_low=None if tally.n_new else 0.0,
+        seconds_high=None if tally.n_new else 0.0,
+        n_weighted_tokens=float(sum(n * length * cost(length) for length, n in tally.lengths.items())),
         readings=tuple(tally.readings),
         n_cut_tokens=tally.n_cut,
         max_token_bytes=outline.max_token_bytes,
         cut_share=tally.most_cut[0],
         most_cut=tally.most_cut[1] if tally.n_cut else "",
+        codec=codec,
+        other_codecs=_other_codecs(store, codec),
     )
+
+
+def _other_codecs(store: Store | None, codec: str) -> tuple[str, ...]:
+    """Return the codecs of a store's shards, if another one than its own is asked for."""
+    if store is None or codec == store.manifest.codec:
+        return ()
+    return tuple(sorted({shard.codec for shard in store.manifest.shards} - {codec}))
 
 
 def _cut_warning(path: str, cut: CutTokens) -> ReadingWarning:
@@ -283,8 +333,25 @@ def _cut_warning(path: str, cut: CutTokens) -> ReadingWarning:
     )
 
 
-def _count(chunk: list[Example], store: Store | None, seen: KeySet, tally: _Tally) -> None:
-    messages = [keys.sentence_message(example.tokens) for example in chunk]
+def _chunk(
+    iterator: Iterator[Example], observer: Observer, cut: CutTokens | None
+) -> tuple[list[Example], list[bytes]]:
+    """Return the next examples, which have been seen then, and what their keys are made of."""
+    chunk: list[Example] = []
+    messages: list[bytes] = []
+    # A few at a time, so that their words are still in the processor's cache when they are looked up again.
+    while len(chunk) < _STEP and (block := list(islice(iterator, min(_BLOCK, _STEP - len(chunk))))):
+        messages += [keys.sentence_message(example.tokens) for example in block]
+        observer.see(block)
+        if cut is not None:
+            cut.see([example.tokens for example in block])
+        chunk += block
+    return chunk, messages
+
+
+def _count(
+    chunk: list[Example], messages: list[bytes], store: Store | None, seen: KeySet, tally: _Tally
+) -> None:
     conditions = [keys.condition_of(example.tokens) for example in chunk]
     chunk_keys = keys_array(map(keys.key_of_message, messages, conditions))
     new = seen.add(chunk_keys)
@@ -298,6 +365,7 @@ def _count(chunk: list[Example], store: Store | None, seen: KeySet, tally: _Tall
         n_tokens = len(chunk[i].tokens)
         tally.n_new += 1
         tally.n_new_tokens += n_tokens
+        tally.lengths[n_tokens] += 1
         tally.n_token_bytes += len(messages[i]) - 4 * n_tokens
         tally.n_condition_bytes += len(conditions[i])
         if n_tokens > tally.longest:

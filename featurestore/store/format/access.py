@@ -11,12 +11,12 @@ from featurestore.disk.hashes import file_sha256
 from featurestore.disk.opening import open_for_reading
 from featurestore.errors import DamagedStoreError, UnreadableStoreError
 
-_MAY_NOT = (errno.EACCES, errno.EPERM, errno.ESTALE)
+_MAY_NOT = (errno.EACCES, errno.EPERM)
 _TOO_MANY = (errno.EMFILE, errno.ENFILE)
 
 
 def refuse_unreadable(path: Path, error: OSError) -> None:
-    """Raise if a file could not be opened for a reason that says nothing of its bytes.
+    """Raise if a file could not be opened or read for a reason that says nothing of its bytes.
 
     Raises
     ------
@@ -26,6 +26,11 @@ def refuse_unreadable(path: Path, error: OSError) -> None:
         raise UnreadableStoreError(
             f"{path} cannot be opened: {error.strerror}. That does not make it damaged: ask its owner to "
             "let this user read the store (chmod -R a+rX)"
+        ) from error
+    if error.errno == errno.ESTALE:
+        raise UnreadableStoreError(
+            f"{path} cannot be read: {error.strerror}. Another computer removed it, by gc or repair, while "
+            "it was open here: open the store again"
         ) from error
     if error.errno in _TOO_MANY:
         raise UnreadableStoreError(

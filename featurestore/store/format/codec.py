@@ -33,11 +33,20 @@ class Codec(ABC):
         Little-endian type of ``/values``.
     staging_dtype : numpy.dtype
         Type in which vectors wait until their shard is complete.
+    max_relative_l2 : float
+        What casting to the staging type may lose of a token's vector: norm of the difference over its norm.
+    tiny : float
+        Smallest positive normal number of the staging type: of smaller values the cast loses more.
+    smallest : float
+        Vectors whose values are all smaller are stored as zeros, whatever the staging type holds.
     """
 
     name: str
     value_dtype: np.dtype[np.generic]
     staging_dtype: np.dtype[np.generic]
+    max_relative_l2: float
+    tiny: float
+    smallest: float = 0.0
 
     @abstractmethod
     def seal(self, staged: Array) -> dict[str, Array]:
@@ -68,6 +77,10 @@ class FloatCodec(Codec):
     def __init__(self, name: str) -> None:
         self.name = name
         self.value_dtype = self.staging_dtype = np.dtype(name).newbyteorder("<")
+        # Rounding to nearest: half the distance from one float to the next, of each value that is not
+        # subnormal.
+        limits = np.finfo(np.float16 if name == "float16" else np.float32)
+        self.max_relative_l2, self.tiny = float(limits.eps) / 2, float(limits.tiny)
 
     def seal(self, staged: Array) -> dict[str, Array]:
         """Return the staged vectors themselves."""
@@ -89,6 +102,8 @@ class Int8Codec(Codec):
     name = "int8"
     value_dtype = np.dtype("i1")
     staging_dtype = np.dtype("<f4")
+    max_relative_l2, tiny = float(np.finfo(np.float32).eps) / 2, float(np.finfo(np.float32).tiny)
+    smallest = 2.0**-100
 
     def seal(self, staged: Array) -> dict[str, Array]:
         """Quantise a shard; float32 ``scales`` are (n_tokens[, n_layers]), ``norms`` ([n_layers,] dim)."""

@@ -163,7 +163,8 @@ def parse_manifest(raw: bytes, path: Path, number: int) -> Manifest:
     def damaged(what: str) -> DamagedStoreError:
         return DamagedStoreError(
             f"manifest {path} is damaged: {what}. `featurestore repair` goes on from the last sound "
-            "manifest; until then `Store.open(path, snapshot=N)` or `--snapshot N` reads an earlier one"
+            "manifest; until then `Store.open(path, snapshot=N)` or `--snapshot N` reads an earlier one",
+            path=path,
         )
 
     try:

@@ -282,7 +282,14 @@ class ShardReader:
 
     def _require_uncut(self) -> None:
         """Raise if the mapped file has become shorter: touching a page that is gone ends the process."""
-        if self._map is not None and (size := self._map.size()) < self.entry.n_bytes:
+        if self._map is None:
+            return
+        try:
+            size = self._map.size()
+        except OSError as error:  # over a network, when another computer removed the file
+            refuse_unreadable(self.path, error)
+            raise self._damaged(f"shard {self.path} cannot be read: {error.strerror}") from error
+        if size < self.entry.n_bytes:
             raise self._damaged(
                 f"shard {self.path} has {size:,} bytes now, {self.entry.n_bytes:,} when it was opened: it "
                 "was cut. Restore it from a copy; where files change under their readers, open stores with "
@@ -317,6 +324,7 @@ class ShardReader:
         try:
             found = self._file.read(offset, n_bytes)
         except OSError as error:
+            refuse_unreadable(self.path, error)
             raise self._damaged(
                 f"shard {self.path} cannot be read at byte {offset:,}: {error.strerror}. Restore it from "
                 "a copy, on a disk that works"

@@ -169,7 +169,7 @@ class ShardDraft:
         rows = np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
         if vectors.shape != (len(rows), *self._shape[1:]):
             return False
-        if not stage_rows(self._staged, rows, vectors):
+        if not stage_rows(self._staged, rows, vectors, self.codec):
             return False
         # Sentences with a sampled token; most have none.
         for i in np.flatnonzero(-starts % sampling_stride(self.n_tokens) < lengths).tolist():

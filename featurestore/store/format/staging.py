@@ -18,6 +18,9 @@ Sample = tuple[NDArray[np.intp], NDArray[np.floating]]
 
 _NO_ROWS = np.empty(0, np.intp)
 
+_COLUMNS_FIRST = 4
+"""Values of a vector that are compared with a bound before all of them are."""
+
 _VALUES_AT_A_TIME = 1 << 18
 """Values cast before they are copied to their rows: few enough to stay in a processor's cache."""
 
@@ -51,17 +54,21 @@ class StagingMemory:
 
 
 def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: Codec) -> None:
-    """Cast a sentence's vectors to the codec's staging type, checking that all stay finite.
+    """Cast a sentence's vectors to the codec's staging type, checking that all arrive.
 
     Raises
     ------
-    StoreError
-        Naming the token, if a value is not finite or the codec cannot hold it.
+    VectorError
+        Naming the token, if a value is not finite, or the codec cannot hold it: too large for it, or so small
+        that more of the token's vector is lost than the codec's rounding (``max_relative_l2``).
     """
     cast(out, vectors)
-    if _all_finite(out):
+    if arrived(out, vectors, codec):
         return
-    place = tuple(np.argwhere(~np.isfinite(out))[0])
+    finite = np.isfinite(out)
+    if finite.all():
+        _refuse_lost(out, vectors, sentence, codec)
+    place = tuple(np.argwhere(~finite)[0])
     where = f"token {place[0]} ({sentence[place[0]]!r}) of {excerpt(sentence)}"
     value = float(vectors[place])
     if not np.isfinite(value):
@@ -69,8 +76,48 @@ def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: 
     raise VectorError(f"codec {codec.name} cannot hold {value:.6g} in {where}: use --codec float32 or int8")
 
 
-def stage_rows(out: Array, rows: NDArray[np.intp], vectors: NDArray[np.floating]) -> bool:
-    """Cast tokens to the type of a draft and put each into its row, if all stay finite.
+def _refuse_lost(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: Codec) -> None:
+    """Raise VectorError for the token of which the codec loses most."""
+    losses = relative_losses(out, vectors, codec)
+    worst = np.unravel_index(int(losses.argmax()), losses.shape)
+    norm = float(np.linalg.norm(vectors[worst].astype(np.float64)))
+    layer = f", layer {worst[1]}," if len(worst) > 1 else ""
+    better = "float32" if codec.name == "int8" else "float32 or int8"
+    raise VectorError(
+        f"codec {codec.name} cannot hold vectors as small as that of token {worst[0]} "
+        f"({sentence[worst[0]]!r}){layer} of {excerpt(sentence)}: of its norm {norm:.3g}, "
+        f"{float(losses[worst]):.2%} would be lost, {codec.max_relative_l2:.2%} at most is allowed. Use "
+        f"--codec {better}"
+    )
+
+
+def relative_losses(staged: Array, vectors: NDArray[np.floating], codec: Codec) -> NDArray[np.float64]:
+    """Return what casting loses of each token and layer: norm of the difference over norm of the vector.
+
+    Parameters
+    ----------
+    staged : (n, dim) or (n, n_layers, dim)
+        The vectors after the cast.
+    vectors : of the same shape
+    codec : Codec
+
+    Returns
+    -------
+    (n,) or (n, n_layers) float64
+        0 for a vector of zeros.
+    """
+    # By the largest value first: the square of what is small is nothing.
+    exact = vectors.astype(np.float64)
+    largest = np.abs(exact).max(axis=-1, keepdims=True, initial=0)
+    unit = np.where(largest > 0, largest, 1)
+    kept = np.where(largest < codec.smallest, 0, staged.astype(np.float64))
+    lost, whole = np.square((kept - exact) / unit).sum(axis=-1), np.square(exact / unit).sum(axis=-1)
+    losses: NDArray[np.float64] = np.sqrt(lost / np.where(whole > 0, whole, 1))
+    return losses
+
+
+def stage_rows(out: Array, rows: NDArray[np.intp], vectors: NDArray[np.floating], codec: Codec) -> bool:
+    """Cast tokens to the type of a draft and put each into its row, if all arrive as :func:`stage` demands.
 
     Parameters
     ----------
@@ -78,11 +125,13 @@ def stage_rows(out: Array, rows: NDArray[np.intp], vectors: NDArray[np.floating]
     rows : (n,) intp
         Of each token, all different.
     vectors : (n, ...) float
+    codec : Codec
+        Of the draft.
 
     Returns
     -------
     bool
-        False if a value is not finite once it is cast. Some rows have been written then.
+        False if :func:`stage` would refuse one of them. Some rows have been written then.
     """
     step = max(1, _VALUES_AT_A_TIME // max(1, out[:1].size))
     room = np.empty((min(step, len(rows)), *out.shape[1:]), out.dtype)
@@ -93,7 +142,7 @@ def stage_rows(out: Array, rows: NDArray[np.intp], vectors: NDArray[np.floating]
             cast(staged, part)
         else:
             staged = part
-        if not _all_finite(staged):
+        if not arrived(staged, part, codec):
             return False
         out[rows[start : start + step]] = staged
     return True
@@ -126,6 +175,42 @@ def sampling_stride(n_tokens: int) -> int:
 def excerpt(sentence: Sentence) -> str:
     """Return the beginning of a sentence, to name it in an error."""
     return repr(" ".join(sentence[:8])) + (f" ... ({len(sentence)} tokens)" if len(sentence) > 8 else "")
+
+
+def arrived(staged: Array, vectors: NDArray[np.floating], codec: Codec) -> bool:
+    """Return whether all values are finite after the cast, and none so small that too much of it is lost."""
+    if not _all_finite(staged):
+        return False
+    # What the cast loses of a value that is not subnormal is bounded by its size, of others by theirs; so of
+    # a vector whose norm, hence of one whose largest value, is not small, no more than that is lost.
+    is_narrower = vectors.dtype.itemsize > staged.dtype.itemsize
+    tiny = codec.tiny * staged.shape[-1] ** 0.5 if is_narrower else 0.0
+    least = max(tiny, codec.smallest)
+    if not least:
+        return True
+    small = _smaller_rows(staged, least)
+    if not len(small):
+        return True
+    dim = staged.shape[-1]
+    losses = relative_losses(staged.reshape(-1, dim)[small], vectors.reshape(-1, dim)[small], codec)
+    return bool(losses.max() <= codec.max_relative_l2)
+
+
+def _smaller_rows(values: Array, least: float) -> NDArray[np.intp]:
+    """Return the numbers of the vectors, layers counted apart, of which no absolute value reaches a bound."""
+    dim = values.shape[-1]
+    # Floats without their sign are ordered as the numbers that their bits are, which NumPy compares faster.
+    unsigned, sign = (np.uint16, 0x7FFF) if values.dtype == np.float16 else (np.uint32, 0x7FFFFFFF)
+    bits = np.ascontiguousarray(values).view(unsigned).reshape(-1, dim)
+    mask, bound = unsigned(sign), np.array(least, values.dtype).view(unsigned)[()]
+    # One value of a vector tells nearly always that it is not small, a few of them tell of the rest.
+    rows = np.flatnonzero((bits[:, 0] & mask) < bound)
+    for column in range(0, dim, max(1, dim // _COLUMNS_FIRST)):
+        if not len(rows):
+            return rows
+        rows = rows[(bits[rows, column] & mask) < bound]
+    small: NDArray[np.intp] = rows[(bits[rows] & mask).max(axis=-1, initial=0) < bound]
+    return small
 
 
 def _all_finite(values: Array) -> bool:

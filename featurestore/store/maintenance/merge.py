@@ -1,8 +1,8 @@
 """Merging stores of one recipe, filled on several machines, into one.
 
-A shard that brings only new sentences is taken whole, as a second name of the same file where the disk is the
-same, else as a copy. Of one that repeats some, a shard of the others is made; vectors are never decoded. What
-was merged is committed as it comes, so a merge that was stopped goes on where it was.
+A shard with only new sentences is taken whole: as a second name of the same file on the same disk, as a copy
+otherwise. Of a shard with some sentences that are stored already, a new shard of the others is made; vectors
+are never decoded. What was merged is committed as it comes, so a merge that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Merged:
     Attributes
     ----------
     n_whole, n_part, n_known : int
-        Shards taken whole, in part, and not at all because every sentence was there.
+        Shards taken whole, in part, and not at all because every sentence was stored already.
     n_sentences, n_tokens, n_bytes : int
         Added.
     n_repeated : int
-        Sentences that were there already.
+        Sentences that were stored already.
     """
 
     n_whole: int = 0
@@ -66,10 +66,11 @@ def merge(
     Parameters
     ----------
     sources : sequence of str or Path
-        They stay as they are. Of a sentence that several have, the first one's vectors are taken, and those
-        of ``into`` before all.
+        They do not change. Of a sentence in several stores the vectors of the first are taken, and those of
+        ``into`` before any other.
     into : str or Path
-        Made, like the first source, if it does not exist. It may be read and written meanwhile.
+        Created with the settings of the first source if it does not exist. Others may read and write it
+        meanwhile.
     progress : callable, optional
         Called with the bytes of each shard done.
 
@@ -78,7 +79,7 @@ def merge(
     RecipeMismatchError
         If the recipes differ, naming the fields; nothing is merged then.
     DriftError
-        If their canaries show that by one recipe they hold vectors that differ.
+        If their canaries show that their vectors differ though their recipes are equal.
     UsageError
         If a source is the store to merge into.
     DamagedStoreError

@@ -23,7 +23,8 @@ from featurestore.store.canaries import SENTENCES as CANARIES
 PLAN_KEYS = {
     "corpora", "n_sentences", "n_tokens", "n_distinct", "n_conditioned", "n_cached", "n_new", "n_new_tokens",
     "longest", "longest_place", "n_bytes", "free_bytes", "seconds", "seconds_basis", "fits",
-    "readings", "n_cut_tokens", "max_token_bytes", "cut_share", "most_cut",
+    "seconds_low", "seconds_high", "n_weighted_tokens", "readings", "n_cut_tokens", "max_token_bytes",
+    "cut_share", "most_cut", "codec", "other_codecs",
 }  # fmt: skip
 REPORT_KEYS = {
     "n_sentences", "n_distinct", "n_cached", "n_encoded", "n_encoded_tokens", "n_shards", "n_bytes",
@@ -136,6 +137,23 @@ def test_what_was_read_is_shown_and_what_is_implausible_is_warned_of_once(
     assert reading["first_tokens"] == ["Anna", "B-PER"]
     [warning] = reading["warnings"]
     assert (warning["kind"], warning["count"]) == ("column-lines", 6)
+
+
+def test_another_codec_than_the_stores_is_said(capsys, tmp_path, corpus, store, tiny_elmo_spec):
+    options = ["--store", store, "--encoder", tiny_elmo_spec, "--no-progress"]
+    assert run(capsys, "extract", corpus, *options)[0] == 0
+    assert run(capsys, "extract", corpus, *options, "--codec", "int8")[2] == ""  # nothing is written
+    (tmp_path / "more.txt").write_text("It slept\n")
+    for command in ("plan", "extract"):
+        code, _, err = run(capsys, command, tmp_path / "more.txt", *options, "--codec", "int8")
+        assert code == 0
+        assert err.startswith("note: the shards to be written are int8, those of the store float16")
+    assert [shard.codec for shard in Store.open(store).manifest.shards] == ["float16", "int8"]
+    (tmp_path / "last.txt").write_text("It woke up\n")
+    for codec, others in (("float16", []), ("int8", ["float16"]), ("float32", ["float16", "int8"])):
+        _, out, _ = run(capsys, "plan", tmp_path / "last.txt", *options, "--json", "--codec", codec)
+        plan = json.loads(out)
+        assert (plan["codec"], plan["other_codecs"]) == (codec, others)
 
 
 def test_a_plan_that_does_not_fit_is_exit_1_in_both_commands(

@@ -217,7 +217,7 @@ def test_conditions_are_not_looked_for_where_vectors_depend_on_tokens_alone(run,
 def test_many_surroundings_are_not_all_listed(run, tmp_path):
     many = [ConditionedSentence(("a",), f"{number}".encode()) for number in range(30)]
     _, _, err = run("show", make_store(tmp_path / "s.fs", many, recipe=CONTEXT).path, "a")
-    assert "in 30 surroundings" in err
+    assert "in 30 contexts" in err
     assert len(err.splitlines()) == 1 + 10 + 1
 
 

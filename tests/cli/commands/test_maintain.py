@@ -230,6 +230,22 @@ def test_other_recipe_exits_with_4(run, store, tmp_path, corpus, tiny_elmo_spec)
 # -- verify
 
 
+def test_verify_mentions_a_damaged_index_and_calls_it_no_damage(run, store):
+    (index,) = (store / "index").iterdir()
+    sound = index.read_bytes()
+    for damage in (sound[:-24] + bytes(24), sound[:100], b"", sound[:60] + b"?" + sound[61:]):
+        index.write_bytes(damage)
+        code, out, _ = run("verify", store)
+        assert code == 0
+        (note,) = (line for line in out.splitlines() if line.startswith("note: "))
+        assert note.startswith(f"note: the index index/{index.name} is damaged; nothing is lost")
+        assert json.loads(run("verify", store, "--json")[1])["sound"]
+    assert run("ls", store)[0] == 0
+    next(iter(Store.open(store).locate([bytes(16)]).found))
+    assert index.read_bytes() == sound
+    assert "note" not in run("verify", store)[1]
+
+
 def test_verify_mentions_what_is_not_needed_and_calls_it_no_damage(run, store):
     (store / "shards" / ("0" * 32 + ".h5")).write_bytes(bytes(1500))
     (store / "index" / ("0" * 16 + ".idx")).write_bytes(b"old")

@@ -30,7 +30,13 @@ CONLLU = """# newdoc
 2\t#\t_\tSYM\t_\t_\t1\tdep\t_\t_
 
 """
-SENTENCES = [("Geht", "'s", "Meer"), ("-DOCSTART-", "#"), ("-DOCSTART-",), ("say", '"', "a,b", '"', ";")]
+SENTENCES = [
+    ("Geht", "'s", "Meer"),
+    ("-DOCSTART-", "#"),
+    ("-DOCSTART-",),
+    ("say", '"', "a,b", '"', ";"),
+    ("EU ", "rejects"),
+]
 LABELS = ("B-LOC", "I-LOC", "O")
 
 
@@ -135,17 +141,17 @@ def test_sentences_that_were_skipped_take_nothing_with_them(predict, store, tmp_
     assert code == 0
     assert "gone" not in target.read_text()
     assert target.read_text().startswith("# newdoc\n# just a comment\n\n# sent_id = a-1\n")
-    rows = [{"id": i, "tokens": tokens} for i, tokens in enumerate([["unheard"], *SENTENCES])]
+    rows = [{"id": i, "tokens": tokens} for i, tokens in enumerate([["unheard"], *SENTENCES[:4]])]
     code, target, _ = predict("\n".join(map(json.dumps, rows)), "in.jsonl", "out.jsonl", *options)
     assert [json.loads(line)["id"] for line in target.read_text().splitlines()] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("output", ["out.conllu", "out.jsonl"])
+@pytest.mark.parametrize("output", ["out.conllu", "out.jsonl", "out.conllup", "out.conll"])
 def test_a_token_docstart_survives(predict, store, tmp_path, output):
     text = "\n".join(json.dumps({"tokens": tokens}) for tokens in SENTENCES[:3])
     code, target, err = predict(text, "in.jsonl", output, label="misc.NER")
     assert code == 0, err
-    label = {"out.conllu": "misc.NER", "out.jsonl": "labels"}[output]
+    label = {"out.conllu": "misc.NER", "out.jsonl": "labels"}.get(output, "LABEL")
     predicted = expected(store, tmp_path, "in.jsonl")
     assert [e.tokens for e in predicted] == SENTENCES[:3]
     assert [(e.tokens, e.labels) for e in open_corpus(target, label=label)] == [
@@ -153,22 +159,25 @@ def test_a_token_docstart_survives(predict, store, tmp_path, output):
     ]
 
 
-def test_what_a_column_file_would_not_give_back_is_named_or_refused(predict, tmp_path):
-    """Never written without a word: its columns are named, which makes it a word, or there is no file."""
-    text = json.dumps({"tokens": SENTENCES[2]})
-    code, target, err = predict(text, "in.jsonl", "out.conll")
-    if code == 0:
-        (found,) = open_corpus(target, label="LABEL")
-        assert found.tokens == SENTENCES[2]
-    else:
-        assert (code, target.exists()) == (2, False)
-        assert "would not be read back" in err
-        assert ".jsonl" in err
+def test_a_column_file_names_its_columns_where_a_token_would_be_lost_without(predict):
+    text = "\n".join(json.dumps({"tokens": tokens}) for tokens in SENTENCES[:1])
+    assert predict(text, "in.jsonl", "out.conll")[1].read_text().startswith("Geht\t")
+    text += "\n" + json.dumps({"tokens": SENTENCES[2]})
+    _, target, _ = predict(text, "in.jsonl", "out.conll")
+    assert target.read_text().startswith("# global.columns = FORM LABEL\nGeht\t")
+
+
+def test_what_no_column_file_gives_back_is_refused(predict, tmp_path):
+    code, target, err = predict(json.dumps({"tokens": SENTENCES[4]}), "in.jsonl", "out.conll")
+    assert (code, target.exists()) == (2, False)
+    assert "would not be read back" in err
+    assert "name the output .jsonl" in err
+    assert predict(json.dumps({"tokens": SENTENCES[4]}), "in.jsonl", "out.jsonl")[0] == 0
 
 
 @pytest.mark.parametrize("output", ["out.csv", "out.tsv", "out.jsonl"])
 def test_sentence_labels_as_tables_and_json_are_read_back(predict, store, tmp_path, output):
-    text = "\n".join(json.dumps({"tokens": tokens}) for tokens in SENTENCES)
+    text = "\n".join(json.dumps({"tokens": tokens}) for tokens in SENTENCES[:4])
     names = ("a, b", "good")
     code, target, err = predict(
         text, "in.jsonl", output, label="mood", names=names, head="meanpool-classifier"
@@ -181,7 +190,7 @@ def test_sentence_labels_as_tables_and_json_are_read_back(predict, store, tmp_pa
     ]
     if output == "out.csv":
         with target.open(newline="") as file:
-            assert [row["text"] for row in csv.DictReader(file)] == [" ".join(s) for s in SENTENCES]
+            assert [row["text"] for row in csv.DictReader(file)] == [" ".join(s) for s in SENTENCES[:4]]
 
 
 @pytest.mark.parametrize(

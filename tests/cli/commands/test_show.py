@@ -153,7 +153,7 @@ def test_show_by_text_finds_the_only_sentence_of_these_tokens(run, in_context):
 def test_show_by_text_asks_which_of_several_surroundings(run, in_context):
     code, out, err = run("show", in_context.path, "the cat sat")
     assert (code, out) == (2, "")
-    assert "in 2 surroundings: name one by --key" in err
+    assert "in 2 contexts: name one by --key" in err
     assert f'{sentence_key(LEFT).hex()}  {{"left":["Look","!"]}}' in err
     assert sentence_key(RIGHT).hex() in err
 

@@ -482,6 +482,7 @@ def test_the_defaults_shown_are_those_of_the_library():
         shown = {p.name: p.default for p in command.params if p.name in defaults and p.name != "model"}
         assert len(shown) == 13
         unset = dict.fromkeys(("dropout", "anneal_patience", "class_weights"))
+        unset |= dict.fromkeys(("epochs", "patience", "lr", "token_budget"))
         assert {name: defaults[name] for name in shown} == {**shown, **unset}
     for command in (evaluate, predict):
         assert {p.name: p.default for p in command.params}["token_budget"] == TOKEN_BUDGET

@@ -19,6 +19,7 @@ REFUSED = {
     ),
     "iobes": ("Anna S-PER\nsings O\n\nNew B-LOC\nYork E-LOC\n", "conll"),
     "bilou": ("Anna U-PER\nsings O\n\nNew B-LOC\nYork L-LOC\n", "conll"),
+    "tags without positions": ("Anna\tPER\nsings\tO\nin\tO\n\nOslo\tLOC\nsleeps\tO\n", "conll"),
     "tag first": ("B-PER\tAnna\nO\tsings\n\nB-LOC\tOslo\n", "conll"),
     "one line without a tag": ("Anna B-PER\n" + "sings O\n" * 15 + "\u200b\n\nOslo B-LOC\n", "conll"),
     "late sentence": ("\n\n# a comment\nAnna B-PER\nsings O\n", "conll"),

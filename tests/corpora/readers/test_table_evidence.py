@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from random import Random
 
 import pytest
 
@@ -275,6 +276,14 @@ def test_a_label_for_each_token_in_one_cell(read, cell, labels):
     assert read(stream.getvalue(), "a.csv", label="label")[0] == ("Anna sings", labels, 2)
 
 
+@pytest.mark.parametrize(("name", "sign"), [("a.tsv", "\t"), ("a.csv", ",")])
+def test_a_label_for_each_token_in_one_cell_without_a_header(read, name, sign):
+    content = f"Anna sings{sign}B-PER O\nOslo is{sign}B-LOC O\nit is{sign}O O\n"
+    with pytest.raises(CorpusError, match="--header"):
+        read(content, name, text_column=1, label=2)
+    assert read(content, name, text_column=1, label=2, header=False)[0] == ("Anna sings", ("B-PER", "O"), 1)
+
+
 @pytest.mark.parametrize("cell", ["very good", "good", "Very good", "good, bad", "B-PER", "[unsure"])
 def test_a_label_of_the_sentence_may_have_several_words(read, cell):
     assert read(f"text\tlabel\nAnna sings\t{cell}\nOslo\t{cell}\n", "a.tsv", label="label")[0][1] == cell
@@ -380,3 +389,19 @@ def test_a_table_of_single_words_is_one(read):
     assert read("text\tlabel\nAnna\tB-PER\nsings\tO\n", "a.tsv", label="label")[0] == ("Anna", "B-PER", 2)
     content = "text\tlabel\na b\tpos\n\nc d\tneg\n"
     assert read(content, "a.tsv", label="label") == [("a b", "pos", 2), ("c d", "neg", 4)]
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_whatever_csv_writers_write_comes_back(read, seed):
+    random = Random(seed)
+    words = ["a", '"', '""', '"x"', '"x', "``", "''", ".", "said", ",", "no\nmore"]
+    rows = [
+        (random.choice(["pos", "neg"]), " ".join(random.choices(words, k=random.randint(1, 5))))
+        for _ in range(random.randint(1, 6))
+    ]
+    stream = io.StringIO()
+    csv.writer(stream, delimiter="\t", lineterminator="\n").writerows([("label", "text"), *rows])
+    found = read(stream.getvalue(), "a.tsv", label="label", format="tsv")
+    assert [(text, label) for text, label, _ in found] == [
+        (" ".join(text.split()), label) for label, text in rows
+    ]

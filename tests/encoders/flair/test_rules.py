@@ -147,7 +147,7 @@ class TestUnknownClasses:
         assert Dependence.of(encoder.recipe) == encoder.dependence == Dependence(whitespace=True)
         assert FlairEncoder(Lengths(2.0), dependence=Dependence()).recipe != encoder.recipe
         identity = encoder.recipe["embeddings"]["0"]
-        assert identity["class"].endswith("test_flair_rules.Lengths")
+        assert identity["class"].endswith("test_rules.Lengths")
         assert identity["attributes"] == {"scale": 1.0, "static_embeddings": True}
 
 

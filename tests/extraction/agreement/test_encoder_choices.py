@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 
 import pytest
 
 from featurestore import Example, FeatureDataset, Store, extract, load_encoder, open_corpus
 from featurestore.cli.main import main
 from featurestore.corpora.given import as_corpora
+from featurestore.encoders.elmo.files.catalog import parse_source
 from featurestore.encoders.loading import encoder_recipe
 from featurestore.encoders.sources import LoadedEncoder
 from featurestore.errors import EncoderError, MissingSentencesError, RecipeMismatchError, UsageError
 from featurestore.extraction.choice import EncoderChoice
 from featurestore.extraction.destination import Destination
 from featurestore.extraction.job import Job
+from featurestore.extraction.recheck import encode_again
 from featurestore.keys import sentence_with
 from featurestore.recipe import Recipe
 from tests.kit.doubles import CONTEXT_RECIPE, DoubleEncoder, draw_sentences, vectors_of
@@ -146,7 +150,7 @@ def test_layers_may_be_numbers(tmp_path, tiny_elmo_spec, layers, kept):
 
 def test_a_model_that_is_gone_is_said_to_be_named_by_the_store(tmp_path, tiny_elmo_spec):
     filled(tmp_path / "store", encoder_recipe(tiny_elmo_spec), encoder="elmo:/gone", sentences=[("a",)])
-    with pytest.raises(EncoderError, match=r"names this encoder: if it lies elsewhere now.*\(--encoder\)"):
+    with pytest.raises(EncoderError, match=r"names this encoder: if it lies elsewhere.*\(--encoder elmo:"):
         extract([("b",)], None, tmp_path / "store", progress=False)
 
 
@@ -199,7 +203,7 @@ def test_missing_sentences_are_never_answered_with_a_stores_own_text(tmp_path, r
         messages.append(str(caught.value))
     for message in messages:
         assert f"Add them: featurestore extract CORPUS --store {store.path}" in message
-        assert ("--encoder flair:...\n(the encoder that filled it" in message) == (recipe is FLAIR)
+        assert ("--encoder flair:...\n(name the encoder that filled it" in message) == (recipe is FLAIR)
         assert "run-this" not in message
 
 
@@ -232,3 +236,42 @@ class TestMissingSurroundings:
         plain = Recipe({"kind": "double", "version": 1})
         assert self.extracted(draw_sentences(5), tmp_path / "plain", plain).notice == ""
         assert not caplog.records
+
+
+class TestAModelThatMoved:
+    """A store names its model by an absolute path, which may not hold for ever."""
+
+    @pytest.fixture
+    def moved(self, tmp_path, tiny_elmo):
+        """A store of a model that lies elsewhere now: its path, and where the model is."""
+        before, after = tmp_path / "models", tmp_path / "archive" / "models"
+        files = parse_source(tiny_elmo.spec.removeprefix("elmo:"))
+        before.mkdir()
+        shutil.copy(files.options, before / "options.json")
+        shutil.copy(files.weights, before / "weights.hdf5")
+        extract([("a", "b")], f"elmo:{before}", tmp_path / "store", device="cpu", progress=False)
+        after.parent.mkdir()
+        before.rename(after)
+        return tmp_path / "store", after
+
+    def test_is_said_to_be_named_again_by_its_new_place(self, moved):
+        store, _ = moved
+        with pytest.raises(
+            EncoderError, match=r"options\.json.*\n.*names this encoder.*\(--encoder elmo:\./FOLDER\)"
+        ):
+            extract([("new",)], None, store, progress=False)
+
+    def test_is_taken_where_it_is_now_if_its_files_are_the_same(self, moved):
+        store, folder = moved
+        assert extract([("new",)], f"elmo:{folder}", store, device="cpu", progress=False).n_encoded == 1
+        assert extract([("new",)], None, store, progress=False).n_cached == 1
+        again = EncoderChoice.for_store(store, f"elmo:{folder}", None, None).load("cpu")
+        assert encode_again(Store.open(store), again, 2).differing == []
+
+    def test_is_refused_if_they_are_not(self, moved):
+        store, folder = moved
+        options = json.loads((folder / "options.json").read_text())
+        options["lstm"]["cell_clip"] = 2.5
+        (folder / "options.json").write_text(json.dumps(options))
+        with pytest.raises(RecipeMismatchError, match="options_sha256"):
+            extract([("new",)], f"elmo:{folder}", store, device="cpu", progress=False)

@@ -1,4 +1,4 @@
-"""Many processes in one store at once: writers that overlap and are killed, readers, gc and merges.
+"""Many processes in one store at once: writers, readers, gc, merges, repair and verify, and random kills.
 
 Each writer commits overlapping sentences and says in a file of its own which call has returned. What it said
 must be there in the end, once, and exact; and no reader may ever have met anything else.
@@ -23,8 +23,9 @@ import numpy as np
 
 from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.keys import Sentence
-from featurestore.store.maintenance.gc import collect
+from featurestore.store.maintenance.gc import collect, orphaned_files, unreferenced_files
 from featurestore.store.maintenance.merge import merge
+from featurestore.store.maintenance.repair import repair
 from featurestore.store.store import Store
 from featurestore.store.verification import verify
 from tests.kit.stores import create, fill, sentence, vectors_of
@@ -45,15 +46,17 @@ class Crowd:
     n_reads: int = 0
     n_collected: int = 0
     n_merged: int = 0
+    n_repaired: int = 0
+    n_verified: int = 0
     problems: list[str] = field(default_factory=list)
 
     @property
     def detail(self) -> str:
         """The figures in a sentence."""
         return (
-            f"{self.n_killed} writers killed and replaced; meanwhile {self.n_reads:,} readings of the whole "
-            f"store, {self.n_collected:,} times gc, {self.n_merged:,} merges; then {self.n_sentences:,} "
-            "sentences"
+            f"{self.n_killed} processes killed and replaced; meanwhile {self.n_reads:,} readings of the "
+            f"whole store, {self.n_collected:,} times gc, {self.n_merged:,} merges, {self.n_repaired:,} "
+            f"times repair, {self.n_verified:,} times verify; then {self.n_sentences:,} sentences"
         )
 
 
@@ -77,7 +80,7 @@ def crowd(
     n_writers, n_commits, n_readers : int
         Processes that write, commits that each makes, processes that read.
     n_kills : int
-        Writers killed on the way, which others replace.
+        Writers killed on the way, and as many of gc, merge, repair and verify; others replace them.
     filesystem : FileSystem
         Of the writers.
     """
@@ -95,7 +98,11 @@ def crowd(
 
     processes: list[tuple[BaseProcess, Path]] = []
     others = [start(_read, ended, number) for number in range(n_readers)]
-    others += [start(_collect, ended), start(_merge, ended, folder / "other.fs")]
+    upkeep: list[tuple[Callable[..., None], tuple[object, ...]]] = [
+        (_collect, ()), (_merge, (folder / "other.fs",)), (_repair, ()), (_verify, ())
+    ]  # fmt: skip
+    keepers = [start(act, ended, *arguments) for act, arguments in upkeep]
+    n_kills_left = n_kills
     writers = {number: start(_write, number, n_commits, filesystem) for number in range(n_writers)}
     while any(process.is_alive() for process in writers.values()):
         time.sleep(random.uniform(0, 0.1))
@@ -105,12 +112,20 @@ def crowd(
             writers[number].join()
             found.n_killed += writers[number].exitcode == -signal.SIGKILL
             writers[number] = start(_write, number, n_commits, filesystem)
+        which = random.randrange(len(upkeep))
+        if n_kills_left and keepers[which].is_alive() and random.random() < 0.3:
+            n_kills_left -= 1
+            os.kill(keepers[which].pid or 0, signal.SIGKILL)
+            keepers[which].join()
+            found.n_killed += 1
+            act, arguments = upkeep[which]
+            keepers[which] = start(act, ended, *arguments)
     ended.set()
-    for process in others:
+    for process in (*others, *keepers):
         process.join(120)
         if process.is_alive():
             process.kill()
-            found.problems.append("a reader, gc or a merge does not come to an end")
+            found.problems.append("a reader, or what looks after the store, does not come to an end")
     _look_back(found, store, [said for _, said in processes])
     found.n_commits = n_writers * n_commits
     return found
@@ -207,9 +222,9 @@ def _collect(say: Say, path: Path, ended: Event) -> None:
 
 def _merge(say: Say, path: Path, ended: Event, other: Path) -> None:
     """Merge a growing store into it, of which some sentences are there already."""
-    source = create(other)
+    source = Store.open(other) if Store.exists(other) else create(other)
     random = Random(0)
-    for number in range(1_000_000):
+    for number in range(len(source), 1_000_000):
         if ended.is_set():
             break
         wanted = [1_000_000 + number, *random.sample(range(N_COMMON), 4)]
@@ -218,3 +233,24 @@ def _merge(say: Say, path: Path, ended: Event, other: Path) -> None:
         say(f"stored {' '.join(map(str, wanted))}")
         say("n_merged 1")
         time.sleep(0.02)
+
+
+def _repair(say: Say, path: Path, ended: Event) -> None:
+    """Repair a store in which nothing is damaged, for good and by a dry run."""
+    while not ended.is_set():
+        for dry_run in (True, False):
+            done = repair(path, dry_run=dry_run)
+            for damaged in done.damaged:
+                say(f"problem repair takes {damaged.name} for damaged: {damaged.problem}")
+        say("n_repaired 1")
+        time.sleep(0.02)
+
+
+def _verify(say: Say, path: Path, ended: Event) -> None:
+    """Verify a sound store, and look for what it does not need."""
+    while not ended.is_set():
+        for finding in verify(Store.open(path)):
+            say(f"problem verify finds {finding}")
+        unreferenced_files(path)
+        orphaned_files(path)
+        say("n_verified 1")

@@ -229,7 +229,7 @@ def _untrained(rest: str) -> UntrainedSource:
 
 
 def _absolute(path: str) -> Path:
-    return Path(os.path.abspath(os.path.expanduser(path)))  # leaves the home of nobody as it is
+    return Path(os.path.abspath(os.path.expanduser(path)))  # which keeps ~nobody as it is
 
 
 def choose_initial_state(policy: str, source: ElmoSource) -> Literal["zero", "warm"]:
@@ -244,7 +244,7 @@ def choose_initial_state(policy: str, source: ElmoSource) -> Literal["zero", "wa
     Raises
     ------
     UsageError
-        If the policy is none, or needs files that the model does not have.
+        If there is no such policy, or it needs files that the model does not have.
     """
     if policy == "carry":
         raise UsageError(

@@ -70,7 +70,7 @@ def download(
     """
     if not url.startswith(("http://", "https://")):
         raise DownloadError(f"{url} is no http or https address: check FEATURESTORE_ELMO_BASE_URL")
-    transfer = _Transfer(url, destination)
+    transfer = Transfer(url, destination)
     try:
         LOCAL.make_directory(destination.parent, lasting=False)
         with _exclusive(destination):
@@ -82,7 +82,7 @@ def download(
                 transfer.discard()
                 raise DownloadError(
                     f"{url} is not the file it should be: {expectation} is SHA-256 {sha256}, found {found}. "
-                    f"Nothing was kept. Try again; if it stays so, the file at that address is another one"
+                    f"Nothing was kept. Try again; if it stays so, the server has a different file"
                 )
             transfer.publish()
             return found
@@ -92,7 +92,7 @@ def download(
         raise _disk_error(error.errno, error.reason, url, destination) from error
 
 
-class _Transfer:
+class Transfer:
     """The unfinished file, what the server said of it, and the attempts to complete it."""
 
     def __init__(self, url: str, destination: Path) -> None:

@@ -28,4 +28,6 @@ def outline_elmo(rest: str, *, layers: str, initial_state: str) -> EncoderOutlin
     """
     options = resolve(rest, initial_state=initial_state, published="anywhere").shape
     kept = parse_layers(layers, options.n_layers + 1)
-    return EncoderOutline(options.dim, n_layers_kept(kept), options.megaflops_per_token)
+    return EncoderOutline(
+        options.dim, n_layers_kept(kept), options.megaflops_per_token, options.max_token_bytes
+    )

@@ -1,7 +1,7 @@
 """Lines of the package that the tests reach, by room; bin/check --coverage runs it.
 
-python -m tests.coverage_by_room                 a line per room
-python -m tests.coverage_by_room store dataset   and the lines of these rooms that were not reached
+python -m tests.bench.coverage_by_room                 a line per room
+python -m tests.bench.coverage_by_room store dataset   and the lines of these rooms that were not reached
 """
 
 from __future__ import annotations
