@@ -15,7 +15,7 @@ from featurestore.disk.atomic import replacing, write_atomic
 from featurestore.disk.filesystem import FileSystem
 from featurestore.disk.hashes import file_sha256, sha256_of
 from featurestore.disk.operation import Operation
-from featurestore.encoders.elmo.files.download import _Transfer
+from featurestore.encoders.elmo.files.download import Transfer
 from featurestore.encoders.elmo.files.weights import write_tensors
 from featurestore.errors import EncoderError, StoreWriteError
 
@@ -108,7 +108,7 @@ def through_tensors(path):
 def through_a_download(path):
     part = path.with_name(path.name + ".part")
     part.write_bytes(b"all of it")
-    _Transfer("http://example.org/file", path).publish()
+    Transfer("http://example.org/file", path).publish()
 
 
 @pytest.mark.parametrize("put_there", [through_writing, through_tensors, through_a_download])

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from featurestore import load_encoder
 from tests.bench.quality.carried_store import carried_vectors
-from tests.bench.quality.quality import COLUMNS, ROWS, Results, Setup, main, make_plan, score, table
+from tests.bench.quality.plan import COLUMNS, ROWS, Results, Setup, make_plan
+from tests.bench.quality.quality import main, score, table
 
 CONLLU = "1\t{}\t_\tNOUN\t_\t_\t0\troot\t_\t_\n\n"
 

@@ -70,7 +70,7 @@ def download(
     """
     if not url.startswith(("http://", "https://")):
         raise DownloadError(f"{url} is no http or https address: check FEATURESTORE_ELMO_BASE_URL")
-    transfer = _Transfer(url, destination)
+    transfer = Transfer(url, destination)
     try:
         LOCAL.make_directory(destination.parent, lasting=False)
         with _exclusive(destination):
@@ -92,7 +92,7 @@ def download(
         raise _disk_error(error.errno, error.reason, url, destination) from error
 
 
-class _Transfer:
+class Transfer:
     """The unfinished file, what the server said of it, and the attempts to complete it."""
 
     def __init__(self, url: str, destination: Path) -> None:
