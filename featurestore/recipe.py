@@ -49,6 +49,24 @@ class Recipe(Mapping[str, Any]):
             if required not in self._fields:
                 raise UsageError(f"a recipe needs the field {required!r}; found {sorted(self._fields)}")
 
+    @classmethod
+    def of(cls, given: object) -> Recipe:
+        """Return a recipe as it is, a mapping as a recipe.
+
+        Raises
+        ------
+        UsageError
+            If it is neither, or the fields are not those of a recipe.
+        """
+        if isinstance(given, Recipe):
+            return given
+        if not isinstance(given, Mapping):
+            raise UsageError(
+                "a recipe is a featurestore.Recipe, or a mapping with kind, version and whatever else "
+                f"decides a vector; found a {type(given).__name__}"
+            )
+        return cls(given)
+
     def __getitem__(self, field: str) -> Any:
         return self._fields[field]
 

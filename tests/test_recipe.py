@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from featurestore import limits
 from featurestore.errors import RecipeMismatchError, UsageError
 from featurestore.recipe import Recipe, canonical_json
+from featurestore.store.store import Store
 
 FIELDS = {
     "kind": "elmo",
@@ -149,3 +150,16 @@ def test_recipe_reads_as_a_mapping():
     assert set(recipe) == set(FIELDS)
     assert len(recipe) == len(FIELDS)
     assert recipe.get("absent") is None
+
+
+def test_a_mapping_is_taken_for_a_recipe(tmp_path):
+    fields = {"kind": "mine", "version": 1}
+    recipe = Recipe(fields)
+    assert Recipe.of(recipe) is recipe
+    assert Recipe.of(fields) == recipe
+    store = Store.create(tmp_path / "store", recipe=fields, dim=3)
+    assert Store.open(store.path).recipe == recipe
+    for wrong, said in (({"kind": "x"}, "version"), ("elmo", "found a str"), (None, "found a NoneType")):
+        with pytest.raises(UsageError, match=said):
+            Store.create(tmp_path / "other", recipe=wrong, dim=3)
+    assert not (tmp_path / "other").exists()

@@ -50,18 +50,15 @@ class CutTokens:
 
     def see(self, sentences: Sequence[Sentence]) -> None:
         """Count the tokens of further sentences."""
+        text = "".join(chain.from_iterable(sentences))
         self.n_tokens += sum(map(len, sentences))
-        self.n_bytes += _n_bytes("".join(chain.from_iterable(sentences)))
-        # Most words of a text are few different ones, and short: no character takes more than four bytes.
-        suspects = [
-            word for word in set(chain.from_iterable(sentences)) if 4 * len(word) > self.max_token_bytes
-        ]
-        unseen = {word: n for word in suspects if (n := _n_bytes(word) - self.max_token_bytes) > 0}
-        if not unseen:
-            return
-        for token in chain.from_iterable(sentences):
-            if token in unseen:
-                self.n_unseen_bytes += unseen[token]
+        self.n_bytes += _n_bytes(text)
+        # No character takes more than four bytes.
+        most_characters = self.max_token_bytes // (1 if text.isascii() else 4)
+        for token in [token for token in chain.from_iterable(sentences) if len(token) > most_characters]:
+            n_unseen = _n_bytes(token) - self.max_token_bytes
+            if n_unseen > 0:
+                self.n_unseen_bytes += n_unseen
                 self.n_cut += 1
                 self.first = self.first or token[:_SHOWN_CHARACTERS]
 

@@ -85,7 +85,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         If labels are missing from some examples, no str, of mixed kinds, not one for each token, or not in
         ``labels``.
     CorpusError, SentenceError
-        If an example cannot be read, or is none.
+        If an example cannot be read, or is not one.
     UsageError
         If the vectors do not fit where they shall be resident, saying what they need and what is free, or an
         option has no such value.

@@ -93,7 +93,7 @@ def feature_loader(
         Features as a ``PackedSequence``.
     window : int, "auto" or None
         For vectors that do not fit into memory: read the shards in large windows and shuffle within several
-        at a time (:mod:`featurestore.dataset.windows`), with so many bytes for the windows. ``"auto"`` does
+        at a time (:mod:`featurestore.dataset.windows`), with this many bytes for them. ``"auto"`` does
         that, with 512 MiB, if the vectors need more than is free, ``None`` never. The more memory, the
         better the shuffle.
     num_workers : int

@@ -42,7 +42,7 @@ class MissingSentences:
             self.paths.append(example.path)
 
     def error(self, store: Store, n_wanted: int) -> MissingSentencesError:
-        """Return the error for what was noted, of so many sentences as were wanted."""
+        """Return the error for the sentences that were noted, of ``n_wanted`` in all."""
         return missing_error(store, self.sentences, self.n_missing, n_wanted, self.paths)
 
 

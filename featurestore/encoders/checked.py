@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -130,16 +130,7 @@ def checked_encoder(given: object, *, spec: str | None = None) -> CheckedEncoder
 
 
 def _recipe_of(given: Any) -> Recipe:
-    recipe = given.recipe
-    if isinstance(recipe, Recipe):
-        return recipe
-    expected = (
-        f"a {type(given).__name__} is no encoder: its recipe should be a featurestore.Recipe, or a mapping "
-        "with the fields kind, version and whatever else decides a vector"
-    )
-    if not isinstance(recipe, Mapping):
-        raise UsageError(f"{expected}; found a {type(recipe).__name__}")
     try:
-        return Recipe(recipe)
+        return Recipe.of(given.recipe)
     except UsageError as error:
-        raise UsageError(f"{expected}: {error}") from error
+        raise UsageError(f"a {type(given).__name__} is no encoder: its recipe: {error}") from error

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 _STEPS = 1 << 16
-"""Probabilities are met to one part in so many, sixteen random bits an element."""
+"""Steps in which a probability is given: sixteen random bits an element."""
 
 
 def dropped(vectors: Tensor, probability: float) -> Tensor:

@@ -41,7 +41,7 @@ _STANDARDIZE_TOKENS = 100_000
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What training gives.
+    """The model of a training, its scores and its history.
 
     Attributes
     ----------

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Store(Snapshot):
         cls,
         path: str | Path,
         *,
-        recipe: Recipe,
+        recipe: Mapping[str, Any],
         dim: int,
         n_layers: int = 1,
         encoder: str = "",
@@ -66,7 +67,7 @@ class Store(Snapshot):
         ----------
         path : str or Path
             A directory that does not exist, or is empty.
-        recipe : Recipe
+        recipe : Recipe or mapping
             Of the vectors to come.
         dim, n_layers : int
             Their shape: ``(n_tokens, dim)`` if ``n_layers`` is 1, else ``(n_tokens, n_layers, dim)``.
@@ -81,20 +82,21 @@ class Store(Snapshot):
         Raises
         ------
         UsageError
-            If something else is at the path, or another process just made a store there.
+            If something else is at the path, or another process just made a store there; if the recipe or
+            another argument makes no sense.
         StoreWriteError
             If the disk is full or read-only.
         """
-        path = Path(path)
+        path, made_with = Path(path), Recipe.of(recipe)
         require_bounds(dim=dim, n_layers=n_layers, codec=codec, shard_bytes=shard_bytes, encoder=encoder)
         require_creatable(path)
         for name in (MANIFESTS, SHARDS, INDEX, TMP):
             filesystem.make_directory(path / name)
         filesystem.sync_directory(path)
         manifest = Manifest(
-            number=1, recipe=recipe, encoder=encoder, dim=dim, n_layers=n_layers, codec=codec,
+            number=1, recipe=made_with, encoder=encoder, dim=dim, n_layers=n_layers, codec=codec,
             shard_bytes=shard_bytes, commit=commit_note(),
-            canaries=canaries.put(path, recipe, filesystem) if canaries is not None else None,
+            canaries=canaries.put(path, made_with, filesystem) if canaries is not None else None,
         )  # fmt: skip
         if not publish(path, manifest, filesystem):
             raise UsageError(f"there is already a store at {path}: open it, or choose another directory")

@@ -25,14 +25,14 @@ class Door(FileSystem):
     """Knows whether an operation is under way."""
 
     def __init__(self) -> None:
-        self.open, self.n_operations = False, 0
+        self.is_open, self.n_operations = False, 0
 
     def operate(self, operation: Operation, call: Callable[..., Any], *arguments: object) -> Any:
-        self.open, self.n_operations = True, self.n_operations + 1
+        self.is_open, self.n_operations = True, self.n_operations + 1
         try:
             return super().operate(operation, call, *arguments)
         finally:
-            self.open = False
+            self.is_open = False
 
 
 class Watch:
@@ -45,7 +45,7 @@ class Watch:
         sys.addaudithook(self)
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.door is None or self.door.open:
+        if self.door is None or self.door.is_open:
             return
         if event not in _CHANGES and not (event == "open" and arguments[2] & _WRITING):
             return

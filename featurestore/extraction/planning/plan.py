@@ -45,6 +45,9 @@ _PART_THEM = (
     "--tokenize characters makes each character a token (proteins)"
 )
 
+_BLOCK = 256
+"""Sentences whose words are inspected at a time."""
+
 _STEP = 4096
 """Sentences looked up at a time."""
 
@@ -267,11 +270,8 @@ def make_plan(
     for corpus in corpora:
         iterator, observer = iter(corpus), Observer(corpus)
         cut = CutTokens(outline.max_token_bytes) if outline.max_token_bytes else None
-        while chunk := list(islice(iterator, _STEP)):
-            observer.see(chunk)
-            if cut is not None:
-                cut.see([example.tokens for example in chunk])
-            _count(chunk, store, seen, tally)
+        while (chunk := _chunk(iterator, observer, cut))[0]:
+            _count(*chunk, store, seen, tally)
             progress.planned(corpus.path, tally.n_sentences)
         reading = observer.reading()
         if cut is not None:
@@ -333,8 +333,25 @@ def _cut_warning(path: str, cut: CutTokens) -> ReadingWarning:
     )
 
 
-def _count(chunk: list[Example], store: Store | None, seen: KeySet, tally: _Tally) -> None:
-    messages = [keys.sentence_message(example.tokens) for example in chunk]
+def _chunk(
+    iterator: Iterator[Example], observer: Observer, cut: CutTokens | None
+) -> tuple[list[Example], list[bytes]]:
+    """Return the next examples, which have been seen then, and what their keys are made of."""
+    chunk: list[Example] = []
+    messages: list[bytes] = []
+    # A few at a time, so that their words are still in the processor's cache when they are looked up again.
+    while len(chunk) < _STEP and (block := list(islice(iterator, min(_BLOCK, _STEP - len(chunk))))):
+        messages += [keys.sentence_message(example.tokens) for example in block]
+        observer.see(block)
+        if cut is not None:
+            cut.see([example.tokens for example in block])
+        chunk += block
+    return chunk, messages
+
+
+def _count(
+    chunk: list[Example], messages: list[bytes], store: Store | None, seen: KeySet, tally: _Tally
+) -> None:
     conditions = [keys.condition_of(example.tokens) for example in chunk]
     chunk_keys = keys_array(map(keys.key_of_message, messages, conditions))
     new = seen.add(chunk_keys)

@@ -161,9 +161,9 @@ class Index:
         records = self.records[start:stop].tolist()
         if len(records) != stop - start or bucket_check(bucket, start, stop, records) != check:
             raise DamagedIndexError("a bucket of an index is damaged")
-        for position, (record_high, record_low, _) in enumerate(records, start):
-            if (record_high, record_low) == (high, low):
-                return Locations(*self._places(self.records[position : position + 1]))
+        for record in records:
+            if record[:2] == [high, low]:
+                return Locations(*self._places(np.array([record], np.uint64)))
         return Locations.nowhere(1)
 
     def with_prefix(self, digits: str) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from random import Random
 
 import pytest
 
@@ -388,3 +389,19 @@ def test_a_table_of_single_words_is_one(read):
     assert read("text\tlabel\nAnna\tB-PER\nsings\tO\n", "a.tsv", label="label")[0] == ("Anna", "B-PER", 2)
     content = "text\tlabel\na b\tpos\n\nc d\tneg\n"
     assert read(content, "a.tsv", label="label") == [("a b", "pos", 2), ("c d", "neg", 4)]
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_whatever_csv_writers_write_comes_back(read, seed):
+    random = Random(seed)
+    words = ["a", '"', '""', '"x"', '"x', "``", "''", ".", "said", ",", "no\nmore"]
+    rows = [
+        (random.choice(["pos", "neg"]), " ".join(random.choices(words, k=random.randint(1, 5))))
+        for _ in range(random.randint(1, 6))
+    ]
+    stream = io.StringIO()
+    csv.writer(stream, delimiter="\t", lineterminator="\n").writerows([("label", "text"), *rows])
+    found = read(stream.getvalue(), "a.tsv", label="label", format="tsv")
+    assert [(text, label) for text, label, _ in found] == [
+        (" ".join(text.split()), label) for label, text in rows
+    ]

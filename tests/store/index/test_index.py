@@ -227,7 +227,7 @@ def test_an_index_of_zeros_and_no_keys_is_an_index(tmp_path):
 
 
 def test_check_of_a_bucket_is_the_one_that_the_format_states():
-    text = Path(featurestore.__file__).with_name("FORMAT.md").read_text()
+    text = (Path(featurestore.__file__).parent / "store/FORMAT.md").read_text()
     (stated,) = re.findall(r"^C = (.*?)   \(hexadecimal\)$", text, flags=re.M)
     c = [int(number, 16) for number in stated.split(", ")]
 
