@@ -20,7 +20,8 @@ from featurestore.encoders.checked import checked_encoder
 from featurestore.errors import EncoderError, UsageError, VectorError
 from featurestore.extraction.destination import Destination
 from featurestore.extraction.pipeline import EncodingPipeline
-from featurestore.extraction.planning.plan import Plan, new_examples
+from featurestore.extraction.planning.new import new_examples
+from featurestore.extraction.planning.plan import Plan
 from featurestore.extraction.progress import Progress
 from featurestore.extraction.report import Report
 from featurestore.extraction.writing import ShardWriter, sealing_threads

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featurestore import keys
 from featurestore.corpora.contract.example import Example
@@ -370,35 +369,3 @@ def _count(
         tally.n_condition_bytes += len(conditions[i])
         if n_tokens > tally.longest:
             tally.longest, tally.longest_place = n_tokens, chunk[i].place
-
-
-def new_examples(
-    corpora: Iterable[Corpus], is_stored: Callable[[NDArray[np.uint8]], NDArray[np.bool_]]
-) -> Iterator[tuple[bytes, Example]]:
-    """Yield each distinct example that is not stored yet, after its key, in corpus order.
-
-    What was yielded is expected to be stored soon: only the keys of what is not yet stay in memory.
-
-    Parameters
-    ----------
-    corpora : iterable of Corpus
-    is_stored : callable
-        (n, 16) uint8 keys to (n,) bool.
-    """
-    yielded: set[bytes] = set()
-    most_yielded = _STEP
-    for corpus in corpora:
-        iterator = iter(corpus)
-        while chunk := list(islice(iterator, _STEP)):
-            chunk_keys = [keys.sentence_key(example.tokens) for example in chunk]
-            stored = is_stored(keys_array(chunk_keys))
-            for example, key, known in zip(chunk, chunk_keys, stored.tolist(), strict=True):
-                if not known and key not in yielded:
-                    yielded.add(key)
-                    yield key, example
-            if len(yielded) > most_yielded:
-                asked = list(yielded)
-                stored = is_stored(keys_array(asked))
-                yielded = {key for key, known in zip(asked, stored.tolist(), strict=True) if not known}
-                most_yielded = 2 * len(yielded) + _STEP
-        corpus.check_unchanged()
