@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from featurestore import Example, FeatureDataset, LabelSet, Store, open_corpus
+from featurestore.corpora.contract.example import IGNORED
 from featurestore.errors import LabelError, UsageError
 
 
@@ -29,6 +30,18 @@ def test_token_labels_are_one_number_a_token(store, examples):
         assert dataset[position].label.dtype == torch.int64
         assert dataset.gold(position) == example.labels
         assert [dataset.labels.id(name) for name in example.labels] == dataset[position].label.tolist()
+
+
+def test_a_missing_label_that_is_ignored_is_no_label(store, examples):
+    ignored = [labelled(e, (IGNORED, *e.labels[1:])) for e in examples]
+    dataset = FeatureDataset(store, ignored)
+    assert dataset.labels == LabelSet.from_names(name for e in examples for name in e.labels[1:])
+    for position, example in enumerate(ignored):
+        expected = [-100, *(dataset.labels.id(name) for name in example.labels[1:])]
+        assert dataset[position].label.tolist() == expected
+        assert dataset.gold(position) == example.labels
+    batch = dataset.gather([0, 1])
+    assert batch.labels[:, 0].tolist() == [-100, -100]
 
 
 def test_sentence_labels_are_one_number_a_sentence(store, examples):
