@@ -50,7 +50,13 @@ class WordLabels:
         self._may_miss = bool(key) or self._ignore
         self._found = False
 
-    def of(self, columns: Sequence[Column], numbers: Sequence[int]) -> tuple[str | MissingLabel, ...]:
+    def column(self, columns: Sequence[Column]) -> Column:
+        """Return the column that holds the labels, or their keys."""
+        return columns[self._column]
+
+    def of(
+        self, columns: Sequence[Column], numbers: Sequence[int], *, is_clean: bool = False
+    ) -> tuple[str | MissingLabel, ...]:
         """Return the labels of a sentence's words.
 
         Parameters
@@ -59,13 +65,17 @@ class WordLabels:
             Of the words alone.
         numbers : sequence of int
             The words' lines.
+        is_clean : bool
+            Whether the column is known to have no blanks and no empty fields.
 
         Raises
         ------
         LabelError
             For the first word without a label, unless these are ignored.
         """
-        labels, is_full = checked(columns[self._column])
+        labels, is_full = columns[self._column], True
+        if not is_clean:
+            labels, is_full = checked(labels)
         if self._key:
             labels = self._keyed(labels)
             is_full = all(labels)
