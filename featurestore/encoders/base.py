@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from featurestore.encoders.vectors import EncodedVectors
     from featurestore.keys import Sentence
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -118,6 +119,21 @@ class Encoder(Protocol):
             ``(n_tokens, dim)`` or ``(n_tokens, n_layers, dim)``, of floats. They are copied before the next
             call, unless they come as :class:`~featurestore.encoders.vectors.BatchVectors`.
         """
+
+    if not TYPE_CHECKING:
+
+        def __init_subclass__(cls, **options):
+            # No member of the protocol, which asks for encode alone; classes that inherit have always had it.
+            super().__init_subclass__(**options)
+            if not hasattr(cls, "submit"):
+                cls.submit = _encode_at_once
+
+
+def _encode_at_once(self: Encoder, sentences: Sequence[Sentence]) -> EncodedVectors:
+    """Encode a batch, done on return, in the form of one that is under way."""
+    from featurestore.encoders.vectors import EncodedVectors  # loads NumPy
+
+    return EncodedVectors(self.encode(sentences))
 
 
 @dataclass(frozen=True)
