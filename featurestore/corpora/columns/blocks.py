@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import groupby, islice
+from itertools import islice
 from typing import NamedTuple
 
 from featurestore import limits
 from featurestore.corpora.contract.whitespace import WHITESPACE
 from featurestore.errors import CorpusError
+
+_LINES_AT_ONCE = 4096
 
 
 class Block(NamedTuple):
@@ -81,22 +83,55 @@ class Blocks:
 
 
 def _read(lines: Iterator[str], path: str) -> Iterator[Block]:
-    first = 1
-    for has_text, group in groupby(lines, bool):
-        block = list(islice(group, limits.MAX_SENTENCE_TOKENS + 1))
-        if len(block) > limits.MAX_SENTENCE_TOKENS:
-            raise CorpusError(
-                f"no blank line in {len(block):,} lines, where a sentence may have "
-                f"{limits.MAX_SENTENCE_TOKENS:,} tokens: are the sentences separated?",
-                path=path,
-                line=first,
-            )
-        if has_text:
-            if min(block) > "!":
-                yield Block(first, block)
-            else:
-                yield from _parted(first, block)
-        first += len(block)
+    first, waiting = 1, list[str]()
+    failed: CorpusError | None = None
+    is_over = False
+    while not is_over:
+        n_searched = len(waiting)
+        try:
+            # Many at a time, which costs a line less than a look at each.
+            waiting.extend(islice(lines, _LINES_AT_ONCE))
+            is_over = len(waiting) - n_searched < _LINES_AT_ONCE
+        except CorpusError as error:
+            # The lines before the bad one have been appended.
+            failed, is_over = error, True
+        begin = 0
+        while (end := _index_of_empty(waiting, max(begin, n_searched))) is not None:
+            if end > begin:
+                yield from _block(first + begin, waiting[begin:end], path)
+            begin = end + 1
+        del waiting[:begin]
+        first += begin
+        _require_bound(waiting, path, first)
+    if failed is not None:
+        raise failed
+    if waiting:
+        yield from _block(first, waiting, path)
+
+
+def _index_of_empty(lines: list[str], start: int) -> int | None:
+    try:
+        return lines.index("", start)
+    except ValueError:
+        return None
+
+
+def _block(first: int, lines: list[str], path: str) -> Iterator[Block]:
+    _require_bound(lines, path, first)
+    if min(lines) > "!":
+        yield Block(first, lines)
+    else:
+        yield from _parted(first, lines)
+
+
+def _require_bound(lines: list[str], path: str, first: int) -> None:
+    if len(lines) > limits.MAX_SENTENCE_TOKENS:
+        raise CorpusError(
+            f"no blank line in {limits.MAX_SENTENCE_TOKENS + 1:,} lines, where a sentence may have "
+            f"{limits.MAX_SENTENCE_TOKENS:,} tokens: are the sentences separated?",
+            path=path,
+            line=first,
+        )
 
 
 def _parted(first: int, lines: list[str]) -> Iterator[Block]:

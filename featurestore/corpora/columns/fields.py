@@ -24,11 +24,14 @@ def regular_columns(lines: list[str], tabs: bool, n_columns: int) -> list[Column
     With spaces, None also if a row has several between two fields.
     """
     separator = "\t" if tabs else " "
-    try:
-        columns: list[Column] = list(zip(*[line.split(separator) for line in lines], strict=True))
-    except ValueError:
+    # All rows are split at once, with a field between them that only a row's end can be.
+    fields = f"{separator}\n{separator}".join(lines).split(separator)
+    step = n_columns + 1
+    if len(fields) != step * len(lines) - 1 or fields[n_columns::step].count("\n") != len(lines) - 1:
         return None
-    return columns if len(columns) == n_columns and (tabs or all(map(all, columns))) else None
+    if not tabs and "" in fields:
+        return None
+    return [tuple(fields[column::step]) for column in range(n_columns)]
 
 
 def first_columns(lines: list[str], n_kept: int, n_columns: int) -> list[Column] | None:
