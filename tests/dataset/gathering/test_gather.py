@@ -71,10 +71,11 @@ def test_every_width_and_every_kind_of_number(tmp_path, shape, codec, dtype):
     with store.write() as session:
         for tokens in corpus:
             size = (len(tokens), *store.vector_shape(0)[1:])
-            # From what even float32 rounds to a subnormal to what is too much for float16 batches.
-            tall = 4 if codec == "float16" else 8
-            wide = random.standard_normal(size) * 10.0 ** random.integers(-45, tall, size)
-            session.add(tokens, wide.astype(np.float32))
+            # From what even float32 rounds to a subnormal to what is too much for float16 batches. A store
+            # refuses what its codec cannot hold: int8 less than 2^-100, float16 what it rounds to nothing.
+            low, tall = {"float32": (-45, 8), "float16": (-45, 4), "int8": (-25, 8)}[codec]
+            wide = random.standard_normal(size) * 10.0 ** random.integers(low, tall, size)
+            session.add(tokens, wide.astype(np.float16 if codec == "float16" else np.float32))
     store = Store.open(store.path)
     dataset = FeatureDataset(store, corpus, dtype=dtype)
     assert_right(dataset, store, corpus, list(range(len(corpus))))
