@@ -30,9 +30,8 @@ from featurestore.corpora.columns import comments
 from featurestore.corpora.columns.blocks import Blocks
 from featurestore.corpora.columns.fields import (
     Column,
-    checked,
+    checked_words,
     columns_of_rows,
-    is_clean,
     of_words,
     regular_columns,
     stripped,
@@ -112,19 +111,17 @@ class _Sentences:
                 if not numbers:
                     return None
                 columns = of_words(columns, words)
-        tokens, wanted = columns[layout.token], layout.labels
-        text = "\n".join(tokens if wanted is None else tokens + wanted.column(columns))
-        both_clean = is_clean(text)
-        is_full = both_clean
-        if not both_clean:
-            tokens, is_full = checked(tokens)
+        wanted = layout.labels
+        tokens, is_full, labels_are_clean = checked_words(
+            columns[layout.token], () if wanted is None else wanted.column(columns)
+        )
         if not is_full:
             raise CorpusError(
                 "the token column is empty: a word needs a character that is not a blank; delete the row",
                 path=path,
                 line=numbers[tokens.index("")],
             )
-        if not layout.tabs and "\t" in text and "\t" in "".join(tokens):
+        if not layout.tabs and "\t" in "".join(tokens):
             at = next(i for i, token in enumerate(tokens) if "\t" in token)
             raise CorpusError(
                 f"expected {layout.n_columns} columns separated by spaces (as {layout.source}), found a tab "
@@ -134,7 +131,7 @@ class _Sentences:
             )
         if self._first_may_number:
             self._refuse_word_numbers(columns, numbers)
-        labels = None if wanted is None else wanted.of(columns, numbers, is_clean=both_clean)
+        labels = None if wanted is None else wanted.of(columns, numbers, is_clean=labels_are_clean)
         self._preamble.add_ends(columns[-1])
         return Example(tokens, labels, path, numbers[0])
 

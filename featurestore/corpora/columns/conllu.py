@@ -13,7 +13,7 @@ from itertools import compress
 from featurestore.corpora.columns import header
 from featurestore.corpora.columns.blocks import Blocks
 from featurestore.corpora.columns.comments import GLOBAL_COLUMNS
-from featurestore.corpora.columns.fields import checked, columns_of_rows, first_columns, is_clean, of_words
+from featurestore.corpora.columns.fields import checked_words, columns_of_rows, first_columns, of_words
 from featurestore.corpora.columns.labels import NEVER_EMPTY, WordLabels, parted
 from featurestore.corpora.columns.numbering import RANGE_OR_NODE, counted
 from featurestore.corpora.contract.example import Example
@@ -83,12 +83,9 @@ class _Pass:
                 if not rows:
                     continue
                 columns = columns_of_rows(rows)
-            tokens = columns[self._form]
-            text = "\n".join(tokens if self._labels is None else tokens + self._labels.column(columns))
-            both_clean = is_clean(text)
-            is_full = both_clean
-            if not both_clean:
-                tokens, is_full = checked(tokens)
+            tokens, is_full, labels_are_clean = checked_words(
+                columns[self._form], () if self._labels is None else self._labels.column(columns)
+            )
             if not is_full:
                 raise CorpusError(
                     f"the {self._names[self._form].upper()} column is empty: a word needs at least one "
@@ -98,7 +95,7 @@ class _Pass:
                 )
             labels = None
             if self._labels is not None:
-                labels = self._labels.of(columns, numbers, is_clean=both_clean)
+                labels = self._labels.of(columns, numbers, is_clean=labels_are_clean)
             yield Example(tokens, labels, path, numbers[0])
         if self._labels is not None and is_begun:
             self._labels.require_found()

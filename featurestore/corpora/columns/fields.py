@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import compress, zip_longest
+from typing import NamedTuple
 
 from featurestore.corpora.contract.whitespace import WHITESPACE
 
@@ -71,6 +72,31 @@ def checked(column: Column) -> tuple[Column, bool]:
         return column, True
     column = tuple(field.strip(WHITESPACE) for field in column)
     return column, all(column)
+
+
+class Words(NamedTuple):
+    """The words of a sentence, of which the tokens have been checked.
+
+    Attributes
+    ----------
+    tokens : tuple of str
+        Without ASCII blanks at their edges.
+    is_full : bool
+        Whether none of them is empty.
+    labels_are_clean : bool
+        Whether their column of labels is known to need no check.
+    """
+
+    tokens: Column
+    is_full: bool
+    labels_are_clean: bool
+
+
+def checked_words(tokens: Column, labels: Column = ()) -> Words:
+    """Return the words of two columns, most of which need no more than one look at both."""
+    if is_clean("\n".join(tokens + labels)):
+        return Words(tokens, True, True)
+    return Words(*checked(tokens), False)
 
 
 def is_clean(text: str) -> bool:
