@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 import click
 
 _OTHER_WORDS = {
@@ -28,6 +26,8 @@ class SuggestingGroup(click.Group):
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             known = self.list_commands(ctx)
             word = name.casefold()
+            from difflib import get_close_matches  # only where somebody mistyped
+
             near = [_OTHER_WORDS[word]] if _OTHER_WORDS.get(word) in known else get_close_matches(word, known)
             hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
             ctx.fail(f"No such command {name!r}.{hint}")

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import re
 import secrets
-import socket
-import uuid
 from pathlib import Path
 
 ORPHAN_SECONDS = 24 * 3600.0
@@ -32,7 +31,9 @@ def this_computer() -> str:
     try:
         name = Path("/proc/sys/kernel/random/boot_id").read_text()
     except OSError:
-        name = f"{socket.gethostname()} {uuid.getnode()}"
+        import uuid  # where there is no Linux
+
+        name = f"{os.uname().nodename} {uuid.getnode()}"
     return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 

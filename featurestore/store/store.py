@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.errors import MissingSentence, MissingSentencesError, UsageError
 from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
-from featurestore.store.canaries import Canaries
 from featurestore.store.format.access import inspecting
 from featurestore.store.format.codec import DEFAULT_CODEC, Floats
 from featurestore.store.format.directory import INDEX, MANIFESTS, SHARDS, TMP, publish
@@ -21,8 +20,11 @@ from featurestore.store.format.manifest import Manifest, commit_note
 from featurestore.store.missing import how_to_add, missing_note
 from featurestore.store.preconditions import require_bounds, require_creatable
 from featurestore.store.snapshot import Snapshot
-from featurestore.store.verification import Finding, verify
-from featurestore.store.writer import WriteSession
+
+if TYPE_CHECKING:
+    from featurestore.store.canaries import Canaries
+    from featurestore.store.verification import Finding
+    from featurestore.store.writer import WriteSession
 
 _MOST_NAMED = 100
 """Missing sentences that an error carries."""
@@ -229,6 +231,8 @@ class Store(Snapshot):
         --------
         >>> assert not list(Store.open("ner.store").verify())
         """
+        from featurestore.store.verification import verify  # readers start without it
+
         return verify(self, quick=quick, sample=sample, seed=seed, progress=progress)
 
     def write(self, *, codec: str | None = None) -> WriteSession:
@@ -239,4 +243,6 @@ class Store(Snapshot):
         codec : str, optional
             For the shards of this session; by default the store's.
         """
+        from featurestore.store.writer import WriteSession  # readers start without it
+
         return WriteSession(self, codec=codec)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurestore.errors import MissingSentencesError, SentenceError, UsageError
+from featurestore.errors import MissingSentencesError, SentenceError, UsageError, VectorError
 from featurestore.keys import sentence_key
 from featurestore.store.format.codec import get_codec
 from featurestore.store.store import Store
@@ -97,14 +97,18 @@ def test_int8_keeps_zero_vectors_and_zero_dimensions_zero(tmp_path):
     np.testing.assert_allclose(found[1, :4], vectors[1, :4], atol=1e-2)
 
 
-def test_int8_takes_a_vanishing_token_for_zero(tmp_path):
+def test_int8_refuses_a_token_that_vanishes_and_takes_zeros(tmp_path):
     vectors = np.ones((100, 8), np.float32)
+    tokens = [f"t{i}" for i in range(100)]
     vectors[7] = 1.8e-43
     store = create(tmp_path / "store.fs", codec="int8", shard_bytes=1 << 20)
     with store.write() as session:
-        session.add([f"t{i}" for i in range(100)], vectors)
-    np.testing.assert_allclose(store.refreshed().get([f"t{i}" for i in range(100)]), vectors, atol=1e-2)
-    assert not store.refreshed().get([f"t{i}" for i in range(100)])[7].any()
+        with pytest.raises(VectorError, match=r"int8 cannot hold .* token 7 \('t7'\)"):
+            session.add(tokens, vectors)
+        vectors[7] = 0
+        session.add(tokens, vectors)
+    np.testing.assert_allclose(store.refreshed().get(tokens), vectors, atol=1e-2)
+    assert not store.refreshed().get(tokens)[7].any()
 
 
 def test_unknown_codec_is_refused_with_the_choices():

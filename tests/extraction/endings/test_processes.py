@@ -143,7 +143,7 @@ def test_killed_again_and_again_a_run_ends_with_the_bytes_of_an_undisturbed_one(
     for _ in range(6):
         process = start(*arguments(corpus, store))
         wait_for(process, "committed", moments.randint(1, 3))
-        time.sleep(moments.uniform(0, 0.04))
+        time.sleep(moments.uniform(0, 0.02))
         process.kill()
         assert ended(process)[0] == -signal.SIGKILL
         found = stored(store)

@@ -138,7 +138,7 @@ def test_an_extraction_moves_within_a_long_sentence(tmp_path):
             self.steps.append(n_tokens)
 
     heard = Heard()
-    extract([text(1500), ["a", "b"]], GOLDEN_SPEC, tmp_path / "store", progress=heard)
+    extract([text(1500), ["a", "b"]], GOLDEN_SPEC, tmp_path / "store", progress=heard, allow_cut=True)
     assert sum(heard.steps) == 1502
     within = [n for n in heard.steps if 0 < n < 1000]
     assert len(within) > 4
