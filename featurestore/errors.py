@@ -4,7 +4,8 @@
 
     FeaturestoreError                 exit code 1 unless a subclass says otherwise
     ├── UsageError                 2  an argument, option or specification makes no sense
-    │   └── UnknownEncoderError    2
+    │   ├── UnknownEncoderError    2  the encoder specification names nothing we know
+    │   └── NotReadBackError       2  a sentence cannot be written so that it reads back as itself
     ├── SentenceError                 a sentence cannot be keyed or stored (empty, a bare string, too long)
     ├── CorpusError                   an input file cannot be read as asked; knows path and line
     │   ├── LabelError                a label is missing or does not fit its sentence
@@ -62,6 +63,10 @@ class UsageError(FeaturestoreError):
 
 class UnknownEncoderError(UsageError):
     """The encoder specification names nothing we know."""
+
+
+class NotReadBackError(UsageError):
+    """A labelled sentence cannot be written in a format so that it reads back as itself."""
 
 
 class SentenceError(FeaturestoreError):

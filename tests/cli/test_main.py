@@ -137,6 +137,7 @@ def test_exit_codes_of_errors_are_the_documented_ones():
     assert codes == {
         "UsageError": 2,
         "UnknownEncoderError": 2,
+        "NotReadBackError": 2,
         "NotAStoreError": 2,
         "DamagedStoreError": 3,
         "RecipeMismatchError": 4,

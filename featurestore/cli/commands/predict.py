@@ -52,14 +52,8 @@ def predict(
     fields of JSON Lines, tables are for classifiers. Otherwise taggers write a line "token TAB label" per
     token and an empty line after each sentence; classifiers write a line "label TAB text" per sentence.
     """
-    from featurestore.cli.display.predictions import (
-        Form,
-        JsonLines,
-        Lines,
-        NotReadBackError,
-        form_of,
-        write,
-    )
+    from featurestore.cli.display.predictions import Form, JsonLines, Lines, form_of, write
+    from featurestore.errors import NotReadBackError
     from featurestore.models.checkpoint import TrainedModel
     from featurestore.models.inference import predict as predict_labels
     from featurestore.store.store import Store

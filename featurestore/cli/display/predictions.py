@@ -20,7 +20,7 @@ from featurestore.corpora.contract.options import ReadOptions
 from featurestore.corpora.contract.whitespace import WHITESPACE
 from featurestore.corpora.corpus import FileCorpus
 from featurestore.corpora.formats import make_reader
-from featurestore.errors import CorpusError, UsageError
+from featurestore.errors import CorpusError, NotReadBackError, UsageError
 
 CONLLU_COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 _KEYED = ("feats", "misc")
@@ -32,10 +32,6 @@ _NOT_IN_TEXT = re.compile(f"[{WHITESPACE}\ud800-\udfff]")
 _NOT_IN_ITEM = re.compile("[\t\r\n|\ud800-\udfff]")
 _COLUMN_FILES = (".conll", ".conllup", ".bio", ".iob", ".iob2")
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-
-
-class NotReadBackError(UsageError):
-    """A labelled sentence would be read back as another one."""
 
 
 class Form(Protocol):
