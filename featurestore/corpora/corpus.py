@@ -282,7 +282,7 @@ def checked_example(sentence: Sequence[str] | Example, position: int, name: str 
     Raises
     ------
     SentenceError
-        If it is none, naming its position.
+        If it is not one, naming its position.
     """
     tokens = sentence.tokens if isinstance(sentence, Example) else sentence
     try:

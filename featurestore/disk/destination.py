@@ -1,4 +1,4 @@
-"""Where a user wants a file written: what is there already, and whether a file can be written there."""
+"""Whether a file can be written where a user wants it, whatever stands there now."""
 
 from __future__ import annotations
 

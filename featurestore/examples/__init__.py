@@ -7,7 +7,7 @@
 ``bilstm``
     A BiLSTM sentence classifier in plain PyTorch.
 ``training_loop``
-    The smallest training loop of one's own over stored vectors.
+    The smallest training loop of your own over stored vectors.
 
 The first three run in two versions a few lines apart: ``--live`` runs ELMo for every batch of every epoch,
 ``--cached`` runs it once and reads a store from then on. Start with

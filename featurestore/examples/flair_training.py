@@ -96,7 +96,7 @@ def word_vectors(path: Path) -> WordEmbeddings:
     Raises
     ------
     UsageError
-        If it is none, or gensim is not here.
+        If it is not one, or gensim is not installed.
     """
     try:
         # A name of its own: Flair would take the path and save it with the model.

@@ -50,7 +50,7 @@ def load_module(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     Raises
     ------
     ModelError
-        If the file is not there, is none of these, or is damaged.
+        If the file is not there, is not one of these, or is damaged.
     """
     file = read_tensor_file(
         path, format_name=FORMAT, format_version=FORMAT_VERSION, noun="model of an example"

@@ -1,4 +1,4 @@
-"""A training loop of one's own over stored vectors: a part-of-speech tagger in plain PyTorch.
+"""A training loop of your own over stored vectors: a part-of-speech tagger in plain PyTorch.
 
 Run it on the sample corpora after bin/demo::
 

@@ -196,7 +196,7 @@ def from_flair(
     Raises
     ------
     UsageError
-        If it is none of these, or has none of the splits.
+        If it is not one of these, or has none of the splits.
     CorpusError
         When it is read: if something in it is no sentence, or no sentence that can be stored.
     LabelError

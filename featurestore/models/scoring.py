@@ -307,7 +307,7 @@ class _SpanCounts(_Counts):
         self._single: Counter[str] = Counter()
         self._whole: Counter[str] = Counter()
         self._n_sentences = 0
-        self._n_begun, self._n_unbegun, self._n_needless = 0, 0, 0
+        self._n_begun, self._n_unbegun, self._n_redundant = 0, 0, 0
 
     def add(self, gold: Sequence[str], predicted: Sequence[str]) -> None:
         """Take in one sentence."""
@@ -323,7 +323,7 @@ class _SpanCounts(_Counts):
             role = self._scheme.parts(gold[first])
             if role is not None and role[0] in "BS":
                 self._n_begun += 1
-                self._n_needless += before[0] != kind or before[2] != first - 1
+                self._n_redundant += before[0] != kind or before[2] != first - 1
             else:
                 self._n_unbegun += 1
             self._single[kind] += first == last
@@ -339,7 +339,7 @@ class _SpanCounts(_Counts):
             return "IOB2"
         if not self._n_begun:
             return "IO"
-        return "IOB2" if self._n_needless else "IOB1"
+        return "IOB2" if self._n_redundant else "IOB1"
 
     def notes(self) -> Iterator[str]:
         """Say what is not well formed."""

@@ -24,7 +24,7 @@ def parse_layers(layers: str, n_available: int) -> CanonicalLayers:
     Raises
     ------
     UsageError
-        If it is none of these, names a layer twice, or one the model does not have.
+        If it is not one of these, names a layer twice, or one the model does not have.
     """
     if layers == "average":
         return "average"
