@@ -336,3 +336,52 @@ def test_a_sentence_too_large_for_memory_is_exit_1_and_names_it(
     assert "out of memory with 5 tokens in a batch; going on with 2" in err
     assert f"1 sentence does not fit into memory even alone:\n  {corpus}, line 1: The cat sat" in err
     assert ["It", "purred"] in Store.open(store)
+
+
+def test_a_file_without_sentence_boundaries_is_warned_of_and_done(capsys, tmp_path, store, tiny_elmo_spec):
+    words = [
+        "the",
+        "cat",
+        "sat",
+        "on",
+        "a",
+        "mat",
+        "in",
+        "the",
+        "old",
+        "house",
+        "by",
+        "the",
+        "sea",
+        "and",
+        "sang",
+    ]
+    path = tmp_path / "no-boundaries.bio"
+    path.write_text("".join(f"{words[i % len(words)]} O\n" for i in range(6000)))
+    code, out, err = run(capsys, "extract", path, "--store", store, "--encoder", tiny_elmo_spec)
+    assert code == 0
+    warnings = [line for line in err.splitlines() if line.startswith("warning: ")]
+    assert sum("6,000 tokens" in line for line in warnings) == 1
+    assert "1 sentence, 6,000 tokens" in out
+    assert len(Store.open(store)) == 1
+
+
+def test_words_without_the_label_are_ignored_in_training_where_that_is_said(
+    capsys, tmp_path, store, tiny_elmo_spec
+):
+    row = "{}\t{}\t_\tNOUN\t{}\t_\t0\troot\t_\t_\n"
+    text = "".join(
+        row.format(1, f"w{i}", "NN" if i % 2 else "_") + row.format(2, "of", "IN") + "\n" for i in range(12)
+    )
+    path = tmp_path / "partly.conllu"
+    path.write_text(text)
+    assert run(capsys, "extract", path, "--store", store, "--encoder", tiny_elmo_spec)[0] == 0
+    arguments = ["train", "tagger", "--store", store, "--train", path, "--dev", path, "--label", "xpos"]
+    arguments += ["--out", tmp_path / "model.h5", "--epochs", 2]
+    code, _, err = run(capsys, *arguments)
+    assert code == 1
+    assert "--missing-label ignore" in err
+    code, out, err = run(capsys, *arguments, "--missing-label", "ignore", "--json")
+    assert code == 0, err
+    assert (tmp_path / "model.h5").exists()
+    assert "_" not in json.loads(out).get("labels", [])
