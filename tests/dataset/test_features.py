@@ -335,3 +335,26 @@ def test_no_examples_are_an_empty_dataset(store):
     dataset = FeatureDataset(store, [])
     assert len(dataset) == 0
     assert len(dataset.labels) == 0
+
+
+def test_a_whole_batch_adds_and_shows_as_the_list_it_stands_for(dataset):
+    items = dataset.__getitems__([4, 1])
+    assert [item.position for item in items.__add__([dataset[0]])] == [4, 1, 0]
+    assert [item.position for item in items.__radd__([dataset[0]])] == [0, 4, 1]
+    assert repr(dataset.__getitems__([4, 1])) == repr(list(dataset.__getitems__([4, 1])))
+
+
+def test_labels_of_sentences_are_stacked_and_counted(store, examples):
+    labelled = [Example(e.tokens, "long" if len(e.tokens) > 6 else "short") for e in examples]
+    dataset = FeatureDataset(store, labelled)
+    batch = collate([dataset[0], dataset[1], dataset[2]])
+    assert batch.labels.shape == (3,)
+    assert [dataset.labels.names[i] for i in batch.labels] == [e.labels for e in labelled[:3]]
+    expected = [e.labels for e in labelled]
+    assert dataset.label_counts == {name: expected.count(name) for name in ("long", "short")}
+
+
+def test_a_store_says_what_it_is(store):
+    assert repr(store).startswith(
+        f"Store({str(store.path)!r}, snapshot {store.snapshot}: {len(store):,} sentences"
+    )
