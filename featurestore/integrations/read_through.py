@@ -31,6 +31,10 @@ from featurestore.store.format.staging import arrived
 from featurestore.store.pending import announce
 from featurestore.store.store import Store
 
+# Loaded now: what waits may be committed when the process ends, which is no time for imports (CPython forgets
+# that Ctrl-C ended it).
+from featurestore.store.writer import WriteSession  # noqa: F401
+
 logger = logging.getLogger(__name__)
 
 BUFFER_BYTES = 64 << 20
