@@ -126,6 +126,7 @@ class ReadThrough:
             If by the same recipe the encoder gives other vectors than when the store was made.
         """
         buffer = self._waiting_for(path)
+        buffer.of_this_process()
         with buffer.lock:
             waiting = buffer.of_this_process()
             found = {key: waiting[key][1] for key in keys if key in waiting}
@@ -236,8 +237,9 @@ class WaitingVectors:
 
     def put(self, key: bytes, sentence: Sentence, vectors: NDArray[np.floating]) -> None:
         """Add a sentence."""
-        waiting = self.of_this_process()
+        self.of_this_process()  # first: a forked child has a lock of its own
         with self.lock:
+            waiting = self._waiting
             if not waiting:
                 self._oldest = time.monotonic()
             if self._ends_with != os.getpid():
@@ -248,8 +250,9 @@ class WaitingVectors:
 
     def commit(self) -> None:
         """Commit and empty; see :meth:`ReadThrough.flush`."""
+        self.of_this_process()
         with self.lock:
-            if not self.of_this_process() or self._is_committing:
+            if not self._waiting or self._is_committing:
                 return
             self._is_committing = True  # opening the store asks for what waits
             try:
