@@ -86,7 +86,7 @@ class Gatherer:
         Parameters
         ----------
         out : (batch, longest, dim) or (batch, longest, n_layers, dim) float
-            Contiguous, on the CPU. Its padding becomes zeros.
+            On the CPU, contiguous or a slice of the last dimension of what is. Its padding becomes zeros.
         lengths, shards, rows : (batch,) int64, or sequences of int
             Of each sentence; shard and row are -1 for one of zeros.
 
@@ -115,7 +115,7 @@ class Gatherer:
         Parameters
         ----------
         out : (n_tokens, dim) or (n_tokens, n_layers, dim) float
-            Contiguous, on the CPU.
+            On the CPU, contiguous or a slice of the last dimension of what is.
         lengths, shards, rows : (batch,) int64, or sequences of int
             Of each sentence; shard and row are -1 for one of zeros.
         into : (n_tokens,) int64, optional
