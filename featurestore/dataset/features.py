@@ -21,7 +21,7 @@ from featurestore.dataset.indices import EVERYTHING, Part, position_of, position
 from featurestore.dataset.labels import LabelSet
 from featurestore.dataset.opening.numbering import LabelKind
 from featurestore.dataset.opening.placing import OnMissing, UnseenLabels, place
-from featurestore.dataset.windows import Windows
+from featurestore.dataset.sampling.windows import Windows
 from featurestore.devices import choose_device
 from featurestore.errors import LabelError, UsageError
 from featurestore.keys import Sentence
