@@ -198,9 +198,14 @@ class FeatureDataset(Dataset[FeatureItem]):
         return int(tokens @ np.array(each, np.float64)) if len(each) else 0
 
     def gather(
-        self, indices: Sequence[int], gatherer: Gatherer | None = None, *, packed: bool = False
+        self,
+        indices: Sequence[int],
+        gatherer: Gatherer | None = None,
+        *,
+        packed: bool = False,
+        jagged: bool = False,
     ) -> FeatureBatch:
-        """Read a padded or packed batch: what :func:`collate` does with a whole batch.
+        """Read a padded, packed or jagged batch: what :func:`collate` does with a whole batch.
 
         Parameters
         ----------
@@ -209,6 +214,8 @@ class FeatureDataset(Dataset[FeatureItem]):
             That reads; by default the dataset's own.
         packed : bool
             As :meth:`FeatureBatch.packed` packs it, but without a detour over padding.
+        jagged : bool
+            As :meth:`FeatureBatch.jagged` makes it, without a detour over padding.
 
         Raises
         ------
@@ -226,8 +233,12 @@ class FeatureDataset(Dataset[FeatureItem]):
             batch = batch.to(self.device)
             batch.features = self._buffers.empty((len(at), *shape), self.dtype, self.device)
             self._resident.gather(batch.indices, batch.mask, batch.features)
-            return batch.packed() if packed else batch
+            return batch.packed() if packed else batch.jagged() if jagged else batch
         gatherer, places = gatherer or self._gatherer, (n_tokens, self._shard[at], self._row[at])
+        if jagged:
+            data = self._buffers.empty((int(n_tokens.sum()), *shape[1:]), self.dtype)
+            gatherer.gather_packed(data, *places, into=torch.arange(len(data)))
+            return batch.with_tokens(data)
         if not packed:
             batch.features = self._buffers.empty((len(at), *shape), self.dtype)
             gatherer.gather_padded(batch.features, *places)
