@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    MutableMapping,
+    MutableSequence,
+    Sequence,
+    ValuesView,
+)
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Protocol, overload
+from typing import Any, Literal, NamedTuple, Protocol, cast, overload
 
 import torch
 from torch import Tensor
@@ -26,9 +37,23 @@ class FeatureItem(NamedTuple):
     position: int
 
 
-@dataclass
-class FeatureBatch:
+_KEYS = ("lengths", "features", "mask", "labels", "indices")
+"""Of a batch as a mapping. Frameworks take the size of the first value for the batch's: of packed features
+that is the number of tokens."""
+
+
+@dataclass(init=False)
+class FeatureBatch(MutableMapping[str, Any]):
     """A batch for training.
+
+    It is also a mapping of its attributes, as training frameworks expect a batch to be:
+    ``batch["features"]``, ``model(**batch)``. Labels that are None are no key. ``len(batch)`` is the number
+    of sentences.
+
+    Parameters
+    ----------
+    features, lengths, mask, labels, indices
+        The attributes; or, as frameworks make a batch anew from its changed tensors, one mapping of them.
 
     Attributes
     ----------
@@ -51,8 +76,62 @@ class FeatureBatch:
     labels: Tensor | None
     indices: Tensor
 
+    def __init__(
+        self,
+        features: Tensor | PackedSequence | Mapping[str, Any],
+        lengths: Tensor | None = None,
+        mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        indices: Tensor | None = None,
+    ) -> None:
+        if lengths is None and isinstance(features, Mapping):
+            self.__init__(**features)  # type: ignore[misc]  # its own signature
+            return
+        if lengths is None or mask is None or indices is None:
+            raise UsageError(
+                "FeatureBatch: expected features, lengths, mask and indices, or one mapping of these"
+            )
+        self.features = cast("Tensor | PackedSequence", features)
+        self.lengths, self.mask, self.labels, self.indices = lengths, mask, labels, indices
+
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def __getitem__(self, key: str) -> Any:
+        value = getattr(self, key) if key in _KEYS else None
+        if value is None:
+            raise KeyError(f"{key}: this batch has {', '.join(self)}")
+        return value
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key not in _KEYS:
+            raise KeyError(f"{key}: a batch has {', '.join(_KEYS)}; for more, make a dict of it: dict(batch)")
+        setattr(self, key, value)
+
+    def __delitem__(self, key: str) -> None:
+        if key != "labels":
+            raise KeyError(f"{key}: only labels can be taken out of a batch; from dict(batch) anything can")
+        self.labels = None
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key in _KEYS if getattr(self, key) is not None)
+
+    def keys(self) -> KeysView[str]:
+        """Return the names of what the batch has."""
+        return dict.fromkeys(self).keys()
+
+    def values(self) -> ValuesView[Any]:
+        """Return what the batch has."""
+        return {key: getattr(self, key) for key in self}.values()
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return what the batch has, by name."""
+        return {key: getattr(self, key) for key in self}.items()
+
+    @property
+    def n_targets(self) -> int:
+        """What a mean loss is the mean of: labels but for -100, or sentences where there are no labels."""
+        return len(self) if self.labels is None else int((self.labels != PADDING_LABEL).sum())
 
     def to(self, device: str | torch.device, *, non_blocking: bool = False) -> FeatureBatch:
         """Return the batch on a device."""
