@@ -25,6 +25,8 @@ _VERSION = 2
 _TYPES = {np.dtype("<f4"): 0, np.dtype("<f2"): 1, np.dtype("i1"): 2}
 _OUT_TYPES = {torch.float32: 0, torch.float16: 1}
 
+Integers = Sequence[int] | NDArray[np.integer]
+
 _POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_int64
 
 
@@ -81,34 +83,17 @@ class CompiledGather:
         addresses = [0 if array is None else array.ctypes.data for array in arrays]
         self.table[shard] = [*addresses, len(offsets) - 1, _TYPES[values.dtype]]
 
-    def takes(self, out: Tensor) -> bool:
-        """Return whether a tensor can be gathered into: float32 or float16, on the CPU, in even rows."""
-        return takes(out, self.n_numbers)
-
-    def gather(
-        self,
-        out: Tensor,
-        lengths: NDArray[np.int64],
-        shards: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        *,
-        longest: int = -1,
-        into: NDArray[np.int64] | None = None,
-    ) -> bool:
-        """Decode sentences into a tensor that it takes: :func:`gather_together` from one source."""
-        return gather_together([Source(self, shards, rows)], out, lengths, longest=longest, into=into)
-
 
 class Source(NamedTuple):
     """What fills a part of every row of a batch.
 
-    ``shards``, ``rows`` (batch,) int64: of each sentence; a shard of -1 gives zeros. ``offset``: where the
+    ``shards``, ``rows`` (batch,): of each sentence; a shard of -1 gives zeros. ``offset``: where the
     part begins in a row of the batch, in numbers.
     """
 
     compiled: CompiledGather
-    shards: NDArray[np.int64]
-    rows: NDArray[np.int64]
+    shards: Integers
+    rows: Integers
     offset: int = 0
 
 
@@ -120,7 +105,7 @@ def takes(out: Tensor, n_numbers: int) -> bool:
 def gather_together(
     sources: Sequence[Source],
     out: Tensor,
-    lengths: NDArray[np.int64],
+    lengths: Integers,
     *,
     longest: int = -1,
     into: NDArray[np.int64] | None = None,
@@ -146,6 +131,8 @@ def gather_together(
         False, and nothing is written, if a sentence cannot be read as it is: its shard is not open, it is
         not verified, it has another length, or there is no such sentence.
     """
+    lengths = np.ascontiguousarray(lengths, np.int64)
+    places = [[np.ascontiguousarray(numbers, np.int64) for numbers in source[1:3]] for source in sources]
     n_rows = len(lengths) * longest if longest >= 0 else int(lengths.sum())
     n_numbers = max(source.offset + source.compiled.n_numbers for source in sources)
     stride = _row_stride(out, n_numbers)
@@ -157,7 +144,7 @@ def gather_together(
             compiled.table.ctypes.data, len(compiled.table), shards.ctypes.data, rows.ctypes.data,
             *compiled.shape, offset,
         )
-        for compiled, shards, rows, offset in sources
+        for (compiled, _, _, offset), (shards, rows) in zip(sources, places, strict=True)
     ], np.int64)  # fmt: skip
     failed: int = sources[0].compiled.function(
         table.ctypes.data,

@@ -135,7 +135,7 @@ def place(
 
 
 def _located(store: Store, chunk: Sequence[Example], bare: bool) -> Iterator[tuple[int, int]]:
-    """Yield each example's shard and row (-1 if missing), its stored tokens checked; bare: its tokens alone."""
+    """Yield each example's shard and row (-1 if missing), its stored tokens checked; bare: without condition."""
     sentences = [tuple(example.tokens) if bare else example.tokens for example in chunk]
     wanted = [keys.sentence_key(tokens) for tokens in sentences]
     found = store.locate(wanted)
