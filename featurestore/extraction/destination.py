@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from featurestore.disk.places import local_path
 from featurestore.families import family_of_recipe, remedy_for
 from featurestore.recipe import Recipe
 from featurestore.store.format.manifest import Manifest
@@ -33,6 +34,8 @@ class Destination:
 
         Raises
         ------
+        UsageError
+            If the path is a URL.
         DamagedStoreError, FormatVersionError, UnreadableStoreError
             If a store lies there that cannot be opened.
         """
@@ -40,7 +43,7 @@ class Destination:
             return given
         if isinstance(given, Store):
             return cls(given.path, given)
-        path = Path(given)
+        path = local_path(given)
         return cls(path, Store.open(path) if Store.exists(path) else None)
 
     @property
