@@ -25,7 +25,7 @@ from featurestore.dataset.indices import EVERYTHING, Part, position_of, position
 from featurestore.dataset.labels import LabelSet
 from featurestore.dataset.missing import MissingSentences
 from featurestore.dataset.numbering import LabelKind, LabelNumbering
-from featurestore.dataset.windows import Windows
+from featurestore.dataset.sampling.windows import Windows
 from featurestore.devices import choose_device
 from featurestore.errors import AlignmentError, LabelError, UsageError
 from featurestore.keys import Sentence

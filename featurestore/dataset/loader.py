@@ -17,8 +17,8 @@ from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.gathering.gather import Gatherer
 from featurestore.dataset.gathering.memory import available_bytes
 from featurestore.dataset.indices import EVERYTHING, Part, positions_of
-from featurestore.dataset.sampler import BucketBatchSampler, Order
-from featurestore.dataset.windows import WindowBatchSampler, WindowReader
+from featurestore.dataset.sampling.sampler import BucketBatchSampler, Order
+from featurestore.dataset.sampling.windows import WindowBatchSampler, WindowReader
 from featurestore.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -87,14 +87,14 @@ def feature_loader(
         other in the dataset, without shuffling: predictions that are collected from all batches then line up
         with the corpus, at the price of more padding.
     seed, drop_last, num_replicas, rank
-        As in :class:`~featurestore.dataset.sampler.BucketBatchSampler`. Where several processes train
-        together and ``num_replicas`` is left out, a warning says that each of them reads everything.
+        As in :class:`~featurestore.dataset.sampling.sampler.BucketBatchSampler`. Where several processes
+        train together and ``num_replicas`` is left out, a warning says that each of them reads everything.
     packed : bool
         Features as a ``PackedSequence``.
     window : int, "auto" or None
         For vectors that do not fit into memory: read the shards in large windows and shuffle within several
-        at a time (:mod:`featurestore.dataset.windows`), with this many bytes for them. ``"auto"`` does
-        that, with 512 MiB, if the vectors need more than is free, ``None`` never. The more memory, the
+        at a time (:mod:`featurestore.dataset.sampling.windows`), with this many bytes for them. ``"auto"``
+        does that, with 512 MiB, if the vectors need more than is free, ``None`` never. The more memory, the
         better the shuffle.
     num_workers : int
         0 is fastest: reading is a copy from mapped memory, and worker processes have to send whole batches
