@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from featurestore.disk.places import local_path
 from featurestore.families import family_of_recipe, remedy_for
 from featurestore.recipe import Recipe
 from featurestore.store.format.manifest import Manifest
@@ -43,8 +42,8 @@ class Destination:
             return given
         if isinstance(given, Store):
             return cls(given.path, given)
-        path = local_path(given)
-        return cls(path, Store.open(path) if Store.exists(path) else None)
+        store = Store.open(given) if Store.exists(given) else None
+        return cls(Path(given), store)
 
     @property
     def location(self) -> Path:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from featurestore.dataset.gathering.buffers import BufferPool
 from featurestore.dataset.gathering.gather import Gatherer
-from featurestore.disk.places import local_path
 from featurestore.encoders.base import Encoder
 from featurestore.encoders.loading import require_no_code
 from featurestore.errors import (
@@ -126,7 +125,7 @@ class StoredVectors:
                 f"a fallback computes what is missing, but on_missing is {on_missing!r}: expected 'compute'"
             )
         # Absolute, so that a worker or a later session in another directory finds it.
-        self.path = local_path(path).absolute()
+        self.path = Path(path).absolute()
         self.recipe, self.choice, self.on_missing = recipe, choice, on_missing
         self.n_served = self.n_missing = 0
         self._read_through = None if fallback is None else ReadThrough(fallback, recipe)

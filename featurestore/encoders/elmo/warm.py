@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from featurestore.devices import choose_device, out_of_memory_as_ours
-from featurestore.disk.places import local_path
 from featurestore.encoders.base import WarmUp
 from featurestore.encoders.elmo.files.catalog import UntrainedSource, parse_source
 from featurestore.encoders.elmo.files.initial_state import WarmState, same_state, write_state
@@ -135,7 +134,7 @@ def warm_up(
     chosen_device = choose_device(device)
     streams = split_streams(_first(sentences, max_tokens))
     files = find_files(source, published="download")
-    path = files.warm_state if out is None else local_path(out)
+    path = out or files.warm_state
     if not path.parent.is_dir():
         raise EncoderError(f"cannot write the warm state {path}: there is no folder {path.parent}")
 
