@@ -45,7 +45,7 @@ class Reading:
 
     Attributes
     ----------
-    format, text_column, tokenize, header, separator, comments, missing_label
+    format, text_column, tokenize, header, separator, comments, missing_label, document
         As :func:`featurestore.open_corpus` takes them.
     label_names : str or None
         The names, separated by commas.
@@ -59,6 +59,7 @@ class Reading:
     label_names: str | None = None
     comments: bool | None = None
     missing_label: str = REFUSE
+    document: str | None = None
 
     def open(self, path: str, label: str | None = None) -> Corpus:
         """Open a corpus with these options."""
@@ -126,6 +127,8 @@ reading_options = options(
     click.option("--comments/--no-comments", default=None,
                  help="Whether lines of a column file that begin with # before a sentence are comments, not "
                  "words.  [default: as the rows show]"),
+    click.option("--document", metavar="NAME|N",
+                 help="Column or field that names a sentence's document (csv, tsv, jsonl)."),
     click.option("--missing-label", type=click.Choice(MISSING_LABEL), default=REFUSE, show_default=True,
                  help="What is done with words that have no label: stop, or ignore them in training and "
                  "evaluation."),

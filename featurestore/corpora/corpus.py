@@ -184,6 +184,7 @@ def open_corpus(
     label_names: Sequence[str] | None = None,
     comments: bool | None = None,
     missing_label: str = "error",
+    document: str | int | None = None,
 ) -> FileCorpus:
     """Open a file of sentences; it is read when the corpus is iterated.
 
@@ -214,6 +215,9 @@ def open_corpus(
         What is done with a word that has no label, such as an XPOS of ``_`` or a key missing in MISC:
         ``error``, or ``ignore``: its label is :data:`~featurestore.corpora.contract.example.IGNORED`, which
         counts neither in training nor in evaluation.
+    document : str or int, optional
+        Column of a table or JSON field that names the document of a sentence. Column files mark their
+        documents themselves (``# newdoc``, ``-DOCSTART-``, ``#begin document``).
     header : bool, optional
         Whether the first row of a table (csv, tsv) names its columns; by default decided by the rows.
     separator : str, optional
@@ -248,6 +252,7 @@ def open_corpus(
         label_names=checked_label_names(label_names, label),
         comments=comments,
         missing_label=missing_label_name(missing_label),
+        document=column_text(document, "document"),
         format_is_guessed=format is None,
     )
     return FileCorpus(options, format)

@@ -34,9 +34,9 @@ _FORMATS = {
         ("header", "comments", "missing_label"),
     ),
     "conllu": _Format(conllu_reader, (".conllu",), ("missing_label",)),
-    "csv": _Format(csv_reader, (".csv",), ("header", "separator")),
-    "tsv": _Format(tsv_reader, (".tsv",), ("header", "separator")),
-    "jsonl": _Format(jsonl_reader, (".jsonl", ".ndjson"), ("missing_label",)),
+    "csv": _Format(csv_reader, (".csv",), ("header", "separator", "document")),
+    "tsv": _Format(tsv_reader, (".tsv",), ("header", "separator", "document")),
+    "jsonl": _Format(jsonl_reader, (".jsonl", ".ndjson"), ("missing_label", "document")),
     "fasttext": _Format(fasttext_reader, (".fasttext", ".ft.txt")),
     "fasta": _Format(fasta_reader, (".fasta", ".fa", ".faa", ".fas", ".fna")),
 }
@@ -92,7 +92,10 @@ def make_reader(format_name: str, options: ReadOptions) -> Reader:
         If the options make no sense for the format.
     """
     found = _FORMATS[format_name]
-    for name, plain in (("header", None), ("separator", None), ("comments", None), ("missing_label", REFUSE)):
+    plain_values = {
+        "header": None, "separator": None, "comments": None, "missing_label": REFUSE, "document": None
+    }  # fmt: skip
+    for name, plain in plain_values.items():
         if getattr(options, name) != plain and name not in found.takes:
             takers = ", ".join(other for other, format_ in _FORMATS.items() if name in format_.takes)
             raise UsageError(

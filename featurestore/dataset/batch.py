@@ -33,12 +33,13 @@ class FeatureBatch:
     Attributes
     ----------
     features : (batch, longest, dim) or (batch, longest, n_layers, dim) float, or PackedSequence
-        Zeros in the padding.
+        Zeros in the padding. Of a jagged batch, a nested tensor (batch, j, dim) without padding.
     lengths : (batch,) int64
     mask : (batch, longest) bool
         True at tokens.
     labels : (batch, longest) int64 with -100 in the padding, (batch,) int64, or None
-        For a packed batch, token labels are flat: (n_tokens,), beside ``features.data``.
+        For a packed batch, token labels are flat: (n_tokens,), beside ``features.data``; for a jagged one
+        too, beside ``features.values()``.
     indices : (batch,) int64
         Positions of the examples in the dataset: batches come in another order than the corpus, so results
         are put back by these, or by :meth:`restore`.
@@ -75,6 +76,28 @@ class FeatureBatch:
         labels = self.labels
         if labels is not None and labels.dim() == 2:
             labels = pack_padded_sequence(labels, lengths, batch_first=True, enforce_sorted=False).data
+        return replace(self, features=features, labels=labels)
+
+    def jagged(self) -> FeatureBatch:
+        """Return the batch with features as a nested tensor of layout ``torch.jagged``, without padding.
+
+        ``features.values()`` is (n_tokens, dim), sentence after sentence; token labels are flat beside it.
+        """
+        if isinstance(self.features, PackedSequence):
+            raise UsageError("jagged: the batch is packed: make it jagged from a padded one")
+        return self if self.features.is_nested else self.with_tokens(self.features[self.mask])
+
+    def with_tokens(self, data: Tensor) -> FeatureBatch:
+        """Return the batch, a padded one, with these features of its tokens, (n_tokens, ...), as jagged."""
+        offsets = torch.zeros(len(self.lengths) + 1, dtype=torch.int64, device=data.device)
+        torch.cumsum(self.lengths, 0, out=offsets[1:])
+        shortest = min(self.lengths.tolist(), default=0)
+        features = torch.nested.nested_tensor_from_jagged(
+            data, offsets, min_seqlen=shortest, max_seqlen=self.mask.shape[1]
+        )
+        labels = self.labels
+        if labels is not None and labels.dim() == 2:
+            labels = labels[self.mask]
         return replace(self, features=features, labels=labels)
 
     def restore(self, values: Any, *, per: Literal["token", "sentence"] | None = None) -> dict[int, Any]:
@@ -124,8 +147,10 @@ class BatchSource(Protocol):
     def __getitem__(self, index: int) -> FeatureItem:
         """Return one example."""
 
-    def gather(self, indices: Sequence[int], gatherer: Any = None, *, packed: bool = False) -> FeatureBatch:
-        """Return a padded or packed batch; ``gatherer`` reads it in place of the dataset's own."""
+    def gather(
+        self, indices: Sequence[int], gatherer: Any = None, *, packed: bool = False, jagged: bool = False
+    ) -> FeatureBatch:
+        """Return a padded, packed or jagged batch; ``gatherer`` reads it in place of the dataset's own."""
 
 
 class ItemBatch(MutableSequence[FeatureItem]):
@@ -231,6 +256,13 @@ def collate_packed(items: Sequence[FeatureItem]) -> FeatureBatch:
     if isinstance(items, ItemBatch) and items.unread:
         return items.dataset.gather(items.indices, packed=True)
     return collate(items).packed()
+
+
+def collate_jagged(items: Sequence[FeatureItem]) -> FeatureBatch:
+    """Collate items to a jagged batch; see :meth:`FeatureBatch.jagged`."""
+    if isinstance(items, ItemBatch) and items.unread:
+        return items.dataset.gather(items.indices, jagged=True)
+    return collate(items).jagged()
 
 
 def _collate_labels(items: Sequence[FeatureItem], longest: int) -> Tensor | None:

@@ -133,7 +133,7 @@ class _Sentences:
             self._refuse_word_numbers(columns, numbers)
         labels = None if wanted is None else wanted.of(columns, numbers, is_clean=labels_are_clean)
         self._preamble.add_ends(columns[-1])
-        return Example(tokens, labels, path, numbers[0])
+        return Example(tokens, labels, path, numbers[0], "", self._preamble.document)
 
     # --- rows ---
 

@@ -52,6 +52,8 @@ class ReadOptions:
         the rows.
     missing_label : str
         What is done with a word that has no label: one of :data:`MISSING_LABEL`.
+    document : str or None
+        The column or field that names the document of a sentence; None for none.
     format_is_guessed : bool
         Whether only the file's name, or nothing, tells the format.
     """
@@ -65,6 +67,7 @@ class ReadOptions:
     label_names: tuple[str, ...] | None = None
     comments: bool | None = None
     missing_label: str = REFUSE
+    document: str | None = None
     format_is_guessed: bool = False
     _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
