@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import (
-    Callable,
-    ItemsView,
-    Iterable,
-    Iterator,
-    KeysView,
-    Mapping,
-    MutableMapping,
-    MutableSequence,
-    Sequence,
-    ValuesView,
-)
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, cast, overload
 
@@ -22,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from featurestore.dataset.labels import PADDING_LABEL
+from featurestore.dataset.mapping import MappingOfTensors
 from featurestore.dataset.restoring import restored
 from featurestore.errors import LabelError, UsageError
 
@@ -37,13 +27,8 @@ class FeatureItem(NamedTuple):
     position: int
 
 
-_KEYS = ("lengths", "features", "mask", "labels", "indices")
-"""Of a batch as a mapping. Frameworks take the size of the first value for the batch's: of packed features
-that is the number of tokens."""
-
-
 @dataclass(init=False)
-class FeatureBatch(MutableMapping[str, Any]):
+class FeatureBatch(MappingOfTensors):
     """A batch for training.
 
     It is also a mapping of its attributes, as training frameworks expect a batch to be:
@@ -93,40 +78,6 @@ class FeatureBatch(MutableMapping[str, Any]):
             )
         self.features = cast("Tensor | PackedSequence", features)
         self.lengths, self.mask, self.labels, self.indices = lengths, mask, labels, indices
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __getitem__(self, key: str) -> Any:
-        value = getattr(self, key) if key in _KEYS else None
-        if value is None:
-            raise KeyError(f"{key}: this batch has {', '.join(self)}")
-        return value
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        if key not in _KEYS:
-            raise KeyError(f"{key}: a batch has {', '.join(_KEYS)}; for more, make a dict of it: dict(batch)")
-        setattr(self, key, value)
-
-    def __delitem__(self, key: str) -> None:
-        if key != "labels":
-            raise KeyError(f"{key}: only labels can be taken out of a batch; from dict(batch) anything can")
-        self.labels = None
-
-    def __iter__(self) -> Iterator[str]:
-        return (key for key in _KEYS if getattr(self, key) is not None)
-
-    def keys(self) -> KeysView[str]:
-        """Return the names of what the batch has."""
-        return dict.fromkeys(self).keys()
-
-    def values(self) -> ValuesView[Any]:
-        """Return what the batch has."""
-        return {key: getattr(self, key) for key in self}.values()
-
-    def items(self) -> ItemsView[str, Any]:
-        """Return what the batch has, by name."""
-        return {key: getattr(self, key) for key in self}.items()
 
     @property
     def n_targets(self) -> int:
