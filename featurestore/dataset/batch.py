@@ -2,48 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import (
-    Callable,
-    ItemsView,
-    Iterable,
-    Iterator,
-    KeysView,
-    Mapping,
-    MutableMapping,
-    MutableSequence,
-    Sequence,
-    ValuesView,
-)
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Protocol, cast, overload
+from typing import Any, Literal, NamedTuple, Protocol, overload
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from featurestore.dataset.labels import PADDING_LABEL
+from featurestore.dataset.mapping import MappingOfTensors, changed, one_of
 from featurestore.dataset.restoring import restored
 from featurestore.errors import LabelError, UsageError
+
+Features = Any
+"""A tensor, ``PackedSequence`` or nested tensor; or a dict of these by the names of stores. Not a union of
+them, of which no type checker would take what holds for one."""
 
 
 class FeatureItem(NamedTuple):
     """One example: ``features`` (n_tokens, dim) or (n_tokens, n_layers, dim), ``label``, ``position``.
 
-    ``label`` is (n_tokens,) int64, a () int64, or None.
+    ``features`` of a dataset with ``as_dict=True`` is a dict of these by the names of its stores. ``label``
+    is (n_tokens,) int64, a () int64, or None.
     """
 
-    features: Tensor
+    features: Features
     label: Tensor | None
     position: int
 
 
-_KEYS = ("lengths", "features", "mask", "labels", "indices")
-"""Of a batch as a mapping. Frameworks take the size of the first value for the batch's: of packed features
-that is the number of tokens."""
-
-
 @dataclass(init=False)
-class FeatureBatch(MutableMapping[str, Any]):
+class FeatureBatch(MappingOfTensors):
     """A batch for training.
 
     It is also a mapping of its attributes, as training frameworks expect a batch to be:
@@ -58,7 +48,8 @@ class FeatureBatch(MutableMapping[str, Any]):
     Attributes
     ----------
     features : (batch, longest, dim) or (batch, longest, n_layers, dim) float, or PackedSequence
-        Zeros in the padding. Of a jagged batch, a nested tensor (batch, j, dim) without padding.
+        Zeros in the padding. Of a jagged batch, a nested tensor (batch, j, dim) without padding. Of a dataset
+        with ``as_dict=True``, a dict of any of these by the names of its stores.
     lengths : (batch,) int64
     mask : (batch, longest) bool
         True at tokens.
@@ -70,7 +61,7 @@ class FeatureBatch(MutableMapping[str, Any]):
         are put back by these, or by :meth:`restore`.
     """
 
-    features: Tensor | PackedSequence
+    features: Features
     lengths: Tensor
     mask: Tensor
     labels: Tensor | None
@@ -78,7 +69,7 @@ class FeatureBatch(MutableMapping[str, Any]):
 
     def __init__(
         self,
-        features: Tensor | PackedSequence | Mapping[str, Any],
+        features: Features,
         lengths: Tensor | None = None,
         mask: Tensor | None = None,
         labels: Tensor | None = None,
@@ -91,42 +82,8 @@ class FeatureBatch(MutableMapping[str, Any]):
             raise UsageError(
                 "FeatureBatch: expected features, lengths, mask and indices, or one mapping of these"
             )
-        self.features = cast("Tensor | PackedSequence", features)
+        self.features = features
         self.lengths, self.mask, self.labels, self.indices = lengths, mask, labels, indices
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __getitem__(self, key: str) -> Any:
-        value = getattr(self, key) if key in _KEYS else None
-        if value is None:
-            raise KeyError(f"{key}: this batch has {', '.join(self)}")
-        return value
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        if key not in _KEYS:
-            raise KeyError(f"{key}: a batch has {', '.join(_KEYS)}; for more, make a dict of it: dict(batch)")
-        setattr(self, key, value)
-
-    def __delitem__(self, key: str) -> None:
-        if key != "labels":
-            raise KeyError(f"{key}: only labels can be taken out of a batch; from dict(batch) anything can")
-        self.labels = None
-
-    def __iter__(self) -> Iterator[str]:
-        return (key for key in _KEYS if getattr(self, key) is not None)
-
-    def keys(self) -> KeysView[str]:
-        """Return the names of what the batch has."""
-        return dict.fromkeys(self).keys()
-
-    def values(self) -> ValuesView[Any]:
-        """Return what the batch has."""
-        return {key: getattr(self, key) for key in self}.values()
-
-    def items(self) -> ItemsView[str, Any]:
-        """Return what the batch has, by name."""
-        return {key: getattr(self, key) for key in self}.items()
 
     @property
     def n_targets(self) -> int:
@@ -143,36 +100,43 @@ class FeatureBatch(MutableMapping[str, Any]):
 
     def packed(self) -> FeatureBatch:
         """Return the batch with features (and token labels) packed, as ``torch.nn.LSTM`` takes them."""
-        if isinstance(self.features, PackedSequence):
+        if isinstance(one_of(self.features), PackedSequence):
             return self
-        lengths = self.lengths.cpu()
+        lengths, labels = self.lengths.cpu(), self.labels
         if not len(lengths):  # which torch refuses
-            features = PackedRows.of(lengths, self.mask.cpu()).packed(self.features.flatten(0, 1))
-            return replace(
-                self, features=features, labels=None if self.labels is None else self.labels.flatten()
-            )
-        features = pack_padded_sequence(self.features, lengths, batch_first=True, enforce_sorted=False)
-        labels = self.labels
+            rows = PackedRows.of(lengths, self.mask.cpu())
+            features = changed(self.features, lambda padded: rows.packed(padded.flatten(0, 1)))
+            return replace(self, features=features, labels=None if labels is None else labels.flatten())
+
+        def packed(padded: Tensor) -> PackedSequence:
+            return pack_padded_sequence(padded, lengths, batch_first=True, enforce_sorted=False)
+
         if labels is not None and labels.dim() == 2:
-            labels = pack_padded_sequence(labels, lengths, batch_first=True, enforce_sorted=False).data
-        return replace(self, features=features, labels=labels)
+            labels = packed(labels).data
+        return replace(self, features=changed(self.features, packed), labels=labels)
 
     def jagged(self) -> FeatureBatch:
         """Return the batch with features as a nested tensor of layout ``torch.jagged``, without padding.
 
         ``features.values()`` is (n_tokens, dim), sentence after sentence; token labels are flat beside it.
         """
-        if isinstance(self.features, PackedSequence):
+        first = one_of(self.features)
+        if isinstance(first, PackedSequence):
             raise UsageError("jagged: the batch is packed: make it jagged from a padded one")
-        return self if self.features.is_nested else self.with_tokens(self.features[self.mask])
+        if first.is_nested:
+            return self
+        return self.with_tokens(changed(self.features, lambda padded: padded[self.mask]))
 
-    def with_tokens(self, data: Tensor) -> FeatureBatch:
+    def with_tokens(self, data: Features) -> FeatureBatch:
         """Return the batch, a padded one, with these features of its tokens, (n_tokens, ...), as jagged."""
-        offsets = torch.zeros(len(self.lengths) + 1, dtype=torch.int64, device=data.device)
+        offsets = torch.zeros(len(self.lengths) + 1, dtype=torch.int64, device=self.lengths.device)
         torch.cumsum(self.lengths, 0, out=offsets[1:])
         shortest = min(self.lengths.tolist(), default=0)
-        features = torch.nested.nested_tensor_from_jagged(
-            data, offsets, min_seqlen=shortest, max_seqlen=self.mask.shape[1]
+        features = changed(
+            data,
+            lambda flat: torch.nested.nested_tensor_from_jagged(
+                flat, offsets, min_seqlen=shortest, max_seqlen=self.mask.shape[1]
+            ),
         )
         labels = self.labels
         if labels is not None and labels.dim() == 2:
@@ -212,7 +176,7 @@ class FeatureBatch(MutableMapping[str, Any]):
 
     def _mapped(self, change: Callable[[Any], Any]) -> FeatureBatch:
         return FeatureBatch(
-            change(self.features),
+            changed(self.features, change),
             change(self.lengths),
             change(self.mask),
             None if self.labels is None else change(self.labels),
@@ -319,15 +283,39 @@ def collate(items: Sequence[FeatureItem]) -> FeatureBatch:
         return items.dataset.gather(items.indices)
     if not len(items):
         raise UsageError("collate: there are no items, and so no shape of features: leave empty batches out")
-    lengths = torch.tensor([len(item.features) for item in items])
+    lengths = torch.tensor([len(one_of(item.features)) for item in items])
     longest = int(lengths.max())
     first = items[0].features
-    features = first.new_zeros(len(items), longest, *first.shape[1:])
-    for i, item in enumerate(items):
-        features[i, : len(item.features)] = item.features
+    features: Features
+    _require_same_stores(items)
+    if isinstance(first, dict):
+        features = {name: _padded([item.features[name] for item in items], longest) for name in first}
+    else:
+        features = _padded([item.features for item in items], longest)
     labels = _collate_labels(items, longest)
     indices = torch.tensor([item.position for item in items])
     return FeatureBatch(features, lengths, length_mask(lengths, longest), labels, indices)
+
+
+def _require_same_stores(items: Sequence[FeatureItem]) -> None:
+    found = [
+        f"the stores {', '.join(item.features)}" if isinstance(item.features, dict) else "one tensor"
+        for item in items
+    ]
+    other = next((number for number, form in enumerate(found) if form != found[0]), None)
+    if other is not None:
+        raise UsageError(
+            f"collate: item {other} of the batch has features of {found[other]}, but item 0 of {found[0]}: "
+            "put datasets together only if they read the same stores"
+        )
+
+
+def _padded(sentences: Sequence[Tensor], longest: int) -> Tensor:
+    """Stack sentences: (batch, longest, ...), zeros in the padding."""
+    padded = sentences[0].new_zeros(len(sentences), longest, *sentences[0].shape[1:])
+    for row, sentence in zip(padded, sentences, strict=True):
+        row[: len(sentence)] = sentence
+    return padded
 
 
 def collate_packed(items: Sequence[FeatureItem]) -> FeatureBatch:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from typing import TypeVar, get_args
 
 import numpy as np
 import torch
@@ -14,20 +13,22 @@ from torch.utils.data import Dataset
 from featurestore.corpora.contract.example import IGNORED, MissingLabel
 from featurestore.corpora.given import CorpusLike, read_examples
 from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, PackedRows, length_mask
-from featurestore.dataset.gathering.buffers import BufferPool
 from featurestore.dataset.gathering.gather import Gatherer
-from featurestore.dataset.gathering.resident import Resident
 from featurestore.dataset.indices import EVERYTHING, Part, position_of, positions_of
 from featurestore.dataset.labels import LabelSet
+from featurestore.dataset.mapping import changed
 from featurestore.dataset.opening.numbering import LabelKind
 from featurestore.dataset.opening.placing import OnMissing, UnseenLabels, place
 from featurestore.dataset.sampling.windows import Windows
+from featurestore.dataset.sources import Sources
+from featurestore.dataset.stores import StoresLike, opened, require_one_layer
 from featurestore.devices import choose_device
 from featurestore.errors import LabelError, UsageError
 from featurestore.keys import Sentence
 from featurestore.recipe import Recipe
-from featurestore.store.format.codec import get_codec
 from featurestore.store.store import Store
+
+AnyValue = TypeVar("AnyValue")
 
 
 class FeatureDataset(Dataset[FeatureItem]):
@@ -68,6 +69,9 @@ class FeatureDataset(Dataset[FeatureItem]):
     ----------
     lengths : (n_examples,) int64
         Tokens of each example; read-only.
+    document_starts : (n_documents,) int64
+        The position of each document's first sentence; empty where the corpus does not tell documents apart
+        (``# newdoc``, ``-DOCSTART-``, ``open_corpus(document=)``, ``Example(document=)``).
     n_missing : int
         Sentences that are not in the store, or not in all of them.
     stores : dict of str to Store
@@ -119,6 +123,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         )
         self._sources = Sources(self.stores, placement.places, as_dict=as_dict, dtype=dtype)
         self.lengths: NDArray[np.int64] = placement.lengths
+        self.document_starts = placement.document_starts
         self.n_missing = placement.n_missing
         self._labels, self._zeros = placement.labels, placement.zeros
         self._teller = self._sources.each[placement.teller]
@@ -129,6 +134,15 @@ class FeatureDataset(Dataset[FeatureItem]):
     def label_kind(self) -> LabelKind | None:
         """Whether there is a label for each ``"token"``, one for the ``"sentence"``, or none."""
         return self._labels.kind
+
+    @property
+    def documents(self) -> NDArray[np.int64] | None:
+        """The number of each example's document, (n_examples,) int64; None where none are told apart."""
+        if not len(self.document_starts):
+            return None
+        begins = np.zeros(len(self), np.int64)
+        begins[self.document_starts] = 1
+        return begins.cumsum() - 1
 
     @property
     def labels(self) -> LabelSet:
@@ -203,8 +217,8 @@ class FeatureDataset(Dataset[FeatureItem]):
         values = list(of_stores.values())
         if any(value != values[0] for value in values[1:]):
             raise UsageError(
-                f"dataset.{attribute}: this dataset reads {len(values)} stores ({', '.join(of_stores)}), which "
-                f"have each their own: dataset.stores[name]"
+                f"dataset.{attribute}: this dataset reads {len(values)} stores ({', '.join(of_stores)}), and "
+                "each has its own: dataset.stores[name]"
             )
         return values[0]
 
@@ -216,7 +230,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         if self._sources.is_resident:
             batch = self.gather([index])
             label = None if batch.labels is None else batch.labels[0]
-            return FeatureItem(mapped(batch.features, lambda features: features[0]), label, index)
+            return FeatureItem(changed(batch.features, lambda features: features[0]), label, index)
         features = self._sources.item(index, int(self.lengths[index]))
         return FeatureItem(features, self._labels.of_one(index), index)
 
@@ -282,7 +296,7 @@ class FeatureDataset(Dataset[FeatureItem]):
             return batch
         packing = PackedRows.of(lengths, mask)
         data = self._sources.end_to_end(at, n_tokens, packing.rows, gatherers)
-        batch.features = mapped(data, packing.packed)
+        batch.features = changed(data, packing.packed)
         if batch.labels is not None and batch.labels.dim() == 2:
             padded, batch.labels = batch.labels, torch.empty_like(packing.rows)
             batch.labels[packing.rows] = padded[mask]

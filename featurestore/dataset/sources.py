@@ -131,7 +131,9 @@ class Sources:
         parts = self._parts(at, gatherers)
         return self._filled(
             (len(into),),
-            lambda sources, out: gather_packed([parts[number] for number in sources], out, lengths, into=into),
+            lambda sources, out: gather_packed(
+                [parts[number] for number in sources], out, lengths, into=into
+            ),
         )
 
     def resident(self, at: Tensor, mask: Tensor) -> Features:

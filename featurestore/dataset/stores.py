@@ -28,9 +28,9 @@ def opened(given: StoresLike) -> dict[str, Store]:
     if isinstance(given, (Store, str, Path)):
         given = [given]
     elif isinstance(given, Mapping):
-        names = [name for name in given if not isinstance(name, str) or not name]
-        if names:
-            raise UsageError(f"stores are named by text, found {names[0]!r}")
+        unnamed = [name for name in given if not isinstance(name, str) or not name]
+        if unnamed:
+            raise UsageError(f"stores are named by text, found {unnamed[0]!r}")
     elif not isinstance(given, Sequence):
         raise UsageError(
             f"found a {type(given).__name__}, expected a store: a Store or the path of one; several as a "

@@ -56,6 +56,8 @@ class Placement:
         the first.
     zeros : mapping of int to tuple of str
         The tokens of the examples that the teller does not hold, by position.
+    document_starts : (n_documents,) int64
+        The position of each document's first example; empty if the corpus does not tell documents apart.
     """
 
     places: tuple[Places, ...]
@@ -64,6 +66,7 @@ class Placement:
     n_missing: int
     teller: int
     zeros: Mapping[int, Sentence]
+    document_starts: NDArray[np.int64]
 
 
 def place(
@@ -101,10 +104,16 @@ def place(
     missing = [MissingSentences(store) for store in stores]
     shards, rows = ([array("q") for _ in stores] for _ in range(2))
     n_missing, lengths = 0, array("q")
+    documents = _Documents()
     numbering = LabelNumbering(labels, keep_unseen=unseen_labels == "keep")
     iterator = iter(examples)
     while chunk := list(itertools.islice(iterator, _STEP)):
-        columns = [_located(store, chunk, alone) for store, alone in zip(stores, bare, strict=True)]
+        asked = _Asked.of([example.tokens for example in chunk])
+        alone = asked.alone() if True in bare else asked
+        columns = [
+            _located(store, chunk, alone if without else asked)
+            for store, without in zip(stores, bare, strict=True)
+        ]
         for example, *found in zip(chunk, *columns, strict=True):
             if min(found)[0] < 0:
                 n_missing += 1
@@ -116,6 +125,7 @@ def place(
                 if found[teller][0] < 0:
                     zeros[len(lengths)] = example.tokens
             numbering.add(example)
+            documents.add(len(lengths), example)
             for number, (shard, row) in enumerate(found):
                 shards[number].append(shard)
                 rows[number].append(row)
@@ -131,15 +141,51 @@ def place(
         Places(np.array(shard, np.int64), np.array(row, np.int64))
         for shard, row in zip(shards, rows, strict=True)
     )
-    return Placement(places, n_tokens, numbering.finished(), n_missing, teller, zeros)
+    return Placement(places, n_tokens, numbering.finished(), n_missing, teller, zeros, documents.starts())
 
 
-def _located(store: Store, chunk: Sequence[Example], bare: bool) -> Iterator[tuple[int, int]]:
-    """Yield each example's shard and row (-1 if missing), its stored tokens checked; bare: without condition."""
-    sentences = [tuple(example.tokens) if bare else example.tokens for example in chunk]
-    wanted = [keys.sentence_key(tokens) for tokens in sentences]
-    found = store.locate(wanted)
-    places = zip(chunk, sentences, wanted, found.shard.tolist(), found.row.tolist(), strict=True)
+class _Documents:
+    """Where documents begin among the examples."""
+
+    def __init__(self) -> None:
+        self._starts = array("q")
+        self._latest: tuple[str, str] | None = None
+        self._are_told_apart = False
+
+    def add(self, position: int, example: Example) -> None:
+        """Take in the next example, which gets this position."""
+        document = example.path, example.document
+        if document != self._latest:
+            self._latest = document
+            self._starts.append(position)
+            self._are_told_apart = self._are_told_apart or bool(example.document)
+
+    def starts(self) -> NDArray[np.int64]:
+        """Return the positions at which documents begin, none if the corpus does not tell them apart."""
+        return np.array(self._starts if self._are_told_apart else (), np.int64)
+
+
+class _Asked(NamedTuple):
+    """Sentences to be looked up, and their keys."""
+
+    sentences: Sequence[Sentence]
+    keys: Sequence[bytes]
+
+    @classmethod
+    def of(cls, sentences: Sequence[Sentence]) -> _Asked:
+        return cls(sentences, [keys.sentence_key(tokens) for tokens in sentences])
+
+    def alone(self) -> _Asked:
+        """Return the sentences without conditions."""
+        if not any(map(keys.condition_of, self.sentences)):
+            return self
+        return self.of([tuple(tokens) for tokens in self.sentences])
+
+
+def _located(store: Store, chunk: Sequence[Example], asked: _Asked) -> Iterator[tuple[int, int]]:
+    """Yield the shard and row of each example (-1 if missing), its stored tokens checked."""
+    found = store.locate(asked.keys)
+    places = zip(chunk, *asked, found.shard.tolist(), found.row.tolist(), strict=True)
     for example, tokens, key, shard, row in places:
         if shard >= 0:
             reader = store.reader_of(shard, row, key)

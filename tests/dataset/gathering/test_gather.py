@@ -92,7 +92,7 @@ def test_a_slice_of_a_wider_batch_is_filled_and_its_neighbours_are_left_alone(
     store, corpus = make_store(tmp_path / "s.fs", [codec], n_layers=n_layers, dim=7, n=20)
     dataset = FeatureDataset(store, [*corpus, ("not", "stored")], on_missing="zeros", dtype=dtype)
     gatherer, indices = gather.Gatherer(store), [3, 20, 0, 0, 11]
-    places = [array[indices] for array in (dataset.lengths, dataset._shard, dataset._row)]
+    places = [array[indices] for array in (dataset.lengths, *dataset._sources.each[0].places)]
     resident = FeatureDataset(store, [*corpus, ("not", "stored")], on_missing="zeros", resident="cpu")
     padded = dataset.gather(indices)
     into = torch.randperm(int(padded.lengths.sum()), generator=torch.Generator().manual_seed(0))
@@ -110,7 +110,7 @@ def test_a_slice_of_a_wider_batch_is_filled_and_its_neighbours_are_left_alone(
             wide = torch.full((*flat.shape[:-1], 2 + flat.shape[-1] + 3), 5, dtype=dtype)
         out = wide[..., 2:-3].view(expected_rows.shape)
         if how == "resident":
-            resident._resident.gather(padded.indices, padded.mask, out)
+            resident._sources.each[0].resident.gather(padded.indices, padded.mask, out)
         elif how == "padded":
             gatherer.gather_padded(out, *places)
         else:
