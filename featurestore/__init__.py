@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from featurestore.dataset.features import FeatureDataset
     from featurestore.dataset.labels import LabelSet
     from featurestore.dataset.loader import feature_loader
-    from featurestore.dataset.sampler import BucketBatchSampler
+    from featurestore.dataset.sampling.sampler import BucketBatchSampler
     from featurestore.encoders.base import Encoder
     from featurestore.encoders.loading import load_encoder
     from featurestore.errors import FeaturestoreError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from featurestore.store.store import Store
 
 _HOMES = {
-    "BucketBatchSampler": "featurestore.dataset.sampler",
+    "BucketBatchSampler": "featurestore.dataset.sampling.sampler",
     "Corpus": "featurestore.corpora.corpus",
     "Encoder": "featurestore.encoders.base",
     "Example": "featurestore.corpora.contract.example",

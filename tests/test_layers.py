@@ -58,7 +58,11 @@ ARROWS: dict[str, set[str] | None] = {
     },
     "extraction": {"extraction/planning", *CORPORA, "encoders", *STORE, *LEAVES},
     "dataset/gathering": {"native", *STORE, *LEAVES},
-    "dataset": {"dataset/gathering", "devices", *CORPORA, "disk", *STORE, *LEAVES},
+    "dataset/opening": {"dataset", "corpora/contract", "store", *LEAVES},
+    "dataset/sampling": {"disk", *STORE, *LEAVES},
+    "dataset": {
+        "dataset/gathering", "dataset/opening", "dataset/sampling", "devices", *CORPORA, *STORE, *LEAVES,
+    },
     "models": {"dataset", "devices", *CORPORA, "tensorfile", "disk", "store", *LEAVES},
     "pretraining": {
         "encoders/elmo/files", "encoders/elmo/model", "devices", "corpora", "store", "disk", "tensorfile",

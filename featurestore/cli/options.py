@@ -52,7 +52,8 @@ class Reading:
 
     Attributes
     ----------
-    format, text_column, tokenize, header, separator, comments, missing_label, empty_token, boundaries, quotes
+    format, text_column, tokenize, header, separator, comments, missing_label, empty_token, boundaries
+    quotes, document
         As :func:`featurestore.open_corpus` takes them.
     label_names : str or None
         The names, separated by commas.
@@ -69,6 +70,7 @@ class Reading:
     empty_token: str = REFUSE
     boundaries: str | None = None
     quotes: str | None = None
+    document: str | None = None
 
     def open(self, path: str, label: str | None = None) -> Corpus:
         """Open a corpus with these options."""
@@ -142,6 +144,8 @@ reading_options = options(
     click.option("--comments/--no-comments", default=None,
                  help="Whether lines of a column file that begin with # before a sentence are comments, not "
                  "words.  [default: as the rows show]"),
+    click.option("--document", metavar="NAME|N",
+                 help="Column or field that names a sentence's document (csv, tsv, jsonl)."),
     click.option("--missing-label", type=click.Choice(MISSING_LABEL), default=REFUSE, show_default=True,
                  help="What is done with words that have no label: stop, or ignore them in training and "
                  "evaluation."),

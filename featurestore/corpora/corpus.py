@@ -200,6 +200,7 @@ def open_corpus(
     empty_token: str = "error",
     boundaries: str | int | None = None,
     quotes: str | None = None,
+    document: str | int | None = None,
 ) -> FileCorpus:
     """Open a file of sentences; it is read when the corpus is iterated.
 
@@ -241,6 +242,9 @@ def open_corpus(
     quotes : str, optional
         What quote marks in a table are: ``csv``, signs around a field, doubled inside it, or ``text``, signs
         of the text; by default ``csv`` for csv, decided by the rows for tsv.
+    document : str or int, optional
+        Column of a table or JSON field that names the document of a sentence. Column files mark their
+        documents themselves (``# newdoc``, ``-DOCSTART-``, ``#begin document``).
     header : bool, optional
         Whether the first row of a table (csv, tsv) names its columns; by default decided by the rows.
     separator : str, optional
@@ -278,6 +282,7 @@ def open_corpus(
         empty_token=empty_token_name(empty_token),
         boundaries=boundaries_of(boundaries),
         quotes=quotes_name(quotes),
+        document=column_text(document, "document"),
         format_is_guessed=format is None,
     )
     return FileCorpus(options, format)

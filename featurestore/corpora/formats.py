@@ -34,9 +34,9 @@ _FORMATS = {
         ("header", "comments", "missing_label", "empty_token", "boundaries"),
     ),
     "conllu": _Format(conllu_reader, (".conllu",), ("missing_label", "empty_token")),
-    "csv": _Format(csv_reader, (".csv",), ("header", "separator", "quotes")),
-    "tsv": _Format(tsv_reader, (".tsv",), ("header", "separator", "quotes")),
-    "jsonl": _Format(jsonl_reader, (".jsonl", ".ndjson"), ("missing_label", "empty_token")),
+    "csv": _Format(csv_reader, (".csv",), ("header", "separator", "quotes", "document")),
+    "tsv": _Format(tsv_reader, (".tsv",), ("header", "separator", "quotes", "document")),
+    "jsonl": _Format(jsonl_reader, (".jsonl", ".ndjson"), ("missing_label", "empty_token", "document")),
     "fasttext": _Format(fasttext_reader, (".fasttext", ".ft.txt")),
     "fasta": _Format(fasta_reader, (".fasta", ".fa", ".faa", ".fas", ".fna")),
 }

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Protocol, overload
+from typing import Any, Literal, NamedTuple, Protocol, cast, overload
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from featurestore.dataset.labels import PADDING_LABEL
+from featurestore.dataset.mapping import MappingOfTensors
 from featurestore.dataset.restoring import restored
 from featurestore.errors import LabelError, UsageError
 
@@ -26,19 +27,29 @@ class FeatureItem(NamedTuple):
     position: int
 
 
-@dataclass
-class FeatureBatch:
+@dataclass(init=False)
+class FeatureBatch(MappingOfTensors):
     """A batch for training.
+
+    It is also a mapping of its attributes, as training frameworks expect a batch to be:
+    ``batch["features"]``, ``model(**batch)``. Labels that are None are no key. ``len(batch)`` is the number
+    of sentences.
+
+    Parameters
+    ----------
+    features, lengths, mask, labels, indices
+        The attributes; or, as frameworks make a batch anew from its changed tensors, one mapping of them.
 
     Attributes
     ----------
     features : (batch, longest, dim) or (batch, longest, n_layers, dim) float, or PackedSequence
-        Zeros in the padding.
+        Zeros in the padding. Of a jagged batch, a nested tensor (batch, j, dim) without padding.
     lengths : (batch,) int64
     mask : (batch, longest) bool
         True at tokens.
     labels : (batch, longest) int64 with -100 in the padding, (batch,) int64, or None
-        For a packed batch, token labels are flat: (n_tokens,), beside ``features.data``.
+        For a packed batch, token labels are flat: (n_tokens,), beside ``features.data``; for a jagged one
+        too, beside ``features.values()``.
     indices : (batch,) int64
         Positions of the examples in the dataset: batches come in another order than the corpus, so results
         are put back by these, or by :meth:`restore`.
@@ -50,8 +61,28 @@ class FeatureBatch:
     labels: Tensor | None
     indices: Tensor
 
-    def __len__(self) -> int:
-        return len(self.lengths)
+    def __init__(
+        self,
+        features: Tensor | PackedSequence | Mapping[str, Any],
+        lengths: Tensor | None = None,
+        mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        indices: Tensor | None = None,
+    ) -> None:
+        if lengths is None and isinstance(features, Mapping):
+            self.__init__(**features)  # type: ignore[misc]  # its own signature
+            return
+        if lengths is None or mask is None or indices is None:
+            raise UsageError(
+                "FeatureBatch: expected features, lengths, mask and indices, or one mapping of these"
+            )
+        self.features = cast("Tensor | PackedSequence", features)
+        self.lengths, self.mask, self.labels, self.indices = lengths, mask, labels, indices
+
+    @property
+    def n_targets(self) -> int:
+        """What a mean loss is the mean of: labels but for -100, or sentences where there are no labels."""
+        return len(self) if self.labels is None else int((self.labels != PADDING_LABEL).sum())
 
     def to(self, device: str | torch.device, *, non_blocking: bool = False) -> FeatureBatch:
         """Return the batch on a device."""
@@ -75,6 +106,28 @@ class FeatureBatch:
         labels = self.labels
         if labels is not None and labels.dim() == 2:
             labels = pack_padded_sequence(labels, lengths, batch_first=True, enforce_sorted=False).data
+        return replace(self, features=features, labels=labels)
+
+    def jagged(self) -> FeatureBatch:
+        """Return the batch with features as a nested tensor of layout ``torch.jagged``, without padding.
+
+        ``features.values()`` is (n_tokens, dim), sentence after sentence; token labels are flat beside it.
+        """
+        if isinstance(self.features, PackedSequence):
+            raise UsageError("jagged: the batch is packed: make it jagged from a padded one")
+        return self if self.features.is_nested else self.with_tokens(self.features[self.mask])
+
+    def with_tokens(self, data: Tensor) -> FeatureBatch:
+        """Return the batch, a padded one, with these features of its tokens, (n_tokens, ...), as jagged."""
+        offsets = torch.zeros(len(self.lengths) + 1, dtype=torch.int64, device=data.device)
+        torch.cumsum(self.lengths, 0, out=offsets[1:])
+        shortest = min(self.lengths.tolist(), default=0)
+        features = torch.nested.nested_tensor_from_jagged(
+            data, offsets, min_seqlen=shortest, max_seqlen=self.mask.shape[1]
+        )
+        labels = self.labels
+        if labels is not None and labels.dim() == 2:
+            labels = labels[self.mask]
         return replace(self, features=features, labels=labels)
 
     def restore(self, values: Any, *, per: Literal["token", "sentence"] | None = None) -> dict[int, Any]:
@@ -124,8 +177,10 @@ class BatchSource(Protocol):
     def __getitem__(self, index: int) -> FeatureItem:
         """Return one example."""
 
-    def gather(self, indices: Sequence[int], gatherer: Any = None, *, packed: bool = False) -> FeatureBatch:
-        """Return a padded or packed batch; ``gatherer`` reads it in place of the dataset's own."""
+    def gather(
+        self, indices: Sequence[int], gatherer: Any = None, *, packed: bool = False, jagged: bool = False
+    ) -> FeatureBatch:
+        """Return a padded, packed or jagged batch; ``gatherer`` reads it in place of the dataset's own."""
 
 
 class ItemBatch(MutableSequence[FeatureItem]):
@@ -231,6 +286,13 @@ def collate_packed(items: Sequence[FeatureItem]) -> FeatureBatch:
     if isinstance(items, ItemBatch) and items.unread:
         return items.dataset.gather(items.indices, packed=True)
     return collate(items).packed()
+
+
+def collate_jagged(items: Sequence[FeatureItem]) -> FeatureBatch:
+    """Collate items to a jagged batch; see :meth:`FeatureBatch.jagged`."""
+    if isinstance(items, ItemBatch) and items.unread:
+        return items.dataset.gather(items.indices, jagged=True)
+    return collate(items).jagged()
 
 
 def _collate_labels(items: Sequence[FeatureItem], longest: int) -> Tensor | None:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-import logging
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from featurestore import keys
-from featurestore.corpora.contract.example import IGNORED, Example, MissingLabel
+from featurestore.corpora.contract.example import IGNORED, MissingLabel
 from featurestore.corpora.given import CorpusLike, read_examples
 from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, PackedRows, length_mask
 from featurestore.dataset.gathering.buffers import BufferPool
@@ -23,23 +19,15 @@ from featurestore.dataset.gathering.gather import Gatherer
 from featurestore.dataset.gathering.resident import Resident
 from featurestore.dataset.indices import EVERYTHING, Part, position_of, positions_of
 from featurestore.dataset.labels import LabelSet
-from featurestore.dataset.missing import MissingSentences
-from featurestore.dataset.numbering import LabelKind, LabelNumbering
-from featurestore.dataset.windows import Windows
+from featurestore.dataset.opening.numbering import LabelKind
+from featurestore.dataset.opening.placing import OnMissing, UnseenLabels, place
+from featurestore.dataset.sampling.windows import Windows
 from featurestore.devices import choose_device
-from featurestore.errors import AlignmentError, LabelError, UsageError
+from featurestore.errors import LabelError, UsageError
 from featurestore.keys import Sentence
 from featurestore.recipe import Recipe
 from featurestore.store.format.codec import get_codec
 from featurestore.store.store import Store
-
-logger = logging.getLogger(__name__)
-
-OnMissing = Literal["error", "skip", "zeros"]
-UnseenLabels = Literal["error", "keep"]
-
-_STEP = 4096
-"""Examples looked up per call of the index while the dataset is built."""
 
 
 class FeatureDataset(Dataset[FeatureItem]):
@@ -72,6 +60,9 @@ class FeatureDataset(Dataset[FeatureItem]):
     ----------
     lengths : (n_examples,) int64
         Tokens of each example; read-only.
+    document_starts : (n_documents,) int64
+        The position of each document's first sentence; empty where the corpus does not tell documents apart
+        (``# newdoc``, ``-DOCSTART-``, ``open_corpus(document=)``, ``Example(document=)``).
     n_missing : int
         Sentences that are not in the store.
 
@@ -109,32 +100,18 @@ class FeatureDataset(Dataset[FeatureItem]):
         self.dtype = dtype
         self._gatherer = Gatherer(self.store)
         self._buffers = BufferPool()
-        self._zeros: dict[int, Sentence] = {}
-        missing = MissingSentences()
-        shard, row, lengths = array("q"), array("q"), array("q")
-        known = labels if labels is None or isinstance(labels, LabelSet) else LabelSet(labels)
-        numbering = LabelNumbering(known, keep_unseen=unseen_labels == "keep")
-        iterator = read_examples(examples)
-        while chunk := list(itertools.islice(iterator, _STEP)):
-            for example, s, r in self._placed(chunk):
-                if s < 0:
-                    missing.note(example)
-                    if on_missing == "error" or on_missing == "skip":
-                        continue
-                    self._zeros[len(shard)] = example.tokens
-                numbering.add(example)
-                shard.append(s)
-                row.append(r)
-                lengths.append(len(example.tokens))
-        self.n_missing = missing.n_missing
-        if self.n_missing and on_missing == "error":
-            raise missing.error(self.store, len(shard) + self.n_missing)
-        if self.n_missing:
-            logger.warning("%d sentences are not in %s: %s", self.n_missing, self.store.path, on_missing)
-        self._shard, self._row = np.array(shard, np.int64), np.array(row, np.int64)
-        self.lengths: NDArray[np.int64] = np.array(lengths, np.int64)
-        self.lengths.setflags(write=False)
-        self._labels = numbering.finished()
+        placement = place(
+            self.store,
+            read_examples(examples),
+            labels=labels if labels is None or isinstance(labels, LabelSet) else LabelSet(labels),
+            unseen_labels=unseen_labels,
+            on_missing=on_missing,
+        )
+        self._shard, self._row = placement.shard, placement.row
+        self.lengths: NDArray[np.int64] = placement.lengths
+        self.document_starts = placement.document_starts
+        self.n_missing = placement.n_missing
+        self._labels, self._zeros = placement.labels, placement.zeros
         self._resident: Resident | None = None
         if resident is not None:
             device = choose_device(str(resident))
@@ -147,6 +124,15 @@ class FeatureDataset(Dataset[FeatureItem]):
     def label_kind(self) -> LabelKind | None:
         """Whether there is a label for each ``"token"``, one for the ``"sentence"``, or none."""
         return self._labels.kind
+
+    @property
+    def documents(self) -> NDArray[np.int64] | None:
+        """The number of each example's document, (n_examples,) int64; None where none are told apart."""
+        if not len(self.document_starts):
+            return None
+        begins = np.zeros(len(self), np.int64)
+        begins[self.document_starts] = 1
+        return begins.cumsum() - 1
 
     @property
     def labels(self) -> LabelSet:
@@ -225,9 +211,14 @@ class FeatureDataset(Dataset[FeatureItem]):
         return int(tokens @ np.array(each, np.float64)) if len(each) else 0
 
     def gather(
-        self, indices: Sequence[int], gatherer: Gatherer | None = None, *, packed: bool = False
+        self,
+        indices: Sequence[int],
+        gatherer: Gatherer | None = None,
+        *,
+        packed: bool = False,
+        jagged: bool = False,
     ) -> FeatureBatch:
-        """Read a padded or packed batch: what :func:`collate` does with a whole batch.
+        """Read a padded, packed or jagged batch: what :func:`collate` does with a whole batch.
 
         Parameters
         ----------
@@ -236,6 +227,8 @@ class FeatureDataset(Dataset[FeatureItem]):
             That reads; by default the dataset's own.
         packed : bool
             As :meth:`FeatureBatch.packed` packs it, but without a detour over padding.
+        jagged : bool
+            As :meth:`FeatureBatch.jagged` makes it, without a detour over padding.
 
         Raises
         ------
@@ -253,8 +246,12 @@ class FeatureDataset(Dataset[FeatureItem]):
             batch = batch.to(self.device)
             batch.features = self._buffers.empty((len(at), *shape), self.dtype, self.device)
             self._resident.gather(batch.indices, batch.mask, batch.features)
-            return batch.packed() if packed else batch
+            return batch.packed() if packed else batch.jagged() if jagged else batch
         gatherer, places = gatherer or self._gatherer, (n_tokens, self._shard[at], self._row[at])
+        if jagged:
+            data = self._buffers.empty((int(n_tokens.sum()), *shape[1:]), self.dtype)
+            gatherer.gather_packed(data, *places, into=torch.arange(len(data)))
+            return batch.with_tokens(data)
         if not packed:
             batch.features = self._buffers.empty((len(at), *shape), self.dtype)
             gatherer.gather_padded(batch.features, *places)
@@ -290,42 +287,6 @@ class FeatureDataset(Dataset[FeatureItem]):
             return self.label_names[int(label)]
         names = self.label_names
         return tuple(names[number] if number >= 0 else IGNORED for number in label.tolist())
-
-    def _placed(self, chunk: Sequence[Example]) -> Iterator[tuple[Example, int, int]]:
-        """Yield each example with its shard and row (-1 if missing), its stored tokens checked."""
-        wanted = [keys.sentence_key(example.tokens) for example in chunk]
-        found = self.store.locate(wanted)
-        places = zip(chunk, wanted, found.shard.tolist(), found.row.tolist(), strict=True)
-        for example, key, shard, row in places:
-            if shard >= 0:
-                reader = self.store.reader_of(shard, row, key)
-                same = reader.same_tokens(row, keys.token_bytes(example.tokens))
-                if not same or reader.condition(row) != keys.condition_of(example.tokens):
-                    self._raise_misaligned(example, reader.tokens(row))
-            yield example, shard, row
-
-    def _raise_misaligned(self, example: Example, stored: Sentence) -> None:
-        if tuple(example.tokens) == tuple(stored):
-            here, there = (f"{keys.condition_of(tokens)!r:.80}" for tokens in (example.tokens, stored))
-            raise AlignmentError(
-                f"{example.place}: the condition is {here} in the corpus but {there} in the store "
-                f"{self.store.path}: its vectors are those of another context. "
-                "Run `featurestore verify` on the store",
-                path=example.path or None,
-                line=example.line or None,
-            )
-        pairs = itertools.zip_longest(example.tokens, stored)
-        at, (here, there) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
-        raise AlignmentError(
-            f"{example.place}: token {at} is {here!r} in the corpus but {there!r} in the store "
-            f"{self.store.path} ({len(example.tokens)} and {len(stored)} tokens): labels would not line up. "
-            "Run `featurestore verify` on the store",
-            path=example.path or None,
-            line=example.line or None,
-            position=at,
-            expected=here,
-            found=there,
-        )
 
 
 def _require_one_of(option: str, given: object, known: Sequence[str]) -> None:

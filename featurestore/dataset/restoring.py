@@ -37,6 +37,8 @@ def restored(batch: Batch, values: Any, per: Literal["token", "sentence"] | None
     """
     if isinstance(values, np.ndarray):
         values = torch.from_numpy(values)
+    elif isinstance(values, Tensor) and values.is_nested:
+        values = values.values()
     if per is None:
         per = _kind(batch, values)
     if per not in ("token", "sentence"):
@@ -56,8 +58,10 @@ def _kind(batch: Batch, values: Any) -> Literal["token", "sentence"]:
     if isinstance(values, PackedSequence):
         return "token"
     # In a packed batch both kinds are flat, and of one-token sentences they are equally long.
-    if batch.labels is None or isinstance(batch.features, PackedSequence):
-        why = "has no labels" if batch.labels is None else "is packed"
+    features = batch.features
+    if batch.labels is None or isinstance(features, PackedSequence) or features.is_nested:
+        form = "is packed" if isinstance(features, PackedSequence) else "is jagged"
+        why = "has no labels" if batch.labels is None else form
         raise UsageError(
             f"restore: the batch {why}, which does not tell what the values are of: say per='token' or "
             "per='sentence'"

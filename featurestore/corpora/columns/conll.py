@@ -151,7 +151,7 @@ class _Sentences:
             self._refuse_word_numbers(columns, numbers)
         labels = None if wanted is None else wanted.of(columns, numbers, is_clean=labels_are_clean)
         self._preamble.add_ends(columns[-1])
-        example = Example(tokens, labels, path, numbers[0])
+        example = Example(tokens, labels, path, numbers[0], "", self._preamble.document)
         return (example,) if options.boundaries is None else options.boundaries.parts(example, numbers)
 
     def _without_empty(

@@ -12,7 +12,7 @@ from itertools import compress
 
 from featurestore.corpora.columns import header
 from featurestore.corpora.columns.blocks import Blocks
-from featurestore.corpora.columns.comments import GLOBAL_COLUMNS
+from featurestore.corpora.columns.comments import GLOBAL_COLUMNS, new_document
 from featurestore.corpora.columns.fields import checked_words, columns_of_rows, first_columns, of_words
 from featurestore.corpora.columns.labels import NEVER_EMPTY, WordLabels, parted
 from featurestore.corpora.columns.numbering import RANGE_OR_NODE, counted
@@ -64,6 +64,7 @@ class _Pass:
     def examples(self) -> Iterator[Example]:
         is_begun, path = False, self._options.path
         n_skipped = first_skipped = 0
+        document, n_documents = "", 0
         for line, lines in self._blocks:
             at = 0
             for text in lines:
@@ -72,6 +73,9 @@ class _Pass:
                 at += 1
                 if not is_begun and (names := GLOBAL_COLUMNS.match(text)):
                     self._names = tuple(names[1].split())
+                if "doc" in text and (name := new_document(text)) is not None:
+                    n_documents += 1
+                    document = name or str(n_documents)
             lines = lines[at:]
             if not lines:
                 continue
@@ -112,7 +116,7 @@ class _Pass:
             labels = None
             if self._labels is not None:
                 labels = self._labels.of(columns, numbers, is_clean=labels_are_clean)
-            yield Example(tokens, labels, path, numbers[0])
+            yield Example(tokens, labels, path, numbers[0], "", document)
         self._options.skipped(n_skipped, first_skipped, "words without a form")
         if self._labels is not None and is_begun:
             self._labels.require_found()

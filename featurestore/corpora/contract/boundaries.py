@@ -80,7 +80,9 @@ class Boundaries:
         tokens, labels, begin = example.tokens, example.labels, 0
         for end in self.ends(tokens):
             part = labels if labels is None or isinstance(labels, str) else tuple(labels[begin:end])
-            yield Example(tuple(tokens[begin:end]), part, example.path, numbers[begin], example.id)
+            yield Example(
+                tuple(tokens[begin:end]), part, example.path, numbers[begin], example.id, example.document
+            )
             begin = end
 
 

@@ -71,6 +71,8 @@ class ReadOptions:
     quotes : str or None
         What the quote marks of a table are: one of :data:`QUOTES`; None for what the format says or, where
         it says nothing, the rows.
+    document : str or None
+        The column or field that names the document of a sentence; None for none.
     format_is_guessed : bool
         Whether only the file's name, or nothing, tells the format.
     """
@@ -87,6 +89,7 @@ class ReadOptions:
     empty_token: str = REFUSE
     boundaries: Boundaries | None = None
     quotes: str | None = None
+    document: str | None = None
     format_is_guessed: bool = False
     _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
     _skipped: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)

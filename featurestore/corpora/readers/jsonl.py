@@ -47,7 +47,8 @@ def jsonl_reader(options: ReadOptions) -> Reader:
                 n_tokens_skipped += tokens.count("")
                 first_skipped = first_skipped or number
                 tokens = tuple(filter(None, tokens))
-            yield Example(tokens, labels, options.path, number)
+            document = "" if options.document is None else _document(record, options, number)
+            yield Example(tokens, labels, options.path, number, "", document)
         options.skipped(n_empty, first_empty, "objects without text")
         options.skipped(n_tokens_skipped, first_skipped, "empty tokens")
 
@@ -154,6 +155,18 @@ def _label(value: object, field: str, path: str, number: int) -> str:
         path=path,
         line=number,
     )
+
+
+def _document(record: dict[str, Any], options: ReadOptions, number: int) -> str:
+    value = record.get(str(options.document))
+    if value is None or value == "" or isinstance(value, (list, dict)):
+        raise CorpusError(
+            f"field {options.document!r}, asked for as document, is {value!r}: expected the name of "
+            f"the document, a string or a number; the object has {_names(record)}",
+            path=options.path,
+            line=number,
+        )
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _names(record: dict[str, Any]) -> str:

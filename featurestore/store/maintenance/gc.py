@@ -20,6 +20,7 @@ from typing import Literal
 
 from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.disk.locking import lock_excludes
+from featurestore.disk.places import local_path
 from featurestore.disk.temporary import may_be_in_use
 from featurestore.errors import DamagedStoreError, UsageError
 from featurestore.store.format.directory import (
@@ -127,7 +128,7 @@ def collect(
     StoreWriteError
         If something cannot be removed. What is gone was not needed; run it again.
     """
-    path = Path(path)
+    path = local_path(path)
     if keep_last < 1:
         raise UsageError(f"keeping the last {keep_last} snapshots would remove the store: keep at least 1")
     if older_than < 0:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from featurestore.disk.filesystem import LOCAL, FileSystem
+from featurestore.disk.places import local_path
 from featurestore.errors import DamagedStoreError, StoreError, UsageError
 from featurestore.store.canaries import read_canaries, require_same_canaries
 from featurestore.store.format.access import open_shard, sha256_of_shard
@@ -87,7 +88,7 @@ def merge(
     StoreWriteError
         If the disk is full or failing. What was committed stays; run it again.
     """
-    into = Path(into)
+    into = local_path(into)
     stores = [Store.open(source, access="pread", check="always") for source in sources]
     if not stores:
         raise UsageError("there is nothing to merge: name at least one store")

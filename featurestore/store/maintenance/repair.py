@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.disk.filesystem import LOCAL, FileSystem
+from featurestore.disk.places import local_path
 from featurestore.errors import DamagedStoreError, StoreWriteError
 from featurestore.keys import Sentence
 from featurestore.store.format.directory import (
@@ -183,7 +184,7 @@ def repair(
     StoreWriteError
         If the disk is full or failing. Run it again.
     """
-    path = Path(path)
+    path = local_path(path)
     intact: set[str] = set()
     found = _inspect(path, intact, progress)
     if dry_run:

@@ -15,8 +15,8 @@ from torch.utils.data import Subset
 
 from featurestore import Example, FeatureDataset, Store, feature_loader
 from featurestore.dataset import loader as loading
-from featurestore.dataset import windows as windowing
-from featurestore.dataset.windows import WindowBatchSampler, WindowReader, Windows
+from featurestore.dataset.sampling import windows as windowing
+from featurestore.dataset.sampling.windows import WindowBatchSampler, WindowReader, Windows
 from featurestore.errors import DamagedStoreError, UsageError
 from tests.dataset.batches import CODECS, expected, make_store
 

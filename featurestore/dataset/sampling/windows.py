@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.dataset.sampler import BucketBatchSampler
+from featurestore.dataset.sampling.sampler import BucketBatchSampler
 from featurestore.disk.opening import open_for_reading
 from featurestore.errors import DamagedStoreError
 from featurestore.store.format.access import refuse_unreadable
@@ -112,7 +112,7 @@ class WindowBatchSampler(BucketBatchSampler):
 
     The batches of an epoch are a pure function of the lengths, the windows, the settings, the seed and the
     epoch. All ranks go through the same windows, and each reads all of them. Parameters as
-    :class:`~featurestore.dataset.sampler.BucketBatchSampler`, and:
+    :class:`~featurestore.dataset.sampling.sampler.BucketBatchSampler`, and:
 
     Parameters
     ----------
