@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from featurestore.corpora.contract.example import Example
@@ -69,13 +69,21 @@ class ReadOptions:
     missing_label: str = REFUSE
     document: str | None = None
     format_is_guessed: bool = False
-    _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    warned: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What was warned of: the messages with their values filled in, by the messages without."""
 
     def warn_once(self, message: str, *values: object) -> None:
         """Log a warning about the file as ``logging`` does, at the first of the passes over it only."""
-        if message not in self._warned:
-            self._warned.add(message)
-            _logger.warning(f"%s: {message}", self.path, *values)
+        if message not in self.warned:
+            self.warned[message] = message % values if values else message
+            _logger.warning("%s: %s", self.path, self.warned[message])
+
+    def warn_again(self, warned: Mapping[str, str]) -> None:
+        """Log what an earlier pass over the same bytes has warned of, as it is in :attr:`warned`."""
+        for message, text in warned.items():
+            if message not in self.warned:
+                self.warned[message] = text
+                _logger.warning("%s: %s", self.path, text)
 
 
 def column_text(column: object, what: str) -> str | None:
