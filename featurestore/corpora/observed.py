@@ -74,6 +74,11 @@ class ObservedCorpus(Corpus):
         return self._corpus.n_bytes
 
     @property
+    def n_skipped(self) -> int:
+        """How many rows, objects and tokens the latest complete pass left out because they are empty."""
+        return self._corpus.n_skipped
+
+    @property
     def reading(self) -> Reading:
         """What the latest pass has read, nothing before the first."""
         return self._recalled or self._observer.reading()
