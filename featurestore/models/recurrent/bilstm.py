@@ -13,8 +13,8 @@ class BiLSTM(nn.Module):
     """A bidirectional LSTM over sentences.
 
     Compiled code runs it on a CPU, where installing found a compiler: see
-    :mod:`featurestore.models.recurrent.compiled`. Elsewhere ``torch.nn.LSTM`` does; it holds the parameters in
-    either case.
+    :mod:`featurestore.models.recurrent.compiled`. Elsewhere ``torch.nn.LSTM`` does; it holds the parameters
+    in either case.
 
     Parameters
     ----------

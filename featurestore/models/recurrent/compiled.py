@@ -100,13 +100,16 @@ class CompiledLstm:
     Parameters
     ----------
     library : CDLL
+
+    Attributes
+    ----------
     narrow : bool
-        Leave out the widest instructions.
+        Whether it leaves out the widest instructions in float32; false, but for tests.
     """
 
-    def __init__(self, library: ctypes.CDLL, *, narrow: bool = False) -> None:
+    def __init__(self, library: ctypes.CDLL) -> None:
         self._forward, self._backward = library.featurestore_lstm_forward, library.featurestore_lstm_backward
-        self._multiplies, self._narrow = library.featurestore_lstm_multiplies, narrow
+        self._multiplies, self.narrow = library.featurestore_lstm_multiplies, False
         # Memory of a batch, kept for the next: new memory costs a page fault every 4 KiB.
         self._pools = BufferPool(), BufferPool(), BufferPool()
 
@@ -152,7 +155,7 @@ class CompiledLstm:
         self, inputs: Inputs, weights: Sequence[Tensor], products: torch.dtype
     ) -> tuple[Tensor, Tensor, _Sizes, dict[str, Tensor]]:
         """Run the layer forward; return outputs, states, and what the gradients need."""
-        sizes, arrays = _sizes(inputs, weights[1].shape[1], products, narrow=self._narrow)
+        sizes, arrays = _sizes(inputs, weights[1].shape[1], products, narrow=self.narrow)
         n, cells, stride = sizes.n_tokens, sizes.cells, sizes.stride
         shapes = {
             "inputs": ((n, stride), products),
