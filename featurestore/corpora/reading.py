@@ -255,7 +255,7 @@ class Observer:
         advice = {
             "conll": "blank lines end sentences: put one after each",
             "conllu": "blank lines end sentences: put one after each",
-            "text": "text has a sentence on each line: --tokenize parts raw text into sentences, or cut the "
+            "text": "text has a sentence on each line: --tokenize splits raw text into sentences, or cut the "
             "lines yourself",
         }.get(self._format, "cut the text into sentences first")
         yield self._warning(

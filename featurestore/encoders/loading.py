@@ -124,7 +124,7 @@ def encoder_recipe(
     """
     family, rest = _family(spec)
     if family.recipe is None and precision == "float32":
-        precision = "auto"  # which for these is the one there is
+        precision = "auto"  # these families have one precision only
     choices = _choices(family, layers, precision, initial_state)
     if family.recipe is None:
         return checked_encoder(family.resolved(family.load, spec)(rest, device=None, **choices)).recipe
@@ -221,7 +221,7 @@ def require_no_code(spec: str, store: str | Path) -> None:
 
 
 def _family(spec: object) -> tuple[Family, str]:
-    """Return a specification's family and what that takes: the rest of it, of your own all of it."""
+    """Return a specification's family and what its functions take: the text after the colon, or all."""
     if not isinstance(spec, str):
         raise UsageError(f"a {type(spec).__name__} names no encoder: expected {expected_forms()}")
     family = family_of(spec)

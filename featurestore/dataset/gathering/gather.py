@@ -164,7 +164,7 @@ class Gatherer:
         longest: int = -1,
         into: Tensor | None = None,
     ) -> bool:
-        """Decode by the compiled gather, if that can be; return whether it was."""
+        """Decode by the compiled gather where it can; return whether it did."""
         compiled = self._compiled
         if compiled is None or not compiled.takes(out):
             return False
@@ -255,7 +255,7 @@ class Gatherer:
     def _norms(self, shards: Sequence[int]) -> Tensor:
         """Return the norms of a batch of int8 sentences, (batch, 1, ..., dim)."""
         norms: dict[int, Any] = {s: self.store.reader(s).norms for s in set(shards) if s >= 0}
-        norms[-1] = next(iter(norms.values()))  # for zeros, whatever they are
+        norms[-1] = next(iter(norms.values()))  # any will do for rows of zeros
         return torch.from_numpy(np.stack([norms[shard] for shard in shards])).unsqueeze(1)
 
     def _decode_each(

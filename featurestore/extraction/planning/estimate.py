@@ -32,7 +32,7 @@ Measured with elmo:demo, whose long sentences cost 2.6 in float32 and 3.7 in bfl
 4.2. Without the compiled recurrence they cost 14."""
 
 _SHARE_OF_PEAK = 0.8
-"""What an encoder reaches of the speed that NumPy multiplies at: on an AMD EPYC 0.82 with elmo:demo, 0.96
+"""Share of NumPy's matrix product speed that an encoder reaches: on an AMD EPYC 0.82 with elmo:demo, 0.96
 with ``original``, whose products are faster than NumPy's."""
 
 _SPREAD_OF_RUNS, _SPREAD_OF_ARITHMETIC = 1.5, 2.5
@@ -93,7 +93,7 @@ def _earlier_speed(manifest: Manifest, device: str) -> Speed | None:
     last = manifest.commit
     if not last.tokens_per_second or not (device == "auto" or last.device.startswith(device)):
         return None
-    # What it encoded then may have been long sentences.
+    # That commit may have been of long sentences, which are slower.
     mean = manifest.n_tokens / max(1, manifest.n_sentences)
     speed = last.tokens_per_second * cost_by_length(str(manifest.recipe["kind"]), last.device, mean)
     basis = f"this store's last commit, on {last.device}"

@@ -199,7 +199,9 @@ def _place_whole(reader: ShardReader, session: WriteSession, filesystem: FileSys
     if found != entry.sha256:
         raise DamagedStoreError(
             f"shard {reader.path} is damaged: it has hash {found[:16]}..., expected {entry.sha256[:16]}.... "
-            f"Run `featurestore repair {reader.path.parent.parent}`, then merge again"
+            f"Run `featurestore repair {reader.path.parent.parent}`, then merge again",
+            path=reader.path,
+            shard=entry.name,
         )
     if not filesystem.second_name(reader.path, session.store.location / SHARDS / entry.name):
         descriptor = open_shard(reader.path)
