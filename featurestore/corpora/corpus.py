@@ -9,12 +9,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 
 from featurestore import limits
+from featurestore.corpora.contract.boundaries import boundaries_of
 from featurestore.corpora.contract.example import Example
 from featurestore.corpora.contract.lines import read_lines
 from featurestore.corpora.contract.options import (
     ReadOptions,
     column_text,
+    empty_token_name,
     missing_label_name,
+    quotes_name,
     separator_sign,
     tokenizer_name,
 )
@@ -59,6 +62,11 @@ class Corpus(ABC):
     @abstractmethod
     def n_bytes(self) -> int | None:
         """Size of the file on disk (compressed, if it is); None where it is not known (yet)."""
+
+    @property
+    def n_skipped(self) -> int:
+        """How many rows, objects and tokens the latest complete pass left out because they are empty."""
+        return 0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r} ({self.format})>"
@@ -146,6 +154,11 @@ class FileCorpus(Corpus):
         """Size of the file on disk; None for standard input or a pipe before the first pass."""
         return self._source.n_bytes
 
+    @property
+    def n_skipped(self) -> int:
+        """How many rows, objects and tokens the latest complete pass left out because they are empty."""
+        return self._options.n_skipped
+
 
 class _MemoryCorpus(Corpus):
     format = "memory"
@@ -184,6 +197,9 @@ def open_corpus(
     label_names: Sequence[str] | None = None,
     comments: bool | None = None,
     missing_label: str = "error",
+    empty_token: str = "error",
+    boundaries: str | int | None = None,
+    quotes: str | None = None,
     document: str | int | None = None,
 ) -> FileCorpus:
     """Open a file of sentences; it is read when the corpus is iterated.
@@ -215,6 +231,17 @@ def open_corpus(
         What is done with a word that has no label, such as an XPOS of ``_`` or a key missing in MISC:
         ``error``, or ``ignore``: its label is :data:`~featurestore.corpora.contract.example.IGNORED`, which
         counts neither in training nor in evaluation.
+    empty_token : str
+        What is done with an empty token, that is a row of a column file or of CoNLL-U without one, or an
+        empty string in a list of JSON Lines: ``error``, or ``skip``, which leaves it out with its label and
+        counts it (``Corpus.n_skipped``).
+    boundaries : str or int, optional
+        Where sentences of a column file end beside its blank lines: ``punctuation``, behind a row of nothing
+        but sentence-final punctuation; a number, after that many tokens at the latest; or both
+        (``punctuation,100``). For files without blank lines; the words alone decide, never the labels.
+    quotes : str, optional
+        What quote marks in a table are: ``csv``, signs around a field, doubled inside it, or ``text``, signs
+        of the text; by default ``csv`` for csv, decided by the rows for tsv.
     document : str or int, optional
         Column of a table or JSON field that names the document of a sentence. Column files mark their
         documents themselves (``# newdoc``, ``-DOCSTART-``, ``#begin document``).
@@ -252,6 +279,9 @@ def open_corpus(
         label_names=checked_label_names(label_names, label),
         comments=comments,
         missing_label=missing_label_name(missing_label),
+        empty_token=empty_token_name(empty_token),
+        boundaries=boundaries_of(boundaries),
+        quotes=quotes_name(quotes),
         document=column_text(document, "document"),
         format_is_guessed=format is None,
     )

@@ -86,6 +86,8 @@ class Reading:
     path : str
     format : str
     n_sentences, n_tokens : int
+    n_skipped : int
+        Rows, objects and tokens that were left out because they are empty.
     longest, longest_line : int
         Tokens of the longest sentence, and the line on which it starts.
     first_tokens : tuple of str
@@ -104,6 +106,7 @@ class Reading:
     format: str
     n_sentences: int
     n_tokens: int
+    n_skipped: int
     longest: int
     longest_line: int
     first_tokens: tuple[str, ...]
@@ -121,10 +124,11 @@ class Observer:
     Parameters
     ----------
     corpus : Corpus
-        Only its name and format are used.
+        It is not read; only its name and format are used, and how much the pass left out.
     """
 
     def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
         self._path, self._format = corpus.path, corpus.format
         self._first: Example | None = None
         self._longest: Example | None = None
@@ -186,6 +190,7 @@ class Observer:
             format=self._format,
             n_sentences=self._lengths.total(),
             n_tokens=self._n_tokens,
+            n_skipped=self._corpus.n_skipped,
             longest=len(longest.tokens),
             longest_line=longest.line,
             first_tokens=tuple(first.tokens[:_MOST_FIRST_TOKENS]),
@@ -253,8 +258,10 @@ class Observer:
         n_long = sum(n for length, n in self._lengths.items() if length > _LONG_SENTENCE) or 1
         where = f" on line {self._longest.line:,}" if self._longest.line else ""
         advice = {
-            "conll": "blank lines end sentences: put one after each",
-            "conllu": "blank lines end sentences: put one after each",
+            "conll": "blank lines end sentences: put one after each, or let them end at full stops and after "
+            "a number of words at the latest, --boundaries punctuation,100 (in Python boundaries=)",
+            "conllu": "blank lines end sentences: put one after each, or read the file as --format conll "
+            "--text-column 2 --boundaries punctuation",
             "text": "text has a sentence on each line: --tokenize splits raw text into sentences, or cut the "
             "lines yourself",
         }.get(self._format, "cut the text into sentences first")
@@ -345,6 +352,11 @@ class ObservedCorpus(Corpus):
     def n_bytes(self) -> int | None:
         """Size of the file on disk; None where it is not known."""
         return self._corpus.n_bytes
+
+    @property
+    def n_skipped(self) -> int:
+        """How many rows, objects and tokens the latest complete pass left out because they are empty."""
+        return self._corpus.n_skipped
 
     @property
     def reading(self) -> Reading:

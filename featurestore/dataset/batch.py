@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Protocol, overload
+from typing import Any, Literal, NamedTuple, Protocol, cast, overload
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from featurestore.dataset.labels import PADDING_LABEL
+from featurestore.dataset.mapping import MappingOfTensors
 from featurestore.dataset.restoring import restored
 from featurestore.errors import LabelError, UsageError
 
@@ -26,9 +27,18 @@ class FeatureItem(NamedTuple):
     position: int
 
 
-@dataclass
-class FeatureBatch:
+@dataclass(init=False)
+class FeatureBatch(MappingOfTensors):
     """A batch for training.
+
+    It is also a mapping of its attributes, as training frameworks expect a batch to be:
+    ``batch["features"]``, ``model(**batch)``. Labels that are None are no key. ``len(batch)`` is the number
+    of sentences.
+
+    Parameters
+    ----------
+    features, lengths, mask, labels, indices
+        The attributes; or, as frameworks make a batch anew from its changed tensors, one mapping of them.
 
     Attributes
     ----------
@@ -51,8 +61,28 @@ class FeatureBatch:
     labels: Tensor | None
     indices: Tensor
 
-    def __len__(self) -> int:
-        return len(self.lengths)
+    def __init__(
+        self,
+        features: Tensor | PackedSequence | Mapping[str, Any],
+        lengths: Tensor | None = None,
+        mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        indices: Tensor | None = None,
+    ) -> None:
+        if lengths is None and isinstance(features, Mapping):
+            self.__init__(**features)  # type: ignore[misc]  # its own signature
+            return
+        if lengths is None or mask is None or indices is None:
+            raise UsageError(
+                "FeatureBatch: expected features, lengths, mask and indices, or one mapping of these"
+            )
+        self.features = cast("Tensor | PackedSequence", features)
+        self.lengths, self.mask, self.labels, self.indices = lengths, mask, labels, indices
+
+    @property
+    def n_targets(self) -> int:
+        """What a mean loss is the mean of: labels but for -100, or sentences where there are no labels."""
+        return len(self) if self.labels is None else int((self.labels != PADDING_LABEL).sum())
 
     def to(self, device: str | torch.device, *, non_blocking: bool = False) -> FeatureBatch:
         """Return the batch on a device."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from featurestore.corpora.contract.boundaries import Boundaries
 from featurestore.corpora.contract.example import Example
 from featurestore.errors import UsageError
 
@@ -21,6 +22,17 @@ TOKENIZERS = (RULES, ICU, CHARACTERS)
 IGNORE, REFUSE = "ignore", "error"
 MISSING_LABEL = (REFUSE, IGNORE)
 """What may be done with a word that has no label."""
+
+SKIP = "skip"
+EMPTY_TOKEN = (REFUSE, SKIP)
+"""What may be done with a row that has no token."""
+
+SKIP_ADVICE = "--empty-token skip (in Python empty_token='skip') leaves such out, and counts them"
+"""The remedy for empty tokens, for messages."""
+
+CSV_QUOTES, TEXT_QUOTES = "csv", "text"
+QUOTES = (CSV_QUOTES, TEXT_QUOTES)
+"""What the quote marks of a table may be: signs around fields, or signs of the text."""
 
 Reader = Callable[[Iterable[str]], Iterator[Example]]
 """Turns the lines of a file, without their line ends, into examples."""
@@ -52,6 +64,13 @@ class ReadOptions:
         the rows.
     missing_label : str
         What is done with a word that has no label: one of :data:`MISSING_LABEL`.
+    empty_token : str
+        What is done with a row or an item of a list that is an empty token: one of :data:`EMPTY_TOKEN`.
+    boundaries : Boundaries or None
+        Where sentences of a column file end beside its blank lines; None for nowhere.
+    quotes : str or None
+        What the quote marks of a table are: one of :data:`QUOTES`; None for what the format says or, where
+        it says nothing, the rows.
     document : str or None
         The column or field that names the document of a sentence; None for none.
     format_is_guessed : bool
@@ -67,9 +86,24 @@ class ReadOptions:
     label_names: tuple[str, ...] | None = None
     comments: bool | None = None
     missing_label: str = REFUSE
+    empty_token: str = REFUSE
+    boundaries: Boundaries | None = None
+    quotes: str | None = None
     document: str | None = None
     format_is_guessed: bool = False
     _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    _skipped: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def n_skipped(self) -> int:
+        """How many rows, objects and tokens the latest complete pass left out because they are empty."""
+        return sum(self._skipped.values())
+
+    def skipped(self, n: int, line: int, what: str) -> None:
+        """Take note, at the end of a pass, of how many it left out and on which line first; warn once."""
+        self._skipped[what] = n
+        if n:
+            self.warn_once(f"skipped %d {what}, first line %d", n, line)
 
     def warn_once(self, message: str, *values: object) -> None:
         """Log a warning about the file as ``logging`` does, at the first of the passes over it only."""
@@ -179,6 +213,32 @@ def missing_label_name(missing_label: object) -> str:
     if missing_label not in MISSING_LABEL:
         raise UsageError(f"missing_label is {missing_label!r}: expected {' or '.join(MISSING_LABEL)}")
     return str(missing_label)
+
+
+def empty_token_name(empty_token: object) -> str:
+    """Return what is done with an empty token, as the readers take it.
+
+    Raises
+    ------
+    UsageError
+        If it is not one of :data:`EMPTY_TOKEN`.
+    """
+    if empty_token not in EMPTY_TOKEN:
+        raise UsageError(f"empty_token is {empty_token!r}: expected {' or '.join(EMPTY_TOKEN)}")
+    return str(empty_token)
+
+
+def quotes_name(quotes: object) -> str | None:
+    """Return what quote marks are, as the readers take it.
+
+    Raises
+    ------
+    UsageError
+        If it is neither None nor one of :data:`QUOTES`.
+    """
+    if quotes is not None and quotes not in QUOTES:
+        raise UsageError(f"quotes is {quotes!r}: expected {' or '.join(QUOTES)}")
+    return None if quotes is None else str(quotes)
 
 
 def refuse_tokenize(options: ReadOptions, format_name: str) -> None:
