@@ -18,7 +18,6 @@ from featurestore.corpora.corpus import Corpus
 COMMONEST = 5
 """Labels that a reading names."""
 
-_CHUNK = 1024
 _MOST_FIRST_TOKENS = 50
 _MOST_DISTINCT_LABELS = 50_000
 """With more, labels are not counted any further."""
@@ -313,55 +312,3 @@ class Observer:
                     f"{total:,} {noun} have {len(labels):,} different labels ({next(iter(labels))!r:.40}, "
                     "...): is it another column that holds them (--label)?",
                 )
-
-
-class ObservedCorpus(Corpus):
-    """A corpus whose latest pass can be asked what was read.
-
-    Parameters
-    ----------
-    corpus : Corpus
-    """
-
-    def __init__(self, corpus: Corpus) -> None:
-        self._corpus = corpus
-        self.path, self.format = corpus.path, corpus.format
-        self._observer = Observer(corpus)
-
-    def __iter__(self) -> Iterator[Example]:
-        observer = self._observer = Observer(self._corpus)
-        passed: list[Example] = []
-        for example in self._corpus:
-            passed.append(example)
-            yield example
-            if len(passed) == _CHUNK:
-                observer.see(passed)
-                passed.clear()
-        observer.see(passed)
-
-    def check_unchanged(self) -> None:
-        """Raise CorpusChangedError if the latest complete pass read other bytes than the first."""
-        self._corpus.check_unchanged()
-
-    @property
-    def bytes_read(self) -> int:
-        """How much of ``n_bytes`` the latest pass has read."""
-        return self._corpus.bytes_read
-
-    @property
-    def n_bytes(self) -> int | None:
-        """Size of the file on disk; None where it is not known."""
-        return self._corpus.n_bytes
-
-    @property
-    def n_skipped(self) -> int:
-        """How many rows, objects and tokens the latest complete pass left out because they are empty."""
-        return self._corpus.n_skipped
-
-    @property
-    def reading(self) -> Reading:
-        """What the latest pass has read, nothing before the first."""
-        return self._observer.reading()
-
-    def __repr__(self) -> str:
-        return repr(self._corpus)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from featurestore.corpora.contract.boundaries import Boundaries
 from featurestore.corpora.contract.example import Example
@@ -91,7 +92,7 @@ class ReadOptions:
     quotes: str | None = None
     document: str | None = None
     format_is_guessed: bool = False
-    _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    _warned: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
     _skipped: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -108,8 +109,28 @@ class ReadOptions:
     def warn_once(self, message: str, *values: object) -> None:
         """Log a warning about the file as ``logging`` does, at the first of the passes over it only."""
         if message not in self._warned:
-            self._warned.add(message)
-            _logger.warning(f"%s: {message}", self.path, *values)
+            self._warned[message] = message % values if values else message
+            _logger.warning("%s: %s", self.path, self._warned[message])
+
+    def findings(self) -> dict[str, dict[str, Any]]:
+        """Return what the passes warned of and the latest left out, as values of JSON."""
+        return {"warned": dict(self._warned), "skipped": dict(self._skipped)}
+
+    def recall(self, findings: Mapping[str, Any]) -> None:
+        """Be as after a pass over the same bytes that had these :meth:`findings`; its warnings are logged.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If they are something else; nothing has changed then.
+        """
+        warned = {str(message): str(text) for message, text in dict(findings["warned"]).items()}
+        skipped = {str(what): int(n) for what, n in dict(findings["skipped"]).items()}
+        self._skipped.update(skipped)
+        for message, text in warned.items():
+            if message not in self._warned:
+                self._warned[message] = text
+                _logger.warning("%s: %s", self.path, text)
 
 
 def column_text(column: object, what: str) -> str | None:

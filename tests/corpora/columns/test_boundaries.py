@@ -3,7 +3,7 @@
 import pytest
 
 from featurestore.corpora.corpus import open_corpus
-from featurestore.corpora.reading import ObservedCorpus
+from featurestore.corpora.observed import ObservedCorpus
 from featurestore.errors import CorpusError, LabelError, UsageError
 
 
