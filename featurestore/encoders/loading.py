@@ -198,6 +198,13 @@ def recipe_choices(recipe: Recipe) -> dict[str, str]:
     return found
 
 
+def lies_no_longer(spec: str) -> bool:
+    """Return whether a specification names files by absolute paths, and one of them is not there any more."""
+    rest = spec.partition(":")[2].partition("?")[0]
+    paths = [Path(path) for path in rest.split(",")]
+    return family_of(spec) is not None and any(path.is_absolute() and not path.exists() for path in paths)
+
+
 def require_no_code(spec: str, store: str | Path) -> None:
     """Raise if loading an encoder that a store names, rather than the user, could run code.
 

@@ -74,7 +74,9 @@ class Job:
             outline,
             codec=self._codec or (manifest.codec if manifest else DEFAULT_CODEC),
             shard_bytes=manifest.shard_bytes if manifest else self._shard_bytes or limits.DEFAULT_SHARD_BYTES,
-            cost=partial(cost_by_length, self._family(source), self._likely_device),
+            cost=partial(
+                cost_by_length, self._family(source), self._likely_device, precision=source.precision
+            ),
             progress=progress,
         )
         return plan.timed(self._speed(source, outline, is_same)) if plan.n_new else plan

@@ -17,6 +17,7 @@ from featurestore.corpora.contract.example import Example
 from featurestore.corpora.corpus import Corpus
 from featurestore.encoders.base import Encoder
 from featurestore.encoders.checked import checked_encoder
+from featurestore.encoders.loading import lies_no_longer
 from featurestore.errors import EncoderError, UsageError, VectorError
 from featurestore.extraction.destination import Destination
 from featurestore.extraction.pipeline import EncodingPipeline
@@ -99,7 +100,11 @@ class Extraction:
             self.report.missing_context = list(depends_on(self.encoder.recipe))
         if self.report.notice:
             logger.warning("%s", self.report.notice)
-        session = self.store.write(codec=self._codec)
+        named = self.store.manifest.encoder
+        moved = self.encoder.spec if self.encoder.spec and lies_no_longer(named) else None
+        if moved is not None:
+            logger.warning("the store named %s, which is gone; it names %s from now on", named, moved)
+        session = self.store.write(codec=self._codec, encoder=moved)
         share = self.plan.n_cached / self.plan.n_distinct if self.plan.n_distinct else 0.0
         self.progress.started(self.plan.n_new_tokens, share)
         started = time.perf_counter()
