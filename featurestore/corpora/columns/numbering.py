@@ -84,13 +84,13 @@ def names_rows(column: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
 
 
 def is_garbled(ids: Sequence[str]) -> bool:
-    """Return whether these look like word numbers with ranges among them but do not count the words."""
-    return (
-        all(map(is_id, ids))
-        and any(map(_PLAIN.fullmatch, ids))
-        and any("-" in text for text in ids)
-        and _counted(ids) is None
-    )
+    """Return whether these look like word numbers with ranges or empty nodes but do not count the words."""
+    plain = [int(text) for text in ids if _PLAIN.fullmatch(text)]
+    if not plain or len(plain) == len(ids) or not all(map(is_id, ids)) or _counted(ids) is not None:
+        return False
+    # A column of decimals is another thing, unless its whole numbers alone count the rows.
+    counts = plain == list(range(plain[0], plain[0] + len(plain)))
+    return any("-" in text for text in ids) or (counts and len(plain) > 1)
 
 
 def _counted(ids: Sequence[str]) -> list[bool] | None:

@@ -402,3 +402,12 @@ def test_a_column_file_quoted_as_a_table_is_refused(read):
     with pytest.raises(CorpusError, match=r"line 1: all fields stand between quote marks.*QUOTE_NONE"):
         read('"TOKEN"\t"NER"\n"Anna"\t"B-PER"\n"sings"\t"O"\n')
     assert read('"Anna"\tO\n"\tO\n')[0][0] == ('"Anna"', '"')
+
+
+def test_an_empty_node_out_of_its_place_is_refused(read):
+    with pytest.raises(
+        CorpusError, match=r"column 1 numbers the words, but does not count them \(1 8\.1 2\)"
+    ):
+        read("1\tEs\tO\n8.1\tx\tO\n2\tda\tO\n", text_column=2)
+    # Decimals are no word numbers.
+    assert read("0.5\tEs\tO\n3\tist\tO\n", text_column=2)[0][0] == ("Es", "ist")

@@ -283,4 +283,4 @@ def test_blanks_at_the_edge_of_a_label_are_no_part_of_it(read):
 def test_a_list_written_as_text_is_refused(read):
     with pytest.raises(CorpusError, match=r"line 1: field 'tokens' is a text that looks like a list"):
         read(json.dumps({"tokens": "['a', 'b']"}) + "\n", "a.jsonl")
-    assert read('{"text": "[ a ] b"}\n', "a.jsonl")[0][0] == "[ a ] b"
+    assert read('{"text": "[ a ] b"}\n', "a.jsonl")[0][0] == ("[", "a", "]", "b")
