@@ -57,6 +57,7 @@ ARROWS: dict[str, set[str] | None] = {
         "extraction", *CORPORA, "encoders", "store/index", "disk", "native", *STORE, *LEAVES,
     },
     "extraction": {"extraction/planning", *CORPORA, "encoders", "store/maintenance", *STORE, *LEAVES},
+    "exchange": {*CORPORA, "store/maintenance", "disk", "store", *LEAVES},
     "dataset/gathering": {"native", *STORE, *LEAVES},
     "dataset/opening": {"dataset", "corpora/contract", "store", *LEAVES},
     "dataset/sampling": {"disk", *STORE, *LEAVES},

@@ -51,6 +51,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "remove": (f"{_C}.reshape", "Make a snapshot without some sentences."),
         "compact": (f"{_C}.reshape", "Join small shards to full ones."),
     },
+    "Carry it out": {
+        "export": (f"{_C}.exchange", "Write vectors and labels as Parquet, NumPy, safetensors and others."),
+    },
     "Keep it sound": {
         "verify": (f"{_C}.verify", "Check every stored byte; name what is damaged."),
         "repair": (f"{_C}.maintain", "Quarantine damaged files; say what to extract again."),
