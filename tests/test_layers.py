@@ -72,6 +72,7 @@ ARROWS: dict[str, set[str] | None] = {
     "integrations": {"dataset/gathering", "encoders", "encoders/flair", *CORPORA, *STORE, *LEAVES},
     "cli": EVERYTHING,
     "cli/commands": EVERYTHING,
+    "cli/commands/keeping": EVERYTHING,
     "cli/display": {*CORPORA, "disk", "extraction", "models", *LEAVES},
     "examples": EVERYTHING,
 }  # fmt: skip

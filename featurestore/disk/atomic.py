@@ -81,7 +81,7 @@ def building(path: Path, filesystem: FileSystem = LOCAL) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
-            temporary.unlink(missing_ok=True)
+            filesystem.remove(temporary)
         raise
 
 
