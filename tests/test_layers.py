@@ -64,7 +64,8 @@ ARROWS: dict[str, set[str] | None] = {
     "dataset": {
         "dataset/gathering", "dataset/opening", "dataset/sampling", "devices", *CORPORA, *STORE, *LEAVES,
     },
-    "models": {"dataset", "devices", *CORPORA, "tensorfile", "disk", "store", *LEAVES},
+    "models/recurrent": {"dataset/gathering", "native"},
+    "models": {"models/recurrent", "dataset", "devices", *CORPORA, "tensorfile", "disk", "store", *LEAVES},
     "pretraining": {
         "encoders/elmo/files", "encoders/elmo/model", "devices", "corpora", "store", "disk", "tensorfile",
         *LEAVES,
