@@ -56,10 +56,13 @@ ARROWS: dict[str, set[str] | None] = {
     "extraction/planning": {
         "extraction", *CORPORA, "encoders", "store/index", "disk", "native", *STORE, *LEAVES,
     },
-    "extraction": {"extraction/planning", *CORPORA, "encoders", *STORE, *LEAVES},
+    "extraction": {"extraction/planning", *CORPORA, "encoders", "store/maintenance", *STORE, *LEAVES},
     "dataset/gathering": {"native", *STORE, *LEAVES},
+    "dataset/opening": {"dataset", "corpora/contract", "store", *LEAVES},
     "dataset/sampling": {"disk", *STORE, *LEAVES},
-    "dataset": {"dataset/gathering", "dataset/sampling", "devices", *CORPORA, *STORE, *LEAVES},
+    "dataset": {
+        "dataset/gathering", "dataset/opening", "dataset/sampling", "devices", *CORPORA, *STORE, *LEAVES,
+    },
     "models": {"dataset", "devices", *CORPORA, "tensorfile", "disk", "store", *LEAVES},
     "pretraining": {
         "encoders/elmo/files", "encoders/elmo/model", "devices", "corpora", "store", "disk", "tensorfile",

@@ -11,7 +11,14 @@ import numpy as np
 from torch.utils.data import DataLoader, Subset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, collate, collate_packed
+from featurestore.dataset.batch import (
+    FeatureBatch,
+    FeatureItem,
+    ItemBatch,
+    collate,
+    collate_jagged,
+    collate_packed,
+)
 from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.gathering.gather import Gatherer
 from featurestore.dataset.gathering.memory import available_bytes
@@ -168,6 +175,7 @@ def feature_loader(
     rank: int | None = None,
     uneven: Uneven = "split",
     packed: bool = False,
+    jagged: bool = False,
     window: int | Literal["auto"] | None = "auto",
     num_workers: int = 0,
     **options: Any,
@@ -202,6 +210,8 @@ def feature_loader(
         each process everything.
     packed : bool
         Features as a ``PackedSequence``.
+    jagged : bool
+        Features as a nested tensor of layout ``torch.jagged``: no padding is read or computed with.
     window : int, "auto" or None
         For vectors that do not fit into memory: read the shards in large windows and shuffle within several
         at a time (:mod:`featurestore.dataset.sampling.windows`), with this many bytes for them. ``"auto"``
@@ -222,12 +232,16 @@ def feature_loader(
     Raises
     ------
     UsageError
-        If sizes hold nothing, if the dataset is another, for options of DataLoader that make batches, if
-        resident vectors meet ``num_workers``, bytes of ``window`` resident vectors, ``num_workers``, a
-        ``collate_fn`` or corpus order, or corpus order ``shuffle=True``.
+        If ``token_budget`` or ``max_sentences`` is below 1, if the dataset is no FeatureDataset or Subset of
+        one, for an option of DataLoader that makes batches, and for options that exclude each other:
+        ``packed`` and ``jagged``; resident vectors and ``num_workers``; ``order="corpus"`` and
+        ``shuffle=True``; bytes of ``window`` and resident vectors, ``num_workers``, a ``collate_fn`` or
+        ``order="corpus"``.
     """
     for name in _INSTEAD.keys() & options.keys():
         raise UsageError(f"feature_loader takes no {name}: {_INSTEAD[name]}")
+    if packed and jagged:
+        raise UsageError("feature_loader: a batch is packed or jagged: leave out packed= or jagged=")
     whole, part = _whole_and_part(dataset)
     own_collate = options.pop("collate_fn", None)
     reading_whole = {
@@ -261,13 +275,15 @@ def feature_loader(
         "uneven": uneven,
         "identity": partial(_identity, whole, part, memory),
     }
-    collating: Callable[[Sequence[FeatureItem]], Any] = own_collate or (collate_packed if packed else collate)
+    collating: Callable[[Sequence[FeatureItem]], Any] = own_collate or (
+        collate_packed if packed else collate_jagged if jagged else collate
+    )
     sampler = BucketBatchSampler(whole.lengths[part], **sampling)
     if memory is not None:
         windows = whole.windows(memory, part)
         reader = WindowReader(windows)
         sampler = WindowBatchSampler(sampler.lengths, windows, on_pool=reader.enter, **sampling)
-        collating = _WindowedCollate(reader, packed)
+        collating = _WindowedCollate(reader, packed, jagged)
     loader = FeatureLoader(
         dataset, batch_sampler=sampler, collate_fn=collating, num_workers=num_workers, **options
     )
@@ -283,15 +299,17 @@ def _identity(dataset: FeatureDataset, part: Part, memory: int | None) -> dict[s
 class _WindowedCollate:
     """Collates batches from the windows that are in memory."""
 
-    def __init__(self, reader: WindowReader, packed: bool) -> None:
-        self._lock, self._packed = reader.lock, packed
+    def __init__(self, reader: WindowReader, packed: bool, jagged: bool) -> None:
+        self._lock, self._packed, self._jagged = reader.lock, packed, jagged
         self._gatherer = Gatherer(reader.windows.store, reader)
 
     def __call__(self, items: Sequence[FeatureItem]) -> FeatureBatch:
         if not isinstance(items, ItemBatch):
             raise UsageError("window: this loader needs the dataset itself, not a wrapper that changes items")
         with self._lock:
-            return items.dataset.gather(items.indices, self._gatherer, packed=self._packed)
+            return items.dataset.gather(
+                items.indices, self._gatherer, packed=self._packed, jagged=self._jagged
+            )
 
 
 def _whole_and_part(dataset: object) -> tuple[FeatureDataset, Part]:
