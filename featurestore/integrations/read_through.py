@@ -134,7 +134,7 @@ class ReadThrough:
         Raises
         ------
         DriftError
-            If by the same recipe the encoder gives other vectors than when the store was made.
+            If the encoder's vectors differ from those that the store holds for the same recipe.
         """
         buffer = self._waiting_for(path)
         buffer.of_this_process()

@@ -328,7 +328,7 @@ class StoredVectors:
     def _do_without(
         self, missing: list[int], wanted: list[bytes], sentences: Sequence[Sequence[str]], device: str
     ) -> Computed:
-        """Do about missing sentences what was asked for; return vectors computed for them, by key."""
+        """Raise, compute or give zeros, as ``on_missing`` says; return the vectors computed, by key."""
         first = self.n_missing == 0
         if self._read_through is None:
             self.n_missing += len(missing)

@@ -46,7 +46,7 @@ def label_batches(
     """
     head.eval()
     with torch.inference_mode():
-        for batch in feature_loader(dataset, token_budget=token_budget, shuffle=False):
+        for batch in feature_loader(dataset, token_budget=token_budget, shuffle=False, num_replicas=1):
             on_device = batch.to(device)
             decoded = head.decode(on_device.features, on_device.lengths, on_device.mask).cpu()
             rows = decoded.tolist() if decoded.dim() == 2 else decoded.unsqueeze(1).tolist()
@@ -235,7 +235,7 @@ def _predict(
         )
         position = 0
         for example in chunk:
-            # The dataset keeps the order and may leave sentences out; then its next one is another.
+            # The dataset keeps the order but may leave sentences out: is its next one this example?
             if position < len(dataset) and dataset.tokens(position) == example.tokens:
                 found = labels[position]
                 yield replace(example, labels=found if model.label_kind == "token" else found[0])

@@ -316,7 +316,7 @@ class WriteSession:
         _ = self.store.index
 
     def _begin_anew(self) -> None:
-        """Know of the latest commit alone."""
+        """Forget what was read before, and start from the latest commit."""
         self.store = self.store.refreshed()
         self.manifest, self._seen = self.store.manifest, None
         self._since_opening = self._no_keys()
@@ -363,7 +363,7 @@ class WriteSession:
     def _make_sure_of_commits(self) -> None:
         """Wait until the manifests that were found are on the disk.
 
-        Their writer may have been killed before it came to that, or be about to; and what this session finds
-        stored it never stores again.
+        Their writer may have been killed before it synced them, and this session never stores again what it
+        finds stored.
         """
         self._filesystem.sync_directory(self.store.location / MANIFESTS)

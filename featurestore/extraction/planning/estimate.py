@@ -37,7 +37,7 @@ tokens) and two (1.11, 1.40, 1.60, 2.18, 3.33). From 1,024 on, where the recurre
 1.5 to 2.7, in bfloat16 up to 3.7, with the shape of ``original`` 3.3 to 4.2; 3.2 stands for all of them."""
 
 _SHARE_OF_PEAK = 0.8
-"""What an encoder reaches of the speed that NumPy multiplies at: on an AMD EPYC 0.82 with elmo:demo, 0.96
+"""Share of NumPy's matrix product speed that an encoder reaches: on an AMD EPYC 0.82 with elmo:demo, 0.96
 with ``original``, whose products are faster than NumPy's."""
 
 _SPREAD_OF_RUNS, _SPREAD_OF_ARITHMETIC = 1.5, 2.5
@@ -98,7 +98,7 @@ def _earlier_speed(manifest: Manifest, device: str) -> Speed | None:
     last = manifest.commit
     if not last.tokens_per_second or not (device == "auto" or last.device.startswith(device)):
         return None
-    # What it encoded then may have been long sentences.
+    # That commit may have been of long sentences, which are slower.
     mean = manifest.n_tokens / max(1, manifest.n_sentences)
     kind, precision = str(manifest.recipe["kind"]), str(manifest.recipe.get("precision", "auto"))
     speed = last.tokens_per_second * cost_by_length(kind, last.device, mean, precision=precision)

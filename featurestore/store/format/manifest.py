@@ -168,7 +168,8 @@ def parse_manifest(raw: bytes, path: Path, number: int) -> Manifest:
         )
 
     try:
-        # We write ten bytes a value on average. A file of brackets would take a hundred times its size.
+        # Our manifests have ten bytes a JSON value on average. A file of brackets would take a hundred times
+        # its size in memory.
         body = parse_json(raw, most_values=1024 + len(raw) // 4)
     except ValueError as error:
         raise damaged(f"not JSON as expected ({error})") from error

@@ -223,7 +223,8 @@ class TestMissingSurroundings:
         sentences = draw_sentences(5)
         with caplog.at_level(logging.WARNING):
             report = self.extracted(sentences, tmp_path / "store")
-        assert report.missing_surroundings == report.to_dict()["missing_surroundings"] == ["context"]
+        assert report.missing_context == report.to_dict()["missing_surroundings"] == ["context"]
+        assert report.missing_surroundings is report.missing_context  # its old name
         assert [record.getMessage() for record in caplog.records] == [report.notice]
         assert "(context)" in report.notice
         assert "from_flair(corpus, encoder_or_dependence=encoder)" in report.notice
