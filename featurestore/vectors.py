@@ -56,7 +56,7 @@ def exceeds(difference: Any, tolerance: Any) -> Any: ...
 
 
 def exceeds(difference: Any, tolerance: Any) -> Any:
-    """Return whether a difference is more than a tolerance, or is NaN; of arrays and tensors, where."""
+    """Return whether a difference exceeds a tolerance or is NaN; elementwise for arrays and tensors."""
     within = difference <= tolerance
     return not within if isinstance(within, bool) else ~within
 

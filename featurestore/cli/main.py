@@ -68,9 +68,9 @@ EXIT_CODES = """\b
 Exit codes:
   0    done
   1    a problem was found (the message says which)
-  2    wrong usage, or the path is not a store
+  2    wrong usage, or the path is no store (or a URL)
   3    the store is damaged
-  4    another recipe than the store's, or other vectors by the same recipe
+  4    the recipe is not the store's, or the vectors differ though it is
   130  interrupted (Ctrl-C), 143 terminated; what was done is committed"""
 
 

@@ -124,7 +124,7 @@ def encoder_recipe(
     """
     family, rest = _family(spec)
     if family.recipe is None and precision == "float32":
-        precision = "auto"  # which for these is the one there is
+        precision = "auto"  # these families have one precision only
     choices = _choices(family, layers, precision, initial_state)
     if family.recipe is None:
         return checked_encoder(family.resolved(family.load, spec)(rest, device=None, **choices)).recipe
@@ -198,6 +198,13 @@ def recipe_choices(recipe: Recipe) -> dict[str, str]:
     return found
 
 
+def lies_no_longer(spec: str) -> bool:
+    """Return whether a specification names files by absolute paths, and one of them is not there any more."""
+    rest = spec.partition(":")[2].partition("?")[0]
+    paths = [Path(path) for path in rest.split(",")]
+    return family_of(spec) is not None and any(path.is_absolute() and not path.exists() for path in paths)
+
+
 def require_no_code(spec: str, store: str | Path) -> None:
     """Raise if loading an encoder that a store names, rather than the user, could run code.
 
@@ -221,7 +228,7 @@ def require_no_code(spec: str, store: str | Path) -> None:
 
 
 def _family(spec: object) -> tuple[Family, str]:
-    """Return a specification's family and what that takes: the rest of it, of your own all of it."""
+    """Return a specification's family and what its functions take: the text after the colon, or all."""
     if not isinstance(spec, str):
         raise UsageError(f"a {type(spec).__name__} names no encoder: expected {expected_forms()}")
     family = family_of(spec)

@@ -1,4 +1,4 @@
-"""Dropout that does not cost more than the model: on a CPU its random numbers come by the word."""
+"""Dropout that is cheap on a CPU: it draws random numbers for several elements at once."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Dropout(nn.Module):
 class LockedDropout(Dropout):
     """Drops an element in all tokens of a sentence or in none (Gal and Ghahramani 2016).
 
-    What an LSTM could read off the neighbours otherwise is gone as well.
+    So an LSTM cannot read a dropped element off the neighbouring tokens.
     """
 
     def forward(self, vectors: Tensor) -> Tensor:

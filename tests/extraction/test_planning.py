@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -108,6 +109,8 @@ def test_a_plan_that_does_not_fit_says_the_bytes_and_what_to_do(monkeypatch, cor
     assert not plan.fits
     with pytest.raises(StoreWriteError) as caught:
         plan.require_space(tmp_path / "store")
+    error = caught.value
+    assert (error.path, error.n_bytes, error.errno) == (tmp_path / "store", plan.n_bytes, errno.ENOSPC)
     for fragment in (
         f"{plan.n_bytes:,} bytes to write",
         "1,000 free",
