@@ -89,8 +89,6 @@ class HeadConfig:
         given, inputs = fields.get("inputs", []), []
         for one in given if isinstance(given, list) else [given]:
             if not isinstance(one, list) or [type(value) for value in one] != [str, int, int]:
-                raise UsageError(
-                    f"inputs are lists of a name, a dim and a number of layers, found {one!r:.80}"
-                )
+                raise UsageError(f"inputs are lists of name, dim and number of layers, found {one!r:.80}")
             inputs.append(StoreInput(*one))
         return cls(**{**fields, "inputs": tuple(inputs)})
