@@ -66,4 +66,11 @@ class LockedDropout(Dropout):
         """Return (batch, longest, n), or (batch, n), as it came in evaluation mode."""
         if vectors.dim() == 2 or not self.training or not self.probability:
             return super().forward(vectors)
-        return vectors * dropped(vectors.new_ones(len(vectors), 1, vectors.shape[2]), self.probability)
+        factors = self.factors(vectors)
+        return vectors if factors is None else vectors * factors.unsqueeze(1)
+
+    def factors(self, vectors: Tensor) -> Tensor | None:
+        """Return (batch, n), by which (batch, longest, n) is multiplied; None where nothing is dropped."""
+        if not self.training or not self.probability:
+            return None
+        return dropped(vectors.new_ones(len(vectors), vectors.shape[2]), self.probability)
