@@ -46,16 +46,13 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "recode": (f"{_C}.keeping.reshape", "Make a store of the same sentences in another codec."),
         "layers": (
             f"{_C}.keeping.reshape",
-            "Make a store of some layers of one that keeps all, or of their average.",
+            "Make a store of some layers of a store, or of their average.",
         ),
         "remove": (f"{_C}.keeping.reshape", "Make a snapshot without some sentences."),
         "compact": (f"{_C}.keeping.reshape", "Join small shards to full ones."),
     },
     "Carry it out": {
-        "export": (
-            f"{_C}.keeping.exchange",
-            "Write vectors and labels as Parquet, NumPy, safetensors and others.",
-        ),
+        "export": (f"{_C}.keeping.exchange", "Write vectors, tokens and labels as Parquet, npy and others."),
     },
     "Keep it sound": {
         "verify": (f"{_C}.keeping.verify", "Check every stored byte; name what is damaged."),
