@@ -277,6 +277,10 @@ class FeatureDataset(Dataset[FeatureItem]):
         """Return the bytes that the vectors of a part of the examples have on disk."""
         return sum(source.stored_bytes(self.lengths, part) for source in self._sources.each)
 
+    def identity(self, part: Part = EVERYTHING) -> dict[str, object]:
+        """Return what tells the vectors of a part of the examples from others, as plain values."""
+        return self._sources.identity(part)
+
     def gather(
         self,
         indices: Sequence[int],

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -104,6 +105,23 @@ class Sources:
     def resident_bytes(self) -> int:
         """Bytes held in memory."""
         return sum(source.resident.n_bytes for source in self.each if source.resident is not None)
+
+    def identity(self, part: Examples) -> dict[str, object]:
+        """Return what tells the vectors of a part of the examples from others, as plain values.
+
+        ``store``: a hash of recipes and shards; ``snapshot``: their numbers; ``places``: a hash of where the
+        examples lie in them.
+        """
+        stores, places = xxhash.xxh3_64(), xxhash.xxh3_64()
+        for source in self.each:
+            shards = source.store.manifest.shards
+            names = (source.store.recipe.fingerprint, *(entry.name for entry in shards))
+            stores.update("\n".join(names).encode())
+            for numbers in source.places:
+                places.update(numbers[part].astype("<i8").tobytes())
+        snapshots = [source.store.snapshot for source in self.each]
+        snapshot = snapshots[0] if len(snapshots) == 1 else snapshots
+        return {"store": stores.hexdigest(), "snapshot": snapshot, "places": places.hexdigest()}
 
     def hold(self, lengths: NDArray[np.int64], device: torch.device) -> None:
         """Read all vectors into the memory of a device."""

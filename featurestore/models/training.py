@@ -174,6 +174,7 @@ class _Run:
             max_sentences=config.max_sentences,
             shuffle=True,
             seed=config.seed,
+            num_replicas=1,
         )
         self.optimizer = torch.optim.AdamW(
             head.parameters(), config.lr, weight_decay=config.weight_decay, fused=True
@@ -307,7 +308,10 @@ def _sizes(dataset: FeatureDataset, config: TrainConfig) -> HeadConfig:
 def _fit_standardization(head: Head, dataset: FeatureDataset, config: SizedConfig) -> None:
     moments: dict[Standardize, Moments] = {}
     n_tokens = 0
-    for batch in feature_loader(dataset, token_budget=config.token_budget, shuffle=True, seed=config.seed):
+    loader = feature_loader(
+        dataset, token_budget=config.token_budget, shuffle=True, seed=config.seed, num_replicas=1
+    )
+    for batch in loader:
         for standardize, features in head.inputs(batch.features):
             moments.setdefault(standardize, Moments(*standardize.mean.shape)).add(features[batch.mask])
         n_tokens += int(batch.lengths.sum())
