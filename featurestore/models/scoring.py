@@ -260,9 +260,8 @@ class Scorer:
         if recognised.scheme is None:
             if turned := turned_around(strays):
                 yield (
-                    f"the labels {', '.join(map(repr, turned[:4]))} look like spans whose position stands "
-                    "behind the type: so each token is scored by itself, by accuracy; write B-TYPE and I-TYPE "
-                    "for span F1"
+                    f"the labels {', '.join(map(repr, turned[:4]))} look like spans with the position "
+                    "behind the type: each token is scored by itself, by accuracy; write B-TYPE, I-TYPE"
                 )
             return
         if self._spans is None:
