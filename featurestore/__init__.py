@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from featurestore.dataset.features import FeatureDataset
     from featurestore.dataset.labels import LabelSet
     from featurestore.dataset.loader import feature_loader
-    from featurestore.dataset.sampler import BucketBatchSampler
+    from featurestore.dataset.prefetch import DevicePrefetcher
+    from featurestore.dataset.sampling.sampler import BucketBatchSampler
     from featurestore.encoders.base import Encoder
     from featurestore.encoders.loading import load_encoder
     from featurestore.errors import FeaturestoreError
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from featurestore.store.store import Store
 
 _HOMES = {
-    "BucketBatchSampler": "featurestore.dataset.sampler",
+    "BucketBatchSampler": "featurestore.dataset.sampling.sampler",
     "Corpus": "featurestore.corpora.corpus",
+    "DevicePrefetcher": "featurestore.dataset.prefetch",
     "Encoder": "featurestore.encoders.base",
     "Example": "featurestore.corpora.contract.example",
     "FeatureBatch": "featurestore.dataset.batch",
@@ -48,6 +50,7 @@ _HOMES = {
 __all__ = [
     "BucketBatchSampler",
     "Corpus",
+    "DevicePrefetcher",
     "Encoder",
     "Example",
     "FeatureBatch",

@@ -56,10 +56,15 @@ ARROWS: dict[str, set[str] | None] = {
     "extraction/planning": {
         "extraction", *CORPORA, "encoders", "store/index", "disk", "native", *STORE, *LEAVES,
     },
-    "extraction": {"extraction/planning", *CORPORA, "encoders", *STORE, *LEAVES},
+    "extraction": {"extraction/planning", *CORPORA, "encoders", "store/maintenance", *STORE, *LEAVES},
     "dataset/gathering": {"native", *STORE, *LEAVES},
-    "dataset": {"dataset/gathering", "devices", *CORPORA, "disk", *STORE, *LEAVES},
-    "models": {"dataset", "devices", *CORPORA, "tensorfile", "disk", "store", *LEAVES},
+    "dataset/opening": {"dataset", "corpora/contract", "store", *LEAVES},
+    "dataset/sampling": {"disk", *STORE, *LEAVES},
+    "dataset": {
+        "dataset/gathering", "dataset/opening", "dataset/sampling", "devices", *CORPORA, *STORE, *LEAVES,
+    },
+    "models/recurrent": {"dataset/gathering", "native"},
+    "models": {"models/recurrent", "dataset", "devices", *CORPORA, "tensorfile", "disk", "store", *LEAVES},
     "pretraining": {
         "encoders/elmo/files", "encoders/elmo/model", "devices", "corpora", "store", "disk", "tensorfile",
         *LEAVES,

@@ -13,7 +13,7 @@ from featurestore.cli.display.reading import say_reading, say_warnings
 from featurestore.cli.options import Reading, options, reading_options
 
 if TYPE_CHECKING:
-    from featurestore.corpora.reading import ObservedCorpus
+    from featurestore.corpora.observed import ObservedCorpus
     from featurestore.dataset.features import FeatureDataset
     from featurestore.store.store import Store
 
@@ -65,7 +65,7 @@ metric_option = click.option(
 
 def observed(files: Sequence[str], reading: Reading, label: str | None = None) -> list[ObservedCorpus]:
     """Open corpora so that what was read of them can be shown."""
-    from featurestore.corpora.reading import ObservedCorpus
+    from featurestore.corpora.observed import ObservedCorpus
 
     return [ObservedCorpus(reading.open(file, label)) for file in files]
 
@@ -80,22 +80,16 @@ def say_what_was_read(corpora: Sequence[ObservedCorpus], as_json: bool) -> None:
 
 
 @contextmanager
-def remedy_reads_alike(reading: Reading, store: Store) -> Iterator[None]:
-    """Let the command that adds missing sentences read the corpus as this one does: else it adds others."""
-    from featurestore.dataset.missing import missing_error
+def remedy_reads_alike(reading: Reading, stores: Sequence[Store]) -> Iterator[None]:
+    """Add this command's reading options to the `extract` command that an error names."""
+    from featurestore.dataset.opening.missing import MissingSentences, missing_error
     from featurestore.errors import MissingSentencesError
 
     try:
         yield
     except MissingSentencesError as error:
-        raise missing_error(
-            store,
-            error.sentences,
-            error.n_missing or 0,
-            error.n_wanted or 0,
-            error.paths,
-            reading.arguments(),
-        ) from error
+        missing = MissingSentences.of(error, stores)
+        raise missing_error(missing, error.n_wanted or 0, reading.arguments()) from error
 
 
 def require_enough(dataset: FeatureDataset, on_missing: str, max_missing: float, what: str) -> None:

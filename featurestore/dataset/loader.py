@@ -12,13 +12,20 @@ import numpy as np
 import torch.distributed
 from torch.utils.data import DataLoader, Subset
 
-from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, collate, collate_packed
+from featurestore.dataset.batch import (
+    FeatureBatch,
+    FeatureItem,
+    ItemBatch,
+    collate,
+    collate_jagged,
+    collate_packed,
+)
 from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.gathering.gather import Gatherer
 from featurestore.dataset.gathering.memory import available_bytes
 from featurestore.dataset.indices import EVERYTHING, Part, positions_of
-from featurestore.dataset.sampler import BucketBatchSampler, Order
-from featurestore.dataset.windows import WindowBatchSampler, WindowReader
+from featurestore.dataset.sampling.sampler import BucketBatchSampler, Order
+from featurestore.dataset.sampling.windows import WindowBatchSampler, WindowReader
 from featurestore.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -61,6 +68,7 @@ def feature_loader(
     num_replicas: int | None = None,
     rank: int = 0,
     packed: bool = False,
+    jagged: bool = False,
     window: int | Literal["auto"] | None = "auto",
     num_workers: int = 0,
     **options: Any,
@@ -87,14 +95,16 @@ def feature_loader(
         other in the dataset, without shuffling: predictions that are collected from all batches then line up
         with the corpus, at the price of more padding.
     seed, drop_last, num_replicas, rank
-        As in :class:`~featurestore.dataset.sampler.BucketBatchSampler`. Where several processes train
-        together and ``num_replicas`` is left out, a warning says that each of them reads everything.
+        As in :class:`~featurestore.dataset.sampling.sampler.BucketBatchSampler`. Where several processes
+        train together and ``num_replicas`` is left out, a warning says that each of them reads everything.
     packed : bool
         Features as a ``PackedSequence``.
+    jagged : bool
+        Features as a nested tensor of layout ``torch.jagged``: no padding is read or computed with.
     window : int, "auto" or None
         For vectors that do not fit into memory: read the shards in large windows and shuffle within several
-        at a time (:mod:`featurestore.dataset.windows`), with this many bytes for them. ``"auto"`` does
-        that, with 512 MiB, if the vectors need more than is free, ``None`` never. The more memory, the
+        at a time (:mod:`featurestore.dataset.sampling.windows`), with this many bytes for them. ``"auto"``
+        does that, with 512 MiB, if the vectors need more than is free, ``None`` never. The more memory, the
         better the shuffle.
     num_workers : int
         0 is fastest: reading is a copy from mapped memory, and worker processes have to send whole batches
@@ -111,12 +121,16 @@ def feature_loader(
     Raises
     ------
     UsageError
-        If sizes hold nothing, if the dataset is another, for options of DataLoader that make batches, if
-        resident vectors meet ``num_workers``, bytes of ``window`` resident vectors, ``num_workers``, a
-        ``collate_fn`` or corpus order, or corpus order ``shuffle=True``.
+        If ``token_budget`` or ``max_sentences`` is below 1, if the dataset is no FeatureDataset or Subset of
+        one, for an option of DataLoader that makes batches, and for options that exclude each other:
+        ``packed`` and ``jagged``; resident vectors and ``num_workers``; ``order="corpus"`` and
+        ``shuffle=True``; bytes of ``window`` and resident vectors, ``num_workers``, a ``collate_fn`` or
+        ``order="corpus"``.
     """
     for name in _INSTEAD.keys() & options.keys():
         raise UsageError(f"feature_loader takes no {name}: {_INSTEAD[name]}")
+    if packed and jagged:
+        raise UsageError("feature_loader: a batch is packed or jagged: leave out packed= or jagged=")
     whole, part = _whole_and_part(dataset)
     own_collate = options.pop("collate_fn", None)
     reading_whole = {
@@ -148,13 +162,15 @@ def feature_loader(
         "num_replicas": _replicas(num_replicas),
         "rank": rank,
     }
-    collating: Callable[[Sequence[FeatureItem]], Any] = own_collate or (collate_packed if packed else collate)
+    collating: Callable[[Sequence[FeatureItem]], Any] = own_collate or (
+        collate_packed if packed else collate_jagged if jagged else collate
+    )
     sampler = BucketBatchSampler(whole.lengths[part], **sampling)
     if memory is not None:
         windows = whole.windows(memory, part)
         reader = WindowReader(windows)
         sampler = WindowBatchSampler(sampler.lengths, windows, on_pool=reader.enter, **sampling)
-        collating = _WindowedCollate(reader, packed)
+        collating = _WindowedCollate(reader, packed, jagged)
     return FeatureLoader(
         dataset, batch_sampler=sampler, collate_fn=collating, num_workers=num_workers, **options
     )
@@ -191,15 +207,17 @@ def process_count() -> int:
 class _WindowedCollate:
     """Collates batches from the windows that are in memory."""
 
-    def __init__(self, reader: WindowReader, packed: bool) -> None:
-        self._lock, self._packed = reader.lock, packed
+    def __init__(self, reader: WindowReader, packed: bool, jagged: bool) -> None:
+        self._lock, self._packed, self._jagged = reader.lock, packed, jagged
         self._gatherer = Gatherer(reader.windows.store, reader)
 
     def __call__(self, items: Sequence[FeatureItem]) -> FeatureBatch:
         if not isinstance(items, ItemBatch):
             raise UsageError("window: this loader needs the dataset itself, not a wrapper that changes items")
         with self._lock:
-            return items.dataset.gather(items.indices, self._gatherer, packed=self._packed)
+            return items.dataset.gather(
+                items.indices, self._gatherer, packed=self._packed, jagged=self._jagged
+            )
 
 
 def _whole_and_part(dataset: object) -> tuple[FeatureDataset, Part]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from featurestore.disk.atomic import temporary_beside
 from featurestore.disk.filesystem import LOCAL
-from featurestore.disk.places import nearest_existing
+from featurestore.disk.places import local_path, nearest_existing
 from featurestore.errors import StoreWriteError, UsageError
 
 
@@ -23,10 +23,12 @@ def replaceable(path: str | Path) -> Path | None:
 
     Raises
     ------
+    UsageError
+        If the path is a URL.
     StoreWriteError
         If the path cannot be inspected.
     """
-    real = Path(os.path.realpath(path))
+    real = Path(os.path.realpath(local_path(path)))
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -47,7 +49,7 @@ def regular_file(path: str | Path) -> Path:
     Raises
     ------
     UsageError
-        If a directory, a pipe or a device is there already.
+        If the path is a URL, or a directory, a pipe or a device is there already.
     StoreWriteError
         See :func:`replaceable`.
     """
@@ -77,5 +79,5 @@ def require_writable(path: str | Path) -> None:
         with LOCAL.temporary_file(temporary_beside(folder / target.name), []):
             pass
     except StoreWriteError as error:
-        # The message is about the probe, whose name nobody has asked for.
+        # The error names the probe file, which the user did not ask for.
         raise StoreWriteError(f"cannot write {path}: {error.reason}", path=path, errno=error.errno) from error

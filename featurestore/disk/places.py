@@ -4,7 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from pathlib import Path
+
+from featurestore.errors import UsageError
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]+):/+(.*)", re.DOTALL)
+"""A scheme, which has two letters at least, and what follows it. Path() leaves one slash of the two."""
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path that a user gave, after checking that it is no URL.
+
+    ``Path("s3://bucket/x")`` would be the folder ``s3:`` of the working directory.
+
+    Raises
+    ------
+    UsageError
+        If it begins with a scheme such as ``s3://``; ``file://`` included.
+    """
+    url = _URL.fullmatch(os.fspath(path))
+    if url is None:
+        return Path(path)
+    scheme, rest = url.groups()
+    if scheme.lower() == "file":
+        raise UsageError(f"file:///{rest} is a URL, expected a path: give the path itself, /{rest}")
+    remedy = "give a path, such as one below which a bucket is mounted"
+    if Path(path).exists():  # earlier revisions made it of a URL
+        remedy = f"give a path; for the directory {scheme}: that is here, {Path(path).absolute()}"
+    raise UsageError(
+        f"{scheme}://{rest} is a URL, expected a path: stores and models lie on a local or shared disk; "
+        f"{remedy}"
+    )
 
 
 def nearest_existing(path: Path) -> Path:

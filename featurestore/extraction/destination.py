@@ -33,6 +33,8 @@ class Destination:
 
         Raises
         ------
+        UsageError
+            If the path is a URL.
         DamagedStoreError, FormatVersionError, UnreadableStoreError
             If a store lies there that cannot be opened.
         """
@@ -40,8 +42,8 @@ class Destination:
             return given
         if isinstance(given, Store):
             return cls(given.path, given)
-        path = Path(given)
-        return cls(path, Store.open(path) if Store.exists(path) else None)
+        store = Store.open(given) if Store.exists(given) else None
+        return cls(Path(given), store)
 
     @property
     def location(self) -> Path:

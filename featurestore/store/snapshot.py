@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.disk.filesystem import LOCAL, FileSystem
+from featurestore.disk.places import local_path
 from featurestore.errors import DamagedStoreError, UsageError
 from featurestore.keyarrays import keys_array
 from featurestore.recipe import Recipe
@@ -89,6 +90,8 @@ class Snapshot:
 
         Raises
         ------
+        UsageError
+            If the path is a URL, there is no such snapshot, or another argument makes no sense.
         NotAStoreError
             If the path does not exist or is not a store.
         FormatVersionError
@@ -96,7 +99,7 @@ class Snapshot:
         DamagedStoreError
             If the manifest is not what was committed.
         """
-        path = Path(path)
+        path = local_path(path)
         if snapshot is None:
             commit_pending(path.absolute())
         return cls._open(path, snapshot, access, check, filesystem)
@@ -274,7 +277,7 @@ class Snapshot:
         return Locations.nowhere(len(wanted))
 
     def with_prefix(self, digits: str) -> list[tuple[int, int]]:
-        """Return (shard, row) of the keys that begin with these hexadecimal digits, of which 16 count."""
+        """Return (shard, row) of the keys that begin with these hexadecimal digits; only 16 are compared."""
         return self._ask_index(lambda index: index.with_prefix(digits))
 
     def lengths(self, locations: Locations) -> NDArray[np.int64]:

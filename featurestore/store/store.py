@@ -10,6 +10,7 @@ import numpy as np
 
 from featurestore import limits
 from featurestore.disk.filesystem import LOCAL, FileSystem
+from featurestore.disk.places import local_path
 from featurestore.errors import MissingSentence, MissingSentencesError, UsageError
 from featurestore.keys import Sentence, sentence_key
 from featurestore.recipe import Recipe
@@ -84,12 +85,12 @@ class Store(Snapshot):
         Raises
         ------
         UsageError
-            If something else is at the path, or another process just made a store there; if the recipe or
-            another argument makes no sense.
+            If the path is a URL, something else is there, or another process just made a store there; if the
+            recipe or another argument makes no sense.
         StoreWriteError
             If the disk is full or read-only.
         """
-        path, made_with = Path(path), Recipe.of(recipe)
+        path, made_with = local_path(path), Recipe.of(recipe)
         require_bounds(dim=dim, n_layers=n_layers, codec=codec, shard_bytes=shard_bytes, encoder=encoder)
         require_creatable(path)
         for name in (MANIFESTS, SHARDS, INDEX, TMP):
@@ -108,8 +109,16 @@ class Store(Snapshot):
 
     @staticmethod
     def exists(path: str | Path) -> bool:
-        """Return whether there is a store at a path."""
-        directory = Path(path) / MANIFESTS
+        """Return whether there is a store at a path.
+
+        Raises
+        ------
+        UsageError
+            If it is a URL.
+        UnreadableStoreError
+            If it cannot be inspected.
+        """
+        directory = local_path(path) / MANIFESTS
         with inspecting(directory):
             return directory.is_dir() and any(directory.iterdir())
 
@@ -235,14 +244,16 @@ class Store(Snapshot):
 
         return verify(self, quick=quick, sample=sample, seed=seed, progress=progress)
 
-    def write(self, *, codec: str | None = None) -> WriteSession:
+    def write(self, *, codec: str | None = None, encoder: str | None = None) -> WriteSession:
         """Return a session that adds sentences; use it as a context manager.
 
         Parameters
         ----------
         codec : str, optional
             For the shards of this session; by default the store's.
+        encoder : str, optional
+            What loads the encoder from now on, where it has moved; by default what the store names.
         """
         from featurestore.store.writer import WriteSession  # readers start without it
 
-        return WriteSession(self, codec=codec)
+        return WriteSession(self, codec=codec, encoder=encoder)

@@ -20,7 +20,7 @@ import re
 from enum import Enum
 
 CONVENTION = re.compile(
-    r"# +[A-Za-z][\w.:-]* +=(?: |$)|# *new(?:doc|par) *$|# *(?:begin|end) document\b"
+    r"# +[A-Za-z][\w.:-]* +=(?: |$)|# *new(?:doc|par)(?: +id *=.*)? *$|# *(?:begin|end) document\b"
     r"|#(?:FORMAT|Text|Sentence\.\w+|T_SP|T_CH|T_RL)=|### *MEDLINE:"
 )
 """What begins a comment in any file."""
@@ -30,6 +30,21 @@ GLOBAL_COLUMNS = re.compile(r"#\s*global\.columns\s*=(.*)", re.IGNORECASE)
 
 DOCUMENT = re.compile(r"# *(?:begin|end) document\b")
 """A comment of CoNLL-2012 that also ends a sentence."""
+
+_NEW_DOCUMENT = re.compile(
+    r"# *newdoc(?: +id *= *(\S.*?))? *$|# *begin document\b *(.*?) *$"
+    r"|# *(?:[\w-]+:)?document_id *= *(\S.*?) *$"
+)
+
+
+def new_document(text: str) -> str | None:
+    """Return the name of the document that a comment begins, "" if it has none; None if it begins none.
+
+    ``# newdoc`` and ``# newdoc id = NAME`` of CoNLL-U, ``#begin document (NAME); part N`` of CoNLL-2012,
+    ``# hipe2022:document_id = NAME`` of HIPE.
+    """
+    found = _NEW_DOCUMENT.match(text)
+    return None if found is None else found[1] or found[2] or found[3] or ""
 
 
 _LIKE_A_LABEL = re.compile(r"[BIESLUM]-.*|[^a-z0-9]+")

@@ -48,6 +48,8 @@ class Preamble:
         Whether the file has comments of CoNLL-2012.
     numbered : int or None
         The column that numbers the words in a sentence read so far.
+    document : str
+        The document of the next sentence: its name or its number; "" before the first mark of one.
     """
 
     def __init__(self, asked: ColumnsAsked, options: ReadOptions, blocks: Blocks) -> None:
@@ -55,6 +57,7 @@ class Preamble:
         self.header_line = ""
         self.has_documents = False
         self.numbered: int | None = None
+        self.document, self._n_documents = "", 0
         self._asked, self._options, self._blocks = asked, options, blocks
         self._names: list[str] = []
         self._recent_ends: deque[Column] = deque(maxlen=_EVIDENCE_SENTENCES)
@@ -85,10 +88,14 @@ class Preamble:
                 if names := comments.GLOBAL_COLUMNS.match(text):
                     self._names = names[1].split()
                 self.has_documents = self.has_documents or comments.DOCUMENT.match(text) is not None
+                if "doc" in text and (name := comments.new_document(text)) is not None:
+                    self._begin_document(name)
             elif not self.ends_sentence(text) and text != self.header_line:
                 self._require_layout(lines, at, line)
                 if text != self.header_line:
                     break
+            elif text.startswith(DOCSTART):
+                self._begin_document("")
             at += 1
             if at > _MAX_HEAD_LINES and self.layout is None:
                 raise CorpusError(
@@ -97,6 +104,10 @@ class Preamble:
                     path=self._options.path,
                 )
         return line + at, lines[at:]
+
+    def _begin_document(self, name: str) -> None:
+        self._n_documents += 1
+        self.document = name or str(self._n_documents)
 
     def ends_sentence(self, text: str) -> bool:
         """Return whether a line marks the begin or the end of a document, or shows nothing at all."""

@@ -38,6 +38,10 @@ class Example:
         1-based line on which the sentence starts, 0 if it was made in memory.
     id : str
         Its name in the file (of a FASTA record), empty if it has none. No part of the sentence's key.
+    document : str
+        The document it belongs to: its name where the file gives one, else its 1-based number in the file;
+        empty where the file does not tell documents apart. Consecutive sentences of one file that have the
+        same are one document. No part of the sentence's key.
     """
 
     tokens: Sentence
@@ -45,6 +49,7 @@ class Example:
     path: str = ""
     line: int = 0
     id: str = ""
+    document: str = ""
 
     @property
     def place(self) -> str:

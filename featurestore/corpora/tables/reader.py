@@ -19,7 +19,7 @@ from featurestore.corpora.contract.whitespace import WHITESPACE, whitespace_toke
 from featurestore.corpora.readers.columnar import not_text
 from featurestore.corpora.tables.cells import holds_token_lists, label_split, list_items
 from featurestore.corpora.tables.header_row import is_header
-from featurestore.corpora.tables.rows import Row, Rows, csv_rows, tsv_rows
+from featurestore.corpora.tables.rows import Row, Rows, rows_of
 from featurestore.corpora.tables.separators import COMMA, TAB, excel_separator, separator_of
 from featurestore.corpora.tokenizing.tokenizers import make_tokenizer
 from featurestore.errors import CorpusError, LabelError, UsageError
@@ -57,12 +57,14 @@ class _Columns:
     n_columns : int
     text : int
     label : int or None
+    document : int or None
     """
 
     names: tuple[str, ...] | None
     n_columns: int
     text: int
     label: int | None
+    document: int | None = None
 
 
 def _examples(
@@ -74,9 +76,7 @@ def _examples(
     named = excel_separator(first_lines[0]) if first_lines else None
     separator = options.separator or named or _separator(first_lines, is_whole, options, default)
     as_csv = format_name == "csv" or separator != TAB
-    rows: Rows = (
-        csv_rows(lines, options.path, separator) if as_csv else tsv_rows(lines, options.path, separator)
-    )
+    rows: Rows = rows_of(lines, options, separator, as_csv=as_csv)
     if named is not None:
         next(rows, None)
     first_rows, rows, _ = read_ahead(rows, _SAMPLE_ROWS, _n_characters)
@@ -135,9 +135,15 @@ def _read(
                 _refuse_empty_label(row, number, columns, options)
             if split is not None:
                 labels = _token_labels(split(labels), len(tokens), number, options)
-        yield Example(tokens, labels, options.path, number)
-    if n_empty:
-        options.warn_once("skipped %d rows without text, first line %d", n_empty, first_empty)
+        document = "" if columns.document is None else row[columns.document]
+        if columns.document is not None and not document:
+            raise CorpusError(
+                f"column {options.document!r}, asked for as document, is empty: expected the document's name",
+                path=options.path,
+                line=number,
+            )
+        yield Example(tokens, labels, options.path, number, "", document)
+    options.skipped(n_empty, first_empty, "rows without text")
 
 
 def _token_list(cell: str, number: int, options: ReadOptions) -> Sentence:
@@ -166,8 +172,7 @@ def _token_labels(labels: list[str], n_tokens: int, number: int, options: ReadOp
 
 
 def _separator(first_lines: Sequence[str], is_whole: bool, options: ReadOptions, default: str) -> str:
-    asked = [DEFAULT_TEXT_COLUMN if options.text_column is None else options.text_column, options.label]
-    given = [column for column in asked if column is not None]
+    given = _asked(options)
     return separator_of(
         [line for line in first_lines if line.strip(WHITESPACE)],
         is_whole=is_whole,
@@ -178,6 +183,12 @@ def _separator(first_lines: Sequence[str], is_whole: bool, options: ReadOptions,
     )
 
 
+def _asked(options: ReadOptions) -> list[str]:
+    """Return the names or numbers of the columns asked for, the text's first."""
+    text = DEFAULT_TEXT_COLUMN if options.text_column is None else options.text_column
+    return [text, *(column for column in (options.label, options.document) if column is not None)]
+
+
 def _columns(first_rows: Sequence[Row], options: ReadOptions) -> _Columns:
     """Find the columns that are wanted in the first row, if that names columns."""
     line, first = first_rows[0]
@@ -185,7 +196,10 @@ def _columns(first_rows: Sequence[Row], options: ReadOptions) -> _Columns:
     if _has_header(first_rows, text, options):
         names = tuple(first)
         text_index = _index(names, text, "text", options.path, line)
-        label = None if options.label is None else _index(names, options.label, "label", options.path, line)
+        label, document = (
+            None if name is None else _index(names, name, what, options.path, line)
+            for name, what in ((options.label, "label"), (options.document, "document"))
+        )
         if (
             text_index == label
             and _is_number(text)
@@ -198,23 +212,22 @@ def _columns(first_rows: Sequence[Row], options: ReadOptions) -> _Columns:
                 path=options.path,
                 line=line,
             )
-        return _Columns(names, len(first), text_index, label)
+        return _Columns(names, len(first), text_index, label, document)
     if options.text_column is None and len(first) == 1:
         text = "1"
     text_index = _numbered(len(first), text, "text", options.path, line)
-    label = (
-        None if options.label is None else _numbered(len(first), options.label, "label", options.path, line)
+    label, document = (
+        None if number is None else _numbered(len(first), number, what, options.path, line)
+        for number, what in ((options.label, "label"), (options.document, "document"))
     )
-    return _Columns(None, len(first), text_index, label)
+    return _Columns(None, len(first), text_index, label, document)
 
 
 def _has_header(first_rows: Sequence[Row], text: str, options: ReadOptions) -> bool:
     if options.header is not None:
         return options.header
     line, first = first_rows[0]
-    wanted = [text] if options.label is None else [text, options.label]
-    by_name = [column for column in wanted if not _is_number(column)]
-    if by_name:
+    if any(not _is_number(column) for column in [text, *_asked(options)[1:]]):
         return True  # where they are not in the first row, the message says what is
     label = int(options.label) - 1 if options.label else -1
     return is_header(first, [row for _, row in first_rows[1:]], label, path=options.path, line=line)

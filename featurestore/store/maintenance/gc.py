@@ -1,8 +1,8 @@
 """Collecting garbage: removing what no snapshot worth keeping, no open reader and no living writer needs.
 
 Two things protect a file. Locks (:mod:`featurestore.store.locks`): while gc removes, no commit is under way,
-and a snapshot that somebody has open stays. Age: where locks do not reach other computers, nothing goes that
-was needed not long ago.
+and a snapshot that somebody has open stays. Age: where locks do not reach other computers, nothing is removed
+that was needed until recently.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Literal
 
 from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.disk.locking import lock_excludes
+from featurestore.disk.places import local_path
 from featurestore.disk.temporary import may_be_in_use
 from featurestore.errors import DamagedStoreError, UsageError
 from featurestore.store.format.directory import (
@@ -127,13 +128,13 @@ def collect(
     StoreWriteError
         If something cannot be removed. What is gone was not needed; run it again.
     """
-    path = Path(path)
+    path = local_path(path)
     if keep_last < 1:
         raise UsageError(f"keeping the last {keep_last} snapshots would remove the store: keep at least 1")
     if older_than < 0:
         raise UsageError(f"an age of {older_than:g} seconds is in the future: give 0 or more")
     before = (time.time() if now is None else now) - older_than
-    list_numbers(path)  # before a lock file is made in what is no store
+    list_numbers(path)  # raises if this is no store, before a lock file is made in it
     with nullcontext() if dry_run else cleaning(path):
         return _Collector(path, before, dry_run, filesystem).collect(keep_last)
 
@@ -171,7 +172,7 @@ class _Collector:
         numbers = list_numbers(self._path)
         followers = dict(itertools.pairwise(numbers))
         for position, number in enumerate(numbers):
-            # As old as its follower: until then it was the store.
+            # Its age counts from the next snapshot: until then it was the latest.
             is_recent = position >= len(numbers) - keep_last or (
                 _change_time(manifest_path(self._path, followers[number])) > self._before
             )

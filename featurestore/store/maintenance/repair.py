@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.disk.filesystem import LOCAL, FileSystem
+from featurestore.disk.places import local_path
 from featurestore.errors import DamagedStoreError, StoreWriteError
 from featurestore.keys import Sentence
 from featurestore.store.format.directory import (
@@ -88,7 +89,7 @@ class Repair:
         The store afterwards.
     shards : list of DamagedFile
         Damaged or missing shards that the store loses.
-    stray : list of DamagedFile
+    unreferenced : list of DamagedFile
         Damaged shards that the last snapshot did not reference.
     manifests : list of DamagedFile
     canaries : list of DamagedFile
@@ -104,7 +105,7 @@ class Repair:
     path: Path
     result: Manifest
     shards: list[DamagedFile] = field(default_factory=list)
-    stray: list[DamagedFile] = field(default_factory=list)
+    unreferenced: list[DamagedFile] = field(default_factory=list)
     manifests: list[DamagedFile] = field(default_factory=list)
     canaries: list[DamagedFile] = field(default_factory=list)
     adopted: list[ShardEntry] = field(default_factory=list)
@@ -112,9 +113,18 @@ class Repair:
     moved: dict[str, str] = field(default_factory=dict)
 
     @property
+    def stray(self) -> list[DamagedFile]:
+        """The old name of :attr:`unreferenced`."""
+        return self.unreferenced
+
+    @stray.setter
+    def stray(self, files: list[DamagedFile]) -> None:
+        self.unreferenced = files
+
+    @property
     def damaged(self) -> list[DamagedFile]:
         """Every damaged or missing file."""
-        return [*self.shards, *self.stray, *self.manifests, *self.canaries]
+        return [*self.shards, *self.unreferenced, *self.manifests, *self.canaries]
 
     @property
     def sound(self) -> bool:
@@ -137,8 +147,8 @@ class Repair:
                 yield from (head.tokens(row) for row in np.flatnonzero(missing).tolist())
 
     def _lost(self) -> list[DamagedFile]:
-        # A stray one that an earlier snapshot listed was lost by a repair that was killed.
-        return [shard for shard in (*self.shards, *self.stray) if shard.entry is not None]
+        # An unreferenced shard that an earlier snapshot lists was lost by a repair that was killed.
+        return [shard for shard in (*self.shards, *self.unreferenced) if shard.entry is not None]
 
     def _head(self, shard: DamagedFile) -> HeadReader | None:
         file = self.path / self.moved.get(shard.name, shard.name)
@@ -183,18 +193,19 @@ def repair(
     StoreWriteError
         If the disk is full or failing. Run it again.
     """
-    path = Path(path)
+    path = local_path(path)
     intact: set[str] = set()
     found = _inspect(path, intact, progress)
     if dry_run:
         found.index_rebuilt = not all(_index_state(path, found.result))
         return found
     with cleaning(path):
-        # What was committed since, and once more what is damaged: another process may have replaced it.
+        # Inspected again under the lock: others may have committed, or replaced a damaged file, since.
         found = _inspect(path, intact, None)
         if found.result.number > list_numbers(path)[-1] and not publish(path, found.result, filesystem):
             raise StoreWriteError(
-                f"another writer committed to {path} meanwhile, from where locks do not reach: run it again"
+                f"another writer committed to {path} meanwhile, from where locks do not reach: run it again",
+                path=path,
             )
         # The last manifest may be that of a repair that was killed before it was on the disk.
         filesystem.sync_directory(path / MANIFESTS)
@@ -238,22 +249,22 @@ def _inspect(path: Path, intact: set[str], progress: Callable[[int], object] | N
     for finding in itertools.islice(verify_canaries(path, base), 1):
         found.canaries.append(DamagedFile(finding.shard, finding.problem, missing=finding.is_gone))
     listed = {entry.name: entry for manifest in manifests.values() for entry in manifest.shards}
-    unlisted = []
+    unreferenced = []
     for file in shards_besides(path, [base]):
         entry_found = listed.get(file.name)
         try:
             entry_found = entry_found or entry_of_file(file)
             finding = _first_finding(path, entry_found, base, intact)
             if finding is None and file.name not in listed:
-                unlisted.append((entry_found, _head_keys(path, entry_found)))
+                unreferenced.append((entry_found, _head_keys(path, entry_found)))
         except DamagedStoreError as error:
             finding = Finding(file.name, str(error), is_gone=error.is_gone)
         if finding is not None and not finding.is_gone:
-            found.stray.append(DamagedFile.of(SHARDS, finding, entry_found))
+            found.unreferenced.append(DamagedFile.of(SHARDS, finding, entry_found))
     # If the last manifest is damaged, some of these were committed. Otherwise they are those of killed
     # writers, and adopted where that brings no sentence a second time.
     at_stake = base.number != numbers[-1]
-    found.adopted = _worth_adopting(path, kept, unlisted, at_stake)
+    found.adopted = _worth_adopting(path, kept, unreferenced, at_stake)
     if found.shards or found.canaries or found.adopted or at_stake:
         found.result = replace(
             base,
@@ -313,14 +324,14 @@ def _first_finding(path: Path, entry: ShardEntry, manifest: Manifest, intact: se
 def _worth_adopting(
     path: Path,
     kept: Sequence[ShardEntry],
-    unlisted: Sequence[tuple[ShardEntry, NDArray[np.uint8]]],
+    unreferenced: Sequence[tuple[ShardEntry, NDArray[np.uint8]]],
     at_stake: bool,
 ) -> list[ShardEntry]:
     """Return the shards that bring only new sentences; with ``at_stake``, those that bring any."""
-    if not unlisted:
+    if not unreferenced:
         return []
     known, adopted = _keys_of(path, kept), []
-    for entry, keys in unlisted:
+    for entry, keys in unreferenced:
         stored = known.contains(keys)
         if not stored.any() or (at_stake and not stored.all()):
             known.add(keys)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from featurestore import Example, open_corpus
-from featurestore.dataset.sampler import BucketBatchSampler
+from featurestore.dataset.sampling.sampler import BucketBatchSampler
 from tests.bench.machine import machine
 
 FILES = {

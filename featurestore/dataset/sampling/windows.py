@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.dataset.sampler import BucketBatchSampler
+from featurestore.dataset.sampling.sampler import BucketBatchSampler
 from featurestore.disk.opening import open_for_reading
 from featurestore.errors import DamagedStoreError
-from featurestore.store.format.access import refuse_unreadable
+from featurestore.store.format.access import refuse_unopened
 from featurestore.store.format.codec import Array
 from featurestore.store.format.directory import SHARDS
 from featurestore.store.store import Store
@@ -112,7 +112,7 @@ class WindowBatchSampler(BucketBatchSampler):
 
     The batches of an epoch are a pure function of the lengths, the windows, the settings, the seed and the
     epoch. All ranks go through the same windows, and each reads all of them. Parameters as
-    :class:`~featurestore.dataset.sampler.BucketBatchSampler`, and:
+    :class:`~featurestore.dataset.sampling.sampler.BucketBatchSampler`, and:
 
     Parameters
     ----------
@@ -273,13 +273,7 @@ def _read_into(into: memoryview, path: Path, offset: int, n_bytes: int) -> None:
             if flags and error.errno == errno.EINVAL:
                 flags = 0
                 continue
-            refuse_unreadable(path, error)
-            raise DamagedStoreError(
-                f"shard {path} cannot be opened: {error.strerror}",
-                path=path,
-                shard=path.name,
-                is_gone=isinstance(error, FileNotFoundError),
-            ) from error
+            refuse_unopened(path, error)
         try:
             while done < n_bytes:
                 step = os.preadv(descriptor, [into[done:]], offset + done)
