@@ -62,7 +62,10 @@ def exceeds(difference: Any, tolerance: Any) -> Any:
 
 
 class Encodes(Protocol):
-    """What is asked of an encoder here; see :class:`featurestore.encoders.base.Encoder`."""
+    """What the store asks of an encoder; :class:`featurestore.encoders.base.Encoder` has more.
+
+    It stands here because the store imports no encoders, and the module of ``Encoder`` loads no NumPy.
+    """
 
     @property
     def spec(self) -> str:

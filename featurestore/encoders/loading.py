@@ -73,9 +73,7 @@ def load_encoder(
         If the encoder cannot be built: see its subclasses.
     """
     family, rest = _family(spec)
-    choices = _choices(family, layers, precision, initial_state)
-    encoder: Encoder = family.resolved(family.load, spec)(rest, device=device, **choices)
-    return encoder
+    return _loaded(family, spec, rest, device, _choices(family, layers, precision, initial_state))
 
 
 def outline_encoder(
@@ -99,8 +97,7 @@ def outline_encoder(
     family, rest = _family(spec)
     choices = _choices(family, layers, precision, initial_state)
     if family.outline is None:
-        loaded = family.resolved(family.load, spec)(rest, device=None, **choices)
-        return checked_encoder(loaded).outline
+        return checked_encoder(_loaded(family, spec, rest, None, choices)).outline
     choices.pop("precision")  # decides no shape
     outline: EncoderOutline = family.resolved(family.outline, spec)(rest, **choices)
     return outline
@@ -127,7 +124,7 @@ def encoder_recipe(
         precision = "auto"  # these families have one precision only
     choices = _choices(family, layers, precision, initial_state)
     if family.recipe is None:
-        return checked_encoder(family.resolved(family.load, spec)(rest, device=None, **choices)).recipe
+        return checked_encoder(_loaded(family, spec, rest, None, choices)).recipe
     recipe: Recipe = family.resolved(family.recipe, spec)(rest, **choices)
     return recipe
 
@@ -235,6 +232,12 @@ def _family(spec: object) -> tuple[Family, str]:
     if family is None:
         raise UnknownEncoderError(f"unknown encoder {spec!r}: expected {expected_forms()}")
     return family, spec.partition(":")[2] if family.name else spec
+
+
+def _loaded(family: Family, spec: str, rest: str, device: str | None, choices: dict[str, Any]) -> Encoder:
+    """Return the encoder; with no device, on any, where only what is known of it is asked for."""
+    encoder: Encoder = family.resolved(family.load, spec)(rest, device=device, **choices)
+    return encoder
 
 
 def _choices(family: Family, layers: Layers, precision: str, initial_state: str) -> dict[str, Any]:

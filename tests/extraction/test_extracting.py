@@ -27,6 +27,7 @@ from featurestore.extraction.progress import BarProgress
 from featurestore.store.verification import verify
 from tests.extraction.shards import BOUND, CODEC_BOUND, assert_near, files_of
 from tests.kit.doubles import DoubleEncoder, Recorder, draw_sentences, vectors_of
+from tests.kit.users import open_to_all, ordinary_user
 
 
 def write_text(path: Path, sentences) -> Path:
@@ -78,7 +79,7 @@ def test_the_same_input_gives_byte_identical_shards(tmp_path, tiny_elmo):
 @pytest.mark.parametrize("looked_up_at_a_time", [4096, 5])
 def test_duplicates_within_and_across_corpora_are_encoded_once(monkeypatch, tmp_path, looked_up_at_a_time):
     for module in (planning, new):
-        monkeypatch.setattr(module, "_STEP", looked_up_at_a_time)
+        monkeypatch.setattr(module, "SENTENCES_AT_ONCE", looked_up_at_a_time)
     sentences = draw_sentences(20)
     one = write_text(tmp_path / "one.txt", [*sentences[:12], *sentences[:12]])
     two = write_text(tmp_path / "two.txt", sentences[8:])
@@ -146,22 +147,17 @@ def test_a_store_whose_shards_are_gone_is_not_called_complete_or_added_to(tmp_pa
 
 
 def test_a_store_that_may_not_be_written_is_said_before_anything_is_encoded(tmp_path, tiny_elmo_spec):
-    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        directory.chmod(0o755)
+    open_to_all(tmp_path)
     extract([("a",)], tiny_elmo_spec, tmp_path / "store", progress=False)
     was_root = os.geteuid() == 0
-    if was_root:
-        os.seteuid(65534)
-    else:
-        (tmp_path / "store" / "shards").chmod(0o555)
+    (tmp_path / "store" / "shards").chmod(0o555)
     try:
-        for store in (tmp_path / "store", tmp_path / "other"):
-            if store.exists() or was_root:
-                with pytest.raises(StoreWriteError, match=r"Permission denied.*Nothing was encoded"):
-                    extract([("b",)], tiny_elmo_spec, store, progress=False)
+        with ordinary_user():
+            for store in (tmp_path / "store", tmp_path / "other"):
+                if store.exists() or was_root:
+                    with pytest.raises(StoreWriteError, match=r"Permission denied.*Nothing was encoded"):
+                        extract([("b",)], tiny_elmo_spec, store, progress=False)
     finally:
-        if was_root:
-            os.seteuid(0)
         (tmp_path / "store" / "shards").chmod(0o755)
 
 
@@ -224,7 +220,7 @@ def test_a_tiny_commit_does_not_change_what_is_known_of_the_speed(tmp_path, tiny
 
 def test_what_another_extraction_commits_meanwhile_is_not_stored_twice(monkeypatch, tmp_path):
     for module in (planning, new):
-        monkeypatch.setattr(module, "_STEP", 5)
+        monkeypatch.setattr(module, "SENTENCES_AT_ONCE", 5)
     sentences = draw_sentences(80, longest=5)
 
     def other_run(number: int) -> None:

@@ -64,7 +64,7 @@ def test_a_corpus_given_twice_is_read_twice_and_encoded_once(corpora, tmp_path, 
 def test_counts_do_not_depend_on_how_sentences_are_looked_up(monkeypatch, tmp_path, tiny_elmo):
     sentences = [("w", str(number % 700)) for number in range(2000)]
     whole = plan_of(sentences, tmp_path / "store", tiny_elmo)
-    monkeypatch.setattr(planning, "_STEP", 7)
+    monkeypatch.setattr(planning, "SENTENCES_AT_ONCE", 7)
     assert plan_of(sentences, tmp_path / "store", tiny_elmo).n_distinct == whole.n_distinct == 700
 
 

@@ -23,6 +23,7 @@ from featurestore.encoders.base import EncoderOutline
 from featurestore.errors import CorpusError, StoreWriteError
 from featurestore.extraction.destination import Destination
 from featurestore.extraction.planning.estimate import Speed
+from featurestore.extraction.planning.new import SENTENCES_AT_ONCE
 from featurestore.extraction.progress import Progress
 from featurestore.keyarrays import keys_array
 from featurestore.store.canaries import canary_bytes
@@ -47,9 +48,6 @@ _PART_THEM = (
 
 _BLOCK = 256
 """Sentences whose words are inspected at a time."""
-
-_STEP = 4096
-"""Sentences looked up at a time."""
 
 _SENTENCE_BYTES = keys.KEY_BYTES + 8 + 8 + 24
 """What a sentence costs beside its tokens: key, offset, checksum, and its place in the index."""
@@ -344,7 +342,7 @@ def _chunk(
     chunk: list[Example] = []
     messages: list[bytes] = []
     # A few at a time, so that their words are still in the processor's cache when they are looked up again.
-    while len(chunk) < _STEP and (block := list(islice(iterator, min(_BLOCK, _STEP - len(chunk))))):
+    while block := list(islice(iterator, min(_BLOCK, SENTENCES_AT_ONCE - len(chunk)))):
         messages += [keys.sentence_message(example.tokens) for example in block]
         observer.see(block)
         if cut is not None:
