@@ -32,7 +32,7 @@ class Budget:
     tokens: int
     sentences: int | None = None
 
-    def holds(self, longest: int, n_sentences: int) -> bool:
+    def fits(self, longest: int, n_sentences: int) -> bool:
         """Return whether so many sentences, the longest of them so long, are within it."""
         within = n_sentences == 1 or longest * n_sentences <= self.tokens
         return within and (self.sentences is None or n_sentences <= self.sentences)
@@ -46,6 +46,11 @@ class Budget:
         """Return what a sentence of each length takes of a batch, in parts of :data:`QUANTUM`."""
         quanta: Indices = QUANTUM // self.fitting(lengths)
         return quanta
+
+    def holds(self, lengths: NDArray[np.integer]) -> bool:
+        """Return whether sentences of these lengths make one batch."""
+        padded = len(lengths) * int(lengths.max(initial=0))
+        return padded <= self.tokens and (self.sentences is None or len(lengths) <= self.sentences)
 
     def enlarged(self) -> Budget:
         """Return the next larger budget, by a sixty-fourth."""
@@ -131,10 +136,10 @@ def cut_groups(lengths: Indices, starts: Indices, budget: Budget, *, by_length: 
     for group in order.tolist():
         sentences = np.arange(starts[group], ends[group])
         together = max(longest_waiting, int(longest[group])), n_waiting + len(sentences)
-        if waiting and not budget.holds(*together):
+        if waiting and not budget.fits(*together):
             batches.append(np.concatenate(waiting))
             waiting, together = [], (int(longest[group]), len(sentences))
-        if not waiting and not budget.holds(*together):
+        if not waiting and not budget.fits(*together):
             pieces = cut(lengths[sentences], budget, ascending=False, full_only=False)
             batches.extend(sentences[piece] for piece in pieces)
             n_waiting, longest_waiting = 0, 0
