@@ -230,6 +230,8 @@ class MissingSentencesError(StoreError):
     store : path, optional
     paths : sequence of str
         The corpora they were read from, which an `extract` command would name.
+    in_other_stores : sequence of MissingSentencesError
+        What is missing in further stores, where several were asked.
     """
 
     def __init__(
@@ -241,8 +243,10 @@ class MissingSentencesError(StoreError):
         n_wanted: int | None = None,
         store: str | PathLike[str] | None = None,
         paths: Sequence[str] = (),
+        in_other_stores: Sequence[MissingSentencesError] = (),
     ) -> None:
         super().__init__(message)
+        self.in_other_stores = tuple(in_other_stores)
         self.sentences = tuple(sentences)
         self.n_missing = n_missing
         self.n_wanted = n_wanted

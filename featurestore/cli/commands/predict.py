@@ -73,7 +73,7 @@ def predict(
 
     what = (output, trained.label, trained.label_kind, examples)
     form = JsonLines(output, trained.label_kind, examples) if as_json else form_of(*what)
-    with remedy_reads_alike(reading, opened):
+    with remedy_reads_alike(reading, [opened]):
         try:
             write_labelled(form)
         except NotReadBackError:
