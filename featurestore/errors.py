@@ -25,7 +25,7 @@
     │   ├── MissingSentencesError     sentences asked for are not in the store
     │   └── DamagedStoreError      3  bytes on disk are not the bytes that were committed
     ├── RecipeMismatchError        4  the vectors come from another recipe than the one asked for
-    ├── DriftError                 4  by the same recipe, an encoder gives other vectors than it gave
+    ├── DriftError                 4  an encoder's vectors changed though its recipe did not
     ├── AlignmentError                labels and stored tokens disagree
     └── ModelError                    a trained head cannot be loaded, trained or used
 
@@ -330,7 +330,7 @@ class RecipeMismatchError(FeaturestoreError):
 
 
 class DriftError(FeaturestoreError):
-    """By the same recipe, an encoder gives other vectors than when its store was made.
+    """An encoder's vectors differ from those that its store holds, though the recipe is the same.
 
     Parameters
     ----------

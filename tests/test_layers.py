@@ -57,13 +57,15 @@ ARROWS: dict[str, set[str] | None] = {
         "extraction", *CORPORA, "encoders", "store/index", "disk", "native", *STORE, *LEAVES,
     },
     "extraction": {"extraction/planning", *CORPORA, "encoders", "store/maintenance", *STORE, *LEAVES},
+    "exchange": {*CORPORA, "store/maintenance", "disk", "store", *LEAVES},
     "dataset/gathering": {"native", *STORE, *LEAVES},
     "dataset/opening": {"dataset", "disk", *CORPORA, "store", *LEAVES},
     "dataset/sampling": {"disk", *STORE, *LEAVES},
     "dataset": {
         "dataset/gathering", "dataset/opening", "dataset/sampling", "devices", *CORPORA, *STORE, *LEAVES,
     },
-    "models": {"dataset", "devices", *CORPORA, "tensorfile", "disk", "store", *LEAVES},
+    "models/recurrent": {"dataset/gathering", "native"},
+    "models": {"models/recurrent", "dataset", "devices", *CORPORA, "tensorfile", "disk", "store", *LEAVES},
     "pretraining": {
         "encoders/elmo/files", "encoders/elmo/model", "devices", "corpora", "store", "disk", "tensorfile",
         *LEAVES,
@@ -71,6 +73,7 @@ ARROWS: dict[str, set[str] | None] = {
     "integrations": {"dataset/gathering", "encoders", "encoders/flair", *CORPORA, *STORE, *LEAVES},
     "cli": EVERYTHING,
     "cli/commands": EVERYTHING,
+    "cli/commands/keeping": EVERYTHING,
     "cli/display": {*CORPORA, "disk", "extraction", "models", *LEAVES},
     "examples": EVERYTHING,
 }  # fmt: skip

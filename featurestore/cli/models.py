@@ -81,7 +81,7 @@ def say_what_was_read(corpora: Sequence[ObservedCorpus], as_json: bool) -> None:
 
 @contextmanager
 def remedy_reads_alike(reading: Reading, stores: Sequence[Store]) -> Iterator[None]:
-    """Let the command that adds missing sentences read the corpus as this one does: else it adds others."""
+    """Add this command's reading options to the `extract` command that an error names."""
     from featurestore.dataset.opening.missing import MissingSentences, missing_error
     from featurestore.errors import MissingSentencesError
 

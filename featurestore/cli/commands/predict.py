@@ -79,5 +79,6 @@ def predict(
         except NotReadBackError:
             if not isinstance(form, Lines):
                 raise
-            # With named columns, a column file holds also what would be a mark of a document without.
+            # A column file with named columns can hold a token such as -DOCSTART-, else a mark between
+            # documents.
             write_labelled(form_of(*what, names=True))

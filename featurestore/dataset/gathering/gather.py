@@ -242,7 +242,7 @@ class Gatherer:
     def _norms(self, shards: Sequence[int]) -> Tensor:
         """Return the norms of a batch of int8 sentences, (batch, 1, ..., dim)."""
         norms: dict[int, Any] = {s: self.store.reader(s).norms for s in set(shards) if s >= 0}
-        norms[-1] = next(iter(norms.values()))  # for zeros, whatever they are
+        norms[-1] = next(iter(norms.values()))  # any will do for rows of zeros
         return torch.from_numpy(np.stack([norms[shard] for shard in shards])).unsqueeze(1)
 
     def _decode_each(
