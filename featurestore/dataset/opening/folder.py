@@ -14,7 +14,7 @@ from typing import IO
 
 from featurestore import limits
 from featurestore.disk.atomic import replacing
-from featurestore.disk.filesystem import LOCAL, FileSystem
+from featurestore.disk.filesystem import LOCAL
 from featurestore.disk.opening import open_for_reading
 from featurestore.disk.places import cache_folder
 from featurestore.errors import StoreWriteError
@@ -77,7 +77,7 @@ def open_own(path: Path) -> int:
 
 
 @contextmanager
-def writing(path: Path, filesystem: FileSystem = LOCAL) -> Iterator[IO[bytes]]:
+def writing(path: Path) -> Iterator[IO[bytes]]:
     """Hold a file that becomes a remembered opening when the context ends well; make room for the next.
 
     Nothing waits for the disk: what a power cut leaves of it will not be believed.
@@ -87,10 +87,10 @@ def writing(path: Path, filesystem: FileSystem = LOCAL) -> Iterator[IO[bytes]]:
     StoreWriteError
         Disk full, read-only, or failing.
     """
-    filesystem.make_directory(path.parent, lasting=False)
-    with replacing(path, filesystem, lasting=False, private=True) as file:
+    LOCAL.make_directory(path.parent, lasting=False)
+    with replacing(path, LOCAL, lasting=False, private=True) as file:
         yield file
-    _make_room(path.parent, filesystem)
+    _make_room(path.parent)
 
 
 def forget() -> Forgotten:
@@ -98,7 +98,7 @@ def forget() -> Forgotten:
     folder = openings_folder()
     LOCAL.remove_orphaned(folder, ".*.tmp", older_than=0)
     openings = _openings(folder)
-    removed = [each.n_bytes for each in openings if _remove(each.path, LOCAL)]
+    removed = [each.n_bytes for each in openings if _remove(each.path)]
     n_in_use = sum(each.path.exists() for each in openings)
     return Forgotten(folder, len(removed), sum(removed), n_in_use)
 
@@ -122,22 +122,22 @@ def _openings(folder: Path) -> list[_Opening]:
     return sorted(found, key=lambda opening: opening.used)
 
 
-def _make_room(folder: Path, filesystem: FileSystem) -> None:
+def _make_room(folder: Path) -> None:
     """Remove what is over the bounds, unless a process reads it."""
     openings = _openings(folder)
     n_bytes, n = sum(opening.n_bytes for opening in openings), len(openings)
     if n_bytes <= limits.MAX_OPENINGS_BYTES and n <= limits.MAX_OPENINGS:
         return
-    filesystem.remove_orphaned(folder, ".*.tmp")
+    LOCAL.remove_orphaned(folder, ".*.tmp")
     for opening in openings[:-1]:
         if n_bytes <= limits.MAX_OPENINGS_BYTES and n <= limits.MAX_OPENINGS:
             return
-        if _remove(opening.path, filesystem):
+        if _remove(opening.path):
             logger.debug("%s is forgotten to make room", opening.path)
             n_bytes, n = n_bytes - opening.n_bytes, n - 1
 
 
-def _remove(path: Path, filesystem: FileSystem) -> bool:
+def _remove(path: Path) -> bool:
     """Remove an opening that no process reads; return whether it was.
 
     On the local disk a map outlives its file's name; over a network, whoever maps it on another computer
@@ -149,7 +149,7 @@ def _remove(path: Path, filesystem: FileSystem) -> bool:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        filesystem.remove(path)
+        LOCAL.remove(path)
     except (OSError, StoreWriteError):
         return False
     finally:
