@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -71,10 +73,22 @@ class Sources:
     def __init__(
         self, stores: Mapping[str, Store], places: Sequence[Places], *, as_dict: bool, dtype: torch.dtype
     ) -> None:
-        self.names = list(stores)
-        self.each = [Source(*one) for one in zip(stores.values(), places, strict=True)]
+        self.by_name = {
+            name: Source(store, where) for (name, store), where in zip(stores.items(), places, strict=True)
+        }
         self.as_dict, self.dtype = as_dict, dtype
         self._buffers = BufferPool()
+
+    @property
+    def each(self) -> list[Source]:
+        """The sources themselves."""
+        return list(self.by_name.values())
+
+    def arranged(self, order: Mapping[str, str]) -> Sources:
+        """Return the same sources in another order; see :meth:`FeatureDataset.arranged`."""
+        again = copy.copy(self)
+        again.by_name = {new: self.by_name[old] for new, old in order.items()}
+        return again
 
     @property
     def device(self) -> torch.device:
@@ -91,6 +105,23 @@ class Sources:
     def resident_bytes(self) -> int:
         """Bytes held in memory."""
         return sum(source.resident.n_bytes for source in self.each if source.resident is not None)
+
+    def identity(self, part: Examples) -> dict[str, object]:
+        """Return what tells the vectors of a part of the examples from others, as plain values.
+
+        ``store``: a hash of recipes and shards; ``snapshot``: their numbers; ``places``: a hash of where the
+        examples lie in them.
+        """
+        stores, places = xxhash.xxh3_64(), xxhash.xxh3_64()
+        for source in self.each:
+            shards = source.store.manifest.shards
+            names = (source.store.recipe.fingerprint, *(entry.name for entry in shards))
+            stores.update("\n".join(names).encode())
+            for numbers in source.places:
+                places.update(numbers[part].astype("<i8").tobytes())
+        snapshots = [source.store.snapshot for source in self.each]
+        snapshot = snapshots[0] if len(snapshots) == 1 else snapshots
+        return {"store": stores.hexdigest(), "snapshot": snapshot, "places": places.hexdigest()}
 
     def hold(self, lengths: NDArray[np.int64], device: torch.device) -> None:
         """Read all vectors into the memory of a device."""
@@ -157,7 +188,7 @@ class Sources:
         """Return features of so many rows that ``read`` has filled, given the numbers of their sources."""
         if self.as_dict:
             features = {}
-            for number, (name, source) in enumerate(zip(self.names, self.each, strict=True)):
+            for number, (name, source) in enumerate(self.by_name.items()):
                 shape = (*rows, *source.store.token_shape)
                 features[name] = source.buffers.empty(shape, self.dtype, self.device)
                 read([number], features[name])
