@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from featurestore.dataset.sampling.sampler import BucketBatchSampler, Order
 from featurestore.dataset.sampling.window_reader import WindowReader
 from featurestore.dataset.sampling.windows import WindowBatchSampler
 from featurestore.errors import UsageError
+from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -294,7 +295,7 @@ def feature_loader(
         windows = whole.windows(memory, part)
         reader = WindowReader(windows)
         sampler = WindowBatchSampler(sampler.lengths, windows, on_pool=reader.enter, **sampling)
-        collating = _WindowedCollate(reader, packed, jagged)
+        collating = _WindowedCollate(reader, whole.stores.values(), packed, jagged)
     loader = FeatureLoader(
         dataset, batch_sampler=sampler, collate_fn=collating, num_workers=num_workers, **options
     )
@@ -324,16 +325,16 @@ def _identity(dataset: FeatureDataset, part: Part, memory: int | None) -> dict[s
 class _WindowedCollate:
     """Collates batches from the windows that are in memory."""
 
-    def __init__(self, reader: WindowReader, packed: bool, jagged: bool) -> None:
+    def __init__(self, reader: WindowReader, stores: Iterable[Store], packed: bool, jagged: bool) -> None:
         self._lock, self._packed, self._jagged = reader.lock, packed, jagged
-        self._gatherer = Gatherer(reader.windows.store, reader)
+        self._gatherers = [Gatherer(store, reader.of(store)) for store in stores]
 
     def __call__(self, items: Sequence[FeatureItem]) -> FeatureBatch:
         if not isinstance(items, ItemBatch):
             raise UsageError("window: this loader needs the dataset itself, not a wrapper that changes items")
         with self._lock:
             return items.dataset.gather(
-                items.indices, self._gatherer, packed=self._packed, jagged=self._jagged
+                items.indices, self._gatherers, packed=self._packed, jagged=self._jagged
             )
 
 
