@@ -1,0 +1,42 @@
+"""skorch: ``get_iterator`` returns a ``feature_loader``; training goes on after the last epoch that was saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Checkpoint
+
+from featurestore import FeatureDataset, collate, feature_loader
+from featurestore.examples.frameworks.tagger import Tagger, command
+
+
+class FeatureNet(NeuralNet):
+    def get_iterator(self, dataset: FeatureDataset, training: bool = False) -> Any:
+        loader = feature_loader(dataset, shuffle=training, seed=0, collate_fn=inputs_and_labels)
+        loader.set_epoch(len(self.history))  # another order when it goes on
+        return loader
+
+    def get_loss(self, y_pred: dict[str, torch.Tensor], y_true: Any, **others: Any) -> torch.Tensor:
+        return y_pred["loss"]
+
+
+def inputs_and_labels(items: Any) -> Any:
+    batch = collate(items)
+    return batch, batch.labels
+
+
+def train(dataset: FeatureDataset, model: Tagger, out: Path, *, epochs: int = 2) -> None:
+    """Train a tagger with skorch."""
+    saving = Checkpoint(dirname=out, monitor=None)
+    net = FeatureNet(model, torch.nn.Identity, optimizer=torch.optim.AdamW, train_split=None, callbacks=[saving])
+    net.initialize()
+    if (out / "params.pt").exists():
+        net.load_params(checkpoint=saving)
+    net.partial_fit(dataset, epochs=epochs - len(net.history))
+
+
+if __name__ == "__main__":
+    command(train)()
