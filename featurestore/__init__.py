@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from featurestore.dataset.features import FeatureDataset
     from featurestore.dataset.labels import LabelSet
     from featurestore.dataset.loader import feature_loader
+    from featurestore.dataset.prefetch import DevicePrefetcher
     from featurestore.dataset.sampling.sampler import BucketBatchSampler
     from featurestore.encoders.base import Encoder
     from featurestore.encoders.loading import load_encoder
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BucketBatchSampler": "featurestore.dataset.sampling.sampler",
     "Corpus": "featurestore.corpora.corpus",
+    "DevicePrefetcher": "featurestore.dataset.prefetch",
     "Encoder": "featurestore.encoders.base",
     "Example": "featurestore.corpora.contract.example",
     "FeatureBatch": "featurestore.dataset.batch",
@@ -48,6 +50,7 @@ _HOMES = {
 __all__ = [
     "BucketBatchSampler",
     "Corpus",
+    "DevicePrefetcher",
     "Encoder",
     "Example",
     "FeatureBatch",

@@ -56,7 +56,7 @@ ARROWS: dict[str, set[str] | None] = {
     "extraction/planning": {
         "extraction", *CORPORA, "encoders", "store/index", "disk", "native", *STORE, *LEAVES,
     },
-    "extraction": {"extraction/planning", *CORPORA, "encoders", *STORE, *LEAVES},
+    "extraction": {"extraction/planning", *CORPORA, "encoders", "store/maintenance", *STORE, *LEAVES},
     "dataset/gathering": {"native", *STORE, *LEAVES},
     "dataset/opening": {"dataset", "corpora/contract", "store", *LEAVES},
     "dataset/sampling": {"disk", *STORE, *LEAVES},

@@ -45,6 +45,19 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "stats": ("featurestore stats features/ewt",),
     "why": ("featurestore why features/ewt 'It rains .' --layers top",),
+    "subset": (
+        "featurestore subset features/all --corpus train.conllu -o features/train",
+        "featurestore ls features/all --contains Berlin | featurestore subset features/all --keys - \\\n"
+        "    -o features/berlin",
+    ),
+    "copy": ("featurestore copy features/ewt /mnt/share/ewt",),
+    "recode": ("featurestore recode features/ewt --codec int8 -o features/ewt-int8",),
+    "layers": (
+        "featurestore layers features/all-layers --layers 1 -o features/layer-1",
+        "featurestore layers features/all-layers --average -o features/average",
+    ),
+    "remove": ("featurestore remove features/all --corpus old.conllu --keep train.conllu",),
+    "compact": ("featurestore compact features/ewt --dry-run",),
     "verify": (
         "featurestore verify features/ewt",
         "featurestore verify features/ewt --sample 1000 --encode 20",

@@ -40,6 +40,17 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "stats": (f"{_C}.inspect", "Show the distributions of lengths and vector norms."),
         "why": (f"{_C}.why", "Say whether a sentence is cached, and if not, why."),
     },
+    "Make stores of it": {
+        "subset": (f"{_C}.reshape", "Make a store of some sentences of another."),
+        "copy": (f"{_C}.reshape", "Copy a store, each shard checked on the way."),
+        "recode": (f"{_C}.reshape", "Make a store of the same sentences in another codec."),
+        "layers": (
+            f"{_C}.reshape",
+            "Make a store of some layers of one that keeps all, or of their average.",
+        ),
+        "remove": (f"{_C}.reshape", "Make a snapshot without some sentences."),
+        "compact": (f"{_C}.reshape", "Join small shards to full ones."),
+    },
     "Keep it sound": {
         "verify": (f"{_C}.verify", "Check every stored byte; name what is damaged."),
         "repair": (f"{_C}.maintain", "Quarantine damaged files; say what to extract again."),

@@ -13,7 +13,7 @@ from featurestore.cli.display.reading import say_reading, say_warnings
 from featurestore.cli.options import Reading, options, reading_options
 
 if TYPE_CHECKING:
-    from featurestore.corpora.reading import ObservedCorpus
+    from featurestore.corpora.observed import ObservedCorpus
     from featurestore.dataset.features import FeatureDataset
     from featurestore.store.store import Store
 
@@ -65,7 +65,7 @@ metric_option = click.option(
 
 def observed(files: Sequence[str], reading: Reading, label: str | None = None) -> list[ObservedCorpus]:
     """Open corpora so that what was read of them can be shown."""
-    from featurestore.corpora.reading import ObservedCorpus
+    from featurestore.corpora.observed import ObservedCorpus
 
     return [ObservedCorpus(reading.open(file, label)) for file in files]
 

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from featurestore.corpora.contract.options import MISSING_LABEL, REFUSE, RULES, TOKENIZERS
+from featurestore.corpora.contract.options import (
+    EMPTY_TOKEN,
+    MISSING_LABEL,
+    QUOTES,
+    REFUSE,
+    RULES,
+    TOKENIZERS,
+)
 from featurestore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +52,8 @@ class Reading:
 
     Attributes
     ----------
-    format, text_column, tokenize, header, separator, comments, missing_label, document
+    format, text_column, tokenize, header, separator, comments, missing_label, empty_token, boundaries
+    quotes, document
         As :func:`featurestore.open_corpus` takes them.
     label_names : str or None
         The names, separated by commas.
@@ -59,6 +67,9 @@ class Reading:
     label_names: str | None = None
     comments: bool | None = None
     missing_label: str = REFUSE
+    empty_token: str = REFUSE
+    boundaries: str | None = None
+    quotes: str | None = None
     document: str | None = None
 
     def open(self, path: str, label: str | None = None) -> Corpus:
@@ -79,6 +90,9 @@ class Reading:
         words += [] if self.separator is None else ["--separator", self.separator]
         for name, value in (("header", self.header), ("comments", self.comments)):
             words += [] if value is None else [f"--{name}" if value else f"--no-{name}"]
+        words += [] if self.empty_token == REFUSE else ["--empty-token", self.empty_token]
+        words += [] if self.boundaries is None else ["--boundaries", self.boundaries]
+        words += [] if self.quotes is None else ["--quotes", self.quotes]
         return words
 
 
@@ -122,6 +136,9 @@ reading_options = options(
     click.option("--separator", metavar="NAME",
                  help="What separates the fields of a table: comma, semicolon, tab or pipe.  "
                  "[default: by the format, or as the rows show]"),
+    click.option("--quotes", type=click.Choice(QUOTES),
+                 help="What quote marks of a table are: csv, signs around a field; text, signs of the text.  "
+                 "[default: csv for csv; for tsv as the rows show]"),
     click.option("--label-names", metavar="NAME,NAME,...",
                  help="What labels that are integers from 0 stand for."),
     click.option("--comments/--no-comments", default=None,
@@ -132,6 +149,11 @@ reading_options = options(
     click.option("--missing-label", type=click.Choice(MISSING_LABEL), default=REFUSE, show_default=True,
                  help="What is done with words that have no label: stop, or ignore them in training and "
                  "evaluation."),
+    click.option("--empty-token", type=click.Choice(EMPTY_TOKEN), default=REFUSE, show_default=True,
+                 help="What is done with rows that have no token: stop, or skip and count them."),
+    click.option("--boundaries", metavar="[punctuation|N|punctuation,N]",
+                 help="Where sentences of a column file end beside its blank lines: behind rows of "
+                 "sentence-final punctuation, after N words at the latest, or both."),
     click.option("--tokenize", cls=_TokenizeOption, is_flag=False, flag_value=RULES,
                  metavar="[rules|icu|characters]",
                  help="The text is raw: split it into tokens. rules, the default, is for languages that "

@@ -1,31 +1,32 @@
-"""Corpora: a file, standard input or a list of sentences as a re-iterable stream of examples."""
+"""Corpora: a file or standard input as a re-iterable stream of examples."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from typing import Any
 
 from featurestore import limits
+from featurestore.corpora.contract.boundaries import boundaries_of
 from featurestore.corpora.contract.example import Example
+from featurestore.corpora.contract.identity import identity_of_reading
 from featurestore.corpora.contract.lines import read_lines
 from featurestore.corpora.contract.options import (
     ReadOptions,
     column_text,
+    empty_token_name,
     missing_label_name,
+    quotes_name,
     separator_sign,
     tokenizer_name,
 )
 from featurestore.corpora.formats import format_of, make_reader
 from featurestore.corpora.label_names import checked_label_names, named
 from featurestore.corpora.source import Source
-from featurestore.errors import CorpusChangedError, CorpusError, SentenceError, UsageError
-from featurestore.keys import check_sentence
-
-MEMORY = "(memory)"
-"""What messages call a corpus in memory."""
+from featurestore.errors import CorpusChangedError, CorpusError, UsageError
 
 
 class Corpus(ABC):
@@ -59,6 +60,42 @@ class Corpus(ABC):
     @abstractmethod
     def n_bytes(self) -> int | None:
         """Size of the file on disk (compressed, if it is); None where it is not known (yet)."""
+
+    @property
+    def n_skipped(self) -> int:
+        """How many rows, objects and tokens the latest complete pass left out because they are empty."""
+        return 0
+
+    def identity(self) -> dict[str, Any] | None:
+        """Return what decides the examples, as values of JSON; None where that takes reading them.
+
+        The bytes of a file are read and hashed. Corpora of the same identity have the same examples, but for
+        the folders in their paths.
+        """
+        return None
+
+    def identity_read(self) -> dict[str, Any] | None:
+        """Return the identity of what the latest complete pass has read; None where there is none."""
+        return None
+
+    def findings(self) -> dict[str, Any]:
+        """Return what the latest complete pass has found beside the examples, as values of JSON."""
+        return {}
+
+    def recall(self, identity: Mapping[str, Any], findings: Mapping[str, Any]) -> None:  # noqa: B027
+        """Be as after a complete pass: what that warned of is logged.
+
+        Parameters
+        ----------
+        identity, findings
+            What :meth:`identity_read` and :meth:`findings` returned after one, of this corpus or another of
+            the same identity.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If they are something else; nothing has changed then.
+        """
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r} ({self.format})>"
@@ -103,14 +140,17 @@ class FileCorpus(Corpus):
                 _check_size(example)
                 n_sentences += 1
                 yield example
-        self._latest_digest = digest.digest()
-        if self._first_digest is None:
-            self._first_digest = self._latest_digest
+        self._passed(digest.digest())
         if not n_sentences:
             raise CorpusError(
                 f"no sentences in the file, read as {self.format}: is it empty, or of another format?",
                 path=self.path,
             )
+
+    def _passed(self, digest: bytes) -> None:
+        self._latest_digest = digest
+        if self._first_digest is None:
+            self._first_digest = digest
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the file, decoded, without their ends: for what no example holds."""
@@ -136,6 +176,37 @@ class FileCorpus(Corpus):
                 path=self.path,
             )
 
+    def identity(self) -> dict[str, Any] | None:
+        """Return a hash of the file's bytes, its name, the options, and a hash of the readers' code.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        """
+        return self._identity(self._source.content_hash())
+
+    def identity_read(self) -> dict[str, Any] | None:
+        """Return the identity of the bytes that the latest complete pass has read."""
+        return self._identity(self._source.content)
+
+    def _identity(self, content: str | None) -> dict[str, Any] | None:
+        if content is None:
+            return None
+        return {"content": content, **identity_of_reading(self._options, self.format)}
+
+    def findings(self) -> dict[str, Any]:
+        """Return what was warned of and left out, and the digest of the uncompressed bytes."""
+        digest = self._latest_digest or b""
+        return {**self._options.findings(), "digest": digest.hex()}
+
+    def recall(self, identity: Mapping[str, Any], findings: Mapping[str, Any]) -> None:
+        """Be as after a pass over the file, which is not read: see :meth:`Corpus.recall`."""
+        content, digest = str(identity["content"]), bytes.fromhex(findings["digest"])
+        self._options.recall(findings)
+        self._source.passed(content)
+        self._passed(digest)
+
     @property
     def bytes_read(self) -> int:
         """Bytes of the file read by the latest pass (compressed bytes, for a compressed file)."""
@@ -146,30 +217,10 @@ class FileCorpus(Corpus):
         """Size of the file on disk; None for standard input or a pipe before the first pass."""
         return self._source.n_bytes
 
-
-class _MemoryCorpus(Corpus):
-    format = "memory"
-
-    def __init__(self, examples: Sequence[Example], name: str) -> None:
-        self.path = name
-        self._examples = tuple(examples)
-
-    def __iter__(self) -> Iterator[Example]:
-        return iter(self._examples)
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def check_unchanged(self) -> None:
-        """Do nothing: the examples were copied and cannot change."""
-
     @property
-    def bytes_read(self) -> int:
-        return 0
-
-    @property
-    def n_bytes(self) -> None:
-        return None
+    def n_skipped(self) -> int:
+        """How many rows, objects and tokens the latest complete pass left out because they are empty."""
+        return self._options.n_skipped
 
 
 def open_corpus(
@@ -184,6 +235,9 @@ def open_corpus(
     label_names: Sequence[str] | None = None,
     comments: bool | None = None,
     missing_label: str = "error",
+    empty_token: str = "error",
+    boundaries: str | int | None = None,
+    quotes: str | None = None,
     document: str | int | None = None,
 ) -> FileCorpus:
     """Open a file of sentences; it is read when the corpus is iterated.
@@ -215,6 +269,17 @@ def open_corpus(
         What is done with a word that has no label, such as an XPOS of ``_`` or a key missing in MISC:
         ``error``, or ``ignore``: its label is :data:`~featurestore.corpora.contract.example.IGNORED`, which
         counts neither in training nor in evaluation.
+    empty_token : str
+        What is done with an empty token, that is a row of a column file or of CoNLL-U without one, or an
+        empty string in a list of JSON Lines: ``error``, or ``skip``, which leaves it out with its label and
+        counts it (``Corpus.n_skipped``).
+    boundaries : str or int, optional
+        Where sentences of a column file end beside its blank lines: ``punctuation``, behind a row of nothing
+        but sentence-final punctuation; a number, after that many tokens at the latest; or both
+        (``punctuation,100``). For files without blank lines; the words alone decide, never the labels.
+    quotes : str, optional
+        What quote marks in a table are: ``csv``, signs around a field, doubled inside it, or ``text``, signs
+        of the text; by default ``csv`` for csv, decided by the rows for tsv.
     document : str or int, optional
         Column of a table or JSON field that names the document of a sentence. Column files mark their
         documents themselves (``# newdoc``, ``-DOCSTART-``, ``#begin document``).
@@ -252,52 +317,13 @@ def open_corpus(
         label_names=checked_label_names(label_names, label),
         comments=comments,
         missing_label=missing_label_name(missing_label),
+        empty_token=empty_token_name(empty_token),
+        boundaries=boundaries_of(boundaries),
+        quotes=quotes_name(quotes),
         document=column_text(document, "document"),
         format_is_guessed=format is None,
     )
     return FileCorpus(options, format)
-
-
-def corpus_from_sentences(sentences: Iterable[Sequence[str] | Example], name: str = MEMORY) -> Corpus:
-    """Make a corpus of sentences that are in memory already.
-
-    Parameters
-    ----------
-    sentences : iterable of sequences of str, or of Example
-        They are copied, so that later changes to the lists do not matter.
-    name : str
-        What messages call the corpus.
-
-    Returns
-    -------
-    Corpus
-        A corpus that is in memory as a whole. It may be empty.
-
-    Raises
-    ------
-    SentenceError
-        If one of them is not a sentence, naming its position.
-    """
-    return _MemoryCorpus([checked_example(s, position, name) for position, s in enumerate(sentences)], name)
-
-
-def checked_example(sentence: Sequence[str] | Example, position: int, name: str = MEMORY) -> Example:
-    """Return a sentence of a corpus in memory as an example.
-
-    Raises
-    ------
-    SentenceError
-        If it is not one, naming its position.
-    """
-    tokens = sentence.tokens if isinstance(sentence, Example) else sentence
-    try:
-        check_sentence(tokens)
-    except SentenceError as error:
-        raise SentenceError(f"{name}, sentence {position}: {error}") from error
-    if isinstance(sentence, Example):
-        return sentence
-    # A tuple stays as it is: it may have a condition.
-    return Example(tokens if isinstance(tokens, tuple) else tuple(tokens))
 
 
 def _check_size(example: Example) -> None:

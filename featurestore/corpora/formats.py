@@ -9,7 +9,7 @@ from featurestore.corpora.columns.conll import conll_reader
 from featurestore.corpora.columns.conllu import conllu_reader
 from featurestore.corpora.compression import without_compression
 from featurestore.corpora.containers import advice_by_name
-from featurestore.corpora.contract.options import REFUSE, Reader, ReadOptions
+from featurestore.corpora.contract.options import Reader, ReadOptions
 from featurestore.corpora.readers.fasta import fasta_reader
 from featurestore.corpora.readers.fasttext import fasttext_reader
 from featurestore.corpora.readers.jsonl import jsonl_reader
@@ -31,12 +31,12 @@ _FORMATS = {
     "conll": _Format(
         conll_reader,
         (".conll", ".conllup", ".bio", ".iob", ".iob2", ".cupt"),
-        ("header", "comments", "missing_label"),
+        ("header", "comments", "missing_label", "empty_token", "boundaries"),
     ),
-    "conllu": _Format(conllu_reader, (".conllu",), ("missing_label",)),
-    "csv": _Format(csv_reader, (".csv",), ("header", "separator", "document")),
-    "tsv": _Format(tsv_reader, (".tsv",), ("header", "separator", "document")),
-    "jsonl": _Format(jsonl_reader, (".jsonl", ".ndjson"), ("missing_label", "document")),
+    "conllu": _Format(conllu_reader, (".conllu",), ("missing_label", "empty_token")),
+    "csv": _Format(csv_reader, (".csv",), ("header", "separator", "quotes", "document")),
+    "tsv": _Format(tsv_reader, (".tsv",), ("header", "separator", "quotes", "document")),
+    "jsonl": _Format(jsonl_reader, (".jsonl", ".ndjson"), ("missing_label", "empty_token", "document")),
     "fasttext": _Format(fasttext_reader, (".fasttext", ".ft.txt")),
     "fasta": _Format(fasta_reader, (".fasta", ".fa", ".faa", ".fas", ".fna")),
 }
@@ -92,11 +92,9 @@ def make_reader(format_name: str, options: ReadOptions) -> Reader:
         If the options make no sense for the format.
     """
     found = _FORMATS[format_name]
-    plain_values = {
-        "header": None, "separator": None, "comments": None, "missing_label": REFUSE, "document": None
-    }  # fmt: skip
-    for name, plain in plain_values.items():
-        if getattr(options, name) != plain and name not in found.takes:
+    plain = ReadOptions("")
+    for name in sorted({name for format_ in _FORMATS.values() for name in format_.takes}):
+        if getattr(options, name) != getattr(plain, name) and name not in found.takes:
             takers = ", ".join(other for other, format_ in _FORMATS.items() if name in format_.takes)
             raise UsageError(
                 f"{options.path}: {name.replace('_', ' ')} makes no sense for the format {format_name}, only "

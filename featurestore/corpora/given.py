@@ -8,8 +8,9 @@ from itertools import chain, islice
 from typing import Any
 
 from featurestore.corpora.contract.example import Example
-from featurestore.corpora.corpus import Corpus, checked_example, corpus_from_sentences, open_corpus
+from featurestore.corpora.corpus import Corpus, open_corpus
 from featurestore.corpora.foreign import refuse_foreign, refuse_foreign_item
+from featurestore.corpora.memory import checked_example, corpus_from_sentences
 from featurestore.corpora.source import STDIN
 from featurestore.errors import CorpusError, UsageError
 
@@ -29,7 +30,7 @@ def as_corpora(given: CorpusLike | Sequence[CorpusLike]) -> list[Corpus]:
     UsageError
         For an object of Flair or of another library, naming what makes a corpus of it.
     CorpusError, SentenceError
-        As :func:`featurestore.open_corpus` and :func:`featurestore.corpora.corpus.corpus_from_sentences`.
+        As :func:`featurestore.open_corpus` and :func:`featurestore.corpora.memory.corpus_from_sentences`.
     """
     if _is_corpus(given):
         return [_opened(given)]

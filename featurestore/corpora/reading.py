@@ -18,7 +18,6 @@ from featurestore.corpora.corpus import Corpus
 COMMONEST = 5
 """Labels that a reading names."""
 
-_CHUNK = 1024
 _MOST_FIRST_TOKENS = 50
 _MOST_DISTINCT_LABELS = 50_000
 """With more, labels are not counted any further."""
@@ -86,6 +85,8 @@ class Reading:
     path : str
     format : str
     n_sentences, n_tokens : int
+    n_skipped : int
+        Rows, objects and tokens that were left out because they are empty.
     longest, longest_line : int
         Tokens of the longest sentence, and the line on which it starts.
     first_tokens : tuple of str
@@ -104,6 +105,7 @@ class Reading:
     format: str
     n_sentences: int
     n_tokens: int
+    n_skipped: int
     longest: int
     longest_line: int
     first_tokens: tuple[str, ...]
@@ -121,10 +123,11 @@ class Observer:
     Parameters
     ----------
     corpus : Corpus
-        Only its name and format are used.
+        It is not read; only its name and format are used, and how much the pass left out.
     """
 
     def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
         self._path, self._format = corpus.path, corpus.format
         self._first: Example | None = None
         self._longest: Example | None = None
@@ -186,6 +189,7 @@ class Observer:
             format=self._format,
             n_sentences=self._lengths.total(),
             n_tokens=self._n_tokens,
+            n_skipped=self._corpus.n_skipped,
             longest=len(longest.tokens),
             longest_line=longest.line,
             first_tokens=tuple(first.tokens[:_MOST_FIRST_TOKENS]),
@@ -253,8 +257,10 @@ class Observer:
         n_long = sum(n for length, n in self._lengths.items() if length > _LONG_SENTENCE) or 1
         where = f" on line {self._longest.line:,}" if self._longest.line else ""
         advice = {
-            "conll": "blank lines end sentences: put one after each",
-            "conllu": "blank lines end sentences: put one after each",
+            "conll": "blank lines end sentences: put one after each, or let them end at full stops and after "
+            "a number of words at the latest, --boundaries punctuation,100 (in Python boundaries=)",
+            "conllu": "blank lines end sentences: put one after each, or read the file as --format conll "
+            "--text-column 2 --boundaries punctuation",
             "text": "text has a sentence on each line: --tokenize parts raw text into sentences, or cut the "
             "lines yourself",
         }.get(self._format, "cut the text into sentences first")
@@ -306,50 +312,3 @@ class Observer:
                     f"{total:,} {noun} have {len(labels):,} different labels ({next(iter(labels))!r:.40}, "
                     "...): is it another column that holds them (--label)?",
                 )
-
-
-class ObservedCorpus(Corpus):
-    """A corpus whose latest pass can be asked what was read.
-
-    Parameters
-    ----------
-    corpus : Corpus
-    """
-
-    def __init__(self, corpus: Corpus) -> None:
-        self._corpus = corpus
-        self.path, self.format = corpus.path, corpus.format
-        self._observer = Observer(corpus)
-
-    def __iter__(self) -> Iterator[Example]:
-        observer = self._observer = Observer(self._corpus)
-        passed: list[Example] = []
-        for example in self._corpus:
-            passed.append(example)
-            yield example
-            if len(passed) == _CHUNK:
-                observer.see(passed)
-                passed.clear()
-        observer.see(passed)
-
-    def check_unchanged(self) -> None:
-        """Raise CorpusChangedError if the latest complete pass read other bytes than the first."""
-        self._corpus.check_unchanged()
-
-    @property
-    def bytes_read(self) -> int:
-        """How much of ``n_bytes`` the latest pass has read."""
-        return self._corpus.bytes_read
-
-    @property
-    def n_bytes(self) -> int | None:
-        """Size of the file on disk; None where it is not known."""
-        return self._corpus.n_bytes
-
-    @property
-    def reading(self) -> Reading:
-        """What the latest pass has read, nothing before the first."""
-        return self._observer.reading()
-
-    def __repr__(self) -> str:
-        return repr(self._corpus)

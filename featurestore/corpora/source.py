@@ -16,6 +16,8 @@ import weakref
 from collections.abc import Generator
 from typing import IO, TYPE_CHECKING
 
+import xxhash
+
 from featurestore import limits
 from featurestore.corpora.compression import (
     MAGIC_BYTES,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 _CHUNK_BYTES = 256 << 10
+_HASHED_BYTES = 1 << 20
 _PATTERN = re.compile(r"[*?\[]")
 _URL = re.compile(r"[a-z][a-z0-9+]+://", re.IGNORECASE)
 
@@ -56,6 +59,28 @@ class _SpoolView(io.RawIOBase):
         return len(data)
 
 
+class _Hashed(io.RawIOBase):
+    """Hashes the bytes of another stream as they are read."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw, self.digest = raw, xxhash.xxh3_128()
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        n_bytes = self._raw.readinto(buffer) or 0
+        self.digest.update(buffer[:n_bytes])
+        return n_bytes
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class Source:
     """The bytes behind a path.
 
@@ -72,6 +97,8 @@ class Source:
         Bytes of the file read by the latest pass (compressed bytes, for a compressed file).
     n_bytes : int or None
         Size of the file on disk; None for standard input or a pipe not yet read.
+    content : str or None
+        The :meth:`content_hash` of what the latest complete pass read.
 
     Raises
     ------
@@ -83,6 +110,7 @@ class Source:
         self.path = path
         self.bytes_read = 0
         self.n_bytes: int | None = None
+        self.content: str | None = None
         self._spool: IO[bytes] | None = None
         self._seekable = False
         if path == STDIN:
@@ -120,10 +148,11 @@ class Source:
         # No piece may be longer than the longest line: lines.py relies on it.
         size = min(_CHUNK_BYTES, limits.MAX_LINE_BYTES)
         self.bytes_read = 0
+        self.content = None
         compression: Compression | None = None
         is_first = True
         try:
-            with self._open() as raw, io.BufferedReader(raw, _CHUNK_BYTES) as buffered:
+            with _Hashed(self._open()) as raw, io.BufferedReader(raw, _CHUNK_BYTES) as buffered:
                 compression = compression_of(self.path, buffered.peek(MAGIC_BYTES)[:MAGIC_BYTES])
                 stream: Readable = buffered if compression is None else compression.open(buffered)
                 while chunk := stream.read(size):
@@ -133,7 +162,10 @@ class Source:
                     self.bytes_read = raw.tell()
                     digest.update(chunk)
                     yield chunk
+                while buffered.read(_CHUNK_BYTES):  # what a decompressor leaves behind its last stream
+                    pass
                 self.bytes_read = raw.tell()
+                self.content = raw.digest.hexdigest()
         except (DamagedDataError, EOFError) as error:
             if compression is None:
                 raise
@@ -142,6 +174,26 @@ class Source:
             raise compression.damaged(self.path, error) from error
         except OSError as error:
             raise _cannot_read(self.path, error) from error
+
+    def content_hash(self) -> str | None:
+        """Return the hash of the file's bytes as they are now, XXH3 of 128 bits; None for what is no file.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        """
+        if not self._seekable:
+            return None
+        block = memoryview(bytearray(_HASHED_BYTES))
+        with _Hashed(io.FileIO(self.path, "rb")) as raw:
+            while raw.readinto(block):
+                pass
+            return raw.digest.hexdigest()
+
+    def passed(self, content: str) -> None:
+        """Be as after a pass over bytes of this hash."""
+        self.content, self.bytes_read = content, self.n_bytes or 0
 
     def _refuse_container(self, head: bytes) -> None:
         advice = advice_by_content(head)

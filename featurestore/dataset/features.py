@@ -60,6 +60,9 @@ class FeatureDataset(Dataset[FeatureItem]):
     ----------
     lengths : (n_examples,) int64
         Tokens of each example; read-only.
+    document_starts : (n_documents,) int64
+        The position of each document's first sentence; empty where the corpus does not tell documents apart
+        (``# newdoc``, ``-DOCSTART-``, ``open_corpus(document=)``, ``Example(document=)``).
     n_missing : int
         Sentences that are not in the store.
 
@@ -106,6 +109,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         )
         self._shard, self._row = placement.shard, placement.row
         self.lengths: NDArray[np.int64] = placement.lengths
+        self.document_starts = placement.document_starts
         self.n_missing = placement.n_missing
         self._labels, self._zeros = placement.labels, placement.zeros
         self._resident: Resident | None = None
@@ -120,6 +124,15 @@ class FeatureDataset(Dataset[FeatureItem]):
     def label_kind(self) -> LabelKind | None:
         """Whether there is a label for each ``"token"``, one for the ``"sentence"``, or none."""
         return self._labels.kind
+
+    @property
+    def documents(self) -> NDArray[np.int64] | None:
+        """The number of each example's document, (n_examples,) int64; None where none are told apart."""
+        if not len(self.document_starts):
+            return None
+        begins = np.zeros(len(self), np.int64)
+        begins[self.document_starts] = 1
+        return begins.cumsum() - 1
 
     @property
     def labels(self) -> LabelSet:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from featurestore.corpora.corpus import Corpus
-from featurestore.corpora.reading import ObservedCorpus
+from featurestore.corpora.observed import ObservedCorpus
 from featurestore.devices import choose_device, out_of_memory_as_ours, training_precision
 from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.errors import EncoderError, ModelError, UsageError

@@ -55,9 +55,10 @@ def test_a_tokeniser_that_is_none(tmp_path, monkeypatch):
     "words",
     [
         [],
-        ["--format", "tsv", "--text-column", "2", "--separator", "pipe", "--no-header"],
+        ["--format", "tsv", "--text-column", "2", "--quotes", "text", "--separator", "pipe", "--no-header"],
         ["--tokenize"],
         ["--tokenize", "icu", "--header", "--no-comments"],
+        ["--empty-token", "skip", "--boundaries", "punctuation,80"],
     ],
 )
 def test_the_words_that_mean_the_same(words):

@@ -3,7 +3,8 @@
 import pytest
 
 from featurestore.corpora.contract.example import Example
-from featurestore.corpora.corpus import Corpus, corpus_from_sentences
+from featurestore.corpora.corpus import Corpus
+from featurestore.corpora.memory import corpus_from_sentences
 from featurestore.errors import SentenceError
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from featurestore.corpora.contract.example import Example
-from featurestore.corpora.corpus import corpus_from_sentences, open_corpus
-from featurestore.corpora.reading import ObservedCorpus, Observer, Reading
+from featurestore.corpora.corpus import open_corpus
+from featurestore.corpora.memory import corpus_from_sentences
+from featurestore.corpora.observed import ObservedCorpus
+from featurestore.corpora.reading import Observer, Reading
 from featurestore.errors import CorpusError
 
 

@@ -358,3 +358,28 @@ def test_a_store_says_what_it_is(store):
     assert repr(store).startswith(
         f"Store({str(store.path)!r}, snapshot {store.snapshot}: {len(store):,} sentences"
     )
+
+
+DOCUMENTS = [("a", ""), ("b", "1"), ("c", "1"), ("d", "2"), ("e", "1")]
+
+
+def test_it_knows_where_documents_begin(tmp_path, tiny_elmo):
+    examples = [Example((word,), document=name) for word, name in DOCUMENTS]
+    store = tmp_path / "store"
+    extract(examples[:2] + examples[3:], tiny_elmo, store, progress=False)
+    dataset = FeatureDataset(store, examples, on_missing="zeros")
+    assert dataset.document_starts.tolist() == [0, 1, 3, 4]
+    assert dataset.documents.tolist() == [0, 1, 1, 2, 3]
+    skipping = FeatureDataset(store, examples, on_missing="skip")
+    assert skipping.documents.tolist() == [0, 1, 2, 3]
+    untold = FeatureDataset(store, [("a",), ("b",)])
+    assert untold.documents is None
+    assert untold.document_starts.tolist() == []
+
+
+def test_documents_of_two_files_are_different_ones(tmp_path, tiny_elmo):
+    paths = [tmp_path / name for name in ("one.conllu", "two.conllu")]
+    for path in paths:
+        path.write_text(f"# newdoc\n1\ta{EMPTY * 8}\n\n1\tb{EMPTY * 8}\n\n")
+    extract(paths, tiny_elmo, tmp_path / "store", progress=False)
+    assert FeatureDataset(tmp_path / "store", paths).documents.tolist() == [0, 0, 1, 1]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from featurestore import Store, extract, open_corpus
-from featurestore.corpora.corpus import corpus_from_sentences
 from featurestore.corpora.given import as_corpora
+from featurestore.corpora.memory import corpus_from_sentences
 from featurestore.encoders.sources import LoadedEncoder
 from featurestore.errors import StoreWriteError, UsageError
 from featurestore.extraction.choice import EncoderChoice

@@ -3,7 +3,8 @@
 What a line is, is decided by the rows around it, never by its count of fields alone:
 
 - **Separator**: tabs if the first row of words has one, else runs of spaces. ASCII blanks at the edges of a
-  field do not belong to it; others, such as a no-break space, do. A token of nothing else is refused.
+  field do not belong to it; others, such as a no-break space, do. A token of nothing else is refused, or
+  its row is skipped and counted where the caller says so.
 - **Columns**: a row needs the columns asked for. With tabs, rows may have more or fewer. With spaces, which a
   token may hold too, all rows of a sentence have as many; sentences may differ from each other where that is
   not a token in two pieces (five columns and more: CoNLL-2005 and 2012 have a column per predicate).
@@ -16,7 +17,8 @@ What a line is, is decided by the rows around it, never by its count of fields a
 - **Comments**: :mod:`~featurestore.corpora.columns.comments` tells them from words that begin with ``#``.
   Behind the first word of a sentence only ``# name = value`` without a tab is one, in a file of tabs.
 - **Sentences** end at blank lines; in a file whose header names a column MISC also at its flag
-  ``EndOfSentence`` (HIPE, where blank lines are between documents).
+  ``EndOfSentence`` (HIPE, where blank lines are between documents), and where the caller says so
+  (:mod:`~featurestore.corpora.contract.boundaries`).
 - **Documents**: :mod:`~featurestore.corpora.columns.preamble` knows their marks, which end sentences.
 """
 
@@ -40,7 +42,7 @@ from featurestore.corpora.columns.layout import ColumnsAsked, Layout
 from featurestore.corpora.columns.numbering import is_garbled, is_id, is_plain, word_rows
 from featurestore.corpora.columns.preamble import DOCSTART, Preamble
 from featurestore.corpora.contract.example import Example
-from featurestore.corpora.contract.options import Reader, ReadOptions, refuse_tokenize
+from featurestore.corpora.contract.options import SKIP, SKIP_ADVICE, Reader, ReadOptions, refuse_tokenize
 from featurestore.errors import CorpusError, LabelError
 
 _MANY_COLUMNS = 5
@@ -80,47 +82,63 @@ def _examples(asked: ColumnsAsked, options: ReadOptions, lines: Iterable[str]) -
             sentences = _Sentences(preamble, preamble.layout, options)
         columns = sentences.usual_columns(rows)
         if columns is not None:
-            example = sentences.example(columns, range(line, line + len(rows)))
-            if example is not None:
-                yield example
+            yield from sentences.examples(columns, range(line, line + len(rows)))
             continue
         for numbers, columns in sentences.unusual_columns(line, rows):
-            example = sentences.example(columns, numbers)
-            if example is not None:
-                yield example
-    if sentences is not None and sentences.layout.labels is not None:
+            yield from sentences.examples(columns, numbers)
+    if sentences is None:
+        return
+    options.skipped(sentences.n_skipped, sentences.first_skipped, "rows without a token")
+    if sentences.layout.labels is not None:
         sentences.layout.labels.require_found()
 
 
 class _Sentences:
-    """Makes sentences of blocks of rows, in one pass over a file."""
+    """Makes sentences of blocks of rows, in one pass over a file.
+
+    Attributes
+    ----------
+    layout : Layout
+    n_skipped, first_skipped : int
+        Rows without a token that were skipped, and the line of the first.
+    """
 
     def __init__(self, preamble: Preamble, layout: Layout, options: ReadOptions) -> None:
         self.layout = layout
+        self.n_skipped = self.first_skipped = 0
         self._preamble, self._options = preamble, options
         self._widths: set[int] = set()
         self._first_may_number = layout.token_is_guessed
 
-    def example(self, columns: list[Column], numbers: Sequence[int]) -> Example | None:
-        """Return the sentence of these rows, whose line numbers are given; None if none of them is a word."""
-        layout, path = self.layout, self._options.path
+    def examples(self, columns: list[Column], numbers: Sequence[int]) -> Iterable[Example]:
+        """Return the sentence of these rows, whose line numbers are given, or the sentences if it is parted.
+
+        There is none where no row is a word.
+        """
+        layout, options, path = self.layout, self._options, self._options.path
         if layout.word_ids:
             words = self._word_rows(columns, numbers)
             if words is not None:
                 numbers = list(compress(numbers, words))
                 if not numbers:
-                    return None
+                    return ()
                 columns = of_words(columns, words)
         wanted = layout.labels
         tokens, is_full, labels_are_clean = checked_words(
             columns[layout.token], () if wanted is None else wanted.column(columns)
         )
         if not is_full:
-            raise CorpusError(
-                "the token column is empty: a word needs a character that is not a blank; delete the row",
-                path=path,
-                line=numbers[tokens.index("")],
-            )
+            if options.empty_token != SKIP:
+                raise CorpusError(
+                    "the token column is empty: a word needs a character that is not a blank; delete the "
+                    f"row, or {SKIP_ADVICE}",
+                    path=path,
+                    line=numbers[tokens.index("")],
+                )
+            columns, numbers = self._without_empty(tokens, columns, numbers)
+            if not numbers:
+                return ()
+            tokens = tuple(filter(None, tokens))
         if not layout.tabs and "\t" in "".join(tokens):
             at = next(i for i, token in enumerate(tokens) if "\t" in token)
             raise CorpusError(
@@ -133,7 +151,17 @@ class _Sentences:
             self._refuse_word_numbers(columns, numbers)
         labels = None if wanted is None else wanted.of(columns, numbers, is_clean=labels_are_clean)
         self._preamble.add_ends(columns[-1])
-        return Example(tokens, labels, path, numbers[0], "", self._preamble.document)
+        example = Example(tokens, labels, path, numbers[0], "", self._preamble.document)
+        return (example,) if options.boundaries is None else options.boundaries.parts(example, numbers)
+
+    def _without_empty(
+        self, tokens: Column, columns: list[Column], numbers: Sequence[int]
+    ) -> tuple[list[Column], Sequence[int]]:
+        """Return the rows that have a token, and count the others."""
+        self.n_skipped += tokens.count("")
+        self.first_skipped = self.first_skipped or numbers[tokens.index("")]
+        is_word = list(map(bool, tokens))
+        return of_words(columns, is_word), list(compress(numbers, is_word))
 
     # --- rows ---
 

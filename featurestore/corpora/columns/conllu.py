@@ -17,7 +17,14 @@ from featurestore.corpora.columns.fields import checked_words, columns_of_rows, 
 from featurestore.corpora.columns.labels import NEVER_EMPTY, WordLabels, parted
 from featurestore.corpora.columns.numbering import RANGE_OR_NODE, counted
 from featurestore.corpora.contract.example import Example
-from featurestore.corpora.contract.options import Reader, ReadOptions, parse_column, refuse_tokenize
+from featurestore.corpora.contract.options import (
+    SKIP,
+    SKIP_ADVICE,
+    Reader,
+    ReadOptions,
+    parse_column,
+    refuse_tokenize,
+)
 from featurestore.corpora.contract.whitespace import WHITESPACE
 from featurestore.errors import CorpusError, UsageError
 
@@ -56,6 +63,7 @@ class _Pass:
 
     def examples(self) -> Iterator[Example]:
         is_begun, path = False, self._options.path
+        n_skipped = first_skipped = 0
         document, n_documents = "", 0
         for line, lines in self._blocks:
             at = 0
@@ -91,16 +99,25 @@ class _Pass:
                 columns[self._form], () if self._labels is None else self._labels.column(columns)
             )
             if not is_full:
-                raise CorpusError(
-                    f"the {self._names[self._form].upper()} column is empty: a word needs at least one "
-                    "character",
-                    path=path,
-                    line=numbers[tokens.index("")],
-                )
+                if self._options.empty_token != SKIP:
+                    raise CorpusError(
+                        f"the {self._names[self._form].upper()} column is empty: a word needs at least one "
+                        f"character; {SKIP_ADVICE}",
+                        path=path,
+                        line=numbers[tokens.index("")],
+                    )
+                n_skipped += tokens.count("")
+                first_skipped = first_skipped or numbers[tokens.index("")]
+                is_word = list(map(bool, tokens))
+                columns, numbers = of_words(columns, is_word), list(compress(numbers, is_word))
+                tokens = tuple(filter(None, tokens))
+                if not tokens:
+                    continue
             labels = None
             if self._labels is not None:
                 labels = self._labels.of(columns, numbers, is_clean=labels_are_clean)
             yield Example(tokens, labels, path, numbers[0], "", document)
+        self._options.skipped(n_skipped, first_skipped, "words without a form")
         if self._labels is not None and is_begun:
             self._labels.require_found()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from featurestore.corpora.contract.boundaries import Boundaries
 from featurestore.corpora.contract.example import Example
 from featurestore.errors import UsageError
 
@@ -21,6 +23,17 @@ TOKENIZERS = (RULES, ICU, CHARACTERS)
 IGNORE, REFUSE = "ignore", "error"
 MISSING_LABEL = (REFUSE, IGNORE)
 """What may be done with a word that has no label."""
+
+SKIP = "skip"
+EMPTY_TOKEN = (REFUSE, SKIP)
+"""What may be done with a row that has no token."""
+
+SKIP_ADVICE = "--empty-token skip (in Python empty_token='skip') leaves such out, and counts them"
+"""The remedy for empty tokens, for messages."""
+
+CSV_QUOTES, TEXT_QUOTES = "csv", "text"
+QUOTES = (CSV_QUOTES, TEXT_QUOTES)
+"""What the quote marks of a table may be: signs around fields, or signs of the text."""
 
 Reader = Callable[[Iterable[str]], Iterator[Example]]
 """Turns the lines of a file, without their line ends, into examples."""
@@ -52,6 +65,13 @@ class ReadOptions:
         the rows.
     missing_label : str
         What is done with a word that has no label: one of :data:`MISSING_LABEL`.
+    empty_token : str
+        What is done with a row or an item of a list that is an empty token: one of :data:`EMPTY_TOKEN`.
+    boundaries : Boundaries or None
+        Where sentences of a column file end beside its blank lines; None for nowhere.
+    quotes : str or None
+        What the quote marks of a table are: one of :data:`QUOTES`; None for what the format says or, where
+        it says nothing, the rows.
     document : str or None
         The column or field that names the document of a sentence; None for none.
     format_is_guessed : bool
@@ -67,15 +87,50 @@ class ReadOptions:
     label_names: tuple[str, ...] | None = None
     comments: bool | None = None
     missing_label: str = REFUSE
+    empty_token: str = REFUSE
+    boundaries: Boundaries | None = None
+    quotes: str | None = None
     document: str | None = None
     format_is_guessed: bool = False
-    _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    _warned: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _skipped: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def n_skipped(self) -> int:
+        """How many rows, objects and tokens the latest complete pass left out because they are empty."""
+        return sum(self._skipped.values())
+
+    def skipped(self, n: int, line: int, what: str) -> None:
+        """Take note, at the end of a pass, of how many it left out and on which line first; warn once."""
+        self._skipped[what] = n
+        if n:
+            self.warn_once(f"skipped %d {what}, first line %d", n, line)
 
     def warn_once(self, message: str, *values: object) -> None:
         """Log a warning about the file as ``logging`` does, at the first of the passes over it only."""
         if message not in self._warned:
-            self._warned.add(message)
-            _logger.warning(f"%s: {message}", self.path, *values)
+            self._warned[message] = message % values if values else message
+            _logger.warning("%s: %s", self.path, self._warned[message])
+
+    def findings(self) -> dict[str, dict[str, Any]]:
+        """Return what the passes warned of and the latest left out, as values of JSON."""
+        return {"warned": dict(self._warned), "skipped": dict(self._skipped)}
+
+    def recall(self, findings: Mapping[str, Any]) -> None:
+        """Be as after a pass over the same bytes that had these :meth:`findings`; its warnings are logged.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If they are something else; nothing has changed then.
+        """
+        warned = {str(message): str(text) for message, text in dict(findings["warned"]).items()}
+        skipped = {str(what): int(n) for what, n in dict(findings["skipped"]).items()}
+        self._skipped.update(skipped)
+        for message, text in warned.items():
+            if message not in self._warned:
+                self._warned[message] = text
+                _logger.warning("%s: %s", self.path, text)
 
 
 def column_text(column: object, what: str) -> str | None:
@@ -179,6 +234,32 @@ def missing_label_name(missing_label: object) -> str:
     if missing_label not in MISSING_LABEL:
         raise UsageError(f"missing_label is {missing_label!r}: expected {' or '.join(MISSING_LABEL)}")
     return str(missing_label)
+
+
+def empty_token_name(empty_token: object) -> str:
+    """Return what is done with an empty token, as the readers take it.
+
+    Raises
+    ------
+    UsageError
+        If it is not one of :data:`EMPTY_TOKEN`.
+    """
+    if empty_token not in EMPTY_TOKEN:
+        raise UsageError(f"empty_token is {empty_token!r}: expected {' or '.join(EMPTY_TOKEN)}")
+    return str(empty_token)
+
+
+def quotes_name(quotes: object) -> str | None:
+    """Return what quote marks are, as the readers take it.
+
+    Raises
+    ------
+    UsageError
+        If it is neither None nor one of :data:`QUOTES`.
+    """
+    if quotes is not None and quotes not in QUOTES:
+        raise UsageError(f"quotes is {quotes!r}: expected {' or '.join(QUOTES)}")
+    return None if quotes is None else str(quotes)
 
 
 def refuse_tokenize(options: ReadOptions, format_name: str) -> None:

@@ -1,17 +1,19 @@
 """JSON Lines: one object per line, with the sentence as a list of tokens or as a text.
 
 Labels are one string for the sentence or a list of strings, one per token; numbers and booleans become
-their JSON text. Blank lines are skipped; objects whose text is empty are skipped with a warning.
+their JSON text. Blank lines are skipped; objects whose text is empty are skipped with a warning, and so are
+tokens that are empty strings where the caller says so.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import compress
 from typing import Any
 
 from featurestore.corpora.contract.example import IGNORED, Example, Labels
-from featurestore.corpora.contract.options import IGNORE, Reader, ReadOptions
+from featurestore.corpora.contract.options import IGNORE, SKIP, SKIP_ADVICE, Reader, ReadOptions
 from featurestore.corpora.contract.whitespace import WHITESPACE, whitespace_tokens
 from featurestore.corpora.tokenizing.tokenizers import Tokenizer, make_tokenizer
 from featurestore.errors import CorpusError, LabelError, UsageError
@@ -29,21 +31,26 @@ def jsonl_reader(options: ReadOptions) -> Reader:
 
     def read(lines: Iterable[str]) -> Iterator[Example]:
         n_empty, first_empty = 0, 0
+        n_tokens_skipped, first_skipped = 0, 0
         for number, line in enumerate(lines, 1):
             if not line.strip(WHITESPACE):
                 continue
             record = _parse(line, options.path, number)
             tokens = _tokens(record, options, tokenizer, number)
-            if not tokens:
+            if not any(tokens):
                 n_empty, first_empty = n_empty + 1, first_empty or number
                 continue
             labels = None
             if options.label is not None:
-                labels = _labels(record, options, len(tokens), number)
+                labels = _labels(record, options, tokens, number)
+            if "" in tokens:
+                n_tokens_skipped += tokens.count("")
+                first_skipped = first_skipped or number
+                tokens = tuple(filter(None, tokens))
             document = "" if options.document is None else _document(record, options, number)
             yield Example(tokens, labels, options.path, number, "", document)
-        if n_empty:
-            options.warn_once("skipped %d objects without text, first line %d", n_empty, first_empty)
+        options.skipped(n_empty, first_empty, "objects without text")
+        options.skipped(n_tokens_skipped, first_skipped, "empty tokens")
 
     return read
 
@@ -100,17 +107,19 @@ def _tokens(
             "again: leave tokenize out"
         )
     for position, token in enumerate(value):
-        if not isinstance(token, str) or not token:
+        if not isinstance(token, str) or not (token or options.empty_token == SKIP):
             what = "an empty string" if token == "" else f"a {_json_type(token)}"
+            advice = f"; {SKIP_ADVICE}" if token == "" else ""
             raise CorpusError(
-                f"token {position} of field {field!r} is {what}: expected a string of at least one character",
+                f"token {position} of field {field!r} is {what}: expected a string of at least one "
+                f"character{advice}",
                 path=options.path,
                 line=number,
             )
     return tuple(value)
 
 
-def _labels(record: dict[str, Any], options: ReadOptions, n_tokens: int, number: int) -> Labels:
+def _labels(record: dict[str, Any], options: ReadOptions, tokens: Sentence, number: int) -> Labels:
     field, path = str(options.label), options.path
     value = record.get(field)
     if value is None or value == "":
@@ -122,14 +131,15 @@ def _labels(record: dict[str, Any], options: ReadOptions, n_tokens: int, number:
         )
     if not isinstance(value, list):
         return _label(value, field, path, number)
-    if len(value) != n_tokens:
+    if len(value) != len(tokens):
         raise LabelError(
-            f"field {field!r} has {len(value)} labels for {n_tokens} tokens: there must be one per token",
+            f"field {field!r} has {len(value)} labels for {len(tokens)} tokens: there must be one per token",
             path=path,
             line=number,
         )
     ignored = (None, "") if options.missing_label == IGNORE else ()
-    return tuple(IGNORED if item in ignored else _label(item, field, path, number) for item in value)
+    labelled = compress(value, tokens)  # a token that is skipped needs no label
+    return tuple(IGNORED if item in ignored else _label(item, field, path, number) for item in labelled)
 
 
 def _label(value: object, field: str, path: str, number: int) -> str:

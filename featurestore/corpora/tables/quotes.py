@@ -5,6 +5,11 @@ quote what needs it (a mark, a tab, a line end inside: csv.writer, pandas; comma
 (R). In other tables the mark is a sign of the text like any other. So a table is quoted if all its fields
 with marks are so written, and one of them could not be meant otherwise: it has a doubled mark, spans fields
 or lines, or its whole column is quoted. Marks around a field that needs none, in some rows, are text.
+
+Where the lines between two marks are rows as well, the marks may be around a field that holds tabs and line
+ends, or in the texts of several rows. They are text if each of these lines repeats a value that its column
+has in other rows, such as a label, or if blanks part the marks from the words, as in tokenised text. Else the
+file is refused.
 """
 
 from __future__ import annotations
@@ -60,11 +65,22 @@ def is_quoted(
     if is_well_formed and rows and all(len(row) == width for row in rows):
         # Where each line is a row, marks on two of them are no field that spans both.
         lines_are_rows = all(len(row) == width for row in split)
-        return (
+        if (
             doubled
             or not lines_are_rows
             or (n_columns is None and _has_quoted_columns(rows))
             or _quotes_commas([field for row in rows for field in row])
+        ):
+            return True
+        spans = [field.text for row in rows for field in row if field.is_quoted and "\n" in field.text]
+        if all(text[0] == " " or text[-1] == " " for text in spans) or _is_rows(text, separator):
+            return False
+        raise CorpusError(
+            f"cannot tell whether the quote marks around {spans[0][:60]!r} enclose one field that holds line "
+            "ends or are text in several rows: give --quotes csv if they enclose a field, --quotes text if "
+            "they are text (in Python quotes=)",
+            path=path,
+            line=line,
         )
     all_quoted = n_columns is None and len(split) > 1 and all(map(_WRAPPED.fullmatch, split[0]))
     if doubled or all_quoted:
@@ -94,6 +110,22 @@ def _parse(text: str, separator: str) -> tuple[list[list[_Field]], int]:
             row = []
         position = match.end()
     return rows, position
+
+
+def _is_rows(text: str, separator: str) -> bool:
+    """Return whether each line that would begin inside a quoted field shares a value with other rows."""
+    inside, lines, between = False, text.split("\n")[:-1], list[list[str]]()
+    seen: list[set[str]] = []
+    for line in lines:
+        fields = line.split(separator)
+        if inside:
+            between.append(fields)
+        else:
+            seen.extend(set() for _ in fields[len(seen) :])
+            for values, field in zip(seen, fields, strict=False):
+                values.add(field)
+        inside ^= line.count('"') % 2 == 1
+    return all(any(f in values for f, values in zip(row, seen, strict=False) if f) for row in between)
 
 
 def _has_quoted_columns(rows: Sequence[Sequence[_Field]]) -> bool:

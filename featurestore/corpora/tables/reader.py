@@ -19,7 +19,7 @@ from featurestore.corpora.contract.whitespace import WHITESPACE, whitespace_toke
 from featurestore.corpora.readers.columnar import not_text
 from featurestore.corpora.tables.cells import holds_token_lists, label_split, list_items
 from featurestore.corpora.tables.header_row import is_header
-from featurestore.corpora.tables.rows import Row, Rows, csv_rows, tsv_rows
+from featurestore.corpora.tables.rows import Row, Rows, rows_of
 from featurestore.corpora.tables.separators import COMMA, TAB, excel_separator, separator_of
 from featurestore.corpora.tokenizing.tokenizers import make_tokenizer
 from featurestore.errors import CorpusError, LabelError, UsageError
@@ -76,9 +76,7 @@ def _examples(
     named = excel_separator(first_lines[0]) if first_lines else None
     separator = options.separator or named or _separator(first_lines, is_whole, options, default)
     as_csv = format_name == "csv" or separator != TAB
-    rows: Rows = (
-        csv_rows(lines, options.path, separator) if as_csv else tsv_rows(lines, options.path, separator)
-    )
+    rows: Rows = rows_of(lines, options, separator, as_csv=as_csv)
     if named is not None:
         next(rows, None)
     first_rows, rows, _ = read_ahead(rows, _SAMPLE_ROWS, _n_characters)
@@ -145,8 +143,7 @@ def _read(
                 line=number,
             )
         yield Example(tokens, labels, options.path, number, "", document)
-    if n_empty:
-        options.warn_once("skipped %d rows without text, first line %d", n_empty, first_empty)
+    options.skipped(n_empty, first_empty, "rows without text")
 
 
 def _token_list(cell: str, number: int, options: ReadOptions) -> Sentence:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from featurestore import limits
+from featurestore.corpora.contract.options import CSV_QUOTES, TEXT_QUOTES, ReadOptions
 from featurestore.corpora.contract.sample import read_ahead
 from featurestore.corpora.contract.whitespace import WHITESPACE
 from featurestore.corpora.tables.quotes import is_quoted
@@ -20,6 +21,25 @@ Rows = Iterator[Row]
 
 _SAMPLE_LINES = 500
 _FIELD_LIMIT = threading.Lock()
+
+
+def rows_of(lines: Iterable[str], options: ReadOptions, separator: str, *, as_csv: bool) -> Rows:
+    """Yield the rows of a table.
+
+    Parameters
+    ----------
+    lines : iterable of str
+    options : ReadOptions
+        Of the file.
+    separator : str
+    as_csv : bool
+        Whether fields are quoted as csv quotes, unless the options say so or not.
+    """
+    if options.quotes == TEXT_QUOTES:
+        return _plain_rows(lines, separator, 1)
+    if as_csv or options.quotes == CSV_QUOTES:
+        return csv_rows(lines, options.path, separator)
+    return tsv_rows(lines, options.path, separator)
 
 
 def tsv_rows(lines: Iterable[str], path: str, separator: str) -> Rows:

@@ -45,6 +45,8 @@ class Placement:
         Sentences that are not in the store, also where they are left out.
     zeros : mapping of int to tuple of str
         The tokens of the examples that have no place, by position.
+    document_starts : (n_documents,) int64
+        The position of each document's first example; empty if the corpus does not tell documents apart.
     """
 
     shard: NDArray[np.int64]
@@ -53,6 +55,7 @@ class Placement:
     labels: NumberedLabels
     n_missing: int
     zeros: Mapping[int, Sentence]
+    document_starts: NDArray[np.int64]
 
 
 def place(
@@ -83,6 +86,7 @@ def place(
     zeros: dict[int, Sentence] = {}
     missing = MissingSentences()
     shard, row, lengths = array("q"), array("q"), array("q")
+    documents = _Documents()
     numbering = LabelNumbering(labels, keep_unseen=unseen_labels == "keep")
     iterator = iter(examples)
     while chunk := list(itertools.islice(iterator, _STEP)):
@@ -93,6 +97,7 @@ def place(
                     continue
                 zeros[len(shard)] = example.tokens
             numbering.add(example)
+            documents.add(len(shard), example)
             shard.append(s)
             row.append(r)
             lengths.append(len(example.tokens))
@@ -109,7 +114,29 @@ def place(
         numbering.finished(),
         missing.n_missing,
         zeros,
+        documents.starts(),
     )
+
+
+class _Documents:
+    """Where documents begin among the examples."""
+
+    def __init__(self) -> None:
+        self._starts = array("q")
+        self._latest: tuple[str, str] | None = None
+        self._are_told_apart = False
+
+    def add(self, position: int, example: Example) -> None:
+        """Take in the next example, which gets this position."""
+        document = example.path, example.document
+        if document != self._latest:
+            self._latest = document
+            self._starts.append(position)
+            self._are_told_apart = self._are_told_apart or bool(example.document)
+
+    def starts(self) -> NDArray[np.int64]:
+        """Return the positions at which documents begin, none if the corpus does not tell them apart."""
+        return np.array(self._starts if self._are_told_apart else (), np.int64)
 
 
 def _located(store: Store, chunk: Sequence[Example]) -> Iterator[tuple[Example, int, int]]:

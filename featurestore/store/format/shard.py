@@ -29,7 +29,6 @@ from featurestore.store.format.casting import cast
 from featurestore.store.format.codec import Array, Codec, CodecError, measure_error
 from featurestore.store.format.directory import SHARDS, TMP
 from featurestore.store.format.layout import ShardEntry, checksums
-from featurestore.store.format.reader import ShardReader
 from featurestore.store.format.staging import (
     Sample,
     StagingMemory,
@@ -313,26 +312,6 @@ def assemble(
         extents=extents,
     )
     return SealedShard(entry, head, values)
-
-
-def part_of(reader: ShardReader, rows: Sequence[int], fingerprint: str) -> SealedShard:
-    """Return a shard of some sentences of another, with their bytes as they are: nothing is decoded.
-
-    What the codec lost is known of the whole shard only, so the part keeps its figures.
-
-    Raises
-    ------
-    DamagedStoreError
-        If the bytes of one of the sentences are not those that were committed.
-    """
-    rows_stored = [reader.stored(row) for row in rows]
-    stored = {"values": np.concatenate([values for values, _ in rows_stored])}
-    if reader.scales is not None and reader.norms is not None:
-        stored["scales"] = np.concatenate([scales for _, scales in rows_stored if scales is not None])
-        stored["norms"] = reader.norms
-    sentences = [reader.tokens(row) for row in rows]
-    sentence_keys = list(map(keys.sentence_key, sentences))
-    return assemble(sentences, sentence_keys, reader.entry.codec, stored, fingerprint, reader.entry.error)
 
 
 def place(

@@ -7,7 +7,6 @@ are never decoded. What was merged is committed as it comes, so a merge that was
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,14 @@ import numpy as np
 
 from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.disk.places import local_path
-from featurestore.errors import DamagedStoreError, StoreError, UsageError
+from featurestore.errors import StoreError, UsageError
 from featurestore.store.canaries import read_canaries, require_same_canaries
-from featurestore.store.format.access import open_shard, sha256_of_shard
-from featurestore.store.format.directory import SHARDS, TMP
-from featurestore.store.format.reader import ShardReader
-from featurestore.store.format.shard import part_of, place
+from featurestore.store.format.directory import TMP
+from featurestore.store.format.shard import place
 from featurestore.store.index.keyset import KeySet
 from featurestore.store.locks import committing
+from featurestore.store.maintenance.derived import take_whole
+from featurestore.store.maintenance.parts import part_of
 from featurestore.store.store import Store
 from featurestore.store.writer import WriteSession
 
@@ -169,7 +168,7 @@ def _merge_shards(
             done.n_part += 1
         else:
             entry = reader.entry
-            _place_whole(reader, session, filesystem)
+            take_whole(reader, session.store.location, filesystem)
             done.n_whole += 1
         entries.append(entry)
         added.add(reader.keys[rows])
@@ -190,21 +189,3 @@ def _merge_shards(
     for name, n in vars(done).items():
         setattr(merged, name, getattr(merged, name) + n)
     return True
-
-
-def _place_whole(reader: ShardReader, session: WriteSession, filesystem: FileSystem) -> None:
-    """Give a source's shard its place in the target: by a second name if the disk allows, else as a copy."""
-    entry = reader.entry
-    found = sha256_of_shard(reader.path)
-    if found != entry.sha256:
-        raise DamagedStoreError(
-            f"shard {reader.path} is damaged: it has hash {found[:16]}..., expected {entry.sha256[:16]}.... "
-            f"Run `featurestore repair {reader.path.parent.parent}`, then merge again"
-        )
-    if not filesystem.second_name(reader.path, session.store.location / SHARDS / entry.name):
-        descriptor = open_shard(reader.path)
-        try:
-            whole = mmap.mmap(descriptor, entry.n_bytes, access=mmap.ACCESS_READ)
-        finally:
-            os.close(descriptor)
-        place(session.store.location, entry, [memoryview(whole)], filesystem)

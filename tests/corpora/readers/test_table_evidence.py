@@ -246,6 +246,34 @@ def test_quotes_far_into_a_file_are_decided_there(read):
     assert read(content, "a.tsv")[5000:5002] == [('He said "no"', None, 5002), ("fine", None, 5003)]
 
 
+SPANS = 'label\ttext\npos\t"He came\nand\twent"\nneg\tfine\n'
+"""Either two rows, with marks in their texts, or one whose text holds a line end and a tab."""
+
+
+def test_marks_that_may_enclose_rows_or_a_field(read):
+    with pytest.raises(
+        CorpusError, match=r"line 2: cannot tell whether the quote marks around 'He came.*--quotes csv"
+    ):
+        read(SPANS, "a.tsv", label="label")
+    one = [("He came and went", "pos", 2), ("fine", "neg", 4)]
+    assert read(SPANS, "a.tsv", label="label", quotes="csv") == one
+    two = [('"He came', "pos", 2), ('went"', "and", 3), ("fine", "neg", 4)]
+    assert read(SPANS, "a.tsv", label="label", quotes="text") == two
+    # Written by csv.writer, it is quoted for certain where any field holds a mark.
+    assert read(SPANS + 'neg\t"a ""b"""\n', "a.tsv", label="label")[:2] == one
+    # A label that other rows have makes it a row.
+    rows = SPANS.replace("and\t", "neg\tand ")
+    assert read(rows, "a.tsv", label="label")[:2] == [('"He came', "pos", 2), ('and went"', "neg", 3)]
+
+
+def test_quotes_of_csv_may_be_text(read):
+    assert read('text,n\n"Go" he said,1\n', "a.csv", quotes="text") == [('"Go" he said', None, 2)]
+    with pytest.raises(UsageError, match="quotes is 'none': expected csv or text"):
+        read("text\na\n", "a.csv", quotes="none")
+    with pytest.raises(UsageError, match="quotes makes no sense for the format conll, only for csv, tsv"):
+        read("a\n", "a.conll", quotes="csv")
+
+
 # --- Lists in a cell ---
 
 

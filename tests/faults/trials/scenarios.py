@@ -16,11 +16,15 @@ import numpy as np
 
 from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.disk.temporary import temporary_name
-from featurestore.keys import Sentence
+from featurestore.keys import Sentence, sentence_key
 from featurestore.store.canaries import make_canaries, require_canaries
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.merge import merge
+from featurestore.store.maintenance.recoding import recode
 from featurestore.store.maintenance.repair import repair
+from featurestore.store.maintenance.replacing import compact, remove
+from featurestore.store.maintenance.selection import select
+from featurestore.store.maintenance.subset import subset
 from featurestore.store.store import Store
 from featurestore.store.verification import verify
 from tests.kit.damage import flip_bit, value_offset
@@ -201,6 +205,47 @@ def _act_repair(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) 
     _add(Store.open(folder / "store.fs", filesystem=filesystem), sentences(N_AFTER), acknowledge)
 
 
+def _prepare_many(folder: Path) -> None:
+    """Four shards of three sentences each."""
+    _add(create(folder / "store.fs"), sentences(N_AFTER), lambda _: None)
+
+
+def _into_new(
+    make: Callable[[Store, Path, FileSystem], object],
+) -> Callable[[Path, FileSystem, Acknowledge], None]:
+    """Return a scenario's act that makes a store of another, all or nothing."""
+
+    def act(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
+        source, path = Store.open(folder / "store.fs"), folder / "new" / "store.fs"
+        n_found = len(Store.open(path)) if Store.exists(path) else 0
+        if not n_found:
+            make(source, path, filesystem)
+        made = [tokens for _, _, tokens in Store.open(path).sentences()]
+        assert n_found in (0, len(made))
+        acknowledge(made)
+
+    return act
+
+
+def _make_subset(source: Store, path: Path, filesystem: FileSystem) -> None:
+    wanted = select(source, keys=map(sentence_key, sentences(N_AFTER - 2, start=2)))
+    subset(source, wanted, path, filesystem=filesystem)
+
+
+def _make_recoded(source: Store, path: Path, filesystem: FileSystem) -> None:
+    recode(source, path, "float32", filesystem=filesystem)
+
+
+def _act_remove(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
+    store = Store.open(folder / "store.fs", filesystem=filesystem)
+    unwanted = select(store, keys=map(sentence_key, sentences(N_AFTER - N_BEFORE, start=N_BEFORE)))
+    remove(store, unwanted, filesystem=filesystem)
+
+
+def _act_compact(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
+    compact(Store.open(folder / "store.fs", filesystem=filesystem), filesystem=filesystem)
+
+
 SCENARIOS = [
     Scenario("create", lambda folder: None, _act_create, [], sentences(N_BEFORE), "new/store.fs"),
     Scenario("append", prepare_store, _act_append, sentences(N_BEFORE), sentences(N_AFTER)),
@@ -214,6 +259,12 @@ SCENARIOS = [
     Scenario("index", _prepare_unindexed, _act_index, sentences(N_AFTER), sentences(N_AFTER)),
     Scenario("gc", _prepare_garbage, _act_gc, sentences(N_AFTER), sentences(N_AFTER)),
     Scenario("merge", _prepare_merge, _act_merge, sentences(N_BEFORE), sentences(N_AFTER)),
+    Scenario(
+        "subset", _prepare_many, _into_new(_make_subset), [], sentences(N_AFTER - 2, start=2), "new/store.fs"
+    ),
+    Scenario("recode", _prepare_many, _into_new(_make_recoded), [], sentences(N_AFTER), "new/store.fs"),
+    Scenario("remove", _prepare_many, _act_remove, sentences(N_BEFORE), sentences(N_BEFORE)),
+    Scenario("compact", _prepare_many, _act_compact, sentences(N_AFTER), sentences(N_AFTER)),
     Scenario(
         "repair",
         _prepare_damage,
