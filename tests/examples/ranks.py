@@ -1,21 +1,23 @@
-"""An example of a framework, run by processes that train together: what each of them was given, step by step."""
+"""An example of a framework run by processes that train together: what each was given, step by step."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import multiprocessing
 import os
 import socket
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from featurestore import FeatureDataset
+from featurestore import FeatureDataset, feature_loader
 from featurestore.examples.frameworks.tagger import Tagger
+
+TOKEN_BUDGET = 48
 
 
 class Step(NamedTuple):
@@ -50,8 +52,9 @@ class Run(NamedTuple):
 
 
 def run_alone(name: str, dataset: FeatureDataset, runs: list[tuple[Path, dict[str, Any]]]) -> list[Run]:
-    """Call ``train`` of an example one time after the other."""
+    """Call ``train`` of an example one time after the other, with small batches."""
     module = importlib.import_module(f"featurestore.examples.frameworks.{name}")
+    module.feature_loader = functools.partial(feature_loader, token_budget=TOKEN_BUDGET)
     found = []
     for out, options in runs:
         torch.manual_seed(0)
@@ -85,15 +88,18 @@ def run_together(
     return [found[rank] for rank in range(n_ranks)]
 
 
-def _rank(rank: int, n_ranks: int, port: int, name: str, dataset: FeatureDataset, runs: Any, answers: Any) -> None:
+def _rank(
+    rank: int, n_ranks: int, port: int, name: str, dataset: FeatureDataset, runs: Any, answers: Any
+) -> None:
     """Be one process of several, as torchrun and accelerate start them."""
     os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), GROUP_RANK="0", WORLD_SIZE=str(n_ranks), LOCAL_WORLD_SIZE=str(n_ranks),
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="tests", ACCELERATE_USE_CPU="true",
+        RANK=str(rank), LOCAL_RANK=str(rank), GROUP_RANK="0", WORLD_SIZE=str(n_ranks),
+        LOCAL_WORLD_SIZE=str(n_ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+        TORCHELASTIC_RUN_ID="tests", ACCELERATE_USE_CPU="true",
     )  # fmt: skip
     try:
         answers.put((rank, run_alone(name, dataset, runs)))
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the parent raises it
         answers.put((rank, traceback.format_exc()))
     finally:
         if torch.distributed.is_initialized():

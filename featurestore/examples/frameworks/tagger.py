@@ -1,4 +1,4 @@
-"""What the examples of frameworks share: a model that takes a batch as ``model(**batch)``, and a command line."""
+"""What the examples of frameworks share: a model that takes ``model(**batch)``, and a command line."""
 
 from __future__ import annotations
 
@@ -29,6 +29,21 @@ class Tagger(nn.Module):
         return {"loss": loss, "logits": logits}
 
 
+class Steps:
+    """How many steps are done; frameworks save and load it as they do a model."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return what is saved."""
+        return {"done": self.done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Take what was saved."""
+        self.done = state["done"]
+
+
 def join_processes() -> None:
     """Make one group of the processes that ``torchrun`` started, if it did."""
     if "RANK" in os.environ and not torch.distributed.is_initialized():
@@ -47,6 +62,6 @@ def command(train: Callable[..., object]) -> click.Command:
     def main(store: str, corpus: Path, label: str, epochs: int, out: Path) -> None:
         torch.manual_seed(0)
         dataset = FeatureDataset(Store.open(store), labelled(corpus, label, "token"))
-        train(dataset, Tagger(dataset.dim, len(dataset.labels)), out, epochs=epochs)
+        train(dataset, Tagger(dataset.dim, len(dataset.labels)), out, max_epochs=epochs)
 
     return main

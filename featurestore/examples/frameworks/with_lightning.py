@@ -1,8 +1,9 @@
-"""Lightning: a bare ``feature_loader`` handed to ``Trainer.fit``, in one process or several, resumed exactly."""
+"""Lightning: a bare ``feature_loader`` handed to ``Trainer.fit``; a checkpoint resumes it exactly."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -24,16 +25,12 @@ class LightningTagger(lightning.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=1e-2)
 
 
-def train(
-    dataset: FeatureDataset, model: Tagger, out: Path, *, epochs: int = 2, steps: int = -1, devices: int = 1
-) -> None:
-    """Train a tagger with Lightning."""
+def train(dataset: FeatureDataset, model: Tagger, out: Path, **options: Any) -> None:
+    """Train a tagger with Lightning; ``options`` are those of its Trainer."""
     saving = ModelCheckpoint(out, every_n_train_steps=1, save_last=True)
-    trainer = lightning.Trainer(
-        max_epochs=epochs, max_steps=steps, accelerator="cpu", devices=devices, callbacks=[saving], logger=False
-    )
-    last = out / "last.ckpt"
-    trainer.fit(LightningTagger(model), feature_loader(dataset, seed=0), ckpt_path=last if last.exists() else None)
+    trainer = lightning.Trainer(accelerator="cpu", logger=False, callbacks=[saving], **options)
+    last = out / "last.ckpt" if (out / "last.ckpt").exists() else None
+    trainer.fit(LightningTagger(model), feature_loader(dataset, seed=0), ckpt_path=last)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""skorch: ``get_iterator`` returns a ``feature_loader``; training goes on after the last epoch that was saved."""
-
-from __future__ import annotations
+"""skorch: ``get_iterator`` returns a ``feature_loader``; training goes on after the last saved epoch."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from featurestore.examples.frameworks.tagger import Tagger, command
 
 class FeatureNet(NeuralNet):
     def get_iterator(self, dataset: FeatureDataset, training: bool = False) -> Any:
-        loader = feature_loader(dataset, shuffle=training, seed=0, collate_fn=inputs_and_labels)
+        loader = feature_loader(dataset, shuffle=training, seed=0, collate_fn=pair)
         loader.set_epoch(len(self.history))  # another order when it goes on
         return loader
 
@@ -23,19 +21,19 @@ class FeatureNet(NeuralNet):
         return y_pred["loss"]
 
 
-def inputs_and_labels(items: Any) -> Any:
-    batch = collate(items)
-    return batch, batch.labels
+def pair(items: Any) -> Any:
+    return (batch := collate(items)), batch.labels
 
 
-def train(dataset: FeatureDataset, model: Tagger, out: Path, *, epochs: int = 2) -> None:
+def train(dataset: FeatureDataset, model: Tagger, out: Path, max_epochs: int = 2) -> None:
     """Train a tagger with skorch."""
     saving = Checkpoint(dirname=out, monitor=None)
-    net = FeatureNet(model, torch.nn.Identity, optimizer=torch.optim.AdamW, train_split=None, callbacks=[saving])
+    options = {"optimizer": torch.optim.AdamW, "train_split": None, "callbacks": [saving]}
+    net = FeatureNet(model, torch.nn.Identity, **options)
     net.initialize()
     if (out / "params.pt").exists():
         net.load_params(checkpoint=saving)
-    net.partial_fit(dataset, epochs=epochs - len(net.history))
+    net.partial_fit(dataset, epochs=max_epochs - len(net.history))
 
 
 if __name__ == "__main__":

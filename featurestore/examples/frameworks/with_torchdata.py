@@ -1,7 +1,8 @@
-"""torchdata's StatefulDataLoader with our sampler, and plain DistributedDataParallel: resumed with one state."""
+"""torchdata's StatefulDataLoader over our sampler, and DistributedDataParallel: resumed by its state."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -12,30 +13,27 @@ from featurestore import FeatureDataset, collate, feature_loader
 from featurestore.examples.frameworks.tagger import Tagger, command, join_processes
 
 
-def train(
-    dataset: FeatureDataset, model: Tagger, out: Path, *, epochs: int = 2, steps: int | None = None
-) -> None:
-    """Train a tagger with a loop of your own and torchdata."""
+def train(dataset: FeatureDataset, model: Tagger, out: Path, max_epochs: int = 2, max_steps: int = 0) -> None:
+    """Train a tagger in a loop of your own; how model and optimizer are saved is left out here."""
     join_processes()
     parallel = DistributedDataParallel(model) if torch.distributed.is_initialized() else model
+    optimizer, done, saved = torch.optim.AdamW(model.parameters(), lr=1e-2), 0, out / "loader.json"
     sampler = feature_loader(dataset, seed=0).batch_sampler
     loader = StatefulDataLoader(dataset, batch_sampler=sampler, collate_fn=collate)
-    optimizer, done, last = torch.optim.AdamW(model.parameters(), lr=1e-2), 0, out / "last.pt"
-    if last.exists():
-        saved = torch.load(last, weights_only=True)
-        done = saved["done"]
-        for part, state in zip((model, optimizer, loader), saved["states"], strict=True):
-            part.load_state_dict(state)
-    while done < (steps or epochs * len(loader)):
+    if saved.exists():
+        done, state = json.loads(saved.read_text())
+        loader.load_state_dict(state)
+    while done < (max_steps or max_epochs * len(loader)):
         for batch in loader:
             parallel(**batch)["loss"].backward()
             optimizer.step()
             optimizer.zero_grad()
             done += 1
-            if done == steps:
+            if done == max_steps:
                 break
     out.mkdir(exist_ok=True, parents=True)
-    torch.save({"done": done, "states": [part.state_dict() for part in (model, optimizer, loader)]}, last)
+    with saved.open("w") as file:
+        json.dump([done, loader.state_dict()], file)
 
 
 if __name__ == "__main__":
