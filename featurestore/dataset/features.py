@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+import xxhash
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
@@ -209,6 +210,19 @@ class FeatureDataset(Dataset[FeatureItem]):
         codecs = [self.store.manifest.shards[s].codec if s >= 0 else None for s in shards.tolist()]
         each = [get_codec(c).bytes_per_token(self.n_layers, self.dim) if c else 0 for c in codecs]
         return int(tokens @ np.array(each, np.float64)) if len(each) else 0
+
+    def identity(self, part: Part = EVERYTHING) -> dict[str, Any]:
+        """Return what tells the vectors of a part of the examples from others, as plain values."""
+        shards = self.store.manifest.shards
+        names = "\n".join((self.store.recipe.fingerprint, *(entry.name for entry in shards)))
+        places = xxhash.xxh3_64()
+        for numbers in (self._shard[part], self._row[part]):
+            places.update(numbers.astype("<i8", copy=False).tobytes())
+        return {
+            "store": xxhash.xxh3_64_hexdigest(names.encode()),
+            "snapshot": self.store.snapshot,
+            "places": places.hexdigest(),
+        }
 
     def gather(
         self,

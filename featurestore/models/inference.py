@@ -46,7 +46,7 @@ def label_batches(
     """
     head.eval()
     with torch.inference_mode():
-        for batch in feature_loader(dataset, token_budget=token_budget, shuffle=False):
+        for batch in feature_loader(dataset, token_budget=token_budget, shuffle=False, num_replicas=1):
             on_device = batch.to(device)
             decoded = head.decode(on_device.features, on_device.lengths, on_device.mask).cpu()
             rows = decoded.tolist() if decoded.dim() == 2 else decoded.unsqueeze(1).tolist()

@@ -173,6 +173,7 @@ class _Run:
             max_sentences=config.max_sentences,
             shuffle=True,
             seed=config.seed,
+            num_replicas=1,
         )
         self.optimizer = torch.optim.AdamW(
             head.parameters(), config.lr, weight_decay=config.weight_decay, fused=True
@@ -280,7 +281,10 @@ def _check(dataset: FeatureDataset, dev_dataset: FeatureDataset, config: TrainCo
 def _fit_standardization(head: Head, dataset: FeatureDataset, config: SizedConfig) -> None:
     moments = Moments(*head.standardize.mean.shape)
     n_tokens = 0
-    for batch in feature_loader(dataset, token_budget=config.token_budget, shuffle=True, seed=config.seed):
+    loader = feature_loader(
+        dataset, token_budget=config.token_budget, shuffle=True, seed=config.seed, num_replicas=1
+    )
+    for batch in loader:
         moments.add(batch.features[batch.mask])
         n_tokens += int(batch.lengths.sum())
         if n_tokens >= _STANDARDIZE_TOKENS:

@@ -58,7 +58,7 @@ def assert_right(dataset: FeatureDataset, ranks: list[list[Run]], n_first: int) 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
 def test_two_processes_share_each_epoch_and_resume_in_the_second(name, dataset, tmp_path):
     require(name)
-    n_first = 20
+    n_first = 10
     runs = [
         (tmp_path / "through", {"max_epochs": N_EPOCHS}),
         (tmp_path / "stopped", {"max_epochs": N_EPOCHS, "max_steps": n_first}),
