@@ -26,7 +26,7 @@
     │   ├── MissingSentencesError     sentences asked for are not in the store
     │   └── DamagedStoreError      3  bytes on disk are not the bytes that were committed
     ├── RecipeMismatchError        4  the vectors come from another recipe than the one asked for
-    ├── DriftError                 4  by the same recipe, an encoder gives other vectors than it gave
+    ├── DriftError                 4  an encoder's vectors changed though its recipe did not
     ├── AlignmentError                labels and stored tokens disagree
     └── ModelError                    a trained head cannot be loaded, trained or used
 
@@ -239,6 +239,8 @@ class MissingSentencesError(StoreError):
     store : path, optional
     paths : sequence of str
         The corpora they were read from, which an `extract` command would name.
+    in_other_stores : sequence of MissingSentencesError
+        What is missing in further stores, where several were asked.
     """
 
     def __init__(
@@ -250,8 +252,10 @@ class MissingSentencesError(StoreError):
         n_wanted: int | None = None,
         store: str | PathLike[str] | None = None,
         paths: Sequence[str] = (),
+        in_other_stores: Sequence[MissingSentencesError] = (),
     ) -> None:
         super().__init__(message)
+        self.in_other_stores = tuple(in_other_stores)
         self.sentences = tuple(sentences)
         self.n_missing = n_missing
         self.n_wanted = n_wanted
@@ -335,7 +339,7 @@ class RecipeMismatchError(FeaturestoreError):
 
 
 class DriftError(FeaturestoreError):
-    """By the same recipe, an encoder gives other vectors than when its store was made.
+    """An encoder's vectors differ from those that its store holds, though the recipe is the same.
 
     Parameters
     ----------

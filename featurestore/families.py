@@ -50,7 +50,8 @@ class Family:
     versions : tuple of str
         Packages whose versions are noted where vectors are first made.
     fixed : mapping of str to (tuple of str, str)
-        By choice (``layers``, ``precision``, ``initial_state``): the only values it takes, and why.
+        For each choice that the family leaves no freedom in (``layers``, ``precision``, ``initial_state``):
+        the values it takes, and the reason that an error gives.
     max_token_bytes : int or None
         Bytes of a token's UTF-8 that such encoders read, as far as the family alone tells; None for all.
     remedies : mapping of str to str

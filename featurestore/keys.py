@@ -106,7 +106,7 @@ class _EncodedTokens(dict[str, bytes]):
 
 
 class _Prefixed(_EncodedTokens):
-    """The same, preceded by the number of bytes, as keys are made of."""
+    """The same bytes, preceded by their number in four bytes: what a key is hashed from."""
 
     @staticmethod
     def _encoded(token: Any) -> bytes:
@@ -224,7 +224,8 @@ def sentence_key(tokens: Sequence[str]) -> bytes:
     Parameters
     ----------
     tokens : sequence of str
-        Not empty, nor any of them; a :class:`ConditionedSentence` if vectors depend on more.
+        At least one, none of them empty; a :class:`ConditionedSentence` if vectors depend on more than
+        tokens.
 
     Returns
     -------

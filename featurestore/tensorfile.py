@@ -247,7 +247,8 @@ class TensorReader:
             if not _NAME.fullmatch(name):
                 self.refuse(f"{name!r} is no name of a tensor")
             dataset = self._dataset(name, types, shape)
-            # Each dataset could be within the file, and all together, sharing bytes, need any memory.
+            # Each dataset may lie within the file while all together, by sharing bytes, need more memory than
+            # it has.
             n_read += dataset.id.get_type().get_size() * math.prod(shape)
             if n_read > self._n_bytes:
                 self.refuse(f"its tensors overlap: up to {name!r} they have more bytes than the file")

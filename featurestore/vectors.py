@@ -56,13 +56,16 @@ def exceeds(difference: Any, tolerance: Any) -> Any: ...
 
 
 def exceeds(difference: Any, tolerance: Any) -> Any:
-    """Return whether a difference is more than a tolerance, or is NaN; of arrays and tensors, where."""
+    """Return whether a difference exceeds a tolerance or is NaN; elementwise for arrays and tensors."""
     within = difference <= tolerance
     return not within if isinstance(within, bool) else ~within
 
 
 class Encodes(Protocol):
-    """What is asked of an encoder here; see :class:`featurestore.encoders.base.Encoder`."""
+    """What the store asks of an encoder; :class:`featurestore.encoders.base.Encoder` has more.
+
+    It stands here because the store imports no encoders, and the module of ``Encoder`` loads no NumPy.
+    """
 
     @property
     def spec(self) -> str:

@@ -8,7 +8,9 @@ import re
 
 import pytest
 
-from featurestore import errors, extract
+from featurestore import Store, errors, extract
+from featurestore.cli.commands.inspect import stats
+from featurestore.cli.lookup import find_key
 from featurestore.errors import (
     AlignmentError,
     CorpusError,
@@ -69,3 +71,13 @@ def test_another_recipe_names_each_field_with_both_values(tmp_path, tiny_elmo_sp
     with pytest.raises(RecipeMismatchError) as caught:
         extract([["a", "b"]], tiny_elmo_spec, tmp_path / "store", layers="top", progress=False)
     assert [d for d in caught.value.differences if d.field.startswith("layers")]
+
+
+def test_the_command_line_says_of_which_store_a_sentence_is_missing(tmp_path):
+    store = Store.create(tmp_path / "store", recipe={"kind": "test", "version": 1}, dim=2)
+    with pytest.raises(MissingSentencesError, match="starts with abcd") as by_key:
+        find_key(store, "abcd")
+    with pytest.raises(MissingSentencesError, match="nothing to count") as empty:
+        stats.callback(store.path, None, 10, False)
+    assert by_key.value.store == empty.value.store == store.path
+    assert (by_key.value.n_missing, empty.value.n_missing) == (1, 0)

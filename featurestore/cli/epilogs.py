@@ -45,6 +45,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "stats": ("featurestore stats features/ewt",),
     "why": ("featurestore why features/ewt 'It rains .' --layers top",),
+    "export": (
+        "featurestore export features/ewt --to parquet -o ewt.parquet",
+        "featurestore export features/ewt --to npy -o ewt-train --corpus train.conllu --label upos",
+    ),
     "subset": (
         "featurestore subset features/all --corpus train.conllu -o features/train",
         "featurestore ls features/all --contains Berlin | featurestore subset features/all --keys - \\\n"

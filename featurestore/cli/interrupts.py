@@ -9,7 +9,7 @@ from types import FrameType
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived: whoever finishes on Ctrl-C what must not be lost does so then, too."""
+    """SIGTERM arrived; code that finishes its work on Ctrl-C does so for this, too."""
 
 
 @contextmanager

@@ -130,7 +130,12 @@ def find_key(store: Store, digits: str) -> tuple[int, int]:
         if store.reader(shard).key(row).hex().startswith(digits)
     ]
     if not found:
-        raise MissingSentencesError(f"no sentence of {store.path} has a key that starts with {digits}")
+        raise MissingSentencesError(
+            f"no sentence of {store.path} has a key that starts with {digits}",
+            n_missing=1,
+            n_wanted=1,
+            store=store.path,
+        )
     if len(found) > 1:
         raise UsageError(f"{len(found)} keys start with {digits}: give more digits")
     return found[0]

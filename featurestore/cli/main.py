@@ -41,21 +41,24 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "why": (f"{_C}.why", "Say whether a sentence is cached, and if not, why."),
     },
     "Make stores of it": {
-        "subset": (f"{_C}.reshape", "Make a store of some sentences of another."),
-        "copy": (f"{_C}.reshape", "Copy a store, each shard checked on the way."),
-        "recode": (f"{_C}.reshape", "Make a store of the same sentences in another codec."),
+        "subset": (f"{_C}.keeping.reshape", "Make a store of some sentences of another."),
+        "copy": (f"{_C}.keeping.reshape", "Copy a store, each shard checked on the way."),
+        "recode": (f"{_C}.keeping.reshape", "Make a store of the same sentences in another codec."),
         "layers": (
-            f"{_C}.reshape",
-            "Make a store of some layers of one that keeps all, or of their average.",
+            f"{_C}.keeping.reshape",
+            "Make a store of some layers of a store, or of their average.",
         ),
-        "remove": (f"{_C}.reshape", "Make a snapshot without some sentences."),
-        "compact": (f"{_C}.reshape", "Join small shards to full ones."),
+        "remove": (f"{_C}.keeping.reshape", "Make a snapshot without some sentences."),
+        "compact": (f"{_C}.keeping.reshape", "Join small shards to full ones."),
+    },
+    "Carry it out": {
+        "export": (f"{_C}.keeping.exchange", "Write vectors, tokens and labels as Parquet, npy and others."),
     },
     "Keep it sound": {
-        "verify": (f"{_C}.verify", "Check every stored byte; name what is damaged."),
-        "repair": (f"{_C}.maintain", "Quarantine damaged files; say what to extract again."),
-        "gc": (f"{_C}.maintain", "Remove old snapshots and unreferenced files."),
-        "merge": (f"{_C}.maintain", "Add stores of one recipe, filled elsewhere, to another."),
+        "verify": (f"{_C}.keeping.verify", "Check every stored byte; name what is damaged."),
+        "repair": (f"{_C}.keeping.maintain", "Quarantine damaged files; say what to extract again."),
+        "gc": (f"{_C}.keeping.maintain", "Remove old snapshots and unreferenced files."),
+        "merge": (f"{_C}.keeping.maintain", "Add stores of one recipe, filled elsewhere, to another."),
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
@@ -68,9 +71,9 @@ EXIT_CODES = """\b
 Exit codes:
   0    done
   1    a problem was found (the message says which)
-  2    wrong usage, or the path is not a store
+  2    wrong usage, or the path is no store (or a URL)
   3    the store is damaged
-  4    another recipe than the store's, or other vectors by the same recipe
+  4    the recipe is not the store's, or the vectors differ though it is
   130  interrupted (Ctrl-C), 143 terminated; what was done is committed"""
 
 

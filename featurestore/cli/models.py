@@ -80,22 +80,16 @@ def say_what_was_read(corpora: Sequence[ObservedCorpus], as_json: bool) -> None:
 
 
 @contextmanager
-def remedy_reads_alike(reading: Reading, store: Store) -> Iterator[None]:
-    """Let the command that adds missing sentences read the corpus as this one does: else it adds others."""
-    from featurestore.dataset.opening.missing import missing_error
+def remedy_reads_alike(reading: Reading, stores: Sequence[Store]) -> Iterator[None]:
+    """Add this command's reading options to the `extract` command that an error names."""
+    from featurestore.dataset.opening.missing import MissingSentences, missing_error
     from featurestore.errors import MissingSentencesError
 
     try:
         yield
     except MissingSentencesError as error:
-        raise missing_error(
-            store,
-            error.sentences,
-            error.n_missing or 0,
-            error.n_wanted or 0,
-            error.paths,
-            reading.arguments(),
-        ) from error
+        missing = MissingSentences.of(error, stores)
+        raise missing_error(missing, error.n_wanted or 0, reading.arguments()) from error
 
 
 def require_enough(dataset: FeatureDataset, on_missing: str, max_missing: float, what: str) -> None:

@@ -157,7 +157,8 @@ reading_options = options(
     click.option("--tokenize", cls=_TokenizeOption, is_flag=False, flag_value=RULES,
                  metavar="[rules|icu|characters]",
                  help="The text is raw: split it into tokens. rules, the default, is for languages that "
-                 "write spaces between words; icu also parts Chinese, Japanese, Thai, Lao, Khmer and Burmese "
+                 "write spaces between words; icu also splits Chinese, Japanese, Thai, Lao, Khmer and "
+                 "Burmese "
                  "(extra featurestore[icu]); characters makes every character a token."),
     _with_reading,
 )  # fmt: skip

@@ -125,7 +125,7 @@ class FileCorpus(Corpus):
     def __init__(self, options: ReadOptions, format_name: str | None) -> None:
         self.path = options.path
         self._options = options
-        # Before its name is judged: of a file that is not there, or a directory, it does not matter.
+        # Before the format is found by the name, which does not matter for a missing file or a directory.
         self._source = Source(options.path)
         self.format = format_of(options.path, format_name)
         self._reader = make_reader(self.format, options)

@@ -17,7 +17,7 @@ _SHOWN_CHARACTERS = 40
 
 @dataclass(slots=True)
 class CutTokens:
-    """Counts the tokens of sentences, and those that an encoder sees the beginning of.
+    """Counts the tokens of sentences, and those of which an encoder reads only the beginning.
 
     Attributes
     ----------

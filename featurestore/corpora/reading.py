@@ -261,7 +261,7 @@ class Observer:
             "a number of words at the latest, --boundaries punctuation,100 (in Python boundaries=)",
             "conllu": "blank lines end sentences: put one after each, or read the file as --format conll "
             "--text-column 2 --boundaries punctuation",
-            "text": "text has a sentence on each line: --tokenize parts raw text into sentences, or cut the "
+            "text": "text has a sentence on each line: --tokenize splits raw text into sentences, or cut the "
             "lines yourself",
         }.get(self._format, "cut the text into sentences first")
         yield self._warning(

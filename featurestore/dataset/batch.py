@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Protocol, cast, overload
+from typing import Any, Literal, NamedTuple, Protocol, overload
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from featurestore.dataset.labels import PADDING_LABEL
-from featurestore.dataset.mapping import MappingOfTensors
+from featurestore.dataset.mapping import MappingOfTensors, changed, one_of
 from featurestore.dataset.restoring import restored
 from featurestore.errors import LabelError, UsageError
+
+Features = Any
+"""A tensor, ``PackedSequence`` or nested tensor; or a dict of these by the names of stores. Not a union of
+them, of which no type checker would take what holds for one."""
 
 
 class FeatureItem(NamedTuple):
     """One example: ``features`` (n_tokens, dim) or (n_tokens, n_layers, dim), ``label``, ``position``.
 
-    ``label`` is (n_tokens,) int64, a () int64, or None.
+    ``features`` of a dataset with ``as_dict=True`` is a dict of these by the names of its stores. ``label``
+    is (n_tokens,) int64, a () int64, or None.
     """
 
-    features: Tensor
+    features: Features
     label: Tensor | None
     position: int
 
@@ -43,7 +48,8 @@ class FeatureBatch(MappingOfTensors):
     Attributes
     ----------
     features : (batch, longest, dim) or (batch, longest, n_layers, dim) float, or PackedSequence
-        Zeros in the padding. Of a jagged batch, a nested tensor (batch, j, dim) without padding.
+        Zeros in the padding. Of a jagged batch, a nested tensor (batch, j, dim) without padding. Of a dataset
+        with ``as_dict=True``, a dict of any of these by the names of its stores.
     lengths : (batch,) int64
     mask : (batch, longest) bool
         True at tokens.
@@ -55,7 +61,7 @@ class FeatureBatch(MappingOfTensors):
         are put back by these, or by :meth:`restore`.
     """
 
-    features: Tensor | PackedSequence
+    features: Features
     lengths: Tensor
     mask: Tensor
     labels: Tensor | None
@@ -63,7 +69,7 @@ class FeatureBatch(MappingOfTensors):
 
     def __init__(
         self,
-        features: Tensor | PackedSequence | Mapping[str, Any],
+        features: Features,
         lengths: Tensor | None = None,
         mask: Tensor | None = None,
         labels: Tensor | None = None,
@@ -76,13 +82,8 @@ class FeatureBatch(MappingOfTensors):
             raise UsageError(
                 "FeatureBatch: expected features, lengths, mask and indices, or one mapping of these"
             )
-        self.features = cast("Tensor | PackedSequence", features)
+        self.features = features
         self.lengths, self.mask, self.labels, self.indices = lengths, mask, labels, indices
-
-    @property
-    def n_targets(self) -> int:
-        """What a mean loss is the mean of: labels but for -100, or sentences where there are no labels."""
-        return len(self) if self.labels is None else int((self.labels != PADDING_LABEL).sum())
 
     def to(self, device: str | torch.device, *, non_blocking: bool = False) -> FeatureBatch:
         """Return the batch on a device."""
@@ -94,36 +95,43 @@ class FeatureBatch(MappingOfTensors):
 
     def packed(self) -> FeatureBatch:
         """Return the batch with features (and token labels) packed, as ``torch.nn.LSTM`` takes them."""
-        if isinstance(self.features, PackedSequence):
+        if isinstance(one_of(self.features), PackedSequence):
             return self
-        lengths = self.lengths.cpu()
+        lengths, labels = self.lengths.cpu(), self.labels
         if not len(lengths):  # which torch refuses
-            features = PackedRows.of(lengths, self.mask.cpu()).packed(self.features.flatten(0, 1))
-            return replace(
-                self, features=features, labels=None if self.labels is None else self.labels.flatten()
-            )
-        features = pack_padded_sequence(self.features, lengths, batch_first=True, enforce_sorted=False)
-        labels = self.labels
+            rows = PackedRows.of(lengths, self.mask.cpu())
+            features = changed(self.features, lambda padded: rows.packed(padded.flatten(0, 1)))
+            return replace(self, features=features, labels=None if labels is None else labels.flatten())
+
+        def packed(padded: Tensor) -> PackedSequence:
+            return pack_padded_sequence(padded, lengths, batch_first=True, enforce_sorted=False)
+
         if labels is not None and labels.dim() == 2:
-            labels = pack_padded_sequence(labels, lengths, batch_first=True, enforce_sorted=False).data
-        return replace(self, features=features, labels=labels)
+            labels = packed(labels).data
+        return replace(self, features=changed(self.features, packed), labels=labels)
 
     def jagged(self) -> FeatureBatch:
         """Return the batch with features as a nested tensor of layout ``torch.jagged``, without padding.
 
         ``features.values()`` is (n_tokens, dim), sentence after sentence; token labels are flat beside it.
         """
-        if isinstance(self.features, PackedSequence):
+        first = one_of(self.features)
+        if isinstance(first, PackedSequence):
             raise UsageError("jagged: the batch is packed: make it jagged from a padded one")
-        return self if self.features.is_nested else self.with_tokens(self.features[self.mask])
+        if first.is_nested:
+            return self
+        return self.with_tokens(changed(self.features, lambda padded: padded[self.mask]))
 
-    def with_tokens(self, data: Tensor) -> FeatureBatch:
+    def with_tokens(self, data: Features) -> FeatureBatch:
         """Return the batch, a padded one, with these features of its tokens, (n_tokens, ...), as jagged."""
-        offsets = torch.zeros(len(self.lengths) + 1, dtype=torch.int64, device=data.device)
+        offsets = torch.zeros(len(self.lengths) + 1, dtype=torch.int64, device=self.lengths.device)
         torch.cumsum(self.lengths, 0, out=offsets[1:])
         shortest = min(self.lengths.tolist(), default=0)
-        features = torch.nested.nested_tensor_from_jagged(
-            data, offsets, min_seqlen=shortest, max_seqlen=self.mask.shape[1]
+        features = changed(
+            data,
+            lambda flat: torch.nested.nested_tensor_from_jagged(
+                flat, offsets, min_seqlen=shortest, max_seqlen=self.mask.shape[1]
+            ),
         )
         labels = self.labels
         if labels is not None and labels.dim() == 2:
@@ -163,7 +171,7 @@ class FeatureBatch(MappingOfTensors):
 
     def _mapped(self, change: Callable[[Any], Any]) -> FeatureBatch:
         return FeatureBatch(
-            change(self.features),
+            changed(self.features, change),
             change(self.lengths),
             change(self.mask),
             None if self.labels is None else change(self.labels),
@@ -270,15 +278,39 @@ def collate(items: Sequence[FeatureItem]) -> FeatureBatch:
         return items.dataset.gather(items.indices)
     if not len(items):
         raise UsageError("collate: there are no items, and so no shape of features: leave empty batches out")
-    lengths = torch.tensor([len(item.features) for item in items])
+    lengths = torch.tensor([len(one_of(item.features)) for item in items])
     longest = int(lengths.max())
     first = items[0].features
-    features = first.new_zeros(len(items), longest, *first.shape[1:])
-    for i, item in enumerate(items):
-        features[i, : len(item.features)] = item.features
+    features: Features
+    _require_same_stores(items)
+    if isinstance(first, dict):
+        features = {name: _padded([item.features[name] for item in items], longest) for name in first}
+    else:
+        features = _padded([item.features for item in items], longest)
     labels = _collate_labels(items, longest)
     indices = torch.tensor([item.position for item in items])
     return FeatureBatch(features, lengths, length_mask(lengths, longest), labels, indices)
+
+
+def _require_same_stores(items: Sequence[FeatureItem]) -> None:
+    found = [
+        f"the stores {', '.join(item.features)}" if isinstance(item.features, dict) else "one tensor"
+        for item in items
+    ]
+    other = next((number for number, form in enumerate(found) if form != found[0]), None)
+    if other is not None:
+        raise UsageError(
+            f"collate: item {other} of the batch has features of {found[other]}, but item 0 of {found[0]}: "
+            "put datasets together only if they read the same stores"
+        )
+
+
+def _padded(sentences: Sequence[Tensor], longest: int) -> Tensor:
+    """Stack sentences: (batch, longest, ...), zeros in the padding."""
+    padded = sentences[0].new_zeros(len(sentences), longest, *sentences[0].shape[1:])
+    for row, sentence in zip(padded, sentences, strict=True):
+        row[: len(sentence)] = sentence
+    return padded
 
 
 def collate_packed(items: Sequence[FeatureItem]) -> FeatureBatch:

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from typing import TypeVar, get_args
 
 import numpy as np
 import torch
-import xxhash
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from featurestore.corpora.contract.example import IGNORED, MissingLabel
 from featurestore.corpora.given import CorpusLike, read_examples
 from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, PackedRows, length_mask
-from featurestore.dataset.gathering.buffers import BufferPool
 from featurestore.dataset.gathering.gather import Gatherer
-from featurestore.dataset.gathering.resident import Resident
 from featurestore.dataset.indices import EVERYTHING, Part, position_of, positions_of
 from featurestore.dataset.labels import LabelSet
+from featurestore.dataset.mapping import changed
 from featurestore.dataset.opening.numbering import LabelKind
 from featurestore.dataset.opening.placing import OnMissing, UnseenLabels, place
 from featurestore.dataset.sampling.windows import Windows
+from featurestore.dataset.sources import Sources
+from featurestore.dataset.stores import StoresLike, opened, require_one_layer
 from featurestore.devices import choose_device
 from featurestore.errors import LabelError, UsageError
 from featurestore.keys import Sentence
 from featurestore.recipe import Recipe
-from featurestore.store.format.codec import get_codec
 from featurestore.store.store import Store
+
+AnyValue = TypeVar("AnyValue")
 
 
 class FeatureDataset(Dataset[FeatureItem]):
@@ -39,7 +39,11 @@ class FeatureDataset(Dataset[FeatureItem]):
 
     Parameters
     ----------
-    store : Store, str or Path
+    store : Store, str or Path; or several of these, a list, or a mapping from names
+        Of several stores, which hold vectors of other encoders for the same sentences, each token gets the
+        vectors of all, one after the other in the order of the stores. A store is called as its folder,
+        unless it is given by name. Stores of which the vectors depend on tokens alone are asked for the
+        tokens alone, where others keep document context.
     examples : path, Corpus, iterable of Example or token lists, or a sequence of paths and corpora
         What :func:`featurestore.extract` takes. Labels are read from a file opened with ``label=``
         (:func:`featurestore.open_corpus`).
@@ -49,13 +53,17 @@ class FeatureDataset(Dataset[FeatureItem]):
         What to do with a label that is not in ``labels``: refuse it, or keep it under a number of its own
         behind the known ones (for scoring, where it counts as a mistake).
     on_missing : {"error", "skip", "zeros"}
-        What to do with sentences that are not in the store.
+        What to do with sentences that are not in the store. Of several stores: not in all of them; zeros
+        then stand for the vectors that are missing, beside those that are there.
     dtype : torch.dtype
         Of the features; a floating one.
     resident : str or torch.device, optional
         ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: read all vectors now, every checksum compared, and hold them
         there as they are stored (float16 or int8); batches are gathered there and lie there. What that takes
         is logged before, and is :attr:`resident_bytes`. A pickled dataset leaves them behind, and reads.
+    as_dict : bool
+        Features as a dict of tensors by the names of the stores, instead of one tensor. Each has the layers
+        of its store.
 
     Attributes
     ----------
@@ -65,7 +73,10 @@ class FeatureDataset(Dataset[FeatureItem]):
         The position of each document's first sentence; empty where the corpus does not tell documents apart
         (``# newdoc``, ``-DOCSTART-``, ``open_corpus(document=)``, ``Example(document=)``).
     n_missing : int
-        Sentences that are not in the store.
+        Sentences that are not in the store, or not in all of them.
+    stores : dict of str to Store
+        By name, in their order.
+    as_dict : bool
 
     Raises
     ------
@@ -79,13 +90,14 @@ class FeatureDataset(Dataset[FeatureItem]):
     CorpusError, SentenceError
         If an example cannot be read, or is not one.
     UsageError
-        If the vectors do not fit where they shall be resident, saying what they need and what is free, or an
-        option has no such value.
+        If the vectors do not fit where they shall be resident, saying what they need and what is free; an
+        option has no such value; or several stores are none, the same, of one recipe, or keep layers apart
+        without ``as_dict``.
     """
 
     def __init__(
         self,
-        store: Store | str | Path,
+        store: StoresLike,
         examples: CorpusLike | Sequence[CorpusLike],
         *,
         labels: LabelSet | Sequence[str] | None = None,
@@ -93,33 +105,30 @@ class FeatureDataset(Dataset[FeatureItem]):
         on_missing: OnMissing = "error",
         dtype: torch.dtype = torch.float32,
         resident: str | torch.device | None = None,
+        as_dict: bool = False,
     ) -> None:
         _require_one_of("on_missing", on_missing, get_args(OnMissing))
         _require_one_of("unseen_labels", unseen_labels, get_args(UnseenLabels))
         _require_floating(dtype)
-        self.store = store if isinstance(store, Store) else Store.open(store)
+        self.stores, self.as_dict = opened(store), as_dict
+        if not as_dict:
+            require_one_layer(self.stores)
         self.dtype = dtype
-        self._gatherer = Gatherer(self.store)
-        self._buffers = BufferPool()
         placement = place(
-            self.store,
+            list(self.stores.values()),
             read_examples(examples),
             labels=labels if labels is None or isinstance(labels, LabelSet) else LabelSet(labels),
             unseen_labels=unseen_labels,
             on_missing=on_missing,
         )
-        self._shard, self._row = placement.shard, placement.row
+        self._sources = Sources(self.stores, placement.places, as_dict=as_dict, dtype=dtype)
         self.lengths: NDArray[np.int64] = placement.lengths
         self.document_starts = placement.document_starts
         self.n_missing = placement.n_missing
         self._labels, self._zeros = placement.labels, placement.zeros
-        self._resident: Resident | None = None
+        self._teller = self._sources.each[placement.teller]
         if resident is not None:
-            device = choose_device(str(resident))
-            self._resident = Resident(self.store, self._shard, self._row, self.lengths, device)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_resident": None}
+            self._sources.hold(self.lengths, choose_device(str(resident)))
 
     @property
     def label_kind(self) -> LabelKind | None:
@@ -153,41 +162,76 @@ class FeatureDataset(Dataset[FeatureItem]):
     @property
     def device(self) -> torch.device:
         """Where batches are."""
-        return torch.device("cpu") if self._resident is None else self._resident.device
+        return self._sources.device
 
     @property
     def resident_bytes(self) -> int:
         """Bytes of vectors held on :attr:`device`; 0 if they are read on demand."""
-        return 0 if self._resident is None else self._resident.n_bytes
+        return self._sources.resident_bytes
+
+    @property
+    def store(self) -> Store:
+        """The store, where there is one.
+
+        Raises
+        ------
+        UsageError
+            If there are several: :attr:`stores` has them.
+        """
+        return self._only("store", self.stores)
+
+    @property
+    def recipes(self) -> dict[str, Recipe]:
+        """What the vectors of each store were made with, by name, in the order of the stores."""
+        return {name: store.recipe for name, store in self.stores.items()}
 
     @property
     def recipe(self) -> Recipe:
-        """What the vectors were made with."""
-        return self.store.recipe
+        """What the vectors were made with, where there is one store.
+
+        Raises
+        ------
+        UsageError
+            If there are several: :attr:`recipes` has theirs.
+        """
+        return self._only("recipe", self.recipes)
 
     @property
     def dim(self) -> int:
-        """Length of a vector."""
-        return self.store.dim
+        """Length of a vector; of several stores, of theirs together."""
+        return sum(store.dim for store in self.stores.values())
 
     @property
     def n_layers(self) -> int:
-        """Layers kept apart: 1 gives features of (n_tokens, dim), more (n_tokens, n_layers, dim)."""
-        return self.store.n_layers
+        """Layers kept apart: 1 gives features of (n_tokens, dim), more (n_tokens, n_layers, dim).
+
+        Raises
+        ------
+        UsageError
+            If several stores have different numbers: each of :attr:`stores` has its own.
+        """
+        return self._only("n_layers", {name: store.n_layers for name, store in self.stores.items()})
+
+    def _only(self, attribute: str, of_stores: Mapping[str, AnyValue]) -> AnyValue:
+        """Return what all stores have in common."""
+        values = list(of_stores.values())
+        if any(value != values[0] for value in values[1:]):
+            raise UsageError(
+                f"dataset.{attribute}: this dataset reads {len(values)} stores ({', '.join(of_stores)}), and "
+                "each has its own: dataset.stores[name]"
+            )
+        return values[0]
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> FeatureItem:
         index = position_of(index, len(self))
-        if self._resident is not None:
+        if self._sources.is_resident:
             batch = self.gather([index])
             label = None if batch.labels is None else batch.labels[0]
-            return FeatureItem(batch.features[0], label, index)
-        n_tokens = int(self.lengths[index])
-        features = torch.zeros(self.store.vector_shape(n_tokens), dtype=self.dtype)
-        if self._shard[index] >= 0:
-            self._gatherer.decode_into(features, int(self._shard[index]), int(self._row[index]))
+            return FeatureItem(changed(batch.features, lambda features: features[0]), label, index)
+        features = self._sources.item(index, int(self.lengths[index]))
         return FeatureItem(features, self._labels.of_one(index), index)
 
     def __getitems__(self, indices: Sequence[int]) -> ItemBatch:
@@ -196,7 +240,8 @@ class FeatureDataset(Dataset[FeatureItem]):
 
     def windows(self, memory: int, part: Part = EVERYTHING) -> Windows:
         """Cut the examples, or a part of them, into windows that are read within ``memory`` bytes."""
-        return Windows(self.store, self._shard[part], self._row[part], self.lengths[part], memory)
+        shard, row = self._sources.each[0].places
+        return Windows(self.store, shard[part], row[part], self.lengths[part], memory)
 
     @property
     def stored_bytes(self) -> int:
@@ -205,29 +250,16 @@ class FeatureDataset(Dataset[FeatureItem]):
 
     def stored_bytes_of(self, part: Part) -> int:
         """Return the bytes that the vectors of a part of the examples have on disk."""
-        shards, here = np.unique(self._shard[part], return_inverse=True)
-        tokens = np.bincount(here, self.lengths[part])
-        codecs = [self.store.manifest.shards[s].codec if s >= 0 else None for s in shards.tolist()]
-        each = [get_codec(c).bytes_per_token(self.n_layers, self.dim) if c else 0 for c in codecs]
-        return int(tokens @ np.array(each, np.float64)) if len(each) else 0
+        return sum(source.stored_bytes(self.lengths, part) for source in self._sources.each)
 
-    def identity(self, part: Part = EVERYTHING) -> dict[str, Any]:
+    def identity(self, part: Part = EVERYTHING) -> dict[str, object]:
         """Return what tells the vectors of a part of the examples from others, as plain values."""
-        shards = self.store.manifest.shards
-        names = "\n".join((self.store.recipe.fingerprint, *(entry.name for entry in shards)))
-        places = xxhash.xxh3_64()
-        for numbers in (self._shard[part], self._row[part]):
-            places.update(numbers.astype("<i8", copy=False).tobytes())
-        return {
-            "store": xxhash.xxh3_64_hexdigest(names.encode()),
-            "snapshot": self.store.snapshot,
-            "places": places.hexdigest(),
-        }
+        return self._sources.identity(part)
 
     def gather(
         self,
         indices: Sequence[int],
-        gatherer: Gatherer | None = None,
+        gatherer: Gatherer | Sequence[Gatherer] | None = None,
         *,
         packed: bool = False,
         jagged: bool = False,
@@ -237,7 +269,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         Parameters
         ----------
         indices : sequence of int
-        gatherer : Gatherer, optional
+        gatherer : Gatherer, or one for each store, optional
             That reads; by default the dataset's own.
         packed : bool
             As :meth:`FeatureBatch.packed` packs it, but without a detour over padding.
@@ -252,28 +284,23 @@ class FeatureDataset(Dataset[FeatureItem]):
         at = positions_of(indices, len(self))
         n_tokens = self.lengths[at]
         longest = int(n_tokens.max(initial=0))
-        shape = self.store.vector_shape(longest)
         lengths = torch.from_numpy(n_tokens)
         mask = length_mask(lengths, longest)
         batch = FeatureBatch(mask, lengths, mask, self._labels.of_batch(at, mask), torch.from_numpy(at))
-        if self._resident is not None:
+        if self._sources.is_resident:
             batch = batch.to(self.device)
-            batch.features = self._buffers.empty((len(at), *shape), self.dtype, self.device)
-            self._resident.gather(batch.indices, batch.mask, batch.features)
+            batch.features = self._sources.resident(batch.indices, batch.mask)
             return batch.packed() if packed else batch.jagged() if jagged else batch
-        gatherer, places = gatherer or self._gatherer, (n_tokens, self._shard[at], self._row[at])
+        gatherers = [gatherer] if isinstance(gatherer, Gatherer) else gatherer
         if jagged:
-            data = self._buffers.empty((int(n_tokens.sum()), *shape[1:]), self.dtype)
-            gatherer.gather_packed(data, *places, into=torch.arange(len(data)))
-            return batch.with_tokens(data)
+            into = torch.arange(int(n_tokens.sum()))
+            return batch.with_tokens(self._sources.end_to_end(at, n_tokens, into, gatherers))
         if not packed:
-            batch.features = self._buffers.empty((len(at), *shape), self.dtype)
-            gatherer.gather_padded(batch.features, *places)
+            batch.features = self._sources.padded(at, n_tokens, gatherers)
             return batch
         packing = PackedRows.of(lengths, mask)
-        data = self._buffers.empty((len(packing.rows), *shape[1:]), self.dtype)
-        gatherer.gather_packed(data, *places, into=packing.rows)
-        batch.features = packing.packed(data)
+        data = self._sources.end_to_end(at, n_tokens, packing.rows, gatherers)
+        batch.features = changed(data, packing.packed)
         if batch.labels is not None and batch.labels.dim() == 2:
             padded, batch.labels = batch.labels, torch.empty_like(packing.rows)
             batch.labels[packing.rows] = padded[mask]
@@ -282,9 +309,8 @@ class FeatureDataset(Dataset[FeatureItem]):
     def tokens(self, index: int) -> Sentence:
         """Return the tokens of an example, with their condition if it has one."""
         index = position_of(index, len(self))
-        if self._shard[index] < 0:
-            return self._zeros[index]
-        return self.store.reader(int(self._shard[index])).tokens(int(self._row[index]))
+        shard, row = (int(numbers[index]) for numbers in self._teller.places)
+        return self._zeros[index] if shard < 0 else self._teller.store.reader(shard).tokens(row)
 
     def gold(self, index: int) -> tuple[str | MissingLabel, ...] | str:
         """Return the label name of an example, or one per token; ``IGNORED`` for a token that has none.

@@ -87,13 +87,13 @@ class LabelSet:
         return self._ids[name]
 
 
-def require_names(labels: Iterable[object], place: str = "") -> None:
+def require_names(labels: Iterable[object]) -> None:
     """Check that labels are str.
 
     Raises
     ------
     LabelError
-        For the first that is not, after the place.
+        For the first that is not.
     """
     for label in labels:
         if not isinstance(label, str):
@@ -102,6 +102,4 @@ def require_names(labels: Iterable[object], place: str = "") -> None:
                 remedy = ": every token needs a label"
             elif type(label).__name__.startswith(("int", "uint")):
                 remedy = ": str(label), or, where a list has their names, names[label]"
-            raise LabelError(
-                f"{place}label {label!r:.40} is of type {type(label).__name__}, expected str{remedy}"
-            )
+            raise LabelError(f"label {label!r:.40} is of type {type(label).__name__}, expected str{remedy}")

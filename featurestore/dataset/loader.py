@@ -232,9 +232,11 @@ def feature_loader(
     Raises
     ------
     UsageError
-        If sizes hold nothing, if the dataset is another, for options of DataLoader that make batches, if
-        resident vectors meet ``num_workers``, bytes of ``window`` resident vectors, ``num_workers``, a
-        ``collate_fn`` or corpus order, or corpus order ``shuffle=True``.
+        If ``token_budget`` or ``max_sentences`` is below 1, if the dataset is no FeatureDataset or Subset of
+        one, for an option of DataLoader that makes batches, and for options that exclude each other:
+        ``packed`` and ``jagged``; resident vectors and ``num_workers``; ``order="corpus"`` and
+        ``shuffle=True``; bytes of ``window`` and resident vectors, ``num_workers``, a ``collate_fn`` or
+        ``order="corpus"``.
     """
     for name in _INSTEAD.keys() & options.keys():
         raise UsageError(f"feature_loader takes no {name}: {_INSTEAD[name]}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, MutableMapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, MutableMapping, ValuesView
 from typing import Any
 
 from torch import Tensor
@@ -55,3 +55,15 @@ class MappingOfTensors(MutableMapping[str, Any]):
     def items(self) -> ItemsView[str, Any]:
         """Return what the batch has, by name."""
         return {key: getattr(self, key) for key in self}.items()
+
+
+def changed(features: Any, change: Callable[[Any], Any]) -> Any:
+    """Return features changed; of a dict of them by name, each."""
+    if isinstance(features, dict):
+        return {name: change(one) for name, one in features.items()}
+    return change(features)
+
+
+def one_of(features: Any) -> Any:
+    """Return features; of a dict of them by name, the first: all have the same form."""
+    return next(iter(features.values())) if isinstance(features, dict) else features

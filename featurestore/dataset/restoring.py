@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from featurestore.dataset.mapping import one_of
 from featurestore.errors import UsageError
 
 
 class Batch(Protocol):
     """The fields of a :class:`~featurestore.dataset.batch.FeatureBatch` that are needed here."""
 
-    features: Tensor | PackedSequence
+    features: Any
     lengths: Tensor
     mask: Tensor
     labels: Tensor | None
@@ -35,6 +36,9 @@ def restored(batch: Batch, values: Any, per: Literal["token", "sentence"] | None
     UsageError
         If the values do not fit the batch, or it does not tell what they are of.
     """
+    if isinstance(values, dict):
+        each = [restored(batch, of_name, per) for of_name in values.values()]
+        return [dict(zip(values, of_sentence, strict=True)) for of_sentence in zip(*each, strict=True)]
     if isinstance(values, np.ndarray):
         values = torch.from_numpy(values)
     elif isinstance(values, Tensor) and values.is_nested:
@@ -58,7 +62,7 @@ def _kind(batch: Batch, values: Any) -> Literal["token", "sentence"]:
     if isinstance(values, PackedSequence):
         return "token"
     # In a packed batch both kinds are flat, and of one-token sentences they are equally long.
-    features = batch.features
+    features = one_of(batch.features)
     if batch.labels is None or isinstance(features, PackedSequence) or features.is_nested:
         form = "is packed" if isinstance(features, PackedSequence) else "is jagged"
         why = "has no labels" if batch.labels is None else form
@@ -71,8 +75,9 @@ def _kind(batch: Batch, values: Any) -> Literal["token", "sentence"]:
 
 def _of_tokens(batch: Batch, values: Any, lengths: list[int]) -> list[Any]:
     n_sentences, longest, n_tokens = len(lengths), max(lengths, default=0), sum(lengths)
-    if isinstance(batch.features, PackedSequence) and isinstance(values, Tensor) and len(values) == n_tokens:
-        values = batch.features._replace(data=values)
+    features = one_of(batch.features)
+    if isinstance(features, PackedSequence) and isinstance(values, Tensor) and len(values) == n_tokens:
+        values = features._replace(data=values)
     if isinstance(values, PackedSequence):
         values, _ = pad_packed_sequence(values, batch_first=True)
     if isinstance(values, Tensor):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +51,38 @@ def replacing(path: Path, filesystem: FileSystem = LOCAL) -> Iterator[IO[bytes]]
         with explained(path):
             filesystem.sync_file(temporary, descriptor)
         filesystem.replace(temporary, path)
+
+
+@contextmanager
+def building(path: Path, filesystem: FileSystem = LOCAL) -> Iterator[Path]:
+    """Hold a path beside this one, at which whoever asks makes a file or a folder of files.
+
+    When the context ends well, it is synced and gets the name, which nothing must have; when it ends with an
+    exception, it is deleted, and nothing is at the path.
+
+    Raises
+    ------
+    StoreWriteError
+        Disk full, read-only, or failing: also out of what the context does.
+    """
+    filesystem.make_directory(path.parent, lasting=False)
+    temporary = temporary_beside(path)
+    try:
+        with explained(path):
+            yield temporary
+            for directory, _, names in os.walk(temporary):
+                for name in names:
+                    filesystem.sync(Path(directory, name))
+                filesystem.sync_directory(Path(directory))
+            if temporary.is_file():
+                filesystem.sync(temporary)
+        filesystem.replace(temporary, path)
+    except BaseException:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            filesystem.remove(temporary)
+        raise
 
 
 def temporary_beside(path: Path) -> Path:

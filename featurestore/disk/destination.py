@@ -79,5 +79,5 @@ def require_writable(path: str | Path) -> None:
         with LOCAL.temporary_file(temporary_beside(folder / target.name), []):
             pass
     except StoreWriteError as error:
-        # The message is about the probe, whose name nobody has asked for.
+        # The error names the probe file, which the user did not ask for.
         raise StoreWriteError(f"cannot write {path}: {error.reason}", path=path, errno=error.errno) from error

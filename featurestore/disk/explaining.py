@@ -74,7 +74,7 @@ def _too_large(n_bytes: int | None, divisible: bool) -> str:
 
 
 def _free_text(path: Path, is_full: bool) -> str:
-    """Return what a disk has left, which need not be what it lacks."""
+    """Return a disk's free bytes in words; or, if it is full all the same, that inodes ran out."""
     try:
         n_free, n_inodes = free_bytes(path.parent), free_inodes(path.parent)
     except OSError:

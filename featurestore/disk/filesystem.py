@@ -73,9 +73,9 @@ class FileSystem:
     def make_directory(self, path: Path, *, lasting: bool = True) -> None:
         """Create a directory and its parents; existing ones are fine.
 
-        A directory is made only when the entry of the one above it is on the disk. So at most the lowest one
-        that exists can be lost to a power cut, if its maker was killed, and that one is synced first; also
-        when it is the one wanted, unless what goes into it need not be ``lasting``.
+        Each directory is synced into its parent before the next one is made inside it. The lowest one that
+        exists already may come from a process that was killed before that sync, so it is synced first; if
+        that is ``path`` itself, only if ``lasting``: if what goes into it must survive a power cut.
         """
         with explained(path):
             missing = [directory for directory in (path, *path.parents) if not directory.exists()]
@@ -83,7 +83,7 @@ class FileSystem:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
             if missing or lasting:
                 lowest = missing[-1].parent if missing else path
-                # Where we may not even look, we made nothing.
+                # A parent that this process may not open was not made by it.
                 with contextlib.suppress(PermissionError):
                     self._sync_directory(lowest.parent)
         for directory in reversed(missing):
@@ -119,8 +119,8 @@ class FileSystem:
             yield descriptor
         finally:
             os.close(descriptor)
-            # A name that cannot be removed now costs nothing but its bytes: the next session sweeps it. It
-            # must neither hide what went wrong before nor make an error of a commit that stands.
+            # A temporary file that cannot be removed costs its bytes until the next session removes it. That
+            # must neither hide an earlier error nor fail a commit that succeeded.
             with contextlib.suppress(StoreWriteError):
                 self.remove(path)
 
@@ -221,8 +221,8 @@ class FileSystem:
                 if error.errno not in _NO_SECOND_NAMES:
                     raise
                 linked = self._rename_new(source, target, error)
-        # Also when the name was taken: whoever took it may not have come to this yet, and the caller builds
-        # on its being there.
+        # Also when the name was taken: the process that took it may not have synced it yet, and the caller
+        # relies on it.
         self.sync_directory(target.parent)
         return linked
 
@@ -280,7 +280,7 @@ class FileSystem:
             except OSError:
                 continue
             try:
-                # A file that has its final name too needs this one no more, and who reads it may lock it.
+                # A file that also has its final name does not need this one; a lock on it may be a reader's.
                 if os.fstat(descriptor).st_nlink == 1:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if may_be_in_use(path, before, locks_exclude=lock_excludes(path)):
@@ -317,7 +317,7 @@ class FileSystem:
         try:
             self.operate(operation, os.posix_fallocate, descriptor, 0, n_bytes)
         except (OSError, AttributeError) as error:
-            # Not every disk can; then the writes will tell.
+            # Not every file system can reserve; on others a full disk shows in the writes.
             if getattr(error, "errno", None) in (*FULL, errno.EFBIG):
                 raise
 
@@ -325,7 +325,8 @@ class FileSystem:
         try:
             self.operate(Operation("link", target, source=source), os.link, source, target)
         except FileExistsError:
-            # Over a network a link may be made, the answer lost, and the question asked again.
+            # Over NFS the link may be made, the reply lost and the request repeated, which then finds the
+            # name taken.
             return same_file(source, target)
         return True
 
@@ -359,7 +360,7 @@ class FileSystem:
         try:
             self.operate(Operation("sync directory", path), os.fsync, descriptor)
         except OSError as error:
-            # Some network file systems cannot be asked; they change directories at once.
+            # Some network file systems cannot sync a directory: they change it at once.
             if error.errno not in (errno.EINVAL, *UNKNOWN_HERE):
                 raise
         finally:
@@ -380,7 +381,7 @@ def _open_directory(path: Path) -> int:
 
 
 def _warn_once(directory: Path, reason: OSError) -> None:
-    """Say, once for each disk, what committing without link(2) asks of its user."""
+    """Warn, once for each disk without link(2), that only one computer may write to a store there."""
     device = directory.stat().st_dev
     if device not in _warned_of:
         _warned_of.add(device)

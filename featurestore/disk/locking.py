@@ -1,4 +1,4 @@
-"""Locks on files, by flock(2): taken, and whether they keep anybody out."""
+"""Locks on files by flock(2): taking one, and finding out whether locks work on a disk."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def lock_alone(descriptor: int, path: Path) -> None:
         if error.errno not in (*UNKNOWN_HERE, errno.ENOLCK):
             raise
         raise StoreWriteError(
-            f"cannot lock {path}: {error.strerror}. By flock(2) writers tell a living writer's files from a "
-            "dead one's: mount the disk with locks (NFS: version 4; Lustre: -o flock), or use another disk",
+            f"cannot lock {path}: {error.strerror}. A store tells the files of a running writer from those "
+            "of a dead one by flock(2): mount the disk with locks (NFS: version 4; Lustre: -o flock), or use "
+            "another disk",
             path=path,
             errno=error.errno,
         ) from error

@@ -38,7 +38,7 @@ def this_computer() -> str:
 
 
 def may_be_in_use(path: Path, before: float, *, locks_exclude: bool = True) -> bool:
-    """Return whether a temporary file that is not locked may have a living writer all the same.
+    """Return whether a temporary file without a lock may still have a running writer.
 
     Parameters
     ----------

@@ -123,7 +123,8 @@ class Encoder(Protocol):
     if not TYPE_CHECKING:
 
         def __init_subclass__(cls, **options):
-            # No member of the protocol, which asks for encode alone; classes that inherit have always had it.
+            # Not a member of the protocol, which asks for encode alone; classes that inherit get this
+            # default.
             super().__init_subclass__(**options)
             if not hasattr(cls, "submit"):
                 cls.submit = _encode_at_once

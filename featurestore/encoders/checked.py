@@ -1,4 +1,4 @@
-"""An encoder as the package runs it, once what was given is known to be one."""
+"""The encoder object that the package runs: what the user gave, checked to be a whole encoder."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def checked_encoder(given: object, *, spec: str | None = None) -> CheckedEncoder
     Parameters
     ----------
     given : object
-        An :class:`~featurestore.encoders.base.Encoder`, one would hope.
+        Expected to be an :class:`~featurestore.encoders.base.Encoder`.
     spec : str, optional
         The specification that loaded it, where it does not know that itself.
 

@@ -73,9 +73,7 @@ def load_encoder(
         If the encoder cannot be built: see its subclasses.
     """
     family, rest = _family(spec)
-    choices = _choices(family, layers, precision, initial_state)
-    encoder: Encoder = family.resolved(family.load, spec)(rest, device=device, **choices)
-    return encoder
+    return _loaded(family, spec, rest, device, _choices(family, layers, precision, initial_state))
 
 
 def outline_encoder(
@@ -99,8 +97,7 @@ def outline_encoder(
     family, rest = _family(spec)
     choices = _choices(family, layers, precision, initial_state)
     if family.outline is None:
-        loaded = family.resolved(family.load, spec)(rest, device=None, **choices)
-        return checked_encoder(loaded).outline
+        return checked_encoder(_loaded(family, spec, rest, None, choices)).outline
     choices.pop("precision")  # decides no shape
     outline: EncoderOutline = family.resolved(family.outline, spec)(rest, **choices)
     return outline
@@ -124,10 +121,10 @@ def encoder_recipe(
     """
     family, rest = _family(spec)
     if family.recipe is None and precision == "float32":
-        precision = "auto"  # which for these is the one there is
+        precision = "auto"  # these families have one precision only
     choices = _choices(family, layers, precision, initial_state)
     if family.recipe is None:
-        return checked_encoder(family.resolved(family.load, spec)(rest, device=None, **choices)).recipe
+        return checked_encoder(_loaded(family, spec, rest, None, choices)).recipe
     recipe: Recipe = family.resolved(family.recipe, spec)(rest, **choices)
     return recipe
 
@@ -198,6 +195,13 @@ def recipe_choices(recipe: Recipe) -> dict[str, str]:
     return found
 
 
+def lies_no_longer(spec: str) -> bool:
+    """Return whether a specification names files by absolute paths, and one of them is not there any more."""
+    rest = spec.partition(":")[2].partition("?")[0]
+    paths = [Path(path) for path in rest.split(",")]
+    return family_of(spec) is not None and any(path.is_absolute() and not path.exists() for path in paths)
+
+
 def require_no_code(spec: str, store: str | Path) -> None:
     """Raise if loading an encoder that a store names, rather than the user, could run code.
 
@@ -221,13 +225,19 @@ def require_no_code(spec: str, store: str | Path) -> None:
 
 
 def _family(spec: object) -> tuple[Family, str]:
-    """Return a specification's family and what that takes: the rest of it, of your own all of it."""
+    """Return a specification's family and what its functions take: the text after the colon, or all."""
     if not isinstance(spec, str):
         raise UsageError(f"a {type(spec).__name__} names no encoder: expected {expected_forms()}")
     family = family_of(spec)
     if family is None:
         raise UnknownEncoderError(f"unknown encoder {spec!r}: expected {expected_forms()}")
     return family, spec.partition(":")[2] if family.name else spec
+
+
+def _loaded(family: Family, spec: str, rest: str, device: str | None, choices: dict[str, Any]) -> Encoder:
+    """Return the encoder; with no device, on any, where only what is known of it is asked for."""
+    encoder: Encoder = family.resolved(family.load, spec)(rest, device=device, **choices)
+    return encoder
 
 
 def _choices(family: Family, layers: Layers, precision: str, initial_state: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One interface for an encoder and an encoder to be: what is known before it is loaded, and loading it."""
+"""One interface for encoders, loaded or only named: what is known before loading, and loading."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class EncoderSource(Protocol):
         """
 
     def known_recipe(self) -> KnownRecipe:
-        """Return its recipe as far as it is known without loading what need not be loaded.
+        """Return its recipe as far as it is known; loads the encoder only if :attr:`outline_loads`.
 
         Raises
         ------

@@ -51,8 +51,8 @@ class PendingVectors(Protocol):
     def result(self) -> Sequence[NDArray[np.floating]]:
         """Wait, then return one array per sentence, as :meth:`Encoder.encode` does; best a BatchVectors.
 
-        What is no BatchVectors is copied. Of one, the values may not be written to again by the encoder:
-        they are stored later, in another thread.
+        Any other sequence is copied. The encoder must not write to the values of a BatchVectors again: they
+        are stored later, in another thread.
         """
 
 

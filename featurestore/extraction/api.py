@@ -54,8 +54,8 @@ def extract(
     device : str
         For a specification.
     codec : {"float16", "float32", "int8"}, optional
-        By default the store's, else ``float16``. Another than a store's is that of the new shards,
-        which a warning says.
+        By default the store's, else ``float16``. If it differs from the store's, the new shards alone have
+        it, and a warning says so.
     token_budget : int, optional
         Tokens of a batch, padding not counted (in training it is); by default what suits the encoder's
         device.
@@ -78,7 +78,7 @@ def extract(
     RecipeMismatchError
         If the store holds vectors of another recipe.
     DriftError
-        If by the same recipe the encoder gives other vectors than when the store was made.
+        If the encoder's vectors differ from those that the store holds for the same recipe.
     CorpusError, EncoderError, StoreError
         See :mod:`featurestore.errors`. What was committed stays.
     """

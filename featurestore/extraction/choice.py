@@ -88,7 +88,7 @@ class EncoderChoice(NamedEncoder):
             return super().outline()
 
     def known_recipe(self) -> KnownRecipe:
-        """Return its recipe as far as it is known without loading what need not be loaded."""
+        """Return its recipe as far as it is known; see :meth:`NamedEncoder.known_recipe`."""
         self.require_no_code()
         return super().known_recipe()
 

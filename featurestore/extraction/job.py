@@ -51,7 +51,7 @@ class Job:
     def plan(self, source: EncoderSource, *, progress: Progress | None = None) -> Plan:
         """Read the corpora once and say what extracting them would do.
 
-        Loads no model, except one that tells its dimensions only then, and where the store cannot tell them.
+        Loads a model only if its dimensions are known neither without loading it nor from the store.
 
         Raises
         ------
@@ -74,7 +74,9 @@ class Job:
             outline,
             codec=self._codec or (manifest.codec if manifest else DEFAULT_CODEC),
             shard_bytes=manifest.shard_bytes if manifest else self._shard_bytes or limits.DEFAULT_SHARD_BYTES,
-            cost=partial(cost_by_length, self._family(source), self._likely_device),
+            cost=partial(
+                cost_by_length, self._family(source), self._likely_device, precision=source.precision
+            ),
             progress=progress,
         )
         return plan.timed(self._speed(source, outline, is_same)) if plan.n_new else plan
@@ -96,7 +98,7 @@ class Job:
         RecipeMismatchError
             If the store holds vectors of another recipe.
         DriftError
-            If by the same recipe the encoder gives other vectors than when the store was made.
+            If the encoder's vectors differ from those that the store holds for the same recipe.
         """
         store = self.destination.store
         if plan.n_new or store is None:
@@ -131,7 +133,7 @@ class Job:
         )
 
     def _outlined(self, source: EncoderSource) -> tuple[bool, EncoderOutline]:
-        """Return what is known of the vectors, after what can be found wrong before the corpora are read.
+        """Return what is known of the vectors; raise what can be found wrong before the corpora are read.
 
         The first value says whether the encoder is known to be the one that filled the store.
         """
@@ -161,7 +163,7 @@ class Job:
         if manifest is not None and not is_same and manifest.encoder != source.spec:
             manifest = None  # another encoder's speed
         speed = expected_speed(manifest, outline, self.device, source.precision)
-        # What has to be loaded to outline it knows nothing of its speed.
+        # An encoder that must be loaded to be outlined states no speed.
         if speed or source.outline_loads or manifest is None or not is_own(source, self.destination):
             return speed
         return expected_speed(None, source.outline(), self.device, source.precision)

@@ -1,4 +1,4 @@
-"""Encoding stored sentences again: would the encoder, here and now, give the vectors that are stored."""
+"""Encoding stored sentences again: whether the encoder, here and now, gives the vectors that are stored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CODEC_TOLERANCE = {"float32": 0.0, "float16": 1e-3, "int8": 5e-2}
 
 @dataclass(frozen=True)
 class Difference:
-    """A sentence whose vectors, encoded again, are others.
+    """A sentence whose vectors differ when it is encoded again.
 
     Attributes
     ----------

@@ -26,7 +26,7 @@ class Report:
         Sentences whose vectors cannot be stored (NaN, or more than the codec holds), with the reason.
     token_budget : int
         Tokens per batch at the end (out-of-memory halves it); 0 where no encoder was needed.
-    missing_surroundings : list of str
+    missing_context : list of str
         What the vectors depend on beside the tokens, where no sentence of the corpora came with a context.
     """
 
@@ -41,15 +41,24 @@ class Report:
     token_budget: int = 0
     too_large: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    missing_surroundings: list[str] = field(default_factory=list)
+    missing_context: list[str] = field(default_factory=list)
+
+    @property
+    def missing_surroundings(self) -> list[str]:
+        """The old name of :attr:`missing_context`."""
+        return self.missing_context
+
+    @missing_surroundings.setter
+    def missing_surroundings(self, names: list[str]) -> None:
+        self.missing_context = names
 
     @property
     def notice(self) -> str:
         """What the user should know of the vectors; empty if there is nothing."""
-        if not self.missing_surroundings:
+        if not self.missing_context:
             return ""
         return (
-            f"the vectors depend on more than the tokens ({', '.join(self.missing_surroundings)}), but no "
+            f"the vectors depend on more than the tokens ({', '.join(self.missing_context)}), but no "
             "sentence of the corpora comes with any of it: each is encoded as if it stood alone. Files hold "
             "tokens only; from_flair(corpus, encoder_or_dependence=encoder), of "
             "featurestore.integrations.flair_corpora, takes the rest along from a Flair corpus"
@@ -62,4 +71,6 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report for ``--json``."""
-        return {**asdict(self), "tokens_per_second": round(self.tokens_per_second, 1)}
+        values = asdict(self)
+        values["missing_surroundings"] = values.pop("missing_context")  # what it was called first: JSON stays
+        return {**values, "tokens_per_second": round(self.tokens_per_second, 1)}

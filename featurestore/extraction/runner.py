@@ -17,6 +17,7 @@ from featurestore.corpora.contract.example import Example
 from featurestore.corpora.corpus import Corpus
 from featurestore.encoders.base import Encoder
 from featurestore.encoders.checked import checked_encoder
+from featurestore.encoders.loading import lies_no_longer
 from featurestore.errors import EncoderError, UsageError, VectorError
 from featurestore.extraction.destination import Destination
 from featurestore.extraction.pipeline import EncodingPipeline
@@ -59,7 +60,7 @@ class Extraction:
     RecipeMismatchError
         If the store holds vectors of another recipe.
     DriftError
-        If by the same recipe the encoder gives other vectors than when the store was made.
+        If the encoder's vectors differ from those that the store holds for the same recipe.
     UsageError
         From :meth:`run`, if a sentence has a condition but the encoder's vectors depend on tokens alone.
     """
@@ -96,10 +97,14 @@ class Extraction:
     def run(self) -> Report:
         """Encode and commit until nothing is left; see :func:`featurestore.extract` for errors."""
         if self.plan.n_new and not self.plan.n_conditioned:
-            self.report.missing_surroundings = list(depends_on(self.encoder.recipe))
+            self.report.missing_context = list(depends_on(self.encoder.recipe))
         if self.report.notice:
             logger.warning("%s", self.report.notice)
-        session = self.store.write(codec=self._codec)
+        named = self.store.manifest.encoder
+        moved = self.encoder.spec if self.encoder.spec and lies_no_longer(named) else None
+        if moved is not None:
+            logger.warning("the store named %s, which is gone; it names %s from now on", named, moved)
+        session = self.store.write(codec=self._codec, encoder=moved)
         share = self.plan.n_cached / self.plan.n_distinct if self.plan.n_distinct else 0.0
         self.progress.started(self.plan.n_new_tokens, share)
         started = time.perf_counter()
@@ -180,7 +185,7 @@ class Extraction:
         depends_on_more = bool(depends_on(self.encoder.recipe))
         for key, example in new_examples(self.corpora, session.stored):
             if not depends_on_more and condition_of(example.tokens):
-                # It would be stored where nobody looks for it.
+                # Its vectors would be stored under a key that no reader asks for.
                 raise UsageError(
                     f"{example.place} ({' '.join(example.tokens[:8])!r}) comes with a context, but the "
                     f"vectors of {self.encoder.spec!r} depend on tokens alone: read the corpus without it"

@@ -57,8 +57,9 @@ def sealing_threads(draft_bytes: int) -> int:
 class ShardWriter:
     """Puts vectors into drafts and commits them, so that encoding need not wait.
 
-    What its threads meet is raised in the encoding thread at its next call. After an error in a shard no
-    later one is published, so that a store holds the beginning of an undisturbed run; earlier ones are.
+    An error in one of its threads is raised in the encoding thread at its next call. After an error in a
+    shard no later one is published, so that a store holds the beginning of an undisturbed run; earlier ones
+    are.
 
     Parameters
     ----------
@@ -107,7 +108,7 @@ class ShardWriter:
         self._open.remove(draft)
 
     def check(self) -> None:
-        """Raise what a thread met."""
+        """Raise the first error of a thread, if there is one."""
         if self._error is not None:
             error, self._error = self._error, None
             raise error

@@ -95,7 +95,7 @@ def _linked(dataset: Any, alone: bool) -> Any:
         return dataset
     first = dataset[0] if len(dataset) else None
     if first is not None and first is not dataset[0]:
-        # Of a lazy dataset each sentence is made anew, and one that says its context says it of all.
+        # A lazy dataset makes each sentence anew; if one of them states its context, all do.
         settled = isinstance(first, Sentence) and first.is_context_set()
         return dataset if settled else LinkedDataset(dataset, alone)
     sentences = [item for item in (dataset[i] for i in range(len(dataset))) if isinstance(item, Sentence)]

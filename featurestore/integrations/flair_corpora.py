@@ -47,8 +47,9 @@ class Split:
             # A lazy dataset gives None for a line without text.
             if sentence is not None and not isinstance(sentence, flair.data.Sentence):
                 raise CorpusError(
-                    f"{place} is a {type(sentence).__name__}, expected a Sentence: give the sentences that "
-                    "the model embeds, as a list"
+                    f"the sentence is a {type(sentence).__name__}, expected a Sentence: give the sentences "
+                    "that the model embeds, as a list",
+                    path=place,
                 )
             yield place, sentence
 
@@ -106,7 +107,7 @@ class FlairCorpus(Corpus):
                     tokens = TokensOnly(tokens)
                 digest.update(sentence_key(tokens))
             except SentenceError as error:
-                raise CorpusError(f"{place}: {error}") from error
+                raise CorpusError(str(error), path=place) from error
             n_alone += depends.context > 0 and not sentence.is_context_set()
             n_examples += 1
             labels = None if self._labels is None else self._labels.of_sentence(sentence, place)
@@ -146,8 +147,9 @@ class FlairCorpus(Corpus):
         """
         if self._latest_digest != self._first_digest:
             raise CorpusChangedError(
-                f"{self.path}: the sentences, or what they depend on, changed between two passes over them: "
-                "leave the corpus alone while it is read, and run again"
+                "the sentences, or what they depend on, changed between two passes over them: leave the "
+                "corpus alone while it is read, and run again",
+                path=self.path,
             )
 
     @property

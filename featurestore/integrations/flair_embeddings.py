@@ -15,7 +15,7 @@ from featurestore.encoders.base import Encoder
 from featurestore.encoders.checked import checked_encoder
 from featurestore.encoders.flair.conditions import Dependence, conditioned
 from featurestore.encoders.loading import encoder_recipe, load_encoder, outline_encoder, recipe_choices
-from featurestore.errors import EncoderError, RecipeMismatchError, UsageError
+from featurestore.errors import EncoderError, FieldDifference, RecipeMismatchError, UsageError
 from featurestore.families import family_of, family_of_recipe
 from featurestore.integrations.live import LiveVectors
 from featurestore.integrations.stored import MissPolicy, StoredVectors
@@ -318,7 +318,8 @@ def _require_spec(spec: str, recipe: Recipe) -> None:
         if family is not family_of_recipe(recipe):
             raise RecipeMismatchError(
                 f"the store holds vectors of kind {recipe['kind']!r}: give the encoder that filled it as "
-                f"fallback, not {spec}"
+                f"fallback, not {spec}",
+                differences=[FieldDifference("kind", recipe["kind"], family.name)],
             )
         return
     try:
@@ -343,7 +344,8 @@ def _stored_layers(store: Store, spec: str, mode: str, precision: str, initial_s
     if recipe["kind"] != "elmo" or not (kept == "average" or isinstance(kept, list)):
         raise RecipeMismatchError(
             f"store {store.path} holds vectors of kind {recipe['kind']!r}, not of an ELMo: "
-            "read it with CachedEmbeddings"
+            "read it with CachedEmbeddings",
+            differences=[FieldDifference("kind", recipe["kind"], "elmo")],
         )
     everything = list(range(outline_encoder(spec, layers="all").n_layers))
     stated = {"precision": precision, "initial_state": initial_state}
@@ -368,6 +370,7 @@ def _stored_layers(store: Store, spec: str, mode: str, precision: str, initial_s
     if mode == "top" and isinstance(kept, list) and everything[-1] in kept:
         return str(everything[-1])
     raise RecipeMismatchError(
-        f"store {store.path} keeps the layers {kept}, from which embedding_mode={mode!r} cannot be had: "
-        f"fill another one with featurestore extract CORPUS --store NEW --encoder {spec} --layers {mode}"
+        f"store {store.path} keeps the layers {kept}, which do not make embedding_mode={mode!r}: "
+        f"fill another one with featurestore extract CORPUS --store NEW --encoder {spec} --layers {mode}",
+        differences=[FieldDifference("layers", kept, "average" if mode == "average" else everything)],
     )

@@ -52,12 +52,14 @@ class LabelReader:
                     if isinstance(label.data_point, carrier):
                         return cls(label_type, carrier)
                 raise LabelError(
-                    f"{place}: {label_type!r} labels a {type(label.data_point).__name__}; expected labels of "
-                    "sentences, tokens or spans"
+                    f"{label_type!r} labels a {type(label.data_point).__name__}; expected labels of "
+                    "sentences, tokens or spans",
+                    path=place,
                 )
             other.update(dict.fromkeys(sentence.annotation_layers))
         raise LabelError(
-            f"{name}: nothing has a label of type {label_type!r}; there are: {', '.join(other) or 'none'}"
+            f"nothing has a label of type {label_type!r}; there are: {', '.join(other) or 'none'}",
+            path=name,
         )
 
     def of_sentence(self, sentence: Any, place: str) -> Labels:
@@ -72,8 +74,9 @@ class LabelReader:
         for label in labels:
             if not isinstance(label.data_point, self.carrier):
                 raise LabelError(
-                    f"{place}: {self.label_type!r} labels a {type(label.data_point).__name__} here, but a "
-                    f"{self.carrier.__name__} before"
+                    f"{self.label_type!r} labels a {type(label.data_point).__name__} here, but a "
+                    f"{self.carrier.__name__} before",
+                    path=place,
                 )
         if self.carrier is Token:
             return tuple(token.get_label(self.label_type).value for token in sentence.tokens)
@@ -81,8 +84,9 @@ class LabelReader:
             return self._in_bio(sentence, labels, place)
         if len(labels) > 1:
             raise LabelError(
-                f"{place} has {len(labels)} labels of type {self.label_type!r}, expected one: leave "
-                "label_type out to read the sentences alone"
+                f"the sentence has {len(labels)} labels of type {self.label_type!r}, expected one: leave "
+                "label_type out to read the sentences alone",
+                path=place,
             )
         return labels[0].value if labels else None
 
@@ -94,8 +98,9 @@ class LabelReader:
             for at in inside:
                 if tags[at] != "O":
                     raise LabelError(
-                        f"{place}: two spans of type {self.label_type!r} overlap at token {at} "
-                        f"({sentence.tokens[at].text!r}), and one label per token cannot say so"
+                        f"two spans of type {self.label_type!r} overlap at token {at} "
+                        f"({sentence.tokens[at].text!r}), and one label per token cannot say so",
+                        path=place,
                     )
                 tags[at] = f"{'B' if at == inside[0] else 'I'}-{label.value}"
         return tuple(tags)

@@ -92,7 +92,7 @@ def to_live(model: Any, encoder: Encoder | str | None = None) -> Any:
     UsageError
         If the model has no embedding of ours, or an encoder is needed and none is named.
     RecipeMismatchError
-        If the encoder gives other vectors than any of its embeddings was trained on.
+        If the encoder's recipe is that of none of the embeddings.
     """
     ours = _embeddings(model)
     if not ours:
@@ -159,7 +159,8 @@ def to_cached(
     if not any(recipe == opened.recipe for _, recipe, _ in candidates):
         for embedding in _flairs_own(model):
             try:
-                # Whatever it was in training: from now on it stays as it is, if it is what the store holds.
+                # Also one that was trained along: it is replaced only if the store holds its vectors as they
+                # are now.
                 own = FlairEncoder(embedding, allow_trainable=True, dependence=Dependence.of(opened.recipe))
             except FeaturestoreError as error:
                 refused.append(f"\n  {embedding.name}: {error}")
@@ -293,7 +294,7 @@ def _embeddings(model: Any) -> list[VectorEmbeddings]:
 def _flairs_own(module: Any) -> list[TokenEmbeddings]:
     """Return Flair's token embeddings anywhere in a module, each once: a stack, then its members.
 
-    What another embedding has inside is its own affair.
+    Embeddings inside any other embedding are left alone.
     """
     if isinstance(module, VectorEmbeddings):
         return []

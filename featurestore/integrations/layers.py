@@ -55,7 +55,7 @@ class LayerChoice:
             numbers = [part.strip() for part in text.split(",")]
             if not set(numbers) <= set(kept) or len(set(numbers)) < len(numbers):
                 raise UsageError(
-                    f"layers {text!r} cannot be had: expected all, average, top, or some of the layers kept "
+                    f"layers {text!r} are not kept: expected all, average, top, or some of the layers kept "
                     f"({', '.join(kept)}), each once, such as {kept[-1]!r}"
                 )
             positions = tuple(kept.index(number) for number in numbers)

@@ -112,7 +112,19 @@ class FeatureDataModule(LightningDataModule):
         return self.dataset("train").dim
 
     def train_dataloader(self) -> FeatureLoader:
-        """Return the loader of ``Trainer.fit``."""
+        """Return the loader of ``Trainer.fit``.
+
+        Raises
+        ------
+        UsageError
+            If the trainer has ``overfit_batches``, for which Lightning replaces samplers.
+        """
+        if self.trainer is not None and self.trainer.overfit_batches:
+            raise UsageError(
+                "overfit_batches makes Lightning replace the sampler, and with it batches by length: to see the "
+                "same few batches each epoch, Trainer(limit_train_batches=...) and fit(model, "
+                "feature_loader(dataset, shuffle=False))"
+            )
         return feature_loader(self.dataset("train"), **self._options)
 
     def val_dataloader(self) -> FeatureLoader | list[FeatureLoader]:

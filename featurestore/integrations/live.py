@@ -131,7 +131,8 @@ def require_recipe(recipe: Recipe, given: Encoder) -> CheckedEncoder:
         remedy=remedy_for(
             recipe,
             encoder.recipe,
-            f"{named} gives other vectors: load it with the layers, precision and initial state above, or "
+            f"{named} gives different vectors: load it with the layers, precision and initial state above, "
+            "or "
             "name the encoder that filled the store.",
         ),
     )

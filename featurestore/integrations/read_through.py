@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 
 from featurestore.encoders.base import Encoder
 from featurestore.encoders.checked import CheckedEncoder
-from featurestore.errors import FeaturestoreError, RecipeMismatchError, StoreWriteError, VectorError
+from featurestore.errors import (
+    EncoderError,
+    EncoderOutOfMemory,
+    FeaturestoreError,
+    RecipeMismatchError,
+    StoreWriteError,
+    VectorError,
+)
+from featurestore.families import family_of_recipe
 from featurestore.integrations.live import encode_all, load_encoder_of, require_recipe
 from featurestore.integrations.terminating import end_orderly
 from featurestore.keys import Sentence
@@ -60,6 +68,8 @@ class ReadThrough:
         A specification is loaded when the first sentence is missing.
     recipe : Recipe
         Of the store.
+    named_by : Path, optional
+        The store, if only that names the encoder, for messages.
 
     Attributes
     ----------
@@ -67,8 +77,9 @@ class ReadThrough:
         What loads the encoder in another process.
     """
 
-    def __init__(self, encoder: Encoder | str, recipe: Recipe) -> None:
+    def __init__(self, encoder: Encoder | str, recipe: Recipe, named_by: Path | None = None) -> None:
         self._encoder: CheckedEncoder | None = None
+        self._named_by = named_by
         if isinstance(encoder, str):
             self.spec = encoder
         else:
@@ -123,7 +134,7 @@ class ReadThrough:
         Raises
         ------
         DriftError
-            If by the same recipe the encoder gives other vectors than when the store was made.
+            If the encoder's vectors differ from those that the store holds for the same recipe.
         """
         buffer = self._waiting_for(path)
         buffer.of_this_process()
@@ -133,7 +144,7 @@ class ReadThrough:
         new = {k: s for k, s in zip(keys, sentences, strict=True) if k not in found}
         if new:
             if self._encoder is None:
-                self._encoder = load_encoder_of(self._recipe, self.spec, device=device)
+                self._encoder = self._load(device)
             self._require_canaries(path, self._encoder)
             arrays = encode_all(self._encoder, list(new.values()))
             for sentence, array in zip(new.values(), arrays, strict=True):
@@ -153,6 +164,18 @@ class ReadThrough:
             except StoreWriteError as error:
                 self._give_up(path, error)
         return {key: self._as_stored(vectors) for key, vectors in found.items()}
+
+    def _load(self, device: str) -> CheckedEncoder:
+        try:
+            return load_encoder_of(self._recipe, self.spec, device=device)
+        except EncoderError as error:
+            if self._named_by is None or isinstance(error, EncoderOutOfMemory):
+                raise
+            place = family_of_recipe(self._recipe).placeholder
+            raise EncoderError(
+                f"{error}\nThe store {self._named_by} names this encoder: if it lies elsewhere now, name its "
+                f"new place, fallback={place!r}. It is taken if its files are the same"
+            ) from error
 
     def _require_canaries(self, path: Path, encoder: CheckedEncoder) -> None:
         """Raise DriftError unless the encoder gives a store's canaries again; asked once for each store."""

@@ -24,6 +24,7 @@ from featurestore.errors import (
     SentenceError,
     UsageError,
 )
+from featurestore.families import family_of_recipe
 from featurestore.integrations.layers import LayerChoice
 from featurestore.integrations.read_through import ReadThrough
 from featurestore.keys import Sentence, require_sentence, sentence_key
@@ -139,7 +140,7 @@ class StoredVectors:
         choice = LayerChoice.of(layers, store.recipe, dim=store.dim, n_layers=store.n_layers)
         source = cls(store.location, store.recipe, choice, on_missing=on_missing, fallback=fallback)
         if on_missing == "compute" and fallback is None:
-            source._read_through = ReadThrough(_named_encoder(store), store.recipe)
+            source._read_through = ReadThrough(_named_encoder(store), store.recipe, source.path)
         return source
 
     def _close(self) -> None:
@@ -327,7 +328,7 @@ class StoredVectors:
     def _do_without(
         self, missing: list[int], wanted: list[bytes], sentences: Sequence[Sequence[str]], device: str
     ) -> Computed:
-        """Do about missing sentences what was asked for; return vectors computed for them, by key."""
+        """Raise, compute or give zeros, as ``on_missing`` says; return the vectors computed, by key."""
         first = self.n_missing == 0
         if self._read_through is None:
             self.n_missing += len(missing)
@@ -336,9 +337,12 @@ class StoredVectors:
         shown = "".join(f"\n  {' '.join(sentences[i][:12])}" for i in missing[:3])
         found_out = f"{len(missing):,} of {len(wanted):,} sentences of a batch are not in {self.path}"
         if self.on_missing == "error":
+            # The encoder that a store names is not loaded for it where that may run code.
+            fallback = ", fallback=ENCODER" if family_of_recipe(self.recipe).runs_code else ""
             raise MissingSentencesError(
                 f"{found_out}; the first:{shown}\n{self._how_to_add()} "
-                "Or compute them when they are needed, or give them zeros: on_missing='compute' or 'zeros'",
+                f"Or compute them when they are needed, on_missing='compute'{fallback}, or give them zeros: "
+                "on_missing='zeros'",
                 sentences=[MissingSentence(tuple(sentences[at]), wanted[at]) for at in missing],
                 n_missing=len(missing),
                 n_wanted=len(wanted),

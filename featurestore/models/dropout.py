@@ -1,4 +1,4 @@
-"""Dropout that does not cost more than the model: on a CPU its random numbers come by the word."""
+"""Dropout that is cheap on a CPU: it draws random numbers for several elements at once."""
 
 from __future__ import annotations
 
@@ -59,11 +59,18 @@ class Dropout(nn.Module):
 class LockedDropout(Dropout):
     """Drops an element in all tokens of a sentence or in none (Gal and Ghahramani 2016).
 
-    What an LSTM could read off the neighbours otherwise is gone as well.
+    So an LSTM cannot read a dropped element off the neighbouring tokens.
     """
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Return (batch, longest, n), or (batch, n), as it came in evaluation mode."""
         if vectors.dim() == 2 or not self.training or not self.probability:
             return super().forward(vectors)
-        return vectors * dropped(vectors.new_ones(len(vectors), 1, vectors.shape[2]), self.probability)
+        factors = self.factors(vectors)
+        return vectors if factors is None else vectors * factors.unsqueeze(1)
+
+    def factors(self, vectors: Tensor) -> Tensor | None:
+        """Return (batch, n), by which (batch, longest, n) is multiplied; None where nothing is dropped."""
+        if not self.training or not self.probability:
+            return None
+        return dropped(vectors.new_ones(len(vectors), vectors.shape[2]), self.probability)

@@ -7,13 +7,14 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from featurestore import limits
 from featurestore.errors import ModelError, UsageError
 from featurestore.models.crf import LinearChainCRF
 from featurestore.models.dropout import Dropout, LockedDropout
 from featurestore.models.mix import ScalarMix, Standardize
+from featurestore.models.recurrent.bilstm import BiLSTM
+from featurestore.models.recurrent.compiled import Inputs
 from featurestore.vectors import token_shape
 
 IGNORED = -100
@@ -138,10 +139,7 @@ class Head(nn.Module):
                 f"{self.name} reads features of shape (batch, longest, {sizes}), found "
                 f"{tuple(features.shape)}: give it the store it was trained on"
             )
-        vectors = self.standardize(features)
-        if self.mix is not None:
-            vectors = self.mix(vectors)
-        return self._scores(self.dropout(vectors), lengths, mask)
+        return self._scores(features, lengths, mask)
 
     def loss(self, features: Tensor, lengths: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         """Return the scalar training loss: the mean over labels of minus their log-probability.
@@ -159,51 +157,16 @@ class Head(nn.Module):
         best: Tensor = self(features, lengths, mask).argmax(dim=-1)
         return best.masked_fill(~mask, IGNORED) if self.label_kind == "token" else best
 
-    def _run_lstm(self, lstm: _BiLSTM, vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        lowered = self.training and self.learning_dtype != torch.float32
-        with torch.autocast(vectors.device.type, torch.bfloat16, enabled=lowered):
-            outputs, states = lstm(vectors, lengths)
-        return outputs.float(), states.float()
+    def _vectors(self, features: Tensor) -> Tensor:
+        """Return vectors as they are read: standardised, layers mixed, elements dropped while learning."""
+        vectors = self.standardize(features)
+        if self.mix is not None:
+            vectors = self.mix(vectors)
+        dropped: Tensor = self.dropout(vectors)
+        return dropped
 
-    def _scores(self, vectors: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+    def _scores(self, features: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
         raise NotImplementedError
-
-
-class _BiLSTM(nn.Module):
-    """A one-layer bidirectional LSTM that never reads padding."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(dim, hidden, batch_first=True, bidirectional=True)
-
-    def forward(self, vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Return outputs (batch, longest, 2 * hidden) and final states (batch, 2 * hidden)."""
-        if vectors.device.type == "cpu":
-            return self._padded(vectors, lengths)
-        packed = pack_padded_sequence(vectors, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        outputs, (states, _) = self.lstm(packed)
-        padded, _ = pad_packed_sequence(outputs, batch_first=True, total_length=vectors.shape[1])
-        # Packed, the forward state is that of each sentence's last token, the backward one of its first.
-        return padded, torch.cat([states[0], states[1]], dim=1)
-
-    def _padded(self, vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Do the same without packing: each direction on its own, the second over mirrored sentences.
-
-        On a CPU, PyTorch hands only padded input to oneDNN, which takes half to nine tenths of the time.
-        """
-        longest = vectors.shape[1]
-        # Where the t-th token from the end stands; padding stays behind the sentence, where no token sees it.
-        mirror = ((lengths.unsqueeze(1) - 1 - torch.arange(longest)) % longest).unsqueeze(2)
-        zeros = vectors.new_zeros(1, len(vectors), self.lstm.hidden_size)
-        inputs = (vectors, vectors.gather(1, mirror.expand_as(vectors)))
-        forth, back = (
-            torch.lstm(one_way, (zeros, zeros), [*weights], True, 1, 0.0, self.training, False, True)[0]
-            for one_way, weights in zip(inputs, self.lstm.all_weights, strict=True)
-        )
-        outputs = torch.cat([forth, back.gather(1, mirror.expand_as(back))], dim=2)
-        last = mirror[:, :1].expand(-1, 1, self.lstm.hidden_size)
-        states = torch.cat([forth.gather(1, last), back.gather(1, last)], dim=2).squeeze(1)
-        return outputs, states
 
 
 class MeanPoolClassifier(Head):
@@ -217,27 +180,47 @@ class MeanPoolClassifier(Head):
         super().__init__(config)
         self.output = nn.Linear(config.dim, config.n_labels)
 
-    def _scores(self, vectors: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
-        total = vectors.masked_fill(~mask.unsqueeze(2), 0).sum(dim=1)
+    def _scores(self, features: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        total = self._vectors(features).masked_fill(~mask.unsqueeze(2), 0).sum(dim=1)
         logits: Tensor = self.output(total / lengths.unsqueeze(1))
         return logits
 
 
-class BiLSTMClassifier(Head):
+class _BiLSTMHead(Head):
+    """What the heads with a BiLSTM do alike: drop, run it."""
+
+    dropout: LockedDropout
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__(config)
+        self.dropout = LockedDropout(config.dropout)
+        self.encoder = BiLSTM(config.dim, config.hidden)
+        self.output = nn.Linear(2 * config.hidden, config.n_labels)
+
+    def _read(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the BiLSTM's outputs (batch, longest, 2 * hidden) and final states (batch, 2 * hidden)."""
+        if self.mix is None:
+            vectors, mean, scale = features, self.standardize.mean, self.standardize.scale
+        else:
+            vectors, mean, scale = self.mix(self.standardize(features)), None, None
+        # What is done to every vector before, the LSTM does with it: a vector that is written once less.
+        factors = self.dropout.factors(vectors)
+        outputs, states = self.encoder(
+            Inputs(vectors, lengths, mean, scale, factors),
+            self.learning_dtype if self.training else torch.float32,
+        )
+        return outputs, states
+
+
+class BiLSTMClassifier(_BiLSTMHead):
     """A BiLSTM's states at each sentence's true ends, then a linear layer."""
 
     name = "bilstm-classifier"
     label_kind = "sentence"
     usual_dropout = 0.5
 
-    def __init__(self, config: HeadConfig) -> None:
-        super().__init__(config)
-        self.dropout = LockedDropout(config.dropout)
-        self.encoder = _BiLSTM(config.dim, config.hidden)
-        self.output = nn.Linear(2 * config.hidden, config.n_labels)
-
-    def _scores(self, vectors: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
-        _, states = self._run_lstm(self.encoder, vectors, lengths)
+    def _scores(self, features: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        _, states = self._read(features, lengths)
         logits: Tensor = self.output(self.dropout(states))
         return logits
 
@@ -253,26 +236,20 @@ class LinearTagger(Head):
         super().__init__(config)
         self.output = nn.Linear(config.dim, config.n_labels)
 
-    def _scores(self, vectors: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
-        logits: Tensor = self.output(vectors)
+    def _scores(self, features: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        logits: Tensor = self.output(self._vectors(features))
         return logits
 
 
-class BiLSTMTagger(Head):
+class BiLSTMTagger(_BiLSTMHead):
     """A BiLSTM over the sentence, then a linear layer per token."""
 
     name = "bilstm-tagger"
     label_kind = "token"
     usual_dropout = 0.4
 
-    def __init__(self, config: HeadConfig) -> None:
-        super().__init__(config)
-        self.dropout = LockedDropout(config.dropout)
-        self.encoder = _BiLSTM(config.dim, config.hidden)
-        self.output = nn.Linear(2 * config.hidden, config.n_labels)
-
-    def _scores(self, vectors: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
-        outputs, _ = self._run_lstm(self.encoder, vectors, lengths)
+    def _scores(self, features: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        outputs, _ = self._read(features, lengths)
         logits: Tensor = self.output(self.dropout(outputs))
         return logits
 

@@ -235,7 +235,7 @@ def _predict(
         )
         position = 0
         for example in chunk:
-            # The dataset keeps the order and may leave sentences out; then its next one is another.
+            # The dataset keeps the order but may leave sentences out: is its next one this example?
             if position < len(dataset) and dataset.tokens(position) == example.tokens:
                 found = labels[position]
                 yield replace(example, labels=found if model.label_kind == "token" else found[0])

@@ -103,7 +103,7 @@ class Scores:
     scheme : str or None
         Of the spans: ``IOB1``, ``IOB2``, ``IO``, ``IOE``, ``IOBES``, ``BILOU``, ``BMES`` or ``BMEWO``.
     notes : tuple of str
-        What about the labels makes the scores mean something else than they seem to.
+        What about the labels makes the scores easy to misread.
     """
 
     metric: Metric

@@ -1,4 +1,4 @@
-"""Which epoch of a training is kept, and when training ends: early stopping, but not before it has begun."""
+"""Which epoch of a training is kept, and when it ends: early stopping, once it scores above the baseline."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Best(Generic[State]):
 
 
 def is_better(score: float, loss: float, than: tuple[float, float] | None) -> bool:
-    """Whether an epoch goes before an earlier score and loss; of equal scores, the lower loss does."""
+    """Whether an epoch is better than an earlier score and loss: of equal scores, by a lower loss."""
     return than is None or (score, -loss) > (than[0], -than[1])
 
 
@@ -91,7 +91,7 @@ class Stopping(Generic[State]):
         return self.best.scores.above_baseline or number - self._loss_fell >= self._patience
 
     def should_anneal(self, number: int) -> bool:
-        """Whether the learning rate is lowered after an epoch; true once for each time."""
+        """Whether the learning rate is lowered after an epoch; asking starts the count again."""
         if self._anneal_patience is None or number - self._annealed < self._anneal_patience:
             return False
         self._annealed = number
@@ -99,7 +99,7 @@ class Stopping(Generic[State]):
 
 
 def doubts(scores: Scores, best_epoch: int, epochs: int) -> Iterator[str]:
-    """Yield what lets doubt that a training has learned what it could.
+    """Yield reasons to doubt that a training has learned what it could.
 
     Parameters
     ----------

@@ -121,7 +121,7 @@ def card_text(card: Mapping[str, Any]) -> str:
         "",
         f"Trained by featurestore {card['featurestore_version']} (`featurestore pretrain`). Files: "
         f"`options.json`, `weights.hdf5` ({card['weights_dtype']}), `vocabulary.txt` (the words it learnt to "
-        "predict; its vectors need it not).",
+        "predict; computing vectors does not need it).",
         "",
         "| | |",
         "|---|---|",

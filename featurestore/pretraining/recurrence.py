@@ -39,7 +39,7 @@ def lstm_layer(
     hidden : Tensor, shape (2, n_streams, projection_dim)
     memory : Tensor, shape (2, n_streams, lstm_dim)
     weight : Tensor, shape (2, 2 * projection_dim, 4 * lstm_dim)
-        Rows [input; recurrent], columns gates i (write), j (candidate), f (forget), o (expose).
+        Rows [input; recurrent], columns gates i (input), j (candidate), f (forget), o (output).
     bias : Tensor, shape (2, 4 * lstm_dim)
         Without the forget bias.
     projection : Tensor, shape (2, lstm_dim, projection_dim)

@@ -145,7 +145,7 @@ def make_canaries(encoder: Encodes) -> Canaries | None:
         logger.warning("%s encodes none of the canary sentences: drift will not be noticed", encoder.spec)
         return None
     made = Canaries(tuple(kept), tuple(kept.values()), tolerance_of(encoder.recipe), _made_with(encoder))
-    # Neither from short to long nor from long to short, so that one who sorts a batch is found out.
+    # Not sorted by length, so that an encoder that sorts a batch and returns it so is noticed.
     order = [*range(1, len(kept)), 0]
     again = encoded(encoder, [made.sentences[i] for i in order])
     require_same(

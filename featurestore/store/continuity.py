@@ -1,7 +1,8 @@
 """Whether a store still continues the commit that a process last saw, or was rolled back under it.
 
 A volume restored from a snapshot, or a directory from a backup, brings an earlier state back; others may have
-committed on top of it since. Numbers and inodes may be the same then: only what the manifest says tells.
+committed on top of it since. Snapshot numbers and inodes may be equal then: only the content of the manifest
+shows the difference.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def is_shorter(store: Path, last: Manifest, latest: Manifest) -> bool:
     """
     left = {shard.name for shard in latest.shards}
     gone = [shard for shard in last.shards if shard.name not in left]
-    # gc may have removed the last one since; then the shards tell.
+    # gc may have removed the last manifest since; then the shards are compared.
     if latest == last or (latest.number > last.number and (not gone or is_there(store, last))):
         return bool(gone)
     n = sum(shard.n_sentences for shard in gone)

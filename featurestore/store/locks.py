@@ -107,7 +107,7 @@ def _open_for_locking(path: Path, flags: int = 0) -> int:
 
 @contextmanager
 def unused(path: Path) -> Iterator[bool]:
-    """Say whether nobody holds a file; if so, nobody can while the context lasts."""
+    """Lock a file for the context if nobody holds it; yield whether that succeeded."""
     try:
         descriptor = _open_for_locking(path)
     except OSError:
@@ -178,7 +178,7 @@ def _locked(store: Path, operation: int, give_up: threading.Event | None = None)
 def _lock(descriptor: int, operation: int, path: Path, give_up: threading.Event | None) -> None:
     """Wait for a lock, and say so if that takes longer than a commit does.
 
-    Asked again and again rather than once: a signal handler runs between two tries.
+    It is tried again and again, not waited for in one call, so that signal handlers run in between.
     """
     for number in itertools.count(1):
         try:
@@ -193,7 +193,7 @@ def _lock(descriptor: int, operation: int, path: Path, give_up: threading.Event 
 
 
 def _warn_unless_excluding(descriptor: int, path: Path) -> None:
-    """Say, once for each disk, if a lock that this process holds keeps nobody else out."""
+    """Warn, once for each disk, if locks on it keep nobody out."""
     device = os.fstat(descriptor).st_dev
     if device in _probed:
         return

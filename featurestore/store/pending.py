@@ -1,7 +1,7 @@
 """Writers of this process that hold sentences back: asked to commit before their store is opened again.
 
-Somebody who opens a store must see what this very process has computed for it, though it waits for more to be
-committed with it.
+Whoever opens a store must see what this same process has computed for it, even where the writer still waits
+for more to commit together.
 """
 
 from __future__ import annotations

@@ -278,7 +278,7 @@ class Snapshot:
         return Locations.nowhere(len(wanted))
 
     def with_prefix(self, digits: str) -> list[tuple[int, int]]:
-        """Return (shard, row) of the keys that begin with these hexadecimal digits, of which 16 count."""
+        """Return (shard, row) of the keys that begin with these hexadecimal digits; only 16 are compared."""
         return self._ask_index(lambda index: index.with_prefix(digits))
 
     def lengths(self, locations: Locations) -> NDArray[np.int64]:

@@ -244,14 +244,16 @@ class Store(Snapshot):
 
         return verify(self, quick=quick, sample=sample, seed=seed, progress=progress)
 
-    def write(self, *, codec: str | None = None) -> WriteSession:
+    def write(self, *, codec: str | None = None, encoder: str | None = None) -> WriteSession:
         """Return a session that adds sentences; use it as a context manager.
 
         Parameters
         ----------
         codec : str, optional
             For the shards of this session; by default the store's.
+        encoder : str, optional
+            What loads the encoder from now on, where it has moved; by default what the store names.
         """
         from featurestore.store.writer import WriteSession  # readers start without it
 
-        return WriteSession(self, codec=codec)
+        return WriteSession(self, codec=codec, encoder=encoder)

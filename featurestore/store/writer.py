@@ -61,9 +61,11 @@ class WriteSession:
         Or a :class:`~featurestore.store.store.Store`.
     codec : str, optional
         Of this session's shards, by default the store's, which stays as it is.
+    encoder : str, optional
+        What loads the store's encoder from now on, where that has moved; by default what the store names.
     """
 
-    def __init__(self, store: Snapshot, *, codec: str | None = None) -> None:
+    def __init__(self, store: Snapshot, *, codec: str | None = None, encoder: str | None = None) -> None:
         self.store = store
         self.manifest: Manifest = store.manifest
         self._manifests = str(store.location / MANIFESTS)
@@ -71,6 +73,7 @@ class WriteSession:
             None  # of that directory, when the manifest's content was last compared
         )
         self._codec = get_codec(codec or store.manifest.codec)
+        self._encoder = encoder
         self._filesystem = store.filesystem
         self._since_opening = self._no_keys()
         self._pending: dict[bytes, tuple[Sentence, Array, Sample]] = {}
@@ -290,7 +293,9 @@ class WriteSession:
         bool
             False if another writer was first: :meth:`catch_up`, leave out what it stored, and try again.
         """
-        manifest = following(self.manifest, tuple(entries), replace(commit_note(), **note), codec)
+        manifest = following(
+            self.manifest, tuple(entries), replace(commit_note(), **note), codec, self._encoder
+        )
         if not publish(self.store.location, manifest, self._filesystem):
             logger.info("another writer took snapshot %d; following it", manifest.number)
             return False
@@ -311,7 +316,7 @@ class WriteSession:
         _ = self.store.index
 
     def _begin_anew(self) -> None:
-        """Know of the latest commit alone."""
+        """Forget what was read before, and start from the latest commit."""
         self.store = self.store.refreshed()
         self.manifest, self._seen = self.store.manifest, None
         self._since_opening = self._no_keys()
@@ -358,7 +363,7 @@ class WriteSession:
     def _make_sure_of_commits(self) -> None:
         """Wait until the manifests that were found are on the disk.
 
-        Their writer may have been killed before it came to that, or be about to; and what this session finds
-        stored it never stores again.
+        Their writer may have been killed before it synced them, and this session never stores again what it
+        finds stored.
         """
         self._filesystem.sync_directory(self.store.location / MANIFESTS)

@@ -84,19 +84,22 @@ def test_mixed_kinds_are_refused_with_the_place(store, examples, first, second, 
     short = [example for example in examples if len(example.tokens) == 1]
     with pytest.raises(LabelError) as caught:
         FeatureDataset(store, [labelled(short[0], first), labelled(short[1], second, line=12)])
-    assert str(caught.value) == f"corpus.conll, line 12 {says}"
+    assert str(caught.value) == f"corpus.conll, line 12: the sentence {says}"
+    assert (caught.value.path, caught.value.line) == ("corpus.conll", 12)
 
 
 def test_a_wrong_number_of_labels_is_refused_with_the_place(store, examples):
     example = next(e for e in examples if len(e.tokens) == 5)
-    with pytest.raises(LabelError, match=r"corpus\.conll, line 7 has 4 labels for 5 tokens"):
+    with pytest.raises(LabelError, match=r"corpus\.conll, line 7: the sentence has 4 labels for 5 tokens"):
         FeatureDataset(store, [labelled(example, ("A",) * 4)])
 
 
 def test_an_unseen_label_is_refused_with_the_place_and_the_known_ones(store, examples):
     known = LabelSet(("NOUN", "VERB"))
     odd = labelled(examples[5], ("ODD",) * len(examples[5].tokens), line=99)
-    with pytest.raises(LabelError, match=r"corpus\.conll, line 99 has the label 'ODD'.*NOUN, VERB"):
+    with pytest.raises(
+        LabelError, match=r"corpus\.conll, line 99: the sentence has the label 'ODD'.*NOUN, VERB"
+    ):
         FeatureDataset(store, [examples[0], odd], labels=known)
 
 

@@ -49,6 +49,9 @@ def test_costs_lie_between_those_that_were_measured():
     for (shorter, less), (longer, more) in pairwise(costs):
         assert cost_by_length("elmo", "cpu", shorter) == pytest.approx(less)
         assert less <= cost_by_length("elmo", "cpu", (shorter + longer) / 2) <= more
+    # The compiled recurrence has no float16.
+    not_compiled = LENGTH_COSTS["elmo, not compiled"][-1][1]
+    assert cost_by_length("elmo", "cpu", 6000, precision="float16") == not_compiled
     assert cost_by_length("elmo", "cuda:0", 6000) == cost_by_length("flair", "cpu", 6000) == 1
 
 

@@ -78,7 +78,7 @@ def test_the_same_input_gives_byte_identical_shards(tmp_path, tiny_elmo):
 @pytest.mark.parametrize("looked_up_at_a_time", [4096, 5])
 def test_duplicates_within_and_across_corpora_are_encoded_once(monkeypatch, tmp_path, looked_up_at_a_time):
     for module in (planning, new):
-        monkeypatch.setattr(module, "_STEP", looked_up_at_a_time)
+        monkeypatch.setattr(module, "SENTENCES_AT_ONCE", looked_up_at_a_time)
     sentences = draw_sentences(20)
     one = write_text(tmp_path / "one.txt", [*sentences[:12], *sentences[:12]])
     two = write_text(tmp_path / "two.txt", sentences[8:])
@@ -224,7 +224,7 @@ def test_a_tiny_commit_does_not_change_what_is_known_of_the_speed(tmp_path, tiny
 
 def test_what_another_extraction_commits_meanwhile_is_not_stored_twice(monkeypatch, tmp_path):
     for module in (planning, new):
-        monkeypatch.setattr(module, "_STEP", 5)
+        monkeypatch.setattr(module, "SENTENCES_AT_ONCE", 5)
     sentences = draw_sentences(80, longest=5)
 
     def other_run(number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def test_a_corpus_given_twice_is_read_twice_and_encoded_once(corpora, tmp_path, 
 def test_counts_do_not_depend_on_how_sentences_are_looked_up(monkeypatch, tmp_path, tiny_elmo):
     sentences = [("w", str(number % 700)) for number in range(2000)]
     whole = plan_of(sentences, tmp_path / "store", tiny_elmo)
-    monkeypatch.setattr(planning, "_STEP", 7)
+    monkeypatch.setattr(planning, "SENTENCES_AT_ONCE", 7)
     assert plan_of(sentences, tmp_path / "store", tiny_elmo).n_distinct == whole.n_distinct == 700
 
 
@@ -108,6 +109,8 @@ def test_a_plan_that_does_not_fit_says_the_bytes_and_what_to_do(monkeypatch, cor
     assert not plan.fits
     with pytest.raises(StoreWriteError) as caught:
         plan.require_space(tmp_path / "store")
+    error = caught.value
+    assert (error.path, error.n_bytes, error.errno) == (tmp_path / "store", plan.n_bytes, errno.ENOSPC)
     for fragment in (
         f"{plan.n_bytes:,} bytes to write",
         "1,000 free",

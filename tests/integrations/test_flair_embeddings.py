@@ -117,8 +117,9 @@ class TestElmo:
         close(embedded(stored, some), embedded(live, some))
 
     def test_a_store_that_does_not_fit(self, full_store, tmp_path):
-        with pytest.raises(RecipeMismatchError, match=r"keeps the layers average.*--layers all"):
+        with pytest.raises(RecipeMismatchError, match=r"keeps the layers average.*--layers all") as caught:
             ElmoEmbeddings(**FILES, store=full_store)
+        assert caught.value.differences == (("layers", "average", [0, 1, 2]),)
         with pytest.raises(RecipeMismatchError, match="weights_sha256"):
             ElmoEmbeddings("elmo:untrained-small?seed=0", embedding_mode="average", store=full_store)
         with pytest.raises(RecipeMismatchError, match=r"cannot be told|weights_sha256"):

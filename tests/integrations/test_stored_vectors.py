@@ -174,6 +174,7 @@ class TestConditions:
         assert "depend on more than the tokens (context)" in message
         assert "from_flair(corpus, encoder_or_dependence=encoder)" in message
         assert "set_context(corpus)" in message
+        assert "on_missing='compute', fallback=ENCODER" in message
 
     def test_read_through_keeps_it(self, conditioned, around):
         source = source_of(conditioned, "compute", fallback=around)

@@ -71,7 +71,7 @@ def evaluate(
     if label is None:
         raise UsageError(f"{model} does not say which label it was trained on: name one with --label")
     corpora = observed([corpus], reading, label)
-    with remedy_reads_alike(reading, opened):
+    with remedy_reads_alike(reading, [opened]):
         dataset = FeatureDataset(
             opened,
             corpora,

@@ -190,7 +190,7 @@ def _progress(silent: bool) -> Progress:
 
 
 def _say_doubts(made: Plan, allow_cut: bool) -> None:
-    """Warn of what is implausible, but not of what a refusal is about to say, and of another codec."""
+    """Warn of what is implausible, unless a refusal says it, and of a codec that is not the store's."""
     refused = made.is_mostly_cut and not allow_cut
     say_warnings(
         w for w in made.warnings if not (refused and w.kind == "cut-tokens" and w.path == made.most_cut)

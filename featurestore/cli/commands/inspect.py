@@ -132,7 +132,8 @@ def ls(
 ) -> None:
     """List stored sentences: key, number of tokens, text.
 
-    Where a sentence's vectors depend on more, such as the sentences around it, that follows on its line.
+    What a sentence's vectors depend on beside its tokens, such as the sentences around it, follows on its
+    line.
     """
     from featurestore.keys import condition_of
 
@@ -259,7 +260,9 @@ def stats(store: Path, snapshot: int | None, sample: int, as_json: bool) -> None
 
     opened = open_store(store, snapshot)
     if not len(opened):
-        raise MissingSentencesError(f"{store} holds no sentences yet: there is nothing to count")
+        raise MissingSentencesError(
+            f"{store} holds no sentences yet: there is nothing to count", n_missing=0, n_wanted=0, store=store
+        )
     found = gather_statistics(opened, sample=sample)
     if as_json:
         render.echo_json(found.to_dict())

@@ -73,11 +73,12 @@ def predict(
 
     what = (output, trained.label, trained.label_kind, examples)
     form = JsonLines(output, trained.label_kind, examples) if as_json else form_of(*what)
-    with remedy_reads_alike(reading, opened):
+    with remedy_reads_alike(reading, [opened]):
         try:
             write_labelled(form)
         except NotReadBackError:
             if not isinstance(form, Lines):
                 raise
-            # With named columns, a column file holds also what would be a mark of a document without.
+            # A column file with named columns can hold a token such as -DOCSTART-, else a mark between
+            # documents.
             write_labelled(form_of(*what, names=True))

@@ -133,7 +133,7 @@ def _train(
     require_writable(path)
     opened = Store.open(store)
     corpora, dev_corpora = observed(train_files, reading, label), observed([dev_file], reading, label)
-    with remedy_reads_alike(reading, opened):
+    with remedy_reads_alike(reading, [opened]):
         dataset = FeatureDataset(opened, corpora, on_missing=on_missing)
         dev = FeatureDataset(
             opened, dev_corpora, labels=dataset.labels, unseen_labels="keep", on_missing=on_missing

@@ -26,7 +26,7 @@ _ESCAPE = "featurestore.escape"
 
 
 class Unread(BaseException):
-    """Nobody reads standard output any more, and it is all that the command is for."""
+    """Nobody reads standard output any more, and writing it is the command's only work."""
 
 
 class _Output(io.FileIO):
@@ -54,14 +54,14 @@ class _Output(io.FileIO):
 
 
 class _Messages(_Output):
-    """The bytes of standard error: that they cannot be written, nobody could be told."""
+    """The bytes of standard error; that they cannot be written is ignored, as nobody could be told."""
 
     def _may_be_lost(self, error: OSError) -> bool:
         return True
 
 
 def prepare_streams() -> None:
-    """Let standard output and error show any text, read or not; those put in their place stay as they are."""
+    """Let standard output and error take any text, read or not; streams in their place stay as they are."""
     codecs.register_error(_ESCAPE, _escape)
     if sys.stdout is sys.__stdout__:
         sys.stdout = _opened(sys.stdout, _Output)

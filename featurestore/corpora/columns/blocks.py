@@ -72,7 +72,7 @@ class Blocks:
             try:
                 block = next(self._unread, None)
             except CorpusError as error:
-                # To be raised behind the sentences before it.
+                # Raised once the sentences before it were yielded.
                 self._failed = error
                 break
             if block is None:
@@ -89,7 +89,7 @@ def _read(lines: Iterator[str], path: str) -> Iterator[Block]:
     while not is_over:
         n_searched = len(waiting)
         try:
-            # Many at a time, which costs a line less than a look at each.
+            # Many lines at a time, which is faster than inspecting each.
             waiting.extend(islice(lines, _LINES_AT_ONCE))
             is_over = len(waiting) - n_searched < _LINES_AT_ONCE
         except CorpusError as error:

@@ -93,7 +93,7 @@ class Words(NamedTuple):
 
 
 def checked_words(tokens: Column, labels: Column = ()) -> Words:
-    """Return the words of two columns, most of which need no more than one look at both."""
+    """Return the words of two columns; for most, one search of both shows that nothing else is to check."""
     if is_clean("\n".join(tokens + labels)):
         return Words(tokens, True, True)
     return Words(*checked(tokens), False)

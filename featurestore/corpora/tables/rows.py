@@ -91,7 +91,7 @@ def csv_rows(lines: Iterable[str], path: str, separator: str, start: int = 1) ->
         try:
             row = next(rows, None)
         except csv.Error:
-            # Perhaps a cell beyond the csv module's limit: once more, with our own.
+            # Perhaps a cell is over the csv module's limit: read again with our own.
             rows = csv.reader(chain(row_lines.copy(), fed), delimiter=separator, strict=True)
             row = _next_long_row(rows, path, start)
         if row is None:

@@ -34,7 +34,7 @@ class Tokenizer:
         Raises
         ------
         CorpusError
-            If the text writes no spaces between words and the tokeniser cannot part it.
+            If the text writes no spaces between words and the tokeniser cannot split it.
         UsageError
             If the tokeniser needs a package that is not installed.
         """

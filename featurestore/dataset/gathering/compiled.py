@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,11 +19,13 @@ from torch import Tensor
 
 from featurestore.native import load_library, switched_off
 
-_VERSION = 1
+_VERSION = 2
 """Version of the functions in gather.c."""
 
 _TYPES = {np.dtype("<f4"): 0, np.dtype("<f2"): 1, np.dtype("i1"): 2}
 _OUT_TYPES = {torch.float32: 0, torch.float16: 1}
+
+Integers = Sequence[int] | NDArray[np.integer]
 
 _POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_int64
 
@@ -39,11 +42,16 @@ class CompiledGather:
     """
 
     def __init__(self, library: ctypes.CDLL, n_shards: int, vector_shape: tuple[int, ...]) -> None:
-        self._gather = library.featurestore_gather
-        self._shape = (1, *vector_shape)[-2:]
+        self.function = library.featurestore_gather
+        self.shape = (1, *vector_shape)[-2:]
         # A row is a Shard of gather.c: five addresses, the number of sentences, and a type.
-        self._table = np.zeros((n_shards, 7), np.int64)
+        self.table = np.zeros((n_shards, 7), np.int64)
         self._held: list[Any] = [None] * n_shards
+
+    @property
+    def n_numbers(self) -> int:
+        """Numbers in the vectors of a token."""
+        return self.shape[0] * self.shape[1]
 
     def open(
         self,
@@ -73,60 +81,93 @@ class CompiledGather:
         arrays = values, offsets, flags, scales, norms
         self._held[shard] = arrays
         addresses = [0 if array is None else array.ctypes.data for array in arrays]
-        self._table[shard] = [*addresses, len(offsets) - 1, _TYPES[values.dtype]]
+        self.table[shard] = [*addresses, len(offsets) - 1, _TYPES[values.dtype]]
 
-    def takes(self, out: Tensor) -> bool:
-        """Return whether a tensor can be gathered into: float32 or float16, contiguous, on the CPU."""
-        return out.dtype in _OUT_TYPES and out.device.type == "cpu" and out.is_contiguous()
 
-    def gather(
-        self,
-        out: Tensor,
-        lengths: NDArray[np.int64],
-        shards: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        *,
-        longest: int = -1,
-        into: NDArray[np.int64] | None = None,
-    ) -> bool:
-        """Decode sentences into a tensor that it takes.
+class Source(NamedTuple):
+    """What fills a part of every row of a batch.
 
-        Parameters
-        ----------
-        out : (n_tokens, ...) or (batch, longest, ...) float
-        lengths, shards, rows : (batch,) int64
-            Of each sentence; a shard of -1 gives zeros.
-        longest : int
-            Rows of a padded sentence; -1 lays the sentences end to end.
-        into : (n_tokens,) int64, optional
-            The row of each token, where sentences that are not padded do not lie end to end; all different.
+    ``shards``, ``rows`` (batch,): of each sentence; a shard of -1 gives zeros. ``offset``: where the
+    part begins in a row of the batch, in numbers.
+    """
 
-        Returns
-        -------
-        bool
-            False, and nothing is written, if a sentence cannot be read as it is: its shard is not open, it is
-            not verified, it has another length, or there is no such sentence.
-        """
-        n_rows = len(lengths) * longest if longest >= 0 else int(lengths.sum())
-        if n_rows * self._shape[0] * self._shape[1] != out.numel() or (
-            into is not None and len(into) != n_rows
-        ):
-            return False
-        failed: int = self._gather(
-            self._table.ctypes.data,
-            len(self._table),
-            shards.ctypes.data,
-            rows.ctypes.data,
-            lengths.ctypes.data,
-            len(lengths),
-            longest,
-            None if into is None else into.ctypes.data,
-            n_rows,
-            *self._shape,
-            _OUT_TYPES[out.dtype],
-            out.data_ptr(),
+    compiled: CompiledGather
+    shards: Integers
+    rows: Integers
+    offset: int = 0
+
+
+def takes(out: Tensor, n_numbers: int) -> bool:
+    """Return whether a tensor with rows of so many numbers can be gathered into."""
+    return out.device.type == "cpu" and out.dtype in _OUT_TYPES and _row_stride(out, n_numbers) is not None
+
+
+def gather_together(
+    sources: Sequence[Source],
+    out: Tensor,
+    lengths: Integers,
+    *,
+    longest: int = -1,
+    into: NDArray[np.int64] | None = None,
+) -> bool:
+    """Decode sentences into a tensor, each source into its part of every row, in one call.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+    out : (n_tokens, ...) or (batch, longest, ...) float
+        Whose rows end with the last part. Contiguous, or a slice of what is: the rest of its rows is left
+        alone.
+    lengths : (batch,) int64
+        Of each sentence.
+    longest : int
+        Rows of a padded sentence; -1 lays the sentences end to end.
+    into : (n_tokens,) int64, optional
+        The row of each token, where sentences that are not padded do not lie end to end; all different.
+
+    Returns
+    -------
+    bool
+        False, and nothing is written, if a sentence cannot be read as it is: its shard is not open, it is
+        not verified, it has another length, or there is no such sentence.
+    """
+    lengths = np.ascontiguousarray(lengths, np.int64)
+    places = [[np.ascontiguousarray(numbers, np.int64) for numbers in source[1:3]] for source in sources]
+    n_rows = len(lengths) * longest if longest >= 0 else int(lengths.sum())
+    n_numbers = max(source.offset + source.compiled.n_numbers for source in sources)
+    stride = _row_stride(out, n_numbers)
+    if stride is None or n_rows * n_numbers != out.numel() or (into is not None and len(into) != n_rows):
+        return False
+    # A row is a Source of gather.c.
+    table = np.array([
+        (
+            compiled.table.ctypes.data, len(compiled.table), shards.ctypes.data, rows.ctypes.data,
+            *compiled.shape, offset,
         )
-        return failed < 0
+        for (compiled, _, _, offset), (shards, rows) in zip(sources, places, strict=True)
+    ], np.int64)  # fmt: skip
+    failed: int = sources[0].compiled.function(
+        table.ctypes.data,
+        len(table),
+        lengths.ctypes.data,
+        len(lengths),
+        longest,
+        None if into is None else into.ctypes.data,
+        n_rows,
+        _OUT_TYPES[out.dtype],
+        out.data_ptr(),
+        stride,
+    )
+    return failed < 0
+
+
+def _row_stride(out: Tensor, n_numbers: int) -> int | None:
+    """Return by how many numbers the rows of a tensor lie apart, None if a row is in pieces."""
+    try:
+        stride, inner = out.view(-1, n_numbers).stride()
+    except RuntimeError:  # no such view
+        return None
+    return stride if stride >= n_numbers and inner == 1 else None
 
 
 def compiled_gather(n_shards: int, vector_shape: tuple[int, ...]) -> CompiledGather | None:
@@ -145,7 +186,6 @@ def _library() -> ctypes.CDLL | None:
         return None
     library.featurestore_gather.restype = _NUMBER
     library.featurestore_gather.argtypes = [
-        _POINTER, _NUMBER, _POINTER, _POINTER, _POINTER, _NUMBER, _NUMBER, _POINTER,
-        _NUMBER, _NUMBER, _NUMBER, ctypes.c_int, _POINTER,
+        _POINTER, _NUMBER, _POINTER, _NUMBER, _NUMBER, _POINTER, _NUMBER, ctypes.c_int, _POINTER, _NUMBER,
     ]  # fmt: skip
     return library

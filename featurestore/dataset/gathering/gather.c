@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define VERSION 1
+#define VERSION 2
 
 enum { FLOAT32 = 0, FLOAT16 = 1, INT8 = 2 };
 
@@ -21,6 +21,16 @@ typedef struct {
     int64_t n_sentences;
     int64_t type; /* of the values */
 } Shard;
+
+/* One of the stores that a batch is made of, as a row of another table. */
+typedef struct {
+    const Shard *shards;
+    int64_t n_shards;
+    const int64_t *shard; /* (count,) of each sentence; -1 gives zeros */
+    const int64_t *row;   /* (count,) in its shard */
+    int64_t n_layers, dim;
+    int64_t offset; /* where its part of a row of the batch begins, in numbers */
+} Source;
 
 int featurestore_version(void) { return VERSION; }
 
@@ -113,47 +123,74 @@ static void decode(char *out, int type, const Shard *shard, int64_t start, int64
     }
 }
 
-/* Decode sentences into a batch.
+/* Return the first sentence that cannot be read as it is from a source, -1 if all can. */
+static int64_t unreadable(const Source *source, const int64_t *lengths, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        if (source->shard[i] >= source->n_shards) return i;
+        if (source->shard[i] < 0) continue;
+        const Shard *from = source->shards + source->shard[i];
+        int64_t row = source->row[i];
+        if (row < 0 || row >= from->n_sentences) return i;
+        if (!from->values || (from->verified && !from->verified[row])) return i;
+        if (offset_at(from, row + 1) - offset_at(from, row) != lengths[i]) return i;
+    }
+    return -1;
+}
+
+/* Decode tokens of a sentence, from its first on, into rows that begin step bytes apart. */
+static void decode_rows(char *out, int64_t step, int type, const Source *source, int64_t i, int64_t first,
+                        int64_t n_tokens) {
+    const Shard *from = source->shard[i] < 0 ? NULL : source->shards + source->shard[i];
+    int64_t start = from ? offset_at(from, source->row[i]) + first : 0, n_layers = source->n_layers, dim = source->dim;
+    out += source->offset * SIZES[type];
+    if (step == n_layers * dim * SIZES[type])
+        decode(out, type, from, start, n_tokens, n_layers, dim);
+    else
+        for (int64_t t = 0; t < n_tokens; t++) decode(out + t * step, type, from, start + t, 1, n_layers, dim);
+}
+
+/* Decode sentences into a batch, from one source or several, each of which fills its part of every row.
  *
- * shard, row, lengths: (count,) of each sentence; a shard of -1 gives zeros.
+ * lengths: (count,) of each sentence, the same in all sources.
  * longest: rows of a padded sentence, which end in zeros; -1: the sentences lie end to end.
  * into: (sum of lengths,) the row for each token, all different, where the sentences do not lie end to end; NULL: they do.
- * out, type: (n_rows, n_layers, dim) FLOAT32 or FLOAT16.
+ * out, type: n_rows rows of FLOAT32 or FLOAT16, of which one begins stride numbers after the other; what lies between
+ *     the parts of the sources is left alone.
  *
  * Returns -1; or the first sentence that cannot be read as it is, because its shard is not open, its checksum has
  * not been compared, it has another length, there is no such sentence, or out has no such row. Nothing is written
  * then.
  */
-int64_t featurestore_gather(const Shard *shards, int64_t n_shards, const int64_t *shard, const int64_t *row,
-                            const int64_t *lengths, int64_t count, int64_t longest, const int64_t *into,
-                            int64_t n_rows, int64_t n_layers, int64_t dim, int type, char *out) {
-    int64_t out_row = n_layers * dim * SIZES[type], n_used = 0;
+int64_t featurestore_gather(const Source *sources, int64_t n_sources, const int64_t *lengths, int64_t count,
+                            int64_t longest, const int64_t *into, int64_t n_rows, int type, char *out, int64_t stride) {
+    int64_t step = stride * SIZES[type], n_used = 0;
     for (int64_t i = 0; i < count; i++) {
-        if (lengths[i] < 0 || (longest >= 0 && lengths[i] > longest) || shard[i] >= n_shards) return i;
+        if (lengths[i] < 0 || (longest >= 0 && lengths[i] > longest)) return i;
         for (int64_t t = 0; into && t < lengths[i]; t++)
             if (into[n_used + t] < 0 || into[n_used + t] >= n_rows) return i;
         n_used += longest < 0 ? lengths[i] : longest;
         if (n_used > n_rows) return i;
-        if (shard[i] < 0) continue;
-        const Shard *from = shards + shard[i];
-        if (row[i] < 0 || row[i] >= from->n_sentences) return i;
-        if (!from->values || (from->verified && !from->verified[row[i]])) return i;
-        if (offset_at(from, row[i] + 1) - offset_at(from, row[i]) != lengths[i]) return i;
+    }
+    for (int64_t s = 0; s < n_sources; s++) {
+        int64_t failed = unreadable(sources + s, lengths, count);
+        if (failed >= 0) return failed;
     }
     for (int64_t i = 0; i < count; i++) {
-        const Shard *from = shard[i] < 0 ? NULL : shards + shard[i];
-        int64_t start = from ? offset_at(from, row[i]) : 0, n_tokens = lengths[i];
-        if (into) {
-            for (int64_t t = 0; t < n_tokens; t++)
-                decode(out + *into++ * out_row, type, from, start + t, 1, n_layers, dim);
-            continue;
+        int64_t n_padding = longest < 0 || into ? 0 : longest - lengths[i];
+        if (!into && n_sources == 1) {
+            decode_rows(out, step, type, sources, i, 0, lengths[i]);
+            out += lengths[i] * step;
+        } else {
+            /* All parts of a row in turn: a batch is larger than the cache, and is written once. */
+            for (int64_t t = 0; t < lengths[i]; t++) {
+                char *row = into ? out + *into++ * step : out;
+                for (int64_t s = 0; s < n_sources; s++) decode_rows(row, step, type, sources + s, i, t, 1);
+                out += into ? 0 : step;
+            }
         }
-        decode(out, type, from, start, n_tokens, n_layers, dim);
-        out += n_tokens * out_row;
-        if (longest > n_tokens) {
-            memset(out, 0, (longest - n_tokens) * out_row);
-            out += (longest - n_tokens) * out_row;
-        }
+        for (int64_t t = 0; t < n_padding; t++, out += step)
+            for (int64_t s = 0; s < n_sources; s++)
+                memset(out + sources[s].offset * SIZES[type], 0, sources[s].n_layers * sources[s].dim * SIZES[type]);
     }
     return -1;
 }

@@ -6,15 +6,21 @@ import math
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore.dataset.gathering.buffers import BufferPool, Bytes, aligned
-from featurestore.dataset.gathering.compiled import compiled_gather
+from featurestore.dataset.gathering.compiled import (
+    CompiledGather,
+    Integers,
+    Source,
+    compiled_gather,
+    gather_together,
+    takes,
+)
 from featurestore.store.format.codec import Array
 from featurestore.store.format.reader import ShardReader
 from featurestore.store.store import Store
@@ -23,8 +29,6 @@ CHUNK_BYTES = 512 << 10
 """Decoded bytes per chunk where decoding takes several steps: few enough to stay in a core's cache."""
 
 _INT8 = np.dtype(np.int8)
-
-Integers = Sequence[int] | NDArray[np.int64]
 
 
 class RowsInMemory(Protocol):
@@ -49,14 +53,19 @@ class Gatherer:
     store : Store
     windows : RowsInMemory, optional
         Asked for rows before the shards are.
+
+    Attributes
+    ----------
+    compiled : CompiledGather or None
+        None where torch does the work.
     """
 
     def __init__(self, store: Store, windows: RowsInMemory | None = None) -> None:
         self.store, self._windows = store, windows
         self._scratch, self._buffers = _Scratch(), BufferPool()
-        self._compiled = None
+        self.compiled: CompiledGather | None = None
         if windows is None:
-            self._compiled = compiled_gather(len(store.manifest.shards), store.token_shape)
+            self.compiled = compiled_gather(len(store.manifest.shards), store.token_shape)
         # Indexed by shard number. The extra last entry, reached by -1, stands for missing sentences: no rows.
         n_shards = len(store.manifest.shards)
         self._readers: list[ShardReader | None] = [None] * n_shards
@@ -86,7 +95,7 @@ class Gatherer:
         Parameters
         ----------
         out : (batch, longest, dim) or (batch, longest, n_layers, dim) float
-            Contiguous, on the CPU. Its padding becomes zeros.
+            On the CPU, contiguous or a slice of the last dimension of what is. Its padding becomes zeros.
         lengths, shards, rows : (batch,) int64, or sequences of int
             Of each sentence; shard and row are -1 for one of zeros.
 
@@ -95,7 +104,7 @@ class Gatherer:
         DamagedStoreError
             If stored bytes are not those that were committed.
         """
-        if not out.numel() or self._in_one_call(out, lengths, shards, rows, longest=out.shape[1]):
+        if not out.numel() or in_one_call([Part(self, shards, rows)], out, lengths, longest=out.shape[1]):
             return
         lengths, shards, rows = _as_lists(lengths, shards, rows)
         pieces = self.stored(lengths, shards, rows)
@@ -115,7 +124,7 @@ class Gatherer:
         Parameters
         ----------
         out : (n_tokens, dim) or (n_tokens, n_layers, dim) float
-            Contiguous, on the CPU.
+            On the CPU, contiguous or a slice of the last dimension of what is.
         lengths, shards, rows : (batch,) int64, or sequences of int
             Of each sentence; shard and row are -1 for one of zeros.
         into : (n_tokens,) int64, optional
@@ -126,7 +135,7 @@ class Gatherer:
         DamagedStoreError
             If stored bytes are not those that were committed.
         """
-        if not out.numel() or self._in_one_call(out, lengths, shards, rows, into=into):
+        if not out.numel() or in_one_call([Part(self, shards, rows)], out, lengths, into=into):
             return
         if into is not None:
             end_to_end = self._buffers.empty(tuple(out.shape), out.dtype)
@@ -154,28 +163,6 @@ class Gatherer:
                 self.store.reader(shard).verify_row(row)
         return [values[s][(start := bounds[s][r]) : start + n] for s, r, n in places]
 
-    def _in_one_call(
-        self,
-        out: Tensor,
-        lengths: Integers,
-        shards: Integers,
-        rows: Integers,
-        *,
-        longest: int = -1,
-        into: Tensor | None = None,
-    ) -> bool:
-        """Decode by the compiled gather, if that can be; return whether it was."""
-        compiled = self._compiled
-        if compiled is None or not compiled.takes(out):
-            return False
-        n, s, r = (np.ascontiguousarray(numbers, np.int64) for numbers in (lengths, shards, rows))
-        targets = None if into is None else into.numpy()
-        if compiled.gather(out, n, s, r, longest=longest, into=targets):
-            return True
-        # The first reading opens and verifies a shard; what then still fails cannot be gathered this way.
-        self.stored(*_as_lists(n, s, r))
-        return self._compiled is compiled and compiled.gather(out, n, s, r, longest=longest, into=targets)
-
     def _read(self, shard: int, row: int, n_tokens: int) -> Array:
         """Return a sentence's rows from the windows, or as the store is accessed."""
         reader = self._readers[shard] if shard >= 0 else None
@@ -195,12 +182,12 @@ class Gatherer:
         self._values[shard], self._bounds[shard] = reader.values, reader.bounds
         self._verified[shard] = reader.verified
         self._readers[shard] = reader
-        if self._compiled is None:
+        if self.compiled is None:
             return
         if reader.values is None or reader.check == "always":
-            self._compiled = None  # supports neither
+            self.compiled = None  # supports neither
         else:
-            self._compiled.open(
+            self.compiled.open(
                 shard,
                 reader.values,
                 reader.offsets,
@@ -255,7 +242,7 @@ class Gatherer:
     def _norms(self, shards: Sequence[int]) -> Tensor:
         """Return the norms of a batch of int8 sentences, (batch, 1, ..., dim)."""
         norms: dict[int, Any] = {s: self.store.reader(s).norms for s in set(shards) if s >= 0}
-        norms[-1] = next(iter(norms.values()))  # for zeros, whatever they are
+        norms[-1] = next(iter(norms.values()))  # any will do for rows of zeros
         return torch.from_numpy(np.stack([norms[shard] for shard in shards])).unsqueeze(1)
 
     def _decode_each(
@@ -275,6 +262,60 @@ class Gatherer:
         else:
             scales = torch.from_numpy(self._scales_of(shard, row, len(values)))
             decode_int8(out, torch.from_numpy(values), scales, torch.from_numpy(reader.norms))
+
+
+class Part(NamedTuple):
+    """What fills a part of every row of a batch: a store's gatherer, and where the sentences lie in it.
+
+    ``shards``, ``rows`` (batch,) int64, or sequences of int: -1 for a sentence of zeros.
+    """
+
+    gatherer: Gatherer
+    shards: Integers
+    rows: Integers
+
+
+def in_one_call(
+    parts: Sequence[Part],
+    out: Tensor,
+    lengths: Integers,
+    *,
+    longest: int = -1,
+    into: Tensor | None = None,
+) -> bool:
+    """Decode sentences by the compiled gather, if that can be; return whether it was.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+        One after the other in each row.
+    out, lengths, into
+        As :meth:`Gatherer.gather_padded` and :meth:`Gatherer.gather_packed` take them.
+    longest : int
+        Rows of a padded sentence; -1 for no padding.
+
+    Raises
+    ------
+    DamagedStoreError
+        If stored bytes are not those that were committed.
+    """
+    sources, offset = [], 0
+    for gatherer, shards, rows in parts:
+        if gatherer.compiled is None:
+            return False
+        sources.append(Source(gatherer.compiled, shards, rows, offset))
+        offset += gatherer.compiled.n_numbers
+    if not takes(out, offset):
+        return False
+    rows_of_tokens = None if into is None else into.numpy()
+    if gather_together(sources, out, lengths, longest=longest, into=rows_of_tokens):
+        return True
+    # The first reading opens and verifies a shard; what then still fails cannot be gathered this way.
+    for gatherer, shards, rows in parts:
+        gatherer.stored(*_as_lists(lengths, shards, rows))
+        if gatherer.compiled is None:
+            return False
+    return gather_together(sources, out, lengths, longest=longest, into=rows_of_tokens)
 
 
 def sentences_at_once(out: Tensor, *, int8: bool) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore.dataset.gathering.buffers import BufferPool
-from featurestore.dataset.gathering.compiled import compiled_gather
+from featurestore.dataset.gathering.compiled import Source, compiled_gather, gather_together, takes
 from featurestore.dataset.gathering.gather import decode_int8, sentences_at_once
 from featurestore.dataset.gathering.memory import available_bytes
 from featurestore.errors import UsageError
@@ -41,6 +41,8 @@ class Resident:
     ----------
     n_bytes : int
         Memory used on the device.
+    dim : int
+        Length of a vector.
 
     Raises
     ------
@@ -60,7 +62,7 @@ class Resident:
     ) -> None:
         self.device = device
         self._staging = BufferPool()
-        self._shape = store.token_shape
+        self._shape, self.dim = store.token_shape, store.dim
         stored = np.flatnonzero(shard >= 0)
         # Repeated sentences share their rows. In stored order, shards are read sequentially.
         places, first, back = np.unique(
@@ -105,6 +107,12 @@ class Resident:
                 of_shard = None if self._norms is None else self._norms[number].numpy()
                 self._compiled.open(number, self._values.numpy(), offsets, scales=scales, norms=of_shard)
 
+    def source(self, at: Tensor, offset: int = 0) -> Source | None:
+        """Return what the compiled gather reads sentences from; None where torch does."""
+        if self._compiled is None:
+            return None
+        return Source(self._compiled, self._numbers[0][at.numpy()], self._numbers[1][at.numpy()], offset)
+
     def gather(self, at: Tensor, mask: Tensor, out: Tensor) -> None:
         """Decode sentences into a padded batch.
 
@@ -119,9 +127,9 @@ class Resident:
         """
         if not out.numel():
             return
-        if self._compiled is not None and self._compiled.takes(out):
-            shards, rows, lengths = (numbers[at.numpy()] for numbers in self._numbers)
-            if self._compiled.gather(out, lengths, shards, rows, longest=out.shape[1]):
+        if (source := self.source(at)) is not None and takes(out, source.compiled.n_numbers):
+            lengths = self._numbers[2][at.numpy()]
+            if gather_together([source], out, lengths, longest=out.shape[1]):
                 return
         starts = self._starts[at].unsqueeze(1)
         rows = starts + torch.arange(out.shape[1], device=self.device)

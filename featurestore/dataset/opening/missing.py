@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from featurestore import keys
 from featurestore.corpora.contract.example import Example
@@ -13,10 +13,15 @@ from featurestore.store.store import Store
 
 _MOST_SHOWN, _MOST_PATHS = 3, 20
 _MOST_TOKENS = 12
+_INSTEAD = "Or leave them out, or give them zeros: on_missing='skip' or 'zeros' (--on-missing)"
 
 
 class MissingSentences:
     """Notes sentences that are not in a store.
+
+    Parameters
+    ----------
+    store : Store
 
     Attributes
     ----------
@@ -27,10 +32,24 @@ class MissingSentences:
         The first corpora they are from.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self.store = store
         self.n_missing = 0
         self.sentences: list[MissingSentence] = []
         self.paths: list[str] = []
+
+    @classmethod
+    def of(cls, error: MissingSentencesError, stores: Iterable[Store]) -> list[MissingSentences]:
+        """Return what an error tells of each of the stores that it names, in its order."""
+        told = []
+        for part in (error, *error.in_other_stores):
+            for store in stores:
+                if store.path == part.store:
+                    notes = cls(store)
+                    notes.n_missing, notes.sentences = part.n_missing or 0, list(part.sentences)
+                    notes.paths = list(part.paths)
+                    told.append(notes)
+        return told
 
     def note(self, example: Example) -> None:
         """Take in a missing sentence."""
@@ -41,43 +60,59 @@ class MissingSentences:
         if example.path and len(self.paths) < _MOST_PATHS and example.path not in self.paths:
             self.paths.append(example.path)
 
-    def error(self, store: Store, n_wanted: int) -> MissingSentencesError:
-        """Return the error for the sentences that were noted, of ``n_wanted`` in all."""
-        return missing_error(store, self.sentences, self.n_missing, n_wanted, self.paths)
-
 
 def missing_error(
-    store: Store,
-    sentences: Sequence[MissingSentence],
-    n_missing: int,
-    n_wanted: int,
-    paths: Sequence[str],
-    reading: Sequence[str] = (),
+    missing: Sequence[MissingSentences], n_wanted: int, reading: Sequence[str] = ()
 ) -> MissingSentencesError:
-    """Return the error for sentences that are not in a store, with the command that adds them.
+    """Return the error for sentences that are not in a store, or in several, with the commands that add them.
 
     Parameters
     ----------
-    store : Store
-    sentences : sequence of MissingSentence
-        The first of them.
-    n_missing, n_wanted : int
-    paths : sequence of str
-        The corpora they are from.
+    missing : sequence of MissingSentences
+        Of each store.
+    n_wanted : int
     reading : sequence of str
         Options of the command line by which the corpora are read: read otherwise, they would hold other
         sentences.
     """
-    shown = "".join(f"\n  {place}: {' '.join(tokens[:_MOST_TOKENS])}" for tokens, _, place in sentences)
-    corpora = shlex.join([*reading, *(paths or ["CORPUS"])])
+    texts, errors = [], []
+    for notes in missing:
+        if not notes.n_missing:
+            continue
+        text, store = _text(notes, n_wanted, reading), notes.store
+        texts.append(text)
+        errors.append(
+            MissingSentencesError(
+                f"{text}\n{_INSTEAD}{missing_note(store)}",
+                sentences=notes.sentences,
+                n_missing=notes.n_missing,
+                n_wanted=n_wanted,
+                store=store.path,
+                paths=notes.paths,
+            )
+        )
+    if len(errors) == 1:
+        return errors[0]
+    first = errors[0]
+    noted = "".join(dict.fromkeys(missing_note(notes.store) for notes in missing if notes.n_missing))
     return MissingSentencesError(
-        f"{n_missing:,} of {n_wanted:,} sentences are not in the store {store.path}; the first:{shown}\n"
-        f"{how_to_add(store.recipe, store.path, corpora)}\n"
-        "Or leave them out, or give them zeros: on_missing='skip' or 'zeros' (--on-missing)"
-        f"{missing_note(store)}",
-        sentences=sentences,
-        n_missing=n_missing,
+        "\n".join([*texts, _INSTEAD]) + noted,
+        sentences=first.sentences,
+        n_missing=first.n_missing,
         n_wanted=n_wanted,
-        store=store.path,
-        paths=paths,
+        store=first.store,
+        paths=first.paths,
+        in_other_stores=errors[1:],
+    )
+
+
+def _text(missing: MissingSentences, n_wanted: int, reading: Sequence[str]) -> str:
+    shown = "".join(
+        f"\n  {place}: {' '.join(tokens[:_MOST_TOKENS])}" for tokens, _, place in missing.sentences
+    )
+    corpora = shlex.join([*reading, *(missing.paths or ["CORPUS"])])
+    store = missing.store
+    return (
+        f"{missing.n_missing:,} of {n_wanted:,} sentences are not in the store {store.path}; the "
+        f"first:{shown}\n{how_to_add(store.recipe, store.path, corpora)}"
     )

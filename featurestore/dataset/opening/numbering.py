@@ -104,14 +104,13 @@ class LabelNumbering:
         if len(self._edges) == 1:
             self.kind = kind
         if kind != self.kind:
-            raise LabelError(
-                f"{_place(example)} has {_kind_text(kind)}, but the examples before it have "
-                f"{_kind_text(self.kind)}"
+            raise _refused(
+                example, f"has {_kind_text(kind)}, but the examples before it have {_kind_text(self.kind)}"
             )
         if labels is not None:
             mine = (labels,) if isinstance(labels, str) else labels
             if kind == "token" and len(mine) != len(example.tokens):
-                raise LabelError(f"{_place(example)} has {len(mine)} labels for {len(example.tokens)} tokens")
+                raise _refused(example, f"has {len(mine)} labels for {len(example.tokens)} tokens")
             try:
                 met = all(map(self._ids.__contains__, mine))
             except TypeError:  # unhashable, so not a label
@@ -140,13 +139,14 @@ class LabelNumbering:
     def _meet(self, example: Example, labels: tuple[str | MissingLabel, ...]) -> None:
         """Number the labels that are new."""
         names = [label for label in labels if label is not IGNORED]
-        require_names(names, f"{_place(example)}: ")
+        try:
+            require_names(names)
+        except LabelError as error:
+            raise _refused(example, str(error), of_label=True) from None
         for name in names:
             if name not in self._ids and self._known is not None and not self._keep_unseen:
-                raise LabelError(
-                    f"{_place(example)} has the label {name!r}, which is not one of "
-                    f"{', '.join(self._known.names[:20]) or 'none'}"
-                )
+                known = ", ".join(self._known.names[:20]) or "none"
+                raise _refused(example, f"has the label {name!r}, which is not one of {known}")
             self._ids.setdefault(name, len(self._ids) - 1)
 
 
@@ -158,9 +158,11 @@ def _kind_of(example: Example) -> LabelKind | None:
         return "sentence"
     if isinstance(labels, (tuple, list)):
         return "token"
-    raise LabelError(
-        f"{_place(example)}: label {' '.join(repr(labels).split()):.40} is of type {type(labels).__name__}, "
-        "expected a str for the sentence, or a tuple with a str for each token"
+    raise _refused(
+        example,
+        f"label {' '.join(repr(labels).split()):.40} is of type {type(labels).__name__}, expected a str for "
+        "the sentence, or a tuple with a str for each token",
+        of_label=True,
     )
 
 
@@ -170,9 +172,11 @@ def _kind_text(kind: LabelKind | None) -> str:
     ]
 
 
-def _place(example: Example) -> str:
-    """Return the place of an example, or its first words where it has none."""
+def _refused(example: Example, what: str, *, of_label: bool = False) -> LabelError:
+    """Return the error for the labels of an example; ``what`` is said of it, or of one of its labels."""
     if example.path:
-        return example.place
+        subject = "" if of_label else "the sentence "
+        return LabelError(f"{subject}{what}", path=example.path, line=example.line)
     more = " ..." if len(example.tokens) > 8 else ""
-    return f"{example.place} ({' '.join(example.tokens[:8])}{more})"
+    place = f"{example.place} ({' '.join(example.tokens[:8])}{more})"
+    return LabelError(f"{place}: {what}" if of_label else f"{place} {what}")

@@ -1,4 +1,4 @@
-"""Placing examples in a store: where each lies, that its tokens are the stored ones, and its labels."""
+"""Placing examples in stores: where each lies, that its tokens are the stored ones, and its labels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from featurestore import keys
 from featurestore.corpora.contract.example import Example
 from featurestore.dataset.labels import LabelSet
-from featurestore.dataset.opening.missing import MissingSentences
+from featurestore.dataset.opening.missing import MissingSentences, missing_error
 from featurestore.dataset.opening.numbering import LabelNumbering, NumberedLabels
 from featurestore.errors import AlignmentError
 from featurestore.keys import Sentence
+from featurestore.store.missing import depends_on
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -30,36 +31,46 @@ _STEP = 4096
 """Examples looked up per call of the index."""
 
 
+class Places(NamedTuple):
+    """Where examples lie in a store: ``shard``, ``row`` (n_examples,) int64, -1 for one that is not in it."""
+
+    shard: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class Placement:
-    """Where examples lie in a store, and what they are labelled.
+    """Where examples lie in stores, and what they are labelled.
 
     Attributes
     ----------
-    shard, row : (n_examples,) int64
-        -1 for an example that is not in the store.
+    places : tuple of Places
+        In each of the stores.
     lengths : (n_examples,) int64
         Tokens of each example; read-only.
     labels : NumberedLabels
     n_missing : int
-        Sentences that are not in the store, also where they are left out.
+        Sentences that are not in all of the stores, also where they are left out.
+    teller : int
+        The number of the store whose tokens are those of the examples: the first that keeps conditions, else
+        the first.
     zeros : mapping of int to tuple of str
-        The tokens of the examples that have no place, by position.
+        The tokens of the examples that the teller does not hold, by position.
     document_starts : (n_documents,) int64
         The position of each document's first example; empty if the corpus does not tell documents apart.
     """
 
-    shard: NDArray[np.int64]
-    row: NDArray[np.int64]
+    places: tuple[Places, ...]
     lengths: NDArray[np.int64]
     labels: NumberedLabels
     n_missing: int
+    teller: int
     zeros: Mapping[int, Sentence]
     document_starts: NDArray[np.int64]
 
 
 def place(
-    store: Store,
+    stores: Sequence[Store],
     examples: Iterable[Example],
     *,
     labels: LabelSet | None,
@@ -68,9 +79,13 @@ def place(
 ) -> Placement:
     """Look every example up, compare its tokens with the stored ones, and number its labels.
 
+    Of several stores, those whose vectors depend on tokens alone are asked for the tokens alone, whatever
+    condition an example has.
+
     Parameters
     ----------
-    store : Store
+    stores : sequence of Store
+        At least one.
     examples : iterable of Example
         Read once; none of them is kept.
     labels : LabelSet, optional
@@ -83,39 +98,50 @@ def place(
     MissingSentencesError, AlignmentError, LabelError, CorpusError, SentenceError
         As :class:`~featurestore.dataset.features.FeatureDataset`.
     """
+    bare = [len(stores) > 1 and not depends_on(store.recipe) for store in stores]
+    teller = bare.index(False) if False in bare else 0
     zeros: dict[int, Sentence] = {}
-    missing = MissingSentences()
-    shard, row, lengths = array("q"), array("q"), array("q")
+    missing = [MissingSentences(store) for store in stores]
+    shards, rows = ([array("q") for _ in stores] for _ in range(2))
+    n_missing, lengths = 0, array("q")
     documents = _Documents()
     numbering = LabelNumbering(labels, keep_unseen=unseen_labels == "keep")
     iterator = iter(examples)
     while chunk := list(itertools.islice(iterator, _STEP)):
-        for example, s, r in _located(store, chunk):
-            if s < 0:
-                missing.note(example)
+        asked = _Asked.of([example.tokens for example in chunk])
+        alone = asked.alone() if True in bare else asked
+        columns = [
+            _located(store, chunk, alone if without else asked)
+            for store, without in zip(stores, bare, strict=True)
+        ]
+        for example, *found in zip(chunk, *columns, strict=True):
+            if min(found)[0] < 0:
+                n_missing += 1
+                for notes, (shard, _) in zip(missing, found, strict=True):
+                    if shard < 0:
+                        notes.note(example)
                 if on_missing == "error" or on_missing == "skip":
                     continue
-                zeros[len(shard)] = example.tokens
+                if found[teller][0] < 0:
+                    zeros[len(lengths)] = example.tokens
             numbering.add(example)
-            documents.add(len(shard), example)
-            shard.append(s)
-            row.append(r)
+            documents.add(len(lengths), example)
+            for number, (shard, row) in enumerate(found):
+                shards[number].append(shard)
+                rows[number].append(row)
             lengths.append(len(example.tokens))
-    if missing.n_missing and on_missing == "error":
-        raise missing.error(store, len(shard) + missing.n_missing)
-    if missing.n_missing:
-        logger.warning("%d sentences are not in %s: %s", missing.n_missing, store.path, on_missing)
+    if n_missing and on_missing == "error":
+        raise missing_error(missing, len(lengths) + n_missing)
+    for notes in missing:
+        if notes.n_missing:
+            logger.warning("%d sentences are not in %s: %s", notes.n_missing, notes.store.path, on_missing)
     n_tokens = np.array(lengths, np.int64)
     n_tokens.setflags(write=False)
-    return Placement(
-        np.array(shard, np.int64),
-        np.array(row, np.int64),
-        n_tokens,
-        numbering.finished(),
-        missing.n_missing,
-        zeros,
-        documents.starts(),
+    places = tuple(
+        Places(np.array(shard, np.int64), np.array(row, np.int64))
+        for shard, row in zip(shards, rows, strict=True)
     )
+    return Placement(places, n_tokens, numbering.finished(), n_missing, teller, zeros, documents.starts())
 
 
 class _Documents:
@@ -139,24 +165,40 @@ class _Documents:
         return np.array(self._starts if self._are_told_apart else (), np.int64)
 
 
-def _located(store: Store, chunk: Sequence[Example]) -> Iterator[tuple[Example, int, int]]:
-    """Yield each example with its shard and row (-1 if missing), its stored tokens checked."""
-    wanted = [keys.sentence_key(example.tokens) for example in chunk]
-    found = store.locate(wanted)
-    places = zip(chunk, wanted, found.shard.tolist(), found.row.tolist(), strict=True)
-    for example, key, shard, row in places:
+class _Asked(NamedTuple):
+    """Sentences to be looked up, and their keys."""
+
+    sentences: Sequence[Sentence]
+    keys: Sequence[bytes]
+
+    @classmethod
+    def of(cls, sentences: Sequence[Sentence]) -> _Asked:
+        return cls(sentences, [keys.sentence_key(tokens) for tokens in sentences])
+
+    def alone(self) -> _Asked:
+        """Return the sentences without conditions."""
+        if not any(map(keys.condition_of, self.sentences)):
+            return self
+        return self.of([tuple(tokens) for tokens in self.sentences])
+
+
+def _located(store: Store, chunk: Sequence[Example], asked: _Asked) -> Iterator[tuple[int, int]]:
+    """Yield the shard and row of each example (-1 if missing), its stored tokens checked."""
+    found = store.locate(asked.keys)
+    places = zip(chunk, *asked, found.shard.tolist(), found.row.tolist(), strict=True)
+    for example, tokens, key, shard, row in places:
         if shard >= 0:
             reader = store.reader_of(shard, row, key)
-            same = reader.same_tokens(row, keys.token_bytes(example.tokens))
-            if not same or reader.condition(row) != keys.condition_of(example.tokens):
-                raise _misaligned(store, example, reader.tokens(row))
-        yield example, shard, row
+            same = reader.same_tokens(row, keys.token_bytes(tokens))
+            if not same or reader.condition(row) != keys.condition_of(tokens):
+                raise _misaligned(store, example, tokens, reader.tokens(row))
+        yield shard, row
 
 
-def _misaligned(store: Store, example: Example, stored: Sentence) -> AlignmentError:
+def _misaligned(store: Store, example: Example, wanted: Sentence, stored: Sentence) -> AlignmentError:
     """Return the error for an example whose tokens or condition are not the stored ones."""
-    if tuple(example.tokens) == tuple(stored):
-        here, there = (f"{keys.condition_of(tokens)!r:.80}" for tokens in (example.tokens, stored))
+    if tuple(wanted) == tuple(stored):
+        here, there = (f"{keys.condition_of(tokens)!r:.80}" for tokens in (wanted, stored))
         return AlignmentError(
             f"{example.place}: the condition is {here} in the corpus but {there} in the store "
             f"{store.path}: its vectors are those of another context. "
@@ -164,11 +206,11 @@ def _misaligned(store: Store, example: Example, stored: Sentence) -> AlignmentEr
             path=example.path or None,
             line=example.line or None,
         )
-    pairs = itertools.zip_longest(example.tokens, stored)
+    pairs = itertools.zip_longest(wanted, stored)
     at, (here, there) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
     return AlignmentError(
         f"{example.place}: token {at} is {here!r} in the corpus but {there!r} in the store "
-        f"{store.path} ({len(example.tokens)} and {len(stored)} tokens): labels would not line up. "
+        f"{store.path} ({len(wanted)} and {len(stored)} tokens): labels would not line up. "
         "Run `featurestore verify` on the store",
         path=example.path or None,
         line=example.line or None,

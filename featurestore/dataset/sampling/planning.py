@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import xxhash
@@ -21,15 +22,17 @@ _SAMPLED_EPOCH = 1 << 40
 _CHUNK = 1 << 22
 
 
-class PlannedPool(NamedTuple):
+@dataclass(frozen=True)
+class PlannedPool:
     """The batches of a pool in the order of the epoch; how many, and what of the budget, end with them."""
 
     batches: list[Indices]
     stop: int
     quanta: int
 
+    @cached_property
     def digest(self) -> str:
-        """Return a hash of the batches, their order and their sentences' order."""
+        """A hash of the batches, their order and the order of their sentences."""
         hashed = xxhash.xxh3_64(np.array([len(batch) for batch in self.batches], "<i8").tobytes())
         for batch in self.batches:
             hashed.update(batch.astype("<i8").tobytes())

@@ -318,7 +318,7 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
         if not position.begun or position.pool >= self._plan.pools.count(position.epoch):
             return None
         at = (position.epoch, position.pool, position.before, position.quanta, position.flight)
-        return self._plan.pool(*at).digest()
+        return self._plan.pool(*at).digest
 
 
 def _digest(lengths: NDArray[np.integer]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from featurestore.dataset.sampling.windows import Region, Windows
 from featurestore.disk.opening import open_for_reading
 from featurestore.errors import DamagedStoreError
-from featurestore.store.format.access import refuse_unreadable
+from featurestore.store.format.access import refuse_unopened
 from featurestore.store.format.codec import Array
 from featurestore.store.format.directory import SHARDS
 
@@ -129,13 +129,7 @@ def _read_into(into: memoryview, path: Path, offset: int, n_bytes: int) -> None:
             if flags and error.errno == errno.EINVAL:
                 flags = 0
                 continue
-            refuse_unreadable(path, error)
-            raise DamagedStoreError(
-                f"shard {path} cannot be opened: {error.strerror}",
-                path=path,
-                shard=path.name,
-                is_gone=isinstance(error, FileNotFoundError),
-            ) from error
+            refuse_unopened(path, error)
         try:
             while done < n_bytes:
                 step = os.preadv(descriptor, [into[done:]], offset + done)

@@ -76,7 +76,7 @@ class Dependence:
 
 
 class TokensOnly(tuple[str, ...]):
-    """The tokens of a Flair sentence, of which nobody has said yet whether anything else decides its vectors.
+    """The tokens of a Flair sentence, read without saying whether its vectors depend on anything else.
 
     A plain sentence in everything but this: an encoder whose vectors depend on context refuses it, because
     the context was left out by oversight.

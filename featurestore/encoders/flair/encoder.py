@@ -134,7 +134,7 @@ class FlairEncoder:
             with self._memory_of(sentences), frozen(self._members, self._device):
                 vectors = torch.cat([self._embedded(part) for part in self._parts(sentences, room)])
         except EncoderOutOfMemory:
-            # Whoever asked will halve the batch; what is embedded with context must shrink as fast.
+            # The caller halves its batch; the room for sentences with context must shrink as fast.
             if len(lengths) > 1:
                 self.token_budget = max(1, min(self.token_budget, room // 2))
             raise

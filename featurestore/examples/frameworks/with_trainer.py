@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
-from featurestore import FeatureDataset, feature_loader
+from featurestore import FeatureDataset, collate, feature_loader
 from featurestore.examples.frameworks.tagger import Tagger, command
 
 
@@ -25,7 +25,7 @@ def train(
         str(out), num_train_epochs=max_epochs, max_steps=max_steps, save_steps=1, save_total_limit=1,
         use_cpu=True, optim="sgd", learning_rate=0.1, lr_scheduler_type="constant", report_to=[],
     )  # fmt: skip
-    trainer = FeatureTrainer(model, arguments, train_dataset=dataset)
+    trainer = FeatureTrainer(model, arguments, train_dataset=dataset, data_collator=collate)
     trainer.train(resume_from_checkpoint=any(out.glob("checkpoint-*")))
 
 

@@ -23,16 +23,21 @@ from featurestore.native import switched_off
 from featurestore.store.format.manifest import Manifest
 
 LENGTH_COSTS: Mapping[str, tuple[tuple[int, float], ...]] = {
-    "elmo": ((20, 1.0), (125, 1.05), (250, 1.3), (500, 1.8), (1000, 3.0), (6000, 3.2)),
-    "elmo, not compiled": ((20, 1.0), (125, 1.05), (250, 1.3), (500, 1.8), (1000, 3.0), (6000, 14.0)),
-}
-"""By family: what a token costs in sentences of a length, relative to sentences of 20 tokens, on two cores
-with the default token budget; between the lengths by interpolation over their logarithms, beyond constant.
-Measured with elmo:demo, whose long sentences cost 2.6 in float32 and 3.7 in bfloat16; ``original``'s 3.3 to
-4.2. Without the compiled recurrence they cost 14."""
+    "elmo": ((20, 1.0), (60, 1.1), (125, 1.35), (250, 1.5), (500, 2.0), (1000, 3.0), (6000, 3.2)),
+    "elmo, not compiled": (
+        (20, 1.0), (60, 1.1), (125, 1.35), (250, 1.5), (500, 2.0), (1000, 3.0), (2000, 5.8), (6000, 14.6)
+    ),
+}  # fmt: skip
+"""By family: what a token costs in sentences of a length, relative to sentences of 20 tokens, with the
+default token budget; between the lengths by interpolation over their logarithms, beyond constant.
+
+Measured by ``python -m tests.bench.encoding.length_costs`` with elmo:demo in float32 on two cores of an AMD
+EPYC (30 November 2026); in the table is the middle of one thread (1.07, 1.31, 1.36, 1.75, 2.55 up to 1,000
+tokens) and two (1.11, 1.40, 1.60, 2.18, 3.33). From 1,024 on, where the recurrence is compiled, a token costs
+1.5 to 2.7, in bfloat16 up to 3.7, with the shape of ``original`` 3.3 to 4.2; 3.2 stands for all of them."""
 
 _SHARE_OF_PEAK = 0.8
-"""What an encoder reaches of the speed that NumPy multiplies at: on an AMD EPYC 0.82 with elmo:demo, 0.96
+"""Share of NumPy's matrix product speed that an encoder reaches: on an AMD EPYC 0.82 with elmo:demo, 0.96
 with ``original``, whose products are faster than NumPy's."""
 
 _SPREAD_OF_RUNS, _SPREAD_OF_ARITHMETIC = 1.5, 2.5
@@ -93,14 +98,15 @@ def _earlier_speed(manifest: Manifest, device: str) -> Speed | None:
     last = manifest.commit
     if not last.tokens_per_second or not (device == "auto" or last.device.startswith(device)):
         return None
-    # What it encoded then may have been long sentences.
+    # That commit may have been of long sentences, which are slower.
     mean = manifest.n_tokens / max(1, manifest.n_sentences)
-    speed = last.tokens_per_second * cost_by_length(str(manifest.recipe["kind"]), last.device, mean)
+    kind, precision = str(manifest.recipe["kind"]), str(manifest.recipe.get("precision", "auto"))
+    speed = last.tokens_per_second * cost_by_length(kind, last.device, mean, precision=precision)
     basis = f"this store's last commit, on {last.device}"
     return _on_this_machine(Speed(speed, basis, _SPREAD_OF_RUNS, _SPREAD_OF_RUNS), last.device)
 
 
-def cost_by_length(family: str, device: str, n_tokens: float) -> float:
+def cost_by_length(family: str, device: str, n_tokens: float, *, precision: str = "auto") -> float:
     """Return what a token of a sentence costs, relative to one of a short sentence.
 
     Parameters
@@ -111,8 +117,10 @@ def cost_by_length(family: str, device: str, n_tokens: float) -> float:
         1 for a GPU, whose batches hold enough long sentences to keep it busy.
     n_tokens : float
         Length of the sentence.
+    precision : str
+        What the encoder computes in; the compiled recurrence has no float16.
     """
-    compiled = "" if _recurrence_is_compiled() else ", not compiled"
+    compiled = "" if _recurrence_is_compiled() and precision != "float16" else ", not compiled"
     costs = LENGTH_COSTS.get(f"{family}{compiled}", LENGTH_COSTS.get(family))
     if costs is None or device.startswith("cuda"):
         return 1.0

@@ -13,8 +13,8 @@ from featurestore.corpora.contract.example import Example
 from featurestore.corpora.corpus import Corpus
 from featurestore.keyarrays import keys_array
 
-_STEP = 4096
-"""Sentences looked up at a time."""
+SENTENCES_AT_ONCE = 4096
+"""Sentences looked up at a time, in either pass."""
 
 
 def new_examples(
@@ -31,10 +31,10 @@ def new_examples(
         (n, 16) uint8 keys to (n,) bool.
     """
     yielded: set[bytes] = set()
-    most_yielded = _STEP
+    most_yielded = SENTENCES_AT_ONCE
     for corpus in corpora:
         iterator = iter(corpus)
-        while chunk := list(islice(iterator, _STEP)):
+        while chunk := list(islice(iterator, SENTENCES_AT_ONCE)):
             chunk_keys = [keys.sentence_key(example.tokens) for example in chunk]
             stored = is_stored(keys_array(chunk_keys))
             for example, key, known in zip(chunk, chunk_keys, stored.tolist(), strict=True):
@@ -45,5 +45,5 @@ def new_examples(
                 asked = list(yielded)
                 stored = is_stored(keys_array(asked))
                 yielded = {key for key, known in zip(asked, stored.tolist(), strict=True) if not known}
-                most_yielded = 2 * len(yielded) + _STEP
+                most_yielded = 2 * len(yielded) + SENTENCES_AT_ONCE
         corpus.check_unchanged()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,7 @@ from featurestore.encoders.base import EncoderOutline
 from featurestore.errors import CorpusError, StoreWriteError
 from featurestore.extraction.destination import Destination
 from featurestore.extraction.planning.estimate import Speed
+from featurestore.extraction.planning.new import SENTENCES_AT_ONCE
 from featurestore.extraction.progress import Progress
 from featurestore.keyarrays import keys_array
 from featurestore.store.canaries import canary_bytes
@@ -40,15 +42,12 @@ _MOST_CUT_SHARE = 0.5
 """Share of the text in cut tokens that is refused."""
 
 _PART_THEM = (
-    "Tokenise the text first: --tokenize icu parts Chinese, Japanese, Thai, Lao, Khmer and Burmese, "
+    "Tokenise the text first: --tokenize icu splits Chinese, Japanese, Thai, Lao, Khmer and Burmese, "
     "--tokenize characters makes each character a token (proteins)"
 )
 
 _BLOCK = 256
 """Sentences whose words are inspected at a time."""
-
-_STEP = 4096
-"""Sentences looked up at a time."""
 
 _SENTENCE_BYTES = keys.KEY_BYTES + 8 + 8 + 24
 """What a sentence costs beside its tokens: key, offset, checksum, and its place in the index."""
@@ -79,7 +78,8 @@ class Plan:
     n_sentences, n_tokens : int
         In all corpora, duplicates included.
     n_distinct : int
-        Distinct sentences; the same tokens in another context are another one where a corpus gives contexts.
+        Distinct sentences; equal tokens in different contexts are different sentences, where a corpus gives
+        contexts.
     n_conditioned : int
         Sentences that come with more than their tokens, duplicates included.
     n_cached : int
@@ -95,7 +95,7 @@ class Plan:
     seconds : float or None
         Estimated encoding time; None where nothing is known.
     seconds_low, seconds_high : float or None
-        What it may be instead.
+        The least and most that it may be.
     seconds_basis : str
         What the estimate rests on.
     n_weighted_tokens : float
@@ -189,7 +189,10 @@ class Plan:
         if not self.fits:
             raise StoreWriteError(
                 f"the vectors will not fit: {self.n_bytes:,} bytes to write to {path}, {self.free_bytes:,} "
-                "free. Free some space, choose another disk, or a smaller codec (--codec int8)"
+                "free. Free some space, choose another disk, or a smaller codec (--codec int8)",
+                path=path,
+                n_bytes=self.n_bytes,
+                errno=errno.ENOSPC,
             )
 
     @property
@@ -335,11 +338,11 @@ def _cut_warning(path: str, cut: CutTokens) -> ReadingWarning:
 def _chunk(
     iterator: Iterator[Example], observer: Observer, cut: CutTokens | None
 ) -> tuple[list[Example], list[bytes]]:
-    """Return the next examples, which have been seen then, and what their keys are made of."""
+    """Return the next examples, after showing them to the observer, and what their keys are hashed from."""
     chunk: list[Example] = []
     messages: list[bytes] = []
     # A few at a time, so that their words are still in the processor's cache when they are looked up again.
-    while len(chunk) < _STEP and (block := list(islice(iterator, min(_BLOCK, _STEP - len(chunk))))):
+    while block := list(islice(iterator, min(_BLOCK, SENTENCES_AT_ONCE - len(chunk)))):
         messages += [keys.sentence_message(example.tokens) for example in block]
         observer.see(block)
         if cut is not None:

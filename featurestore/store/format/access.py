@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from featurestore.disk.hashes import file_sha256
 from featurestore.disk.opening import open_for_reading
@@ -39,6 +40,25 @@ def refuse_unreadable(path: Path, error: OSError) -> None:
         ) from error
 
 
+def refuse_unopened(path: Path, error: OSError) -> NoReturn:
+    """Raise because a shard's file could not be opened.
+
+    Raises
+    ------
+    DamagedStoreError
+        If there is no such file, or something else in its place.
+    UnreadableStoreError
+        See :func:`refuse_unreadable`.
+    """
+    refuse_unreadable(path, error)
+    raise DamagedStoreError(
+        f"shard {path} cannot be opened: {error.strerror}",
+        path=path,
+        shard=path.name,
+        is_gone=isinstance(error, FileNotFoundError),
+    ) from error
+
+
 def open_shard(path: Path) -> int:
     """Return a descriptor of a shard's file.
 
@@ -52,13 +72,7 @@ def open_shard(path: Path) -> int:
     try:
         return open_for_reading(path)
     except OSError as error:
-        refuse_unreadable(path, error)
-        raise DamagedStoreError(
-            f"shard {path} cannot be opened: {error.strerror}",
-            path=path,
-            shard=path.name,
-            is_gone=isinstance(error, FileNotFoundError),
-        ) from error
+        refuse_unopened(path, error)
 
 
 def sha256_of_shard(path: Path) -> str:

@@ -31,7 +31,7 @@ def manifest_path(store: Path, number: int) -> Path:
 
 
 def require_own_directories(store: Path) -> None:
-    """Raise if one of a store's directories is a link: reading, and worse sweeping, would happen elsewhere.
+    """Raise if one of a store's directories is a symbolic link: gc would remove files outside the store.
 
     Raises
     ------

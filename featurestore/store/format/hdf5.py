@@ -52,7 +52,7 @@ _KNOWN_TYPES = {bytes.fromhex(text): name for name, text in _TYPES.items()}
 
 
 class RefusedError(Exception):
-    """The file is not of the part of HDF5 that shards are written in; the message says where and why."""
+    """The file uses something of HDF5 that shards do not; the message says what and where."""
 
 
 @dataclass(frozen=True)

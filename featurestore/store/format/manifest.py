@@ -168,7 +168,8 @@ def parse_manifest(raw: bytes, path: Path, number: int) -> Manifest:
         )
 
     try:
-        # We write ten bytes a value on average. A file of brackets would take a hundred times its size.
+        # Our manifests have ten bytes a JSON value on average. A file of brackets would take a hundred times
+        # its size in memory.
         body = parse_json(raw, most_values=1024 + len(raw) // 4)
     except ValueError as error:
         raise damaged(f"not JSON as expected ({error})") from error
@@ -200,10 +201,17 @@ def parse_manifest(raw: bytes, path: Path, number: int) -> Manifest:
     return manifest
 
 
-def following(manifest: Manifest, shards: tuple[ShardEntry, ...], commit: Commit, codec: str) -> Manifest:
-    """Return the next manifest: the given one with more shards."""
+def following(
+    manifest: Manifest, shards: tuple[ShardEntry, ...], commit: Commit, codec: str, encoder: str | None = None
+) -> Manifest:
+    """Return the next manifest: more shards, and what loads the encoder now if that has moved."""
     return replace(
-        manifest, number=manifest.number + 1, shards=(*manifest.shards, *shards), commit=commit, codec=codec
+        manifest,
+        number=manifest.number + 1,
+        shards=(*manifest.shards, *shards),
+        commit=commit,
+        codec=codec,
+        encoder=encoder or manifest.encoder,
     )
 
 

@@ -44,11 +44,12 @@ class ShardReader:
     entry : ShardEntry
         As the manifest lists it.
     access : {"mmap", "pread"}
-        Memory map, or positioned reads: for file systems on which a file may change under its reader, and
-        for a disk that may fail. The kernel ends a process (SIGBUS) that touches a mapped page which was cut
-        away or cannot be read. :meth:`stored` and the first read of a sentence compare the file's size
-        before they touch it, so that a cut shard is an error there too. Only positioned reads survive a cut
-        at that very moment, or of what was compared before.
+        Memory map, or positioned reads: for file systems on which a file may change under its reader, and for
+        a disk that may fail. The kernel ends a process (SIGBUS) that touches a mapped page which was cut away
+        or cannot be read. :meth:`stored` and the first read of a sentence compare the file's size before they
+        touch it, so that a cut shard is an error there too. A cut between that comparison and the access, or
+        of a sentence that was compared before, still ends the process: only positioned reads are safe from
+        it.
     check : {"first", "always", "never"}
 
     Attributes
@@ -106,7 +107,7 @@ class ShardReader:
         self._checksums: NDArray[np.uint64] = self._structure("checksums")
         self._token_offsets: NDArray[np.uint64] = self._structure("token_offsets")
         self._condition_offsets: NDArray[np.uint64] | None = None
-        # The hash says that this is what its writer meant; whether it makes sense is another question.
+        # The hash shows that the head is what its writer wrote, not that it is valid.
         self._require_ascending("offsets", entry.n_tokens, limits.MAX_SENTENCE_TOKENS)
         self._require_ascending("token_offsets", entry.extents["tokens"].n_bytes, limits.MAX_TOKEN_BYTES)
         if "conditions" in entry.extents:

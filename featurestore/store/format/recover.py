@@ -27,14 +27,15 @@ class HeadReader(ShardReader):
         super().__init__(path, entry, access="pread", check="never")
 
     def _require_size(self, n_bytes: int) -> None:
-        # What is missing or too much may lie after the head.
+        # A file that is too short or too long may still have its whole head.
         pass
 
 
 def entry_of_file(path: Path) -> ShardEntry:
     """Return the entry for a manifest of a shard file that none lists.
 
-    Its name says what its hash must be. What its codec lost is stated as not measured: only its writer knew.
+    Its name says what its hash must be. The error of its codec is stated as not measured: only its writer
+    could measure it.
 
     Raises
     ------

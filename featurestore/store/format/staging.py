@@ -54,7 +54,7 @@ class StagingMemory:
 
 
 def stage(out: Array, vectors: NDArray[np.floating], sentence: Sentence, codec: Codec) -> None:
-    """Cast a sentence's vectors to the codec's staging type, checking that all arrive.
+    """Cast a sentence's vectors to the codec's staging type, and check that the codec can hold them.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def relative_losses(staged: Array, vectors: NDArray[np.floating], codec: Codec) 
     (n,) or (n, n_layers) float64
         0 for a vector of zeros.
     """
-    # By the largest value first: the square of what is small is nothing.
+    # Divided by the largest value first: the squares of very small values would underflow to 0.
     exact = vectors.astype(np.float64)
     largest = np.abs(exact).max(axis=-1, keepdims=True, initial=0)
     unit = np.where(largest > 0, largest, 1)
@@ -117,7 +117,7 @@ def relative_losses(staged: Array, vectors: NDArray[np.floating], codec: Codec) 
 
 
 def stage_rows(out: Array, rows: NDArray[np.intp], vectors: NDArray[np.floating], codec: Codec) -> bool:
-    """Cast tokens to the type of a draft and put each into its row, if all arrive as :func:`stage` demands.
+    """Cast tokens to the type of a draft and put each into its row, if the codec can hold them all.
 
     Parameters
     ----------
@@ -181,8 +181,9 @@ def arrived(staged: Array, vectors: NDArray[np.floating], codec: Codec) -> bool:
     """Return whether all values are finite after the cast, and none so small that too much of it is lost."""
     if not _all_finite(staged):
         return False
-    # What the cast loses of a value that is not subnormal is bounded by its size, of others by theirs; so of
-    # a vector whose norm, hence of one whose largest value, is not small, no more than that is lost.
+    # Of a value that is not subnormal, rounding loses at most a fixed share; of a subnormal one, at most a
+    # fixed amount. So only a vector of small norm can lose more than the codec allows, and a vector with one
+    # large value has no small norm.
     is_narrower = vectors.dtype.itemsize > staged.dtype.itemsize
     tiny = codec.tiny * staged.shape[-1] ** 0.5 if is_narrower else 0.0
     least = max(tiny, codec.smallest)
@@ -197,13 +198,13 @@ def arrived(staged: Array, vectors: NDArray[np.floating], codec: Codec) -> bool:
 
 
 def _smaller_rows(values: Array, least: float) -> NDArray[np.intp]:
-    """Return the numbers of the vectors, layers counted apart, of which no absolute value reaches a bound."""
+    """Return the numbers of the vectors (one per token and layer) whose absolute values are below a bound."""
     dim = values.shape[-1]
-    # Floats without their sign are ordered as the numbers that their bits are, which NumPy compares faster.
+    # Floats without their sign are ordered like their bits read as integers, which NumPy compares faster.
     unsigned, sign = (np.uint16, 0x7FFF) if values.dtype == np.float16 else (np.uint32, 0x7FFFFFFF)
     bits = np.ascontiguousarray(values).view(unsigned).reshape(-1, dim)
     mask, bound = unsigned(sign), np.array(least, values.dtype).view(unsigned)[()]
-    # One value of a vector tells nearly always that it is not small, a few of them tell of the rest.
+    # One value shows of nearly every vector that it is not small; a few more show it of the rest.
     rows = np.flatnonzero((bits[:, 0] & mask) < bound)
     for column in range(0, dim, max(1, dim // _COLUMNS_FIRST)):
         if not len(rows):

@@ -123,10 +123,9 @@ def _create_contiguous(file: h5py.File, name: str, array: Array) -> Any:
 def inspect(path: Path) -> tuple[str, str, dict[str, Extent]]:
     """Parse a shard's HDF5 structure by an allow-list, without touching any payload.
 
-    First by our own parser, which knows only what a shard may hold
-    (:mod:`~featurestore.store.format.hdf5`); what passes it is shown to the HDF5 library, which must see the
-    same. Compare the hash of the head with the manifest's before: this is against hostile files, not failing
-    disks.
+    First by our own parser, which knows only what a shard may hold (:mod:`~featurestore.store.format.hdf5`);
+    what passes it is shown to the HDF5 library, which must see the same. The caller compares the hash of the
+    head with the manifest's first: this check is for hostile files, not for failing disks.
 
     Returns
     -------

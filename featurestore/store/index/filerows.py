@@ -1,4 +1,4 @@
-"""Rows of an index that is read where it is asked, without a memory map."""
+"""Rows of an index, read from its file at each lookup instead of through a memory map."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def load_index(
             found.append((each, index))
     found.sort(key=lambda pair: -pair[1].n_shards)
     best = empty_index()
-    # What is built on must be right in every bucket, for it gets new checks.
+    # An index that is extended gets new checks, so each of its buckets is compared with its old one first.
     damaged = []
     for each, index in found:
         if _is_intact(each, index):
@@ -135,7 +135,7 @@ def index_path(directory: Path, shard_names: Sequence[str]) -> Path:
 def _superseded(newest: Path, older: Iterable[Path]) -> list[Path]:
     """Return those of older indexes, the largest first, that nobody should still be reading.
 
-    Each is as old as the one that followed it: until then every reader opened it.
+    The age of each counts from when the one that followed it was written: until then readers opened it.
     """
     gone, follower = [], _written(newest)
     now = follower  # by the clock that dates the others: that of the disk, perhaps of another computer

@@ -62,7 +62,7 @@ class Locations:
 
 @dataclass(frozen=True)
 class Index:
-    """Keys in buckets, with their places; the arrays may be memory-mapped, or read where they are asked.
+    """Keys in buckets, with their places; the arrays may be memory-mapped, or read at each lookup.
 
     Attributes
     ----------
@@ -72,7 +72,8 @@ class Index:
     n_shards : int
         How many of the manifest's shards it covers, from the first.
     largest : int
-        Keys of the largest bucket: what says otherwise is damaged, before memory is taken for it.
+        Keys of the largest bucket. A table that claims more is damaged, and refused before memory is taken
+        for it.
     sizes : (n_shards,) uint64, optional
         Sentences of each shard; places beyond them are damage.
     """
@@ -167,7 +168,7 @@ class Index:
         return Locations.nowhere(1)
 
     def with_prefix(self, digits: str) -> list[tuple[int, int]]:
-        """Return (shard, row) of the keys that begin with these hexadecimal digits, of which 16 count."""
+        """Return (shard, row) of the keys that begin with these hexadecimal digits; only 16 are compared."""
         digits = digits[:16]
         edges = np.array([int(digits.ljust(16, fill), 16) for fill in "0f"], np.uint64)
         first, last = buckets_of(edges, self.bits).tolist()
@@ -251,7 +252,7 @@ class Index:
 
 
 def _firsts(ascending: Words) -> NDArray[np.bool_]:
-    """Return where a number is not the one before it."""
+    """Return a mask of the numbers that differ from the one before them."""
     first = np.ones(len(ascending), bool)
     first[1:] = ascending[1:] != ascending[:-1]
     return first

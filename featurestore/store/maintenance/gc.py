@@ -1,8 +1,8 @@
 """Collecting garbage: removing what no snapshot worth keeping, no open reader and no living writer needs.
 
 Two things protect a file. Locks (:mod:`featurestore.store.locks`): while gc removes, no commit is under way,
-and a snapshot that somebody has open stays. Age: where locks do not reach other computers, nothing goes that
-was needed not long ago.
+and a snapshot that somebody has open stays. Age: where locks do not reach other computers, nothing is removed
+that was needed until recently.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def collect(
     if older_than < 0:
         raise UsageError(f"an age of {older_than:g} seconds is in the future: give 0 or more")
     before = (time.time() if now is None else now) - older_than
-    list_numbers(path)  # before a lock file is made in what is no store
+    list_numbers(path)  # raises if this is no store, before a lock file is made in it
     with nullcontext() if dry_run else cleaning(path):
         return _Collector(path, before, dry_run, filesystem).collect(keep_last)
 
@@ -172,7 +172,7 @@ class _Collector:
         numbers = list_numbers(self._path)
         followers = dict(itertools.pairwise(numbers))
         for position, number in enumerate(numbers):
-            # As old as its follower: until then it was the store.
+            # Its age counts from the next snapshot: until then it was the latest.
             is_recent = position >= len(numbers) - keep_last or (
                 _change_time(manifest_path(self._path, followers[number])) > self._before
             )

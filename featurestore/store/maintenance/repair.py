@@ -89,7 +89,7 @@ class Repair:
         The store afterwards.
     shards : list of DamagedFile
         Damaged or missing shards that the store loses.
-    stray : list of DamagedFile
+    unreferenced : list of DamagedFile
         Damaged shards that the last snapshot did not reference.
     manifests : list of DamagedFile
     canaries : list of DamagedFile
@@ -105,7 +105,7 @@ class Repair:
     path: Path
     result: Manifest
     shards: list[DamagedFile] = field(default_factory=list)
-    stray: list[DamagedFile] = field(default_factory=list)
+    unreferenced: list[DamagedFile] = field(default_factory=list)
     manifests: list[DamagedFile] = field(default_factory=list)
     canaries: list[DamagedFile] = field(default_factory=list)
     adopted: list[ShardEntry] = field(default_factory=list)
@@ -113,9 +113,18 @@ class Repair:
     moved: dict[str, str] = field(default_factory=dict)
 
     @property
+    def stray(self) -> list[DamagedFile]:
+        """The old name of :attr:`unreferenced`."""
+        return self.unreferenced
+
+    @stray.setter
+    def stray(self, files: list[DamagedFile]) -> None:
+        self.unreferenced = files
+
+    @property
     def damaged(self) -> list[DamagedFile]:
         """Every damaged or missing file."""
-        return [*self.shards, *self.stray, *self.manifests, *self.canaries]
+        return [*self.shards, *self.unreferenced, *self.manifests, *self.canaries]
 
     @property
     def sound(self) -> bool:
@@ -138,8 +147,8 @@ class Repair:
                 yield from (head.tokens(row) for row in np.flatnonzero(missing).tolist())
 
     def _lost(self) -> list[DamagedFile]:
-        # A stray one that an earlier snapshot listed was lost by a repair that was killed.
-        return [shard for shard in (*self.shards, *self.stray) if shard.entry is not None]
+        # An unreferenced shard that an earlier snapshot lists was lost by a repair that was killed.
+        return [shard for shard in (*self.shards, *self.unreferenced) if shard.entry is not None]
 
     def _head(self, shard: DamagedFile) -> HeadReader | None:
         file = self.path / self.moved.get(shard.name, shard.name)
@@ -191,11 +200,12 @@ def repair(
         found.index_rebuilt = not all(_index_state(path, found.result))
         return found
     with cleaning(path):
-        # What was committed since, and once more what is damaged: another process may have replaced it.
+        # Inspected again under the lock: others may have committed, or replaced a damaged file, since.
         found = _inspect(path, intact, None)
         if found.result.number > list_numbers(path)[-1] and not publish(path, found.result, filesystem):
             raise StoreWriteError(
-                f"another writer committed to {path} meanwhile, from where locks do not reach: run it again"
+                f"another writer committed to {path} meanwhile, from where locks do not reach: run it again",
+                path=path,
             )
         # The last manifest may be that of a repair that was killed before it was on the disk.
         filesystem.sync_directory(path / MANIFESTS)
@@ -239,7 +249,7 @@ def _inspect(path: Path, intact: set[str], progress: Callable[[int], object] | N
     for finding in itertools.islice(verify_canaries(path, base), 1):
         found.canaries.append(DamagedFile(finding.shard, finding.problem, missing=finding.is_gone))
     listed = {entry.name: entry for manifest in manifests.values() for entry in manifest.shards}
-    unlisted = []
+    unreferenced = []
     for file in shards_besides(path, [base]):
         entry_found = listed.get(file.name)
         try:
@@ -250,13 +260,13 @@ def _inspect(path: Path, intact: set[str], progress: Callable[[int], object] | N
             finding = _first_finding(path, entry_found, base, intact)
         if finding is not None:
             if not finding.is_gone:
-                found.stray.append(DamagedFile.of(SHARDS, finding, entry_found))
+                found.unreferenced.append(DamagedFile.of(SHARDS, finding, entry_found))
         elif entry_found is not None and file.name not in listed:
-            unlisted.append(entry_found)
+            unreferenced.append(entry_found)
     # If the last manifest is damaged, some of these were committed. Otherwise they are those of killed
     # writers, and adopted where that brings no sentence a second time.
     at_stake = base.number != numbers[-1]
-    found.adopted = _worth_adopting(path, kept, unlisted, at_stake)
+    found.adopted = _worth_adopting(path, kept, unreferenced, at_stake)
     if found.shards or found.canaries or found.adopted or at_stake:
         found.result = replace(
             base,
@@ -314,13 +324,13 @@ def _first_finding(path: Path, entry: ShardEntry, manifest: Manifest, intact: se
 
 
 def _worth_adopting(
-    path: Path, kept: Sequence[ShardEntry], unlisted: Sequence[ShardEntry], at_stake: bool
+    path: Path, kept: Sequence[ShardEntry], unreferenced: Sequence[ShardEntry], at_stake: bool
 ) -> list[ShardEntry]:
     """Return the shards that bring only new sentences; with ``at_stake``, those that bring any."""
-    if not unlisted:
+    if not unreferenced:
         return []
     known, adopted = _keys_of(path, kept), []
-    for entry in unlisted:
+    for entry in unreferenced:
         try:
             keys = _head_keys(path, entry)
         except DamagedStoreError as error:

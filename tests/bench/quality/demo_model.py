@@ -36,7 +36,7 @@ SETTINGS = (
     "--weights-dtype float16 --seed 1"
 )
 
-_VOCABULARY = "`vocabulary.txt` (the words it learnt to predict; its vectors need it not)"
+_VOCABULARY = "`vocabulary.txt` (the words it learnt to predict; computing vectors does not need it)"
 """What the card says of a file that is not bundled."""
 
 _HEADING = re.compile(r"^\s*=.*=\s*$")

@@ -83,6 +83,43 @@ def test_every_width_and_every_kind_of_number(tmp_path, shape, codec, dtype):
     assert torch.equal(resident.gather([5, 3]).features, dataset.gather([5, 3]).features)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_a_slice_of_a_wider_batch_is_filled_and_its_neighbours_are_left_alone(
+    tmp_path, n_layers, codec, dtype
+):
+    store, corpus = make_store(tmp_path / "s.fs", [codec], n_layers=n_layers, dim=7, n=20)
+    dataset = FeatureDataset(store, [*corpus, ("not", "stored")], on_missing="zeros", dtype=dtype)
+    gatherer, indices = gather.Gatherer(store), [3, 20, 0, 0, 11]
+    places = [array[indices] for array in (dataset.lengths, *dataset._sources.each[0].places)]
+    resident = FeatureDataset(store, [*corpus, ("not", "stored")], on_missing="zeros", resident="cpu")
+    padded = dataset.gather(indices)
+    into = torch.randperm(int(padded.lengths.sum()), generator=torch.Generator().manual_seed(0))
+    end_to_end = padded.features[padded.mask]
+    wanted = {
+        "padded": padded.features,
+        "resident": padded.features,
+        "end to end": end_to_end,
+        "into rows": torch.empty_like(end_to_end).index_copy_(0, into, end_to_end),
+    }
+    for how, expected_rows in wanted.items():
+        wide = torch.full((*expected_rows.shape[:-1], 2 + 7 + 3), 5, dtype=dtype)
+        if n_layers > 1:  # a token's layers together: what a slice of is even
+            flat = expected_rows.flatten(-2)
+            wide = torch.full((*flat.shape[:-1], 2 + flat.shape[-1] + 3), 5, dtype=dtype)
+        out = wide[..., 2:-3].view(expected_rows.shape)
+        if how == "resident":
+            resident._sources.each[0].resident.gather(padded.indices, padded.mask, out)
+        elif how == "padded":
+            gatherer.gather_padded(out, *places)
+        else:
+            gatherer.gather_packed(out, *places, into=into if how == "into rows" else None)
+        assert torch.equal(out, expected_rows), how
+        assert torch.all(wide[..., :2] == 5)
+        assert torch.all(wide[..., -3:] == 5)
+
+
 def test_checksums_are_compared_before_anything_is_served(tmp_path):
     store, corpus = make_store(tmp_path / "s.fs", ["float16"])
     entry = store.manifest.shards[0]

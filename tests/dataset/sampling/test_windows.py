@@ -113,8 +113,8 @@ def test_a_window_is_a_stretch_of_one_shard_and_holds_its_sentences(tmp_path, sm
         bounds = dataset.store.reader(region.shard).bounds
         found = dataset.store.locate([dataset.store.reader(region.shard).key(0)])
         assert found.shard[0] == region.shard
-        start = bounds[int(dataset._row[i])]
-        assert region.shard == dataset._shard[i]
+        start = bounds[int(dataset._sources.each[0].places.row[i])]
+        assert region.shard == dataset._sources.each[0].places.shard[i]
         assert region.first <= start
         assert start + dataset.lengths[i] <= region.stop
 
@@ -128,7 +128,7 @@ def test_what_the_dataset_does_not_use_is_not_read_over(tmp_path, monkeypatch):
 
 def places(store, corpus):
     dataset = FeatureDataset(store, corpus)
-    return store, dataset._shard, dataset._row, dataset.lengths
+    return store, *dataset._sources.each[0].places, dataset.lengths
 
 
 def test_batches_are_a_function_of_settings_seed_and_epoch(tmp_path, small_windows):
@@ -320,7 +320,7 @@ def test_labels_come_along(example_store, examples, small_windows):
 def test_shuffling_mixes_the_whole_store(tmp_path, small_windows):
     dataset = make_dataset(tmp_path)
     position = np.empty(len(dataset))
-    place = np.lexsort((dataset._row, dataset._shard)).argsort()
+    place = np.lexsort(dataset._sources.each[0].places[::-1]).argsort()
     drawn = [i for batch in sampler_of(dataset) for i in batch]
     position[drawn] = np.arange(len(dataset))
     displacement = np.abs(position - place).mean() / (len(dataset) / 3)

@@ -19,6 +19,7 @@ from featurestore.extraction.choice import EncoderChoice
 from featurestore.extraction.destination import Destination
 from featurestore.extraction.job import Job
 from featurestore.extraction.recheck import encode_again
+from featurestore.integrations.stored import StoredVectors
 from featurestore.keys import sentence_with
 from featurestore.recipe import Recipe
 from tests.kit.doubles import CONTEXT_RECIPE, DoubleEncoder, draw_sentences, vectors_of
@@ -222,7 +223,8 @@ class TestMissingSurroundings:
         sentences = draw_sentences(5)
         with caplog.at_level(logging.WARNING):
             report = self.extracted(sentences, tmp_path / "store")
-        assert report.missing_surroundings == report.to_dict()["missing_surroundings"] == ["context"]
+        assert report.missing_context == report.to_dict()["missing_surroundings"] == ["context"]
+        assert report.missing_surroundings is report.missing_context  # its old name
         assert [record.getMessage() for record in caplog.records] == [report.notice]
         assert "(context)" in report.notice
         assert "from_flair(corpus, encoder_or_dependence=encoder)" in report.notice
@@ -267,6 +269,34 @@ class TestAModelThatMoved:
         assert extract([("new",)], None, store, progress=False).n_cached == 1
         again = EncoderChoice.for_store(store, f"elmo:{folder}", None, None).load("cpu")
         assert encode_again(Store.open(store), again, 2).differing == []
+
+    def test_is_named_by_its_new_place_from_then_on(self, moved, caplog):
+        store, folder = moved
+        old = Store.open(store).encoder
+        extract([("new",)], f"elmo:{folder}", store, device="cpu", progress=False)
+        named = Store.open(store).encoder
+        assert named != old
+        assert str(folder) in named
+        assert f"the store named {old}, which is gone; it names {named} from now on" in caplog.text
+        assert extract([("newer",)], None, store, device="cpu", progress=False).n_encoded == 1
+
+    def test_that_is_still_there_keeps_its_name(self, moved, tmp_path):
+        store, folder = moved
+        copied = shutil.copytree(folder, tmp_path / "copied")
+        folder.rename(tmp_path / "models")  # back to where it was
+        old = Store.open(store).encoder
+        assert extract([("new",)], f"elmo:{copied}", store, device="cpu", progress=False).n_encoded == 1
+        assert Store.open(store).encoder == old
+
+    def test_is_asked_for_as_fallback_where_vectors_are_computed(self, moved):
+        store, folder = moved
+        computing = StoredVectors.of(Store.open(store), "all", on_missing="compute")
+        with pytest.raises(EncoderError, match=r"(?s)names this encoder.*fallback='elmo:\./FOLDER'"):
+            computing.vectors([("new",)], device="cpu")
+        computing = StoredVectors.of(
+            Store.open(store), "all", on_missing="compute", fallback=f"elmo:{folder}"
+        )
+        assert len(computing.vectors([("new",)], device="cpu")) == 1
 
     def test_is_refused_if_they_are_not(self, moved):
         store, folder = moved

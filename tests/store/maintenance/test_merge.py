@@ -200,8 +200,9 @@ def test_damaged_source_is_refused_and_named(tmp_path, repeats):
     path = shard_path(Store.open(one))
     flip_bit(path, path.stat().st_size - 1)
     into = make(tmp_path / "into", sentences(repeats))
-    with pytest.raises(DamagedStoreError, match=path.name):
+    with pytest.raises(DamagedStoreError, match=path.name) as caught:
         merge([one], into)
+    assert (caught.value.path, caught.value.shard) == (path, path.name)
     assert stored(into) == sentences(repeats)
 
 

@@ -112,7 +112,7 @@ def test_damaged_shard_is_set_aside_and_the_rest_stays(store, harm, readable):
     missing = not os.path.lexists(path)
     done = repair(store.path)
     assert [damaged.name for damaged in done.shards] == [f"shards/{path.name}"]
-    assert (done.stray, done.manifests, done.adopted) == ([], [], [])
+    assert (done.unreferenced, done.manifests, done.adopted) == ([], [], [])
     assert not os.path.lexists(path)
     assert os.path.lexists(store.path / "damaged" / path.name) == (not missing)
     assert list(done.lost_sentences()) == (lost if readable else [])
@@ -176,7 +176,7 @@ def test_shard_of_another_recipe_is_set_aside(tmp_path, store):
     )
     shutil.copy(shard_path(other), store.path / "shards")
     done = repair(store.path)
-    (stray,) = done.stray
+    (stray,) = done.unreferenced
     assert "holds vectors of recipe" in stray.problem
     assert len(Store.open(store.path)) == N
 
@@ -184,7 +184,7 @@ def test_shard_of_another_recipe_is_set_aside(tmp_path, store):
 def test_shard_of_another_shape_is_not_adopted(tmp_path, store):
     other = fill(create(tmp_path / "other.fs", dim=4), sentences(4, start=90))
     shutil.copy(shard_path(other), store.path / "shards")
-    (stray,) = repair(store.path).stray
+    (stray,) = repair(store.path).unreferenced
     assert "shape" in stray.problem
     assert_sound(store.path)
 
@@ -209,7 +209,8 @@ def test_what_a_killed_repair_left_is_lost_only_until_it_is_stored_again(store):
     fill(Store.open(store.path), reversed(lost))  # into another shard
     aside.rename(path)
     done = repair(store.path)
-    assert [stray.name for stray in done.stray] == [f"shards/{path.name}"]
+    assert [stray.name for stray in done.unreferenced] == [f"shards/{path.name}"]
+    assert done.stray is done.unreferenced  # its old name
     assert list(done.lost_sentences()) == []
     assert_holds(assert_sound(store.path), sentences(N))
 

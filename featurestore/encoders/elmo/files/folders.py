@@ -37,7 +37,7 @@ _OTHERS = (
 def model_in(folder: Path) -> tuple[Path, Path]:
     """Return the options and weights of the model in a folder.
 
-    Where there is no such folder, or it cannot be listed, the usual names: opening them will tell.
+    If the folder is missing or cannot be listed, the usual names are returned, and opening them raises.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def _is_options(path: Path) -> bool:
             text = file.read(MAX_OPTIONS_BYTES + 1)
         parsed = json.loads(text) if len(text) <= MAX_OPTIONS_BYTES else None
     except (EncoderError, ValueError, RecursionError):
-        return path.name == OPTIONS  # which reading will say what is wrong with
+        return path.name == OPTIONS  # reading it says what is wrong
     return isinstance(parsed, dict) and {"lstm", "char_cnn"} <= parsed.keys()
 
 

@@ -11,7 +11,7 @@ from featurestore.errors import UsageError
 from featurestore.recipe import Recipe
 
 RECIPE_VERSION = 1
-"""Raised whenever the same recipe would give other vectors; covers the rounding rules of ``numerics``."""
+"""Counts changes of the arithmetic, ``numerics`` included, so that equal recipes give equal vectors."""
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 

@@ -119,7 +119,7 @@ class FiledModel:
 
     @property
     def shape(self) -> ElmoOptions:
-        """Its options; those of a published model as they are known, so that no file is needed."""
+        """Its options; of a published model those in the catalog, so that no file is needed."""
         if isinstance(self.source, PublishedSource):
             return PRESETS[self.source.model.shape]
         return self.options
@@ -136,7 +136,7 @@ class FiledModel:
         return weights, {"weights_sha256": digest}, self._warm_state(digest)
 
     def identity(self) -> tuple[dict[str, Any], WarmState | None]:
-        """Return what :meth:`read` does but the weights, whose file is hashed at most.
+        """Return what :meth:`read` does, without the weights: at most their file is hashed.
 
         Raises
         ------
@@ -176,7 +176,7 @@ class RandomModel:
     def read(self) -> tuple[Weights, dict[str, Any], WarmState | None]:
         """Draw the weights; the recipe holds their hash and where they came from."""
         weights = seeded_weights(self.options, self.source.seed)
-        # An options file's path names nothing for others; its content is in options_sha256.
+        # The path of an options file means nothing elsewhere; its content is hashed in options_sha256.
         shape = self.source.shape if isinstance(self.source.shape, str) else "options"
         untrained = {"shape": shape, "seed": self.source.seed}
         return weights, {"weights_sha256": tensors_sha256(weights), "untrained": untrained}, None
@@ -204,8 +204,8 @@ def resolve(rest: str, *, initial_state: str, published: Published) -> FiledMode
     UnknownEncoderError, UsageError
         If the specification or the initial state makes no sense.
     EncoderError
-        If files are not here: of a published or the bundled model, of a folder, or the warm state. Files that
-        the user named are not looked for: reading them will tell.
+        If files are not here: of a published or the bundled model, of a folder, or the warm state. Whether
+        files that the user named exist is found out when they are read.
     """
     source = parse_source(rest)
     state = choose_initial_state(initial_state, source)

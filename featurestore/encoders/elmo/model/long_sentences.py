@@ -24,7 +24,7 @@ from featurestore.encoders.elmo.model.lstm import LstmDirection, LstmState
 from featurestore.native import load_library, switched_off
 
 LONG_SENTENCE = 1_024
-"""Tokens from which a sentence is long. Of shorter ones a batch of the usual budget has rows enough."""
+"""Tokens from which a sentence is long. Batches of shorter ones have enough rows for full speed."""
 
 MAX_ROWS = 4
 """Sentences walked together: their sums fit into the registers of a processor, and weights are read once."""
@@ -36,10 +36,10 @@ _CACHED_BYTES = 20 << 20
 """Weights that are expected to stay in a processor's last cache from step to step.
 
 With 4,096 cells in float32 a direction has 40 MB: a third of the gates' weights is kept, the rest is fetched
-past the cache. On an AMD EPYC with 32 MB that takes two thirds of the time of keeping all that comes."""
+past the cache. On an AMD EPYC with 32 MB that takes two thirds of the time of caching all."""
 
 _MAX_THREADS = 16
-"""Threads that walk together wait for each other twice a step, of which more have less to do."""
+"""Upper bound on the threads that walk together: they wait for each other twice a step."""
 
 _VERSION = 1
 """Of the functions in recurrence.c."""

@@ -158,8 +158,8 @@ class LstmDirection:
     def input_shares(self, inputs: Tensor) -> Tensor:
         """Return what inputs and bias add to the input, forget and output gate and the candidate.
 
-        The recurrent half of the operand is zeros here: half of the product is for nothing, which saves a
-        second copy of the weights.
+        The recurrent half of the operand is zeros here: half of the product is wasted, but no second copy of
+        the weights is needed.
 
         Returns
         -------
@@ -169,7 +169,7 @@ class LstmDirection:
         return torch.cat([product.linear(operand) for product in self._products], 1)
 
     def recurrent_weights(self) -> tuple[Tensor, Tensor]:
-        """Return copies of the weights of a step, as the products that hold them give them back.
+        """Return copies of the weights of a step, computed back from the products that hold them.
 
         Returns
         -------

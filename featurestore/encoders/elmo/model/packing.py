@@ -50,7 +50,7 @@ class Packing:
     def reversal(self) -> NDArray[np.int64]:
         """Return for each packed position that of the same sentence's token as counted from the end.
 
-        It undoes itself, and the tokens taken in this order are packed too.
+        Applied twice it gives the first order again; tokens taken in this order are packed too.
         """
         counts = np.asarray(self.counts)
         lengths = np.searchsorted(-counts, -np.arange(self.n_rows))

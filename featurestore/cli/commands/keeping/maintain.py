@@ -129,7 +129,7 @@ def repair(store: Path, dry_run: bool, list_: Path | None, no_progress: bool, as
     from featurestore.store.maintenance.repair import repair as repair_store
 
     if list_ is not None:
-        require_writable(list_)  # now, for a second repair finds nothing lost
+        require_writable(list_)  # now: once repaired, nothing is lost any more
     hidden = no_progress or as_json or not sys.stderr.isatty()
     with tqdm(unit="B", unit_scale=True, desc="verifying", disable=hidden) as progress:
         done = repair_store(store, dry_run=dry_run, progress=progress.update)

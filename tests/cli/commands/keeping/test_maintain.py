@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from featurestore import Store, extract
-from featurestore.cli.commands.maintain import parse_duration
+from featurestore.cli.commands.keeping.maintain import parse_duration
 from featurestore.disk.temporary import temporary_name
 from featurestore.errors import UsageError
 from featurestore.keys import ConditionedSentence

@@ -5,122 +5,33 @@ Loads no torch, except where ``layers`` asks an encoder other than an ELMo for i
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from featurestore.cli.display import render
-from featurestore.cli.options import Reading, json_option, options, reading_options
+from featurestore.cli.options import Reading, json_option, reading_options
+from featurestore.cli.selecting import (
+    Asked,
+    bar,
+    opened_to_copy,
+    progress_option,
+    selection_options,
+    store_argument,
+)
 from featurestore.errors import UsageError
 
 if TYPE_CHECKING:
     from featurestore.store.maintenance.recoding import Recoded
-    from featurestore.store.maintenance.selection import Selection
-    from featurestore.store.store import Store
 
-_KEY_DIGITS = 32
-
-_store_argument = click.argument("store", type=click.Path(path_type=Path))
 _output_option = click.option(
     "-o", "--output", "into", type=click.Path(path_type=Path), required=True, metavar="NEW",
     help="The new store: a directory that does not exist, or is empty.",
 )  # fmt: skip
-_progress_option = click.option("--no-progress", is_flag=True, help="Show no progress bar.")
 _again_option = click.option(
     "--again", is_flag=True, help="Permit what rounds vectors a second time that are stored as int8."
 )
-_selection_options = options(
-    click.option("--corpus", "corpora", multiple=True, metavar="FILE",
-                 help="The sentences of a corpus; may be given several times."),
-    click.option("--keys", "key_files", multiple=True, metavar="FILE",
-                 help="The sentences with these keys: one at the beginning of each line, as ls prints them; "
-                 "- is standard input."),
-    click.option("--text", metavar="PATTERN",
-                 help="Of those, the sentences that contain this regular expression."),
-    click.option("--sample", type=click.IntRange(0), metavar="N", help="Of those, N drawn at random."),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw."),
-)  # fmt: skip
-
-
-def _keys_of_corpora(paths: tuple[str, ...], reading: Reading) -> Iterator[bytes]:
-    from featurestore.keys import sentence_key
-
-    for path in paths:
-        for example in reading.open(path):
-            yield sentence_key(example.tokens)
-
-
-def _keys_of_files(paths: tuple[str, ...]) -> Iterator[bytes]:
-    for path in paths:
-        try:
-            with click.open_file(path, encoding="utf-8") as lines:
-                for number, line in enumerate(lines, 1):
-                    if not line.strip():
-                        continue
-                    digits = line.split()[0]
-                    try:
-                        if len(digits) != _KEY_DIGITS:
-                            raise ValueError
-                        yield bytes.fromhex(digits)
-                    except ValueError as error:
-                        raise UsageError(
-                            f"{path}, line {number}: {digits[:40]!r} is no key: expected {_KEY_DIGITS} "
-                            "hexadecimal digits at the beginning of the line, as ls prints them"
-                        ) from error
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not UTF-8"
-            raise UsageError(f"{path} cannot be read: {reason}") from error
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """The values of the options that select sentences."""
-
-    corpora: tuple[str, ...]
-    key_files: tuple[str, ...]
-    text: str | None
-    sample: int | None
-    seed: int
-
-    def of(self, store: Store, reading: Reading, besides: tuple[str, ...] = ()) -> Selection:
-        """Return the sentences of a store that are meant, without those of some corpora."""
-        from itertools import chain
-
-        from featurestore.store.maintenance.selection import select
-
-        keys = None
-        if self.corpora or self.key_files:
-            keys = chain(_keys_of_corpora(self.corpora, reading), _keys_of_files(self.key_files))
-        elif self.text is None and self.sample is None:
-            raise UsageError("say which sentences: --corpus FILE, --keys FILE, --text PATTERN or --sample N")
-        return select(
-            store,
-            keys=keys,
-            besides=_keys_of_corpora(besides, reading),
-            text=self.text,
-            sample=self.sample,
-            seed=self.seed,
-        )
-
-
-@contextmanager
-def _bar(what: str, total: int | None, hidden: bool) -> Iterator[Callable[[int], object]]:
-    from tqdm import tqdm
-
-    off = hidden or not sys.stderr.isatty()
-    with tqdm(total=total, unit="B", unit_scale=True, desc=what, disable=off) as progress:
-        yield progress.update
-
-
-def _opened(store: Path) -> Store:
-    from featurestore.store.store import Store
-
-    return Store.open(store, access="pread", check="always")
 
 
 def _report(into: Path, facts: dict[str, Any], text: str, as_json: bool) -> None:
@@ -133,11 +44,11 @@ def _report(into: Path, facts: dict[str, Any], text: str, as_json: bool) -> None
 
 
 @click.command()
-@_store_argument
-@_selection_options
+@store_argument
+@selection_options
 @_output_option
 @reading_options
-@_progress_option
+@progress_option
 @json_option
 def subset(
     store: Path, into: Path, reading: Reading, no_progress: bool, as_json: bool, **selection: Any
@@ -148,11 +59,11 @@ def subset(
     """
     from featurestore.store.maintenance.subset import subset as take
 
-    opened = _opened(store)
-    wanted = _Asked(**selection).of(opened, reading)
+    opened = opened_to_copy(store)
+    wanted = Asked(**selection).of(opened, reading)
     if not wanted.n_sentences:
         raise UsageError(f"{store} holds none of the sentences asked for ({wanted.n_missing:,} keys tried)")
-    with _bar("copying", opened.n_bytes, no_progress or as_json) as progress:
+    with bar("copying", opened.n_bytes, no_progress or as_json) as progress:
         taken = take(opened, wanted, into, progress=progress)
     missing = f"; {wanted.n_missing:,} of those asked for are not stored" if wanted.n_missing else ""
     text_of = (
@@ -163,24 +74,24 @@ def subset(
 
 
 @click.command()
-@_store_argument
+@store_argument
 @click.argument("into", type=click.Path(path_type=Path), metavar="NEW")
-@_progress_option
+@progress_option
 @json_option
 def copy(store: Path, into: Path, no_progress: bool, as_json: bool) -> None:
     """Copy a store: its latest snapshot, each shard checked on the way."""
     from featurestore.store.maintenance.selection import select
     from featurestore.store.maintenance.subset import subset as take
 
-    opened = _opened(store)
-    with _bar("copying", opened.n_bytes, no_progress or as_json) as progress:
+    opened = opened_to_copy(store)
+    with bar("copying", opened.n_bytes, no_progress or as_json) as progress:
         taken = take(opened, select(opened), into, progress=progress)
     _report(into, vars(taken), f"copied {render.count(taken.n_whole, 'shard')}", as_json)
 
 
 @click.command()
-@_store_argument
-@_selection_options
+@store_argument
+@selection_options
 @click.option(
     "--keep",
     multiple=True,
@@ -189,7 +100,7 @@ def copy(store: Path, into: Path, no_progress: bool, as_json: bool) -> None:
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @reading_options
-@_progress_option
+@progress_option
 @json_option
 def remove(
     store: Path,
@@ -206,9 +117,9 @@ def remove(
     """
     from featurestore.store.maintenance.replacing import remove as leave_out
 
-    opened = _opened(store)
-    wanted = _Asked(**selection).of(opened, reading, keep)
-    with _bar("rewriting", None, no_progress or as_json) as progress:
+    opened = opened_to_copy(store)
+    wanted = Asked(**selection).of(opened, reading, keep)
+    with bar("rewriting", None, no_progress or as_json) as progress:
         done = leave_out(opened, wanted, dry_run=dry_run, progress=progress)
     if as_json:
         found = {"n_missing": wanted.n_missing, "n_kept": wanted.n_besides}
@@ -243,11 +154,11 @@ def _echo_recoded(into: Path, done: Recoded, as_json: bool) -> None:
 
 
 @click.command()
-@_store_argument
+@store_argument
 @click.option("--codec", required=True, metavar="NAME", help="float32, float16 or int8.")
 @_output_option
 @_again_option
-@_progress_option
+@progress_option
 @json_option
 def recode(store: Path, codec: str, into: Path, again: bool, no_progress: bool, as_json: bool) -> None:
     """Make a store of the same sentences in another codec.
@@ -256,19 +167,19 @@ def recode(store: Path, codec: str, into: Path, again: bool, no_progress: bool, 
     """
     from featurestore.store.maintenance.recoding import recode as write_recoded
 
-    opened = _opened(store)
-    with _bar("recoding", opened.n_bytes, no_progress or as_json) as progress:
+    opened = opened_to_copy(store)
+    with bar("recoding", opened.n_bytes, no_progress or as_json) as progress:
         done = write_recoded(opened, into, codec, again=again, progress=progress)
     _echo_recoded(into, done, as_json)
 
 
 @click.command()
-@_store_argument
+@store_argument
 @click.option("--layers", metavar="N,...", help="The layers to take, of those the store keeps apart.")
 @click.option("--average", is_flag=True, help="Their average instead, as extract stores by default.")
 @_output_option
 @_again_option
-@_progress_option
+@progress_option
 @json_option
 def layers(
     store: Path, layers: str | None, average: bool, into: Path, again: bool, no_progress: bool, as_json: bool
@@ -282,8 +193,8 @@ def layers(
 
     if (layers is None) == (not average):
         raise UsageError("give --layers N,... or --average")
-    opened = _opened(store)
-    with _bar("taking layers", opened.n_bytes, no_progress or as_json) as progress:
+    opened = opened_to_copy(store)
+    with bar("taking layers", opened.n_bytes, no_progress or as_json) as progress:
         done = take_layers(
             opened, into, "average" if layers is None else layers, again=again, progress=progress
         )
@@ -291,9 +202,9 @@ def layers(
 
 
 @click.command()
-@_store_argument
+@store_argument
 @click.option("--dry-run", is_flag=True, help="Only say what would be joined.")
-@_progress_option
+@progress_option
 @json_option
 def compact(store: Path, dry_run: bool, no_progress: bool, as_json: bool) -> None:
     """Join small shards to full ones.
@@ -303,8 +214,8 @@ def compact(store: Path, dry_run: bool, no_progress: bool, as_json: bool) -> Non
     """
     from featurestore.store.maintenance.replacing import compact as join
 
-    opened = _opened(store)
-    with _bar("joining", None, no_progress or as_json) as progress:
+    opened = opened_to_copy(store)
+    with bar("joining", None, no_progress or as_json) as progress:
         done = join(opened, dry_run=dry_run, progress=progress)
     if as_json:
         render.echo_json({"store": str(store), "dry_run": dry_run, **vars(done)})

@@ -162,3 +162,24 @@ def test_wrong_input_is_one_clear_error_and_leaves_nothing(run, store, tmp_path,
     assert err.count("\n") <= 2
     assert not (tmp_path / "new").exists()
     assert len(texts(store)) == 50
+
+
+def test_exporting_a_labelled_corpus(run, store, corpora, tmp_path):
+    tagged = tmp_path / "tagged.conll"
+    words = corpora[0].read_text().split("\n")[3].split()
+    tagged.write_text("".join(f"{word}\tX{i}\n" for i, word in enumerate(words)))
+    code, out, _ = run("export", store, "--to", "npy", "-o", tmp_path / "out", "--corpus", tagged,
+                       "--label", 2)  # fmt: skip
+    assert code == 0
+    assert f"wrote 1 sentence, {len(words)} tokens to {tmp_path / 'out'}" in out
+    record = json.loads((tmp_path / "out" / "sentences.jsonl").read_text())
+    assert (record["tokens"], record["labels"]) == (words, [f"X{i}" for i in range(len(words))])
+    code, out, _ = run("export", store, "--to", "npy", "-o", tmp_path / "some", "--sample", 3, "--json")
+    assert (code, json.loads(out)["n_sentences"]) == (0, 3)
+    for arguments, says in (
+        (("--to", "npy", "-o", tmp_path / "out"), "already something at"),
+        (("--to", "hdf", "-o", tmp_path / "new"), "no format 'hdf'"),
+        (("--to", "npy", "-o", tmp_path / "new", "--label", "upos"), "--label goes with one --corpus"),
+    ):
+        code, _, err = run("export", store, *arguments)
+        assert (code, says in err) == (2, True)

@@ -1,0 +1,91 @@
+"""``export``: vectors carried out of a store, in the formats of others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from featurestore.cli.display import render
+from featurestore.cli.options import Reading, json_option, reading_options
+from featurestore.cli.selecting import (
+    Asked,
+    bar,
+    opened_to_copy,
+    progress_option,
+    selection_options,
+    store_argument,
+)
+from featurestore.errors import UsageError
+
+
+@click.command()
+@store_argument
+@click.option(
+    "--to",
+    "format_to",
+    required=True,
+    metavar="FORMAT",
+    help="npy, safetensors, allennlp-hdf5, parquet, arrow, word2vec, word2vec-binary or tensorboard.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="The file, or for npy and tensorboard the folder; it must not exist yet.",
+)
+@selection_options
+@click.option("--label", metavar="NAME|N", help="With one --corpus: its labels go beside the vectors.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "float32"]),
+    help="Of the values.  [default: float16 where they are stored so, else float32]",
+)
+@click.option(
+    "--rows",
+    type=click.Choice(["sentence", "token"]),
+    help="What a row of parquet or arrow is.  [default: sentence]",
+)
+@reading_options
+@progress_option
+@json_option
+def export(
+    store: Path,
+    format_to: str,
+    output: Path,
+    label: str | None,
+    dtype: str | None,
+    rows: str | None,
+    reading: Reading,
+    no_progress: bool,
+    as_json: bool,
+    **selection: Any,
+) -> None:  # fmt: skip
+    """Write vectors with their tokens into a format of others.
+
+    All sentences in stored order, or those selected; those of one --corpus in its own order, with its labels
+    by --label. The file appears when it is complete.
+    """
+    from featurestore.exchange.exporting import export as write
+
+    opened, asked = opened_to_copy(store), Asked(**selection)
+    in_order = len(asked.corpora) == 1 and not asked.key_files and asked.text is None and asked.sample is None
+    if label is not None and not in_order:
+        raise UsageError("--label goes with one --corpus, whose labels are read, and no other selection")
+    options: dict[str, Any] = {"dtype": dtype, "rows": rows}
+    if in_order:
+        options["corpus"] = reading.open(asked.corpora[0], label)
+    elif asked.any:
+        options["selection"] = asked.of(opened, reading)
+    with bar("exporting", None, no_progress or as_json, unit="token") as progress:
+        done = write(opened, output, format_to, progress=progress, **options)
+    if as_json:
+        render.echo_json({**vars(done), "path": str(done.path), "store": str(store)})
+        return
+    click.echo(
+        f"wrote {render.count(done.n_sentences, 'sentence')}, {done.n_tokens:,} tokens to {done.path}: "
+        f"{render.size(done.n_bytes)} ({done.format})"
+    )

@@ -1,0 +1,149 @@
+"""Exporting: a store, some sentences of it or a corpus, into a file or folder of another format."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from featurestore.corpora.corpus import Corpus
+from featurestore.disk.atomic import building
+from featurestore.disk.places import free_bytes, local_path
+from featurestore.errors import StoreWriteError, UsageError
+from featurestore.exchange.allennlp_hdf5 import write_allennlp
+from featurestore.exchange.arrays import write_npy, write_safetensors
+from featurestore.exchange.columns import write_arrow, write_parquet
+from featurestore.exchange.sentences import Exported, ExportedSentence
+from featurestore.exchange.word_vectors import write_projector, write_word2vec
+from featurestore.store.maintenance.selection import Selection
+from featurestore.store.store import Store
+
+Writer = Callable[..., None]
+
+FORMATS: dict[str, Writer] = {
+    "npy": write_npy,
+    "safetensors": write_safetensors,
+    "allennlp-hdf5": write_allennlp,
+    "parquet": write_parquet,
+    "arrow": write_arrow,
+    "word2vec": write_word2vec,
+    "word2vec-binary": partial(write_word2vec, binary=True),
+    "tensorboard": write_projector,
+}
+"""Formats by name."""
+
+_HOLD_EVERY_TOKEN = ("npy", "safetensors", "allennlp-hdf5", "parquet", "arrow")
+_TABLES = ("parquet", "arrow")
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written.
+
+    Attributes
+    ----------
+    path : Path
+    format : str
+    n_sentences, n_tokens : int
+        Repeats of a corpus included.
+    n_bytes : int
+        Of the file, or of all files of the folder.
+    """
+
+    path: Path
+    format: str
+    n_sentences: int
+    n_tokens: int
+    n_bytes: int
+
+
+def export(
+    store: Store | str | Path,
+    output: str | Path,
+    to: str,
+    *,
+    corpus: Corpus | None = None,
+    selection: Selection | None = None,
+    dtype: str | None = None,
+    rows: str | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> ExportReport:
+    """Write vectors with their tokens, and labels, into a format of others.
+
+    Parameters
+    ----------
+    store : Store, str or Path
+    output : str or Path
+        A file or folder that does not exist yet; it appears when it is complete.
+    to : str
+        One of :data:`FORMATS`.
+    corpus : Corpus, optional
+        Export its sentences, in its order, with its labels if it was opened with a label.
+    selection : Selection, optional
+        Export these sentences, in stored order.
+    dtype : {"float16", "float32"}, optional
+        Of the values; by default float16 where they are stored so, else float32.
+    rows : {"sentence", "token"}, optional
+        What a row of a table is: of parquet and arrow; by default a sentence.
+    progress : callable, optional
+        Called with the tokens of each sentence written.
+
+    Raises
+    ------
+    UsageError
+        If something is at ``output``, there is no such format, it cannot hold these vectors, or a package is
+        missing.
+    MissingSentencesError
+        If a sentence of the corpus is not stored.
+    DamagedStoreError
+        If a sentence is damaged.
+    StoreWriteError
+        If the disk is full or failing; nothing is left then.
+    """
+    if to not in FORMATS:
+        raise UsageError(f"no format {to!r} to export to: expected one of {', '.join(FORMATS)}")
+    path = local_path(output)
+    if os.path.lexists(path):
+        raise UsageError(f"there is already something at {path}: choose another name, or delete it first")
+    options: dict[str, Any] = {}
+    if rows is not None:
+        if to not in _TABLES:
+            raise UsageError(f"rows= is for {' and '.join(_TABLES)}: {to} has no rows to choose")
+        if rows not in ("sentence", "token"):
+            raise UsageError(f"rows={rows!r}: expected sentence or token")
+        options["rows"] = rows
+    opened = store if isinstance(store, Store) else Store.open(store, access="pread", check="always")
+    exported = Exported(opened, corpus, selection, dtype)
+    if not exported.n_sentences:
+        raise UsageError(f"there is nothing to export: {opened.path} holds no such sentence")
+
+    def step(sentence: ExportedSentence) -> None:
+        if progress is not None:
+            progress(len(sentence.tokens))
+
+    _require_space(path, exported, to)
+    with building(path) as temporary:
+        FORMATS[to](exported, temporary, step, **options)
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    n_bytes = sum(file.stat().st_size for file in files)
+    return ExportReport(path, to, *exported.counts, n_bytes)
+
+
+def _require_space(path: Path, exported: Exported, to: str) -> None:
+    """Refuse what cannot fit on the disk, before hours were spent on it."""
+    if to not in _HOLD_EVERY_TOKEN:
+        return
+    value_bytes = 4 if to == "allennlp-hdf5" else exported.value_type.itemsize
+    needed = exported.n_tokens * math.prod(exported.token_shape) * value_bytes
+    free = free_bytes(path)
+    if free is not None and free < needed:
+        raise StoreWriteError(
+            f"{path} needs {needed:,} bytes for the vectors, and {free:,} are free: choose another disk, "
+            "fewer sentences, or dtype float16",
+            path=path,
+            n_bytes=needed,
+        )
