@@ -121,8 +121,8 @@ class FeatureDataModule(LightningDataModule):
         """
         if self.trainer is not None and self.trainer.overfit_batches:
             raise UsageError(
-                "overfit_batches makes Lightning replace the sampler, and with it batches by length: to see the "
-                "same few batches each epoch, Trainer(limit_train_batches=...) and fit(model, "
+                "overfit_batches makes Lightning replace the sampler, which ends batches by length: for the "
+                "same few batches each epoch, give Trainer(limit_train_batches=...) and fit(model, "
                 "feature_loader(dataset, shuffle=False))"
             )
         return feature_loader(self.dataset("train"), **self._options)
