@@ -65,7 +65,11 @@ ARROWS: dict[str, set[str] | None] = {
         "dataset/gathering", "dataset/opening", "dataset/sampling", "devices", *CORPORA, *STORE, *LEAVES,
     },
     "models/recurrent": {"dataset/gathering", "native"},
-    "models": {"models/recurrent", "dataset", "devices", *CORPORA, "tensorfile", "disk", "store", *LEAVES},
+    "models/inputs": {*LEAVES},
+    "models": {
+        "models/inputs", "models/recurrent", "dataset", "devices", *CORPORA, "tensorfile", "disk", "store",
+        *LEAVES,
+    },
     "pretraining": {
         "encoders/elmo/files", "encoders/elmo/model", "devices", "corpora", "store", "disk", "tensorfile",
         *LEAVES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import TypeVar, get_args
 
@@ -221,6 +222,30 @@ class FeatureDataset(Dataset[FeatureItem]):
                 "each has its own: dataset.stores[name]"
             )
         return values[0]
+
+    def arranged(self, order: Mapping[str, str]) -> FeatureDataset:
+        """Return the same examples with the stores in another order, under other names.
+
+        Parameters
+        ----------
+        order : mapping of str to str
+            The new name of each store, in the new order, with the name that it has here.
+
+        Raises
+        ------
+        UsageError
+            If these are not the stores there are, each once.
+        """
+        if sorted(order.values()) != sorted(self.stores):
+            raise UsageError(
+                f"expected an order of the stores {', '.join(self.stores)}, found {', '.join(order.values())}"
+            )
+        if list(order.items()) == [(name, name) for name in self.stores]:
+            return self
+        again = copy.copy(self)
+        again.stores = {new: self.stores[old] for new, old in order.items()}
+        again._sources = self._sources.arranged(order)
+        return again
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -72,10 +73,22 @@ class Sources:
     def __init__(
         self, stores: Mapping[str, Store], places: Sequence[Places], *, as_dict: bool, dtype: torch.dtype
     ) -> None:
-        self.names = list(stores)
-        self.each = [Source(*one) for one in zip(stores.values(), places, strict=True)]
+        self.by_name = {
+            name: Source(store, where) for (name, store), where in zip(stores.items(), places, strict=True)
+        }
         self.as_dict, self.dtype = as_dict, dtype
         self._buffers = BufferPool()
+
+    @property
+    def each(self) -> list[Source]:
+        """The sources themselves."""
+        return list(self.by_name.values())
+
+    def arranged(self, order: Mapping[str, str]) -> Sources:
+        """Return the same sources in another order; see :meth:`FeatureDataset.arranged`."""
+        again = copy.copy(self)
+        again.by_name = {new: self.by_name[old] for new, old in order.items()}
+        return again
 
     @property
     def device(self) -> torch.device:
@@ -175,7 +188,7 @@ class Sources:
         """Return features of so many rows that ``read`` has filled, given the numbers of their sources."""
         if self.as_dict:
             features = {}
-            for number, (name, source) in enumerate(zip(self.names, self.each, strict=True)):
+            for number, (name, source) in enumerate(self.by_name.items()):
                 shape = (*rows, *source.store.token_shape)
                 features[name] = source.buffers.empty(shape, self.dtype, self.device)
                 read([number], features[name])

@@ -39,6 +39,11 @@ class Budget:
         quanta: Indices = QUANTUM // self.fitting(lengths)
         return quanta
 
+    def holds(self, lengths: NDArray[np.integer]) -> bool:
+        """Return whether sentences of these lengths make one batch."""
+        padded = len(lengths) * int(lengths.max(initial=0))
+        return padded <= self.tokens and (self.sentences is None or len(lengths) <= self.sentences)
+
     def enlarged(self) -> Budget:
         """Return the next larger budget, by a sixty-fourth."""
         sentences = None if self.sentences is None else self.sentences + max(1, self.sentences // 64)

@@ -107,18 +107,7 @@ class Plan:
         batches = self._cut(epoch, number, sentences, self.budget)
         if self.pools.vary:
             quanta += self._quanta(sentences)
-            last = number + 1 == self.pools.count(epoch)
-            n_after = self.pools.n_after(epoch, number)
-            wanted = self.n_batches - before
-            if not last:
-                on_the_way = self.n_batches * quanta // max(1, self._quanta_of_all()) - self._reserve
-                wanted = min(wanted, max(on_the_way, self.n_batches - n_after) - before)
-            batches = split_to(batches, wanted)
-            budget = self.budget
-            while last and len(batches) > wanted and not self.drop_last:
-                # Hardly ever: this epoch needs more batches than the most that epochs were expected to need.
-                budget = budget.enlarged()
-                batches = split_to(self._cut(epoch, number, sentences, budget), wanted)
+            batches = self._as_many_as_wanted(epoch, number, before, quanta, sentences, batches)
         if self.shuffle:
             key = Key(self.seed, epoch, number + 1, 1)
             order = flights(costs_of(batches, self.lengths), flight, before, key)
@@ -126,6 +115,24 @@ class Plan:
         if self.pools.vary and self.drop_last:
             batches = batches[: max(0, self.n_batches - before)]
         return PlannedPool(batches, before + len(batches), quanta)
+
+    def _as_many_as_wanted(
+        self, epoch: int, number: int, before: int, quanta: int, sentences: Indices, batches: list[Indices]
+    ) -> list[Indices]:
+        """Return the batches of a pool, so many that in the end the epoch has as many as every other."""
+        n_pools_after = self.pools.count(epoch) - number - 1
+        n_after = self.pools.n_after(epoch, number)
+        wanted = most = self.n_batches - before
+        if n_pools_after:
+            on_the_way = self.n_batches * quanta // max(1, self._quanta_of_all()) - self._reserve
+            wanted = max(on_the_way, self.n_batches - n_after) - before
+            most -= n_pools_after + n_after // POOL_SENTENCES
+        budget = self.budget
+        while len(batches) > most and not self.drop_last and not budget.holds(self.lengths[sentences]):
+            # Hardly ever: this epoch needs more batches than epochs were expected to need at most.
+            budget = budget.enlarged()
+            batches = self._cut(epoch, number, sentences, budget)
+        return split_to(batches, wanted)
 
     def _cut(self, epoch: int, number: int, sentences: Indices, budget: Budget) -> list[Indices]:
         """Return the batches of a pool as they are before their number and order is settled."""
@@ -146,7 +153,7 @@ class Plan:
         """Batches that are kept back for the last pool, and those an epoch may need beyond the mean."""
         n_pools = self.pools.count(_SAMPLED_EPOCH)
         # Bounded, so that the last pool can be split into that many more.
-        return min(1 + 2 * math.isqrt(n_pools), 1 + len(self.lengths) // n_pools // 16)
+        return min(1 + 2 * math.isqrt(n_pools), 1 + len(self.lengths) // n_pools // 4)
 
     def _counted(self) -> int:
         epoch, n_pools = _SAMPLED_EPOCH, self.pools.count(_SAMPLED_EPOCH)
