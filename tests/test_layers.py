@@ -59,7 +59,7 @@ ARROWS: dict[str, set[str] | None] = {
     "extraction": {"extraction/planning", *CORPORA, "encoders", "store/maintenance", *STORE, *LEAVES},
     "exchange": {*CORPORA, "store/maintenance", "disk", "store", *LEAVES},
     "dataset/gathering": {"native", *STORE, *LEAVES},
-    "dataset/opening": {"dataset", "corpora/contract", "store", *LEAVES},
+    "dataset/opening": {"dataset", "disk", *CORPORA, "store", *LEAVES},
     "dataset/sampling": {"disk", *STORE, *LEAVES},
     "dataset": {
         "dataset/gathering", "dataset/opening", "dataset/sampling", "devices", *CORPORA, *STORE, *LEAVES,
