@@ -74,12 +74,13 @@ ARROWS: dict[str, set[str] | None] = {
         "encoders/elmo/files", "encoders/elmo/model", "devices", "corpora", "store", "disk", "tensorfile",
         *LEAVES,
     },
-    "integrations": {"dataset/gathering", "encoders", "encoders/flair", *CORPORA, *STORE, *LEAVES},
+    "integrations": {"dataset", "dataset/gathering", "encoders", "encoders/flair", *CORPORA, *STORE, *LEAVES},
     "cli": EVERYTHING,
     "cli/commands": EVERYTHING,
     "cli/commands/keeping": EVERYTHING,
     "cli/display": {*CORPORA, "disk", "extraction", "models", *LEAVES},
     "examples": EVERYTHING,
+    "examples/frameworks": EVERYTHING,
 }  # fmt: skip
 CIRCLES: list[set[str]] = [
 ]  # fmt: skip
