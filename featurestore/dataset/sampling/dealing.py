@@ -7,7 +7,7 @@ dealt to any number of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -83,6 +83,7 @@ def ending(
     n_processes: int,
     uneven: Uneven,
     again: Sequence[Indices],
+    split: Callable[[Sequence[Indices], int], list[Indices]] = split_to,
 ) -> Ending:
     """Return how a list of batches ends so that each process gets as many.
 
@@ -99,6 +100,8 @@ def ending(
         to let some processes have one more.
     again : sequence of arrays
         Batches that may be dealt again.
+    split : callable
+        Splits batches until they are as many as wanted.
     """
     over = len(batches) % n_processes
     if not over or uneven == "join":
@@ -111,7 +114,7 @@ def ending(
             last = batches[start:]
             wanted = -(-len(last) // n_processes) * n_processes
             if sum(map(len, last)) >= wanted:
-                pieces = split_to(last, wanted)
+                pieces = split(last, wanted)
                 dearest_first = np.argsort(-costs_of(pieces, lengths), kind="stable")
                 return Ending(start, [pieces[i] for i in dearest_first.tolist()])
     return Ending(len(batches) - over, [])
