@@ -122,7 +122,7 @@ class Sources:
                 places.update(numbers[part].astype("<i8").tobytes())
         snapshots = [source.store.snapshot for source in self.each]
         snapshot = snapshots[0] if len(snapshots) == 1 else snapshots
-        return {"store": stores.hexdigest(), "snapshot": snapshot, "places": places.hexdigest()}
+        return {"snapshot": snapshot, "store": stores.hexdigest(), "places": places.hexdigest()}
 
     def hold(self, lengths: NDArray[np.int64], device: torch.device) -> None:
         """Read all vectors into the memory of a device."""
