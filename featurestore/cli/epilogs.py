@@ -49,6 +49,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "featurestore export features/ewt --to parquet -o ewt.parquet",
         "featurestore export features/ewt --to npy -o ewt-train --corpus train.conllu --label upos",
     ),
+    "import": (
+        "featurestore import elmo.hdf5 --from allennlp-hdf5 --corpus lines.txt \\\n"
+        "    --store features/old --recipe-note 'ELMo original, all layers, AllenNLP'",
+        "featurestore import embeddings_file.h5 --from bio-embeddings \\\n"
+        "    --corpus sequences.fasta --store features/seqvec --recipe-note 'SeqVec'",
+    ),
     "subset": (
         "featurestore subset features/all --corpus train.conllu -o features/train",
         "featurestore ls features/all --contains Berlin | featurestore subset features/all --keys - \\\n"
