@@ -5,7 +5,8 @@
     FeaturestoreError                 exit code 1 unless a subclass says otherwise
     ├── UsageError                 2  an argument, option or specification makes no sense
     │   ├── UnknownEncoderError    2  the encoder specification names nothing we know
-    │   └── NotReadBackError       2  a sentence cannot be written so that it reads back as itself
+    │   ├── NotReadBackError       2  a sentence cannot be written so that it reads back as itself
+    │   └── StateError             2  a saved state is not of this loader; knows what differs
     ├── SentenceError                 a sentence cannot be keyed or stored (empty, a bare string, too long)
     ├── CorpusError                   an input file cannot be read as asked; knows path and line
     │   ├── LabelError                a label is missing or does not fit its sentence
@@ -67,6 +68,14 @@ class UnknownEncoderError(UsageError):
 
 class NotReadBackError(UsageError):
     """A labelled sentence cannot be written in a format so that it reads back as itself."""
+
+
+class StateError(UsageError):
+    """A saved state is not of the loader that is to go on: the ``field`` that differs, and both values."""
+
+    def __init__(self, message: str, *, field: str = "", expected: Any = None, found: Any = None) -> None:
+        super().__init__(message)
+        self.field, self.expected, self.found = field, expected, found
 
 
 class SentenceError(FeaturestoreError):

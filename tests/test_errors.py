@@ -21,6 +21,7 @@ from featurestore.errors import (
     MissingSentence,
     MissingSentencesError,
     RecipeMismatchError,
+    StateError,
     StoreWriteError,
 )
 
@@ -43,6 +44,7 @@ WITH_DATA = [
     DamagedStoreError("damaged", path="store/shards/0.h5", shard="0.h5", row=3, is_gone=True),
     RecipeMismatchError("other", differences=[FieldDifference("layers", "average", "top")]),
     DriftError("drift", tokens=["a"], difference=0.25),
+    StateError("another budget", field="token_budget", expected=2048, found=1024),
     AlignmentError("other tokens", path="x.conll", line=2, position=1, expected="a", found=None),
 ]
 

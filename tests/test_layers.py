@@ -60,23 +60,28 @@ ARROWS: dict[str, set[str] | None] = {
     "exchange/incoming": {"disk", *CORPORA, *LEAVES},
     "exchange": {"exchange/incoming", *CORPORA, "store/maintenance", "disk", "store", *LEAVES},
     "dataset/gathering": {"native", *STORE, *LEAVES},
-    "dataset/opening": {"dataset", "corpora/contract", "store", *LEAVES},
+    "dataset/opening": {"dataset", "disk", *CORPORA, "store", *LEAVES},
     "dataset/sampling": {"disk", *STORE, *LEAVES},
     "dataset": {
         "dataset/gathering", "dataset/opening", "dataset/sampling", "devices", *CORPORA, *STORE, *LEAVES,
     },
     "models/recurrent": {"dataset/gathering", "native"},
-    "models": {"models/recurrent", "dataset", "devices", *CORPORA, "tensorfile", "disk", "store", *LEAVES},
+    "models/inputs": {*LEAVES},
+    "models": {
+        "models/inputs", "models/recurrent", "dataset", "devices", *CORPORA, "tensorfile", "disk", "store",
+        *LEAVES,
+    },
     "pretraining": {
         "encoders/elmo/files", "encoders/elmo/model", "devices", "corpora", "store", "disk", "tensorfile",
         *LEAVES,
     },
-    "integrations": {"dataset/gathering", "encoders", "encoders/flair", *CORPORA, *STORE, *LEAVES},
+    "integrations": {"dataset", "dataset/gathering", "encoders", "encoders/flair", *CORPORA, *STORE, *LEAVES},
     "cli": EVERYTHING,
     "cli/commands": EVERYTHING,
     "cli/commands/keeping": EVERYTHING,
     "cli/display": {*CORPORA, "disk", "extraction", "models", *LEAVES},
     "examples": EVERYTHING,
+    "examples/frameworks": EVERYTHING,
 }  # fmt: skip
 CIRCLES: list[set[str]] = [
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,16 +15,19 @@ from featurestore.cli.options import Reading, options, reading_options
 if TYPE_CHECKING:
     from featurestore.corpora.observed import ObservedCorpus
     from featurestore.dataset.features import FeatureDataset
+    from featurestore.models.checkpoint import TrainedModel
     from featurestore.store.store import Store
 
 FILE = click.Path(dir_okay=False, allow_dash=True)
 MODEL_FILE = click.Path(path_type=Path)
 
-store_option = click.option(
+stores_option = click.option(
     "--store",
+    "stores",
     type=click.Path(file_okay=False, path_type=Path),
+    multiple=True,
     required=True,
-    help="Store with the sentences' vectors.",
+    help="Store with the sentences' vectors; several give each token the vectors of all.",
 )
 
 on_missing_option = click.option(
@@ -63,6 +66,29 @@ metric_option = click.option(
 )
 
 
+def stores_of(model: TrainedModel, paths: Sequence[Path]) -> dict[str, Store]:
+    """Open the stores that a model reads, in its order and under its names, whatever the order they came in.
+
+    This is done before the corpus is read: with another recipe, nothing in it matters.
+
+    Raises
+    ------
+    RecipeMismatchError
+        If the model was trained on others.
+    """
+    from featurestore.dataset.stores import opened
+
+    given = opened(paths)
+    where = {name: f"the store {store.path}" for name, store in given.items()}
+    order = model.matched_stores({name: store.recipe for name, store in given.items()}, where=where)
+    return {name: given[theirs] for name, theirs in order.items()}
+
+
+def is_untrained(stores: Mapping[str, Store]) -> bool:
+    """Return whether an encoder with random weights filled one of the stores."""
+    return any(bool(store.recipe.get("untrained")) for store in stores.values())
+
+
 def observed(files: Sequence[str], reading: Reading, label: str | None = None) -> list[ObservedCorpus]:
     """Open corpora so that what was read of them can be shown."""
     from featurestore.corpora.observed import ObservedCorpus
@@ -80,7 +106,7 @@ def say_what_was_read(corpora: Sequence[ObservedCorpus], as_json: bool) -> None:
 
 
 @contextmanager
-def remedy_reads_alike(reading: Reading, stores: Sequence[Store]) -> Iterator[None]:
+def remedy_reads_alike(reading: Reading, stores: Iterable[Store]) -> Iterator[None]:
     """Add this command's reading options to the `extract` command that an error names."""
     from featurestore.dataset.opening.missing import MissingSentences, missing_error
     from featurestore.errors import MissingSentencesError
@@ -106,13 +132,19 @@ def require_enough(dataset: FeatureDataset, on_missing: str, max_missing: float,
     share = dataset.n_missing / max(n_wanted, 1)
     if share > max_missing:
         raise MissingSentencesError(
-            f"{dataset.n_missing:,} of the {n_wanted:,} sentences of {what} ({share:.0%}) are not in the "
-            f"store {dataset.store.path}, and a score would tell little of the corpus: extract it first "
+            f"{dataset.n_missing:,} of the {n_wanted:,} sentences of {what} ({share:.0%}) are not in "
+            f"{stores_text(dataset.stores)}, and a score would tell little of the corpus: extract it first "
             "(featurestore extract), or allow it (--max-missing 1)",
             n_missing=dataset.n_missing,
             n_wanted=n_wanted,
-            store=dataset.store.path,
+            store=next(iter(dataset.stores.values())).path,
         )
+
+
+def stores_text(stores: Mapping[str, Store]) -> str:
+    """Return what messages call the stores of a command."""
+    paths = [str(store.path) for store in stores.values()]
+    return f"the store {paths[0]}" if len(paths) == 1 else f"all of the stores {', '.join(paths)}"
 
 
 def n_sentences(dataset: FeatureDataset, on_missing: str) -> int:
@@ -126,7 +158,8 @@ def missing_text(dataset: FeatureDataset, on_missing: str) -> str:
         return ""
     n = n_sentences(dataset, on_missing)
     kind = "scored as zeros" if on_missing == "zeros" else "left out"
+    where = "the store" if len(dataset.stores) == 1 else "all of the stores"
     return (
         f"only {1 - dataset.n_missing / n:.1%} of the corpus has vectors: {dataset.n_missing:,} of {n:,} "
-        f"sentences are not in the store and were {kind}"
+        f"sentences are not in {where} and were {kind}"
     )

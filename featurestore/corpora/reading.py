@@ -14,6 +14,8 @@ from itertools import chain
 
 from featurestore.corpora.contract.example import IGNORED, Example
 from featurestore.corpora.corpus import Corpus
+from featurestore.corpora.readers.marks import marks
+from featurestore.keys import Sentence
 
 COMMONEST = 5
 """Labels that a reading names."""
@@ -58,7 +60,8 @@ class ReadingWarning:
     ----------
     kind : str
         ``word-per-line``, ``column-lines``, ``long-sentence``, ``withheld-text``, ``label-prefix``,
-        ``one-label`` or ``many-labels``; of an extraction also ``cut-tokens``.
+        ``one-label`` or ``many-labels``; ``tagged-words``, ``markup`` or ``same-beginning``; of an extraction
+        also ``cut-tokens``.
     path : str
         The corpus.
     count : int
@@ -137,6 +140,7 @@ class Observer:
         self._sentence_labels: Counter[str] = Counter()
         self._last_fields: Counter[str] = Counter()
         self._n_withheld = self._n_prefixed = 0
+        self._first_sentences: list[Sentence] = []
 
     def see(self, chunk: Sequence[Example]) -> None:
         """Take note of the next examples of the corpus."""
@@ -144,6 +148,7 @@ class Observer:
             return
         if self._first is None:
             self._first = self._longest = chunk[0]
+            self._first_sentences = [example.tokens for example in chunk]
         sentences = [example.tokens for example in chunk]
         lengths = list(map(len, sentences))
         self._n_tokens += sum(lengths)
@@ -205,6 +210,8 @@ class Observer:
         yield from self._of_lines()
         yield from self._of_boundaries()
         yield from self._of_text()
+        for kind, count, message in marks(self._first_sentences):
+            yield self._warning(kind, count, message)
         yield from self._of_labels()
 
     def _warning(self, kind: str, count: int, message: str) -> ReadingWarning:

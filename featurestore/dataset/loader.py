@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-import torch.distributed
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Subset
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from featurestore.dataset.batch import (
     FeatureBatch,
@@ -24,9 +24,13 @@ from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.gathering.gather import Gatherer
 from featurestore.dataset.gathering.memory import available_bytes
 from featurestore.dataset.indices import EVERYTHING, Part, positions_of
+from featurestore.dataset.sampling.dealing import Uneven
+from featurestore.dataset.sampling.passes import Pass
 from featurestore.dataset.sampling.sampler import BucketBatchSampler, Order
-from featurestore.dataset.sampling.windows import WindowBatchSampler, WindowReader
+from featurestore.dataset.sampling.window_reader import WindowReader
+from featurestore.dataset.sampling.windows import WindowBatchSampler
 from featurestore.errors import UsageError
+from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +51,117 @@ _INSTEAD = {
 class FeatureLoader(DataLoader[FeatureItem]):
     """A ``torch.utils.data.DataLoader`` over length-bucketed batches, from :func:`feature_loader`.
 
+    Its state is that of the loop over it, whatever worker processes have read ahead: after ``k`` batches of
+    an epoch were handed out, the pass that follows :meth:`load_state_dict` begins with the next one.
+
     Attributes
     ----------
-    batch_sampler : BucketBatchSampler
-        Whose ``set_epoch(n)`` goes to a given epoch.
+    batch_sampler, sampler : BucketBatchSampler
+        What makes the batches; it shares them out among processes by itself.
     """
 
     batch_sampler: BucketBatchSampler
+
+    def __iter__(self) -> _BaseDataLoaderIter:
+        return _Handing(super().__iter__)  # type: ignore[return-value]  # iterates as torch's does
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next pass, at least 0; a position restored in it is kept."""
+        self._own_sampler.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the pass that was begun last stands, as a few plain values.
+
+        They are the same in every process, and number and order of processes are not among them: what is left
+        of an epoch can be shared by as many as there are.
+        """
+        return self._own_sampler.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to where a state was taken, without going through what came before.
+
+        Raises
+        ------
+        StateError
+            If it is of another dataset, snapshot of the store, seed, setting or version.
+        """
+        self._own_sampler.load_state_dict(state)
+
+    def weight(self, batch: FeatureBatch, per: Literal["sentence", "token"] = "sentence") -> float:
+        """Return what the mean loss of a batch has to be multiplied by so that all sentences weigh the same.
+
+        Batches hold few long or many short sentences. Mean losses that are averaged over batches (by
+        accumulated gradients, or by the processes of one step) weigh a sentence by the size of its batch;
+        times this, they weigh all sentences or tokens of the epoch alike. The mean over an epoch is 1.
+
+        Parameters
+        ----------
+        batch : FeatureBatch
+        per : {"sentence", "token"}
+            What the loss is a mean over.
+        """
+        sampler = self._own_sampler
+        if per not in ("sentence", "token"):
+            raise UsageError(f"per={per!r}: expected 'sentence' or 'token'")
+        share = len(batch) if per == "sentence" else int(batch.lengths.sum())
+        return share / sampler.mean_size(per)
+
+    @property
+    def repeats(self) -> int:
+        """Batches of this pass so far, its last, that other processes have too (``uneven="pad"``)."""
+        return self._own_sampler.repeats
+
+    @property
+    def _is_accelerate_prepared(self) -> bool:
+        # Accelerate asks this right before it takes a loader apart, and shares the batches out by itself.
+        sampler = self._own_sampler
+        if not sampler.shares_as_found and sampler.num_replicas > 1:
+            raise UsageError(
+                f"num_replicas={sampler.num_replicas} and accelerator.prepare both share the batches out, "
+                "and together they lose most of them: leave num_replicas out"
+            )
+        sampler.whole = True
+        return False
+
+    @property
+    def _own_sampler(self) -> BucketBatchSampler:
+        if not isinstance(self.batch_sampler, BucketBatchSampler):
+            raise UsageError(
+                f"the batches of this loader are made by a {type(self.batch_sampler).__name__}, which has no "
+                "epochs and no state: use the loader that feature_loader returned"
+            )
+        return self.batch_sampler
+
+
+class _Handing:
+    """An iteration over a loader that tells the sampler's pass which batches came through.
+
+    It begins at its first batch, so that an epoch can be set after ``iter(loader)``.
+    """
+
+    def __init__(self, begin: Callable[[], _BaseDataLoaderIter]) -> None:
+        self._begin = begin
+        self._batches: _BaseDataLoaderIter | None = None
+        self._pass: Pass | None = None
+
+    def __iter__(self) -> _Handing:
+        return self
+
+    def __next__(self) -> Any:
+        if self._batches is None:
+            self._batches = self._begin()
+            drawing = getattr(self._batches, "_sampler_iter", None)
+            if isinstance(drawing, Pass):
+                self._pass, drawing.n_handed = drawing, 0
+        try:
+            batch = next(self._batches)
+        except StopIteration:
+            if self._pass is not None:
+                self._pass.end()
+            raise
+        if self._pass is not None:
+            self._pass.n_handed = self._pass.n_given + 1
+        return batch
 
 
 def feature_loader(
@@ -66,7 +174,9 @@ def feature_loader(
     seed: int = 0,
     drop_last: bool = False,
     num_replicas: int | None = None,
-    rank: int = 0,
+    rank: int | None = None,
+    uneven: Uneven = "split",
+    group_by: Literal["document"] | None = None,
     packed: bool = False,
     jagged: bool = False,
     window: int | Literal["auto"] | None = "auto",
@@ -76,7 +186,8 @@ def feature_loader(
     """Return a DataLoader over length-bucketed batches.
 
     Batches do not come in the order of the corpus, also without ``shuffle``: see ``order``. Each pass is
-    another epoch of the same seed; ``loader.batch_sampler.set_epoch(n)`` goes to a given one.
+    another epoch of the same seed, with as many batches; ``loader.set_epoch(n)`` goes to a given one,
+    ``loader.state_dict()`` and ``loader.load_state_dict(state)`` to any place within one.
 
     Parameters
     ----------
@@ -94,9 +205,18 @@ def feature_loader(
         ``"length"`` makes batches of sentences of like length. ``"corpus"`` takes them as they follow each
         other in the dataset, without shuffling: predictions that are collected from all batches then line up
         with the corpus, at the price of more padding.
-    seed, drop_last, num_replicas, rank
-        As in :class:`~featurestore.dataset.sampling.sampler.BucketBatchSampler`. Where several processes
-        train together and ``num_replicas`` is left out, a warning says that each of them reads everything.
+    seed, drop_last, uneven
+        As in :class:`~featurestore.dataset.sampling.sampler.BucketBatchSampler`.
+    num_replicas, rank : int, optional
+        Processes that train together, and the number of this one. By default as torch.distributed or
+        torchrun say when a pass begins: each takes its share, which is logged once. ``num_replicas=1`` gives
+        each process everything.
+    group_by : "document", optional
+        A batch holds whole documents, the sentences of each in their order, for labels of documents and
+        taggers that look beyond a sentence; documents are shuffled, sentences are not. Their numbers are
+        ``dataset.documents[batch.indices]``. A document over the budget is cut into parts that follow each
+        other. The corpus must tell documents apart: see :attr:`FeatureDataset.document_starts
+        <featurestore.dataset.features.FeatureDataset.document_starts>`.
     packed : bool
         Features as a ``PackedSequence``.
     jagged : bool
@@ -124,8 +244,8 @@ def feature_loader(
         If ``token_budget`` or ``max_sentences`` is below 1, if the dataset is no FeatureDataset or Subset of
         one, for an option of DataLoader that makes batches, and for options that exclude each other:
         ``packed`` and ``jagged``; resident vectors and ``num_workers``; ``order="corpus"`` and
-        ``shuffle=True``; bytes of ``window`` and resident vectors, ``num_workers``, a ``collate_fn`` or
-        ``order="corpus"``.
+        ``shuffle=True``; bytes of ``window`` and resident vectors, ``num_workers``, a ``collate_fn``,
+        ``order="corpus"`` or ``group_by``; if the corpus does not tell documents apart.
     """
     for name in _INSTEAD.keys() & options.keys():
         raise UsageError(f"feature_loader takes no {name}: {_INSTEAD[name]}")
@@ -138,6 +258,7 @@ def feature_loader(
         "num_workers": num_workers,
         "collate_fn": own_collate is not None,
         "order='corpus'": order == "corpus",
+        "group_by": group_by is not None,
     }
     obstacle = next((name for name, given in reading_whole.items() if given), None)
     memory = _memory_for_windows(whole, part, window, obstacle)
@@ -159,9 +280,13 @@ def feature_loader(
         "order": order,
         "seed": seed,
         "drop_last": drop_last,
-        "num_replicas": _replicas(num_replicas),
-        "rank": rank,
+        "num_replicas": "auto" if num_replicas is None else num_replicas,
+        "rank": 0 if rank is None else rank,
+        "uneven": uneven,
+        "identity": partial(_identity, whole, part, memory),
     }
+    if group_by is not None:
+        sampling["groups"] = _document_starts(whole, part, group_by)
     collating: Callable[[Sequence[FeatureItem]], Any] = own_collate or (
         collate_packed if packed else collate_jagged if jagged else collate
     )
@@ -170,53 +295,46 @@ def feature_loader(
         windows = whole.windows(memory, part)
         reader = WindowReader(windows)
         sampler = WindowBatchSampler(sampler.lengths, windows, on_pool=reader.enter, **sampling)
-        collating = _WindowedCollate(reader, packed, jagged)
-    return FeatureLoader(
+        collating = _WindowedCollate(reader, whole.stores.values(), packed, jagged)
+    loader = FeatureLoader(
         dataset, batch_sampler=sampler, collate_fn=collating, num_workers=num_workers, **options
     )
+    # torch's is a SequentialSampler beside any batch sampler; it is what frameworks look at.
+    object.__setattr__(loader, "sampler", sampler)
+    return loader
 
 
-def _replicas(given: int | None) -> int:
-    """Return the number of parts the examples are shared out in; warn once where that was forgotten."""
-    if given is not None:
-        return given
-    n_processes = process_count()
-    if n_processes > 1:
-        _warn_of_replicas(n_processes)
-    return 1
+def _document_starts(dataset: FeatureDataset, part: Part, group_by: object) -> NDArray[np.int64]:
+    """Return where documents begin in a part of a dataset, in the order of the part."""
+    if group_by != "document":
+        raise UsageError(f"group_by={group_by!r}: expected 'document' or None")
+    documents = dataset.documents
+    if documents is None:
+        raise UsageError(
+            "group_by='document': the corpus does not tell documents apart, by '# newdoc', '-DOCSTART-' or "
+            "'#begin document' in a column file, open_corpus(document=COLUMN) for a table or JSON Lines, or "
+            "Example(document=NAME)"
+        )
+    return np.flatnonzero(np.diff(documents[part], prepend=-1))
 
 
-@cache
-def _warn_of_replicas(n_processes: int) -> None:
-    logger.warning(
-        "%d processes train together, and feature_loader gives each of them all examples: share them out by "
-        "num_replicas=%d, rank=torch.distributed.get_rank(); or give num_replicas=1 if each is to read all",
-        n_processes,
-        n_processes,
-    )
-
-
-def process_count() -> int:
-    """Return how many processes train together: of torch.distributed's default group, else by WORLD_SIZE."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_world_size()
-    stated = os.environ.get("WORLD_SIZE", "")
-    return int(stated) if stated.isascii() and stated.isdigit() else 1
+def _identity(dataset: FeatureDataset, part: Part, memory: int | None) -> dict[str, Any]:
+    return {**dataset.identity(part), "window": memory}
 
 
 class _WindowedCollate:
     """Collates batches from the windows that are in memory."""
 
-    def __init__(self, reader: WindowReader, packed: bool, jagged: bool) -> None:
+    def __init__(self, reader: WindowReader, stores: Iterable[Store], packed: bool, jagged: bool) -> None:
         self._lock, self._packed, self._jagged = reader.lock, packed, jagged
-        self._gatherer = Gatherer(reader.windows.store, reader)
+        self._gatherers = [Gatherer(store, reader.of(store)) for store in stores]
 
     def __call__(self, items: Sequence[FeatureItem]) -> FeatureBatch:
         if not isinstance(items, ItemBatch):
             raise UsageError("window: this loader needs the dataset itself, not a wrapper that changes items")
         with self._lock:
             return items.dataset.gather(
-                items.indices, self._gatherer, packed=self._packed, jagged=self._jagged
+                items.indices, self._gatherers, packed=self._packed, jagged=self._jagged
             )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,6 +18,7 @@ from featurestore.dataset.gathering.resident import Resident
 from featurestore.dataset.gathering.together import gather_packed, gather_padded, gather_resident, parts_of
 from featurestore.dataset.indices import Part as Examples
 from featurestore.dataset.opening.placing import Places
+from featurestore.dataset.sampling.windows import Located, Windows
 from featurestore.store.format.codec import get_codec
 from featurestore.store.store import Store
 from featurestore.vectors import token_shape
@@ -71,10 +74,22 @@ class Sources:
     def __init__(
         self, stores: Mapping[str, Store], places: Sequence[Places], *, as_dict: bool, dtype: torch.dtype
     ) -> None:
-        self.names = list(stores)
-        self.each = [Source(*one) for one in zip(stores.values(), places, strict=True)]
+        self.by_name = {
+            name: Source(store, where) for (name, store), where in zip(stores.items(), places, strict=True)
+        }
         self.as_dict, self.dtype = as_dict, dtype
         self._buffers = BufferPool()
+
+    @property
+    def each(self) -> list[Source]:
+        """The sources themselves."""
+        return list(self.by_name.values())
+
+    def arranged(self, order: Mapping[str, str]) -> Sources:
+        """Return the same sources in another order; see :meth:`FeatureDataset.arranged`."""
+        again = copy.copy(self)
+        again.by_name = {new: self.by_name[old] for new, old in order.items()}
+        return again
 
     @property
     def device(self) -> torch.device:
@@ -92,10 +107,34 @@ class Sources:
         """Bytes held in memory."""
         return sum(source.resident.n_bytes for source in self.each if source.resident is not None)
 
+    def identity(self, part: Examples) -> dict[str, object]:
+        """Return what tells the vectors of a part of the examples from others, as plain values.
+
+        ``store``: a hash of recipes and shards; ``snapshot``: their numbers; ``places``: a hash of where the
+        examples lie in them.
+        """
+        stores, places = xxhash.xxh3_64(), xxhash.xxh3_64()
+        for source in self.each:
+            shards = source.store.manifest.shards
+            names = (source.store.recipe.fingerprint, *(entry.name for entry in shards))
+            stores.update("\n".join(names).encode())
+            for numbers in source.places:
+                places.update(numbers[part].astype("<i8").tobytes())
+        snapshots = [source.store.snapshot for source in self.each]
+        snapshot = snapshots[0] if len(snapshots) == 1 else snapshots
+        return {"snapshot": snapshot, "store": stores.hexdigest(), "places": places.hexdigest()}
+
     def hold(self, lengths: NDArray[np.int64], device: torch.device) -> None:
         """Read all vectors into the memory of a device."""
         for source in self.each:
             source.resident = Resident(source.store, *source.places, lengths, device)
+
+    def windows(self, lengths: NDArray[np.int64], memory: int, part: Examples) -> Windows:
+        """Cut a part of the examples into windows: stretches of the store of which most bytes are read."""
+        lead, *others = sorted(self.each, key=lambda source: -source.stored_bytes(lengths, part))
+        beside = [Located(one.store, one.places.shard[part], one.places.row[part]) for one in others]
+        shard, row = lead.places
+        return Windows(lead.store, shard[part], row[part], lengths[part], memory, beside)
 
     def item(self, index: int, n_tokens: int) -> Features:
         """Read one example: (n_tokens, dim) or (n_tokens, n_layers, dim)."""
@@ -157,7 +196,7 @@ class Sources:
         """Return features of so many rows that ``read`` has filled, given the numbers of their sources."""
         if self.as_dict:
             features = {}
-            for number, (name, source) in enumerate(zip(self.names, self.each, strict=True)):
+            for number, (name, source) in enumerate(self.by_name.items()):
                 shape = (*rows, *source.store.token_shape)
                 features[name] = source.buffers.empty(shape, self.dtype, self.device)
                 read([number], features[name])

@@ -44,6 +44,11 @@ def opened(given: StoresLike) -> dict[str, Store]:
     return dict(zip(names, stores, strict=True))
 
 
+def needs_dict(stores: Mapping[str, Store]) -> bool:
+    """Return whether there are several stores, and one keeps layers apart: as one tensor they cannot be."""
+    return len(stores) > 1 and any(store.n_layers > 1 for store in stores.values())
+
+
 def require_one_layer(stores: Mapping[str, Store]) -> None:
     """Refuse several stores whose vectors cannot stand one after the other.
 
@@ -52,8 +57,8 @@ def require_one_layer(stores: Mapping[str, Store]) -> None:
     UsageError
         If one of several stores keeps layers apart.
     """
-    apart = {name: store.n_layers for name, store in stores.items() if store.n_layers > 1}
-    if apart and len(stores) > 1:
+    if needs_dict(stores):
+        apart = {name: store.n_layers for name, store in stores.items() if store.n_layers > 1}
         listed = ", ".join(f"{name} {n_layers}" for name, n_layers in apart.items())
         raise UsageError(
             f"stores that keep layers apart ({listed}) cannot be put one after the other: ask for a dict by "

@@ -3,6 +3,9 @@
 The file is a :mod:`~featurestore.tensorfile`: the float32 tensors of the head, named as in its
 ``state_dict``, and the rest as metadata. Opening a stranger's model runs no code and reads no other file,
 damage is an error and never a wrong label, and the same training gives the same bytes.
+
+A model of several stores has ``inputs`` among the sizes of its head, which versions that know one store only
+refuse, and a recipe that lists theirs with their fingerprints.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ from featurestore._version import __version__
 from featurestore.disk.atomic import write_atomic
 from featurestore.disk.destination import regular_file
 from featurestore.errors import ModelError, UsageError
-from featurestore.models.heads import Head, HeadConfig, build_head
+from featurestore.models.heads import Head, build_head
+from featurestore.models.inputs.recipes import matched, parted
+from featurestore.models.sizes import HeadConfig
 from featurestore.recipe import Recipe
 from featurestore.store.store import Store
 from featurestore.tensorfile import TensorReader, open_tensor_file, tensor_file_image
@@ -53,7 +58,7 @@ class TrainedModel:
     label_names : tuple of str
         Name of each label id.
     recipe : Recipe
-        What the vectors it was trained on were made by.
+        What the vectors it was trained on were made by. Of several stores, it lists theirs.
     label : str or None
         Name of the label in the training corpus (``upos``), where the corpus has several.
     seed : int
@@ -86,6 +91,31 @@ class TrainedModel:
     def label_kind(self) -> str:
         """``"token"`` or ``"sentence"``."""
         return self.head.label_kind
+
+    @property
+    def recipes(self) -> dict[str, Recipe]:
+        """The recipe of each store that it reads, by name, in their order; of one store, under ``""``."""
+        if not self.head.config.inputs:
+            return {"": self.recipe}
+        return parted(self.recipe, [name for name, _, _ in self.head.config.inputs])
+
+    def matched_stores(self, given: Mapping[str, Recipe], *, where: Mapping[str, str]) -> dict[str, str]:
+        """Return for each store that the model reads, by name in their order, the name of the given one.
+
+        Parameters
+        ----------
+        given : mapping of str to Recipe
+            By the names of stores, in any order.
+        where : mapping of str to str
+            What messages call each of them.
+
+        Raises
+        ------
+        RecipeMismatchError
+            If the model was trained on others, naming which and every field that differs.
+        """
+        found = matched(self.recipes, given, where=where)
+        return found if self.head.config.inputs else {name: name for name in found.values()}
 
     def require_recipe(self, recipe: Recipe, *, where: str) -> None:
         """Raise unless vectors of a recipe are what this model was trained on.
@@ -181,6 +211,11 @@ def _read_model(file: TensorReader) -> TrainedModel:
         raise ModelError(f"{file.path}: {error}") from error
     if recipe.fingerprint != metadata["fingerprint"]:
         file.refuse(f"its recipe has fingerprint {recipe.fingerprint}, it states {metadata['fingerprint']}")
+    if head.config.inputs:
+        try:
+            parted(recipe, [name for name, _, _ in head.config.inputs])
+        except UsageError as error:
+            file.refuse(str(error))
     return TrainedModel(
         head=head,
         label_names=tuple(metadata["label_names"]),
@@ -207,12 +242,10 @@ def _check_metadata(file: TensorReader) -> None:
 
 def _empty_head(file: TensorReader) -> Head:
     """Return the head the metadata describes, with shapes but no memory behind its tensors."""
-    config = file.metadata["config"]
-    if set(config) != set(HeadConfig.__dataclass_fields__):
-        file.refuse(f"its head has the sizes {sorted(config)}")
     try:
+        config = HeadConfig.from_dict(file.metadata["config"])
         with torch.device("meta"):
-            head = build_head(file.metadata["head"], HeadConfig(**config))
+            head = build_head(file.metadata["head"], config)
     except UsageError as error:
         raise ModelError(f"{file.path} cannot be read as a model: {error}") from error
     n_names = len(file.metadata["label_names"])

@@ -2,66 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterator
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from featurestore import limits
 from featurestore.errors import ModelError, UsageError
 from featurestore.models.crf import LinearChainCRF
 from featurestore.models.dropout import Dropout, LockedDropout
-from featurestore.models.mix import ScalarMix, Standardize
+from featurestore.models.inputs.mix import ScalarMix, Standardize
+from featurestore.models.inputs.stores import Features, StoreMix
 from featurestore.models.recurrent.bilstm import BiLSTM
 from featurestore.models.recurrent.compiled import Inputs
+from featurestore.models.sizes import HeadConfig as HeadConfig
 from featurestore.vectors import token_shape
 
 IGNORED = -100
 """The label id that stands in padding."""
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """The sizes of a head: what decides the shapes of its tensors, and its dropout.
-
-    Attributes
-    ----------
-    dim : int
-        Length of one stored vector.
-    n_labels : int
-        Number of labels.
-    n_layers : int
-        Vectors per token: more than 1 when the store keeps layers apart.
-    hidden : int
-        Units of the LSTM in each direction; no meaning for heads without one.
-    dropout : float
-        Probability in ``[0, 1)``, on the head's input and on the LSTM's output.
-    """
-
-    dim: int
-    n_labels: int
-    n_layers: int = 1
-    hidden: int = 256
-    dropout: float = 0.3
-
-    def __post_init__(self) -> None:
-        bounds = {
-            "dim": (1, limits.MAX_DIM),
-            "n_labels": (1, limits.MAX_DIM),
-            "n_layers": (1, limits.MAX_LAYERS),
-            "hidden": (1, limits.MAX_DIM),
-        }
-        for name, (least, most) in bounds.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-                raise UsageError(f"{name} must be a whole number in {least}..{most}, found {value!r}")
-        if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
-            raise UsageError(f"dropout must be a number in [0, 1), found {self.dropout!r}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dictionary of plain JSON values."""
-        return asdict(self)
 
 
 class Head(nn.Module):
@@ -95,8 +53,13 @@ class Head(nn.Module):
         self.config = config
         self.learning_dtype = torch.float32
         self.class_weights: Tensor | None = None
-        self.standardize = Standardize(*token_shape(config.n_layers, config.dim))
-        self.mix = ScalarMix(config.n_layers) if config.n_layers > 1 else None
+        self.standardize: Standardize
+        self.mix: ScalarMix | StoreMix | None
+        if config.inputs:  # which are standardised each by itself, before they are one
+            self.standardize, self.mix = nn.Identity(), StoreMix(config.inputs)  # type: ignore[assignment]
+        else:
+            self.standardize = Standardize(*token_shape(config.n_layers, config.dim))
+            self.mix = ScalarMix(config.n_layers) if config.n_layers > 1 else None
         self.dropout: nn.Module = Dropout(config.dropout)
 
     @property
@@ -105,17 +68,59 @@ class Head(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     @property
-    def layer_weights(self) -> tuple[float, ...] | None:
-        """The share of each layer in what the head reads, or None if there is one layer only."""
-        return None if self.mix is None else tuple(torch.softmax(self.mix.weights.detach(), dim=0).tolist())
+    def layer_weights(self) -> tuple[float, ...] | dict[str, tuple[float, ...]] | None:
+        """The share of each layer in what the head reads, or None if there is one layer only.
 
-    def forward(self, features: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        Of several stores, those of each that keeps layers apart, by name.
+        """
+        if isinstance(self.mix, StoreMix):
+            return {name: mix.shares() for name, mix in self.mix.layers()} or None
+        return None if self.mix is None else self.mix.shares()
+
+    @property
+    def store_weights(self) -> dict[str, float] | None:
+        """The weight of each of several stores, of which the mean is 1; None if there is one."""
+        if not isinstance(self.mix, StoreMix):
+            return None
+        names = (name for name, _, _ in self.config.inputs)
+        return dict(zip(names, self.mix.shares().tolist(), strict=True))
+
+    def inputs(self, features: Features) -> Iterator[tuple[Standardize, Tensor]]:
+        """Yield the standardisation of each store, and the features that it is of.
+
+        Raises
+        ------
+        ModelError
+            If the features have another shape than the head was built for.
+        """
+        if isinstance(self.mix, StoreMix):
+            yield from self.mix.parts(features)
+        else:
+            yield self.standardize, self._of_one_store(features)
+
+    def _of_one_store(self, features: Features) -> Tensor:
+        names, vectors = None, features
+        if not isinstance(vectors, Tensor):
+            names, vectors = list(vectors), next(iter(vectors.values()))
+        expected = token_shape(self.config.n_layers, self.config.dim)
+        several = names is not None and len(names) > 1
+        if several or vectors.dim() != 2 + len(expected) or tuple(vectors.shape[2:]) != expected:
+            found = f"those of {', '.join(names)}" if names and several else str(tuple(vectors.shape))
+            sizes = ", ".join(map(str, expected))
+            raise ModelError(
+                f"{self.name} reads features of shape (batch, longest, {sizes}), found "
+                f"{found}: give it the store it was trained on"
+            )
+        return vectors
+
+    def forward(self, features: Features, lengths: Tensor, mask: Tensor) -> Tensor:
         """Score every label.
 
         Parameters
         ----------
-        features : Tensor
-            float32 (batch, longest, dim), or (batch, longest, n_layers, dim) if the head has layers.
+        features : Tensor or dict of Tensor
+            float32 (batch, longest, dim), or (batch, longest, n_layers, dim) if the head has layers. Of
+            several stores, (batch, longest, dim) of all together or, by their names, of each.
         lengths : LongTensor
             (batch,), each at least 1.
         mask : BoolTensor
@@ -132,16 +137,12 @@ class Head(nn.Module):
         ModelError
             If the features have another shape than the head was built for.
         """
-        expected = tuple(self.standardize.mean.shape)
-        if features.dim() != 2 + len(expected) or tuple(features.shape[2:]) != expected:
-            sizes = ", ".join(map(str, expected))
-            raise ModelError(
-                f"{self.name} reads features of shape (batch, longest, {sizes}), found "
-                f"{tuple(features.shape)}: give it the store it was trained on"
-            )
-        return self._scores(features, lengths, mask)
+        if not isinstance(self.mix, StoreMix):
+            features = self._of_one_store(features)
+        # Features of several stores go through the mix before anything else looks at them.
+        return self._scores(cast("Tensor", features), lengths, mask)
 
-    def loss(self, features: Tensor, lengths: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, features: Features, lengths: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         """Return the scalar training loss: the mean over labels of minus their log-probability.
 
         ``labels`` is (batch, longest) for taggers, with -100 in padding and for tokens that do not count,
@@ -152,7 +153,7 @@ class Head(nn.Module):
         return nn.functional.cross_entropy(logits, labels.flatten(), weights, ignore_index=IGNORED)
 
     @torch.no_grad()
-    def decode(self, features: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+    def decode(self, features: Features, lengths: Tensor, mask: Tensor) -> Tensor:
         """Return the best label ids: (batch, longest) with -100 in padding, or (batch,)."""
         best: Tensor = self(features, lengths, mask).argmax(dim=-1)
         return best.masked_fill(~mask, IGNORED) if self.label_kind == "token" else best
@@ -266,7 +267,7 @@ class BiLSTMCRFTagger(BiLSTMTagger):
         super().__init__(config)
         self.crf = LinearChainCRF(config.n_labels)
 
-    def loss(self, features: Tensor, lengths: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, features: Features, lengths: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         """Return minus the log-likelihood of the label sequences, per label.
 
         Where some tokens have no label, of all sequences that agree with the labels there are.
@@ -275,7 +276,7 @@ class BiLSTMCRFTagger(BiLSTMTagger):
         losses = self.crf.negative_log_likelihood(emissions, labels, mask, ignored=IGNORED)
         return losses.sum() / (labels != IGNORED).sum()
 
-    def decode(self, features: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+    def decode(self, features: Features, lengths: Tensor, mask: Tensor) -> Tensor:
         """Return the label ids of the best sequence, (batch, longest) with -100 in padding."""
         with torch.no_grad():
             return self.crf.viterbi(self(features, lengths, mask), mask)

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -15,6 +14,7 @@ from featurestore.corpora.contract.example import Example
 from featurestore.corpora.given import CorpusLike, read_examples
 from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.loader import feature_loader
+from featurestore.dataset.stores import StoresLike, needs_dict, opened
 from featurestore.devices import choose_device
 from featurestore.errors import ModelError
 from featurestore.models.checkpoint import TrainedModel
@@ -46,7 +46,7 @@ def label_batches(
     """
     head.eval()
     with torch.inference_mode():
-        for batch in feature_loader(dataset, token_budget=token_budget, shuffle=False):
+        for batch in feature_loader(dataset, token_budget=token_budget, shuffle=False, num_replicas=1):
             on_device = batch.to(device)
             decoded = head.decode(on_device.features, on_device.lengths, on_device.mask).cpu()
             rows = decoded.tolist() if decoded.dim() == 2 else decoded.unsqueeze(1).tolist()
@@ -153,13 +153,17 @@ def evaluate(
     Raises
     ------
     RecipeMismatchError
-        If the dataset's vectors are not of the recipe the model was trained on.
+        If the dataset's vectors are not of the recipe, or of the recipes, the model was trained on.
     ModelError
         If the dataset has no labels, labels of another kind, or none that the model knows.
     UsageError
         For a device or metric that is not there.
     """
-    model.require_recipe(dataset.recipe, where="the dataset's store")
+    where = {
+        name: "the dataset's store" if len(dataset.stores) == 1 else f"the dataset's store {name!r}"
+        for name in dataset.stores
+    }
+    dataset = dataset.arranged(model.matched_stores(dataset.recipes, where=where))
     _require_label_kind(model.head, dataset)
     label = f" (label {model.label!r})" if model.label else ""
     require_common_labels(
@@ -178,7 +182,7 @@ def evaluate(
 
 def predict(
     model: TrainedModel,
-    store: Store | str | Path,
+    store: StoresLike,
     examples: CorpusLike | Sequence[CorpusLike],
     *,
     device: str = "auto",
@@ -193,8 +197,8 @@ def predict(
     ----------
     model : TrainedModel
         The model; its head is moved to the device.
-    store : Store or path
-        Holds the vectors of the examples' sentences.
+    store : Store or path, or several of these, a list, or a mapping from names
+        Holds the vectors of the examples' sentences. For a model of several stores, these in any order.
     examples : path, Corpus, iterable of Example or token lists, or a sequence of paths and corpora
         Read once, lazily; labels they have are ignored.
     device : str
@@ -208,28 +212,31 @@ def predict(
     Raises
     ------
     RecipeMismatchError
-        If the store's vectors are not of the recipe the model was trained on.
+        If the store's vectors are not of the recipe, or of the recipes, the model was trained on.
     MissingSentencesError
         If sentences are missing and ``on_missing`` is ``"error"``.
     """
-    opened = store if isinstance(store, Store) else Store.open(store)
-    model.require_recipe(opened.recipe, where="the store")
+    given = opened(store)
+    where = {name: "the store" if len(given) == 1 else f"the store {name!r}" for name in given}
+    order = model.matched_stores({name: one.recipe for name, one in given.items()}, where=where)
+    stores = {name: given[theirs] for name, theirs in order.items()}
     target = choose_device(device)
     model.head.to(target)
     # A generator of its own, so that the checks above happen at the call and not at the first next().
-    return _predict(model, opened, read_examples(examples), target, on_missing, token_budget)
+    return _predict(model, stores, read_examples(examples), target, on_missing, token_budget)
 
 
 def _predict(
     model: TrainedModel,
-    store: Store,
+    stores: dict[str, Store],
     examples: Iterator[Example],
     device: torch.device,
     on_missing: Literal["error", "skip", "zeros"],
     token_budget: int,
 ) -> Iterator[Example]:
+    as_dict = needs_dict(stores)
     while chunk := [replace(example, labels=None) for example in islice(examples, _CHUNK_SENTENCES)]:
-        dataset = FeatureDataset(store, chunk, on_missing=on_missing)
+        dataset = FeatureDataset(stores, chunk, on_missing=on_missing, as_dict=as_dict)
         labels = dict(
             label_batches(model.head, model.label_names, dataset, device=device, token_budget=token_budget)
         )

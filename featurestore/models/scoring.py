@@ -13,7 +13,7 @@ from typing import Any, Literal, cast, get_args
 
 from featurestore.corpora.contract.example import MissingLabel
 from featurestore.errors import ModelError, UsageError
-from featurestore.models.spans import Recognition, Span, SpanScheme, list_counts, recognise
+from featurestore.models.spans import Recognition, Span, SpanScheme, list_counts, recognise, turned_around
 from featurestore.models.spans import spans as spans
 
 Metric = Literal["accuracy", "macro_f1", "span_f1"]
@@ -258,6 +258,11 @@ class Scorer:
         strays = Counter({name: gold[name] for name in recognised.strays if gold[name]})
         shown = list_counts(strays)
         if recognised.scheme is None:
+            if turned := turned_around(strays):
+                yield (
+                    f"the labels {', '.join(map(repr, turned[:4]))} look like spans with the position "
+                    "behind the type: each token is scored by itself, by accuracy; write B-TYPE, I-TYPE"
+                )
             return
         if self._spans is None:
             yield (

@@ -25,6 +25,8 @@ NO_TYPE = "_"
 _ROLES = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S", "W": "S"}
 _TYPED = re.compile(r"([BIMELSUW])[-_](.+)", re.DOTALL | re.IGNORECASE)
 
+_POSITION_LAST = re.compile(r"(.+)[-_]([BIMEL])", re.DOTALL)
+
 _SCHEMES = {"IOB": "BI", "IOE": "IE", "IOBES": "BIES", "BILOU": "BILU", "BMES": "BMES", "BMEWO": "BMEW"}
 """Letters of each scheme; of those that explain a set of labels equally well, the first is taken."""
 
@@ -132,6 +134,14 @@ def recognise(counts: Mapping[str, int]) -> Recognition:
     outside = tuple(name for name in OUTSIDE if name in counts)
     is_clear = sum(others.values()) <= _STRAY_SHARE * sum(named[name] for name in names)
     return Recognition(best, others, () if outside in ((), ("O",)) else outside, is_clear)
+
+
+def turned_around(names: Iterable[str]) -> list[str]:
+    """Return the labels with their position behind the type (``PER-B``, ``PER-I``), as no scheme has it."""
+    parts = {name: match.groups() for name in names if (match := _POSITION_LAST.fullmatch(name))}
+    begun = {kind for kind, position in parts.values() if position == "B"}
+    going_on = {kind for kind, position in parts.values() if position != "B"}
+    return sorted(name for name, (kind, _) in parts.items() if kind in begun & going_on)
 
 
 _ANY = SpanScheme("any")

@@ -22,12 +22,15 @@ from featurestore.devices import choose_device, training_precision
 from featurestore.errors import ModelError
 from featurestore.models.averaging import WeightAverage
 from featurestore.models.checkpoint import TrainedModel
-from featurestore.models.heads import HEADS, IGNORED, Head, HeadConfig, build_head
+from featurestore.models.heads import HEADS, IGNORED, Head, build_head
 from featurestore.models.inference import require_common_labels, score_head, warn_of_unseen
-from featurestore.models.mix import Moments
+from featurestore.models.inputs.mix import Moments, Standardize
+from featurestore.models.inputs.recipes import joined, matched
+from featurestore.models.inputs.stores import StoreInput
 from featurestore.models.scoring import Scores
 from featurestore.models.settings import SizedConfig
 from featurestore.models.settings import TrainConfig as TrainConfig
+from featurestore.models.sizes import HeadConfig
 from featurestore.models.stopping import Best, Stopping, doubts
 from featurestore.models.stopping import Epoch as Epoch
 
@@ -86,8 +89,8 @@ def train(
     Parameters
     ----------
     dataset, dev_dataset : FeatureDataset
-        Of one store recipe. The development labels that training lacks count as errors; build
-        ``dev_dataset`` with ``labels=dataset.labels, unseen_labels="keep"``.
+        Of one store recipe, or of the same several. The development labels that training lacks count as
+        errors; build ``dev_dataset`` with ``labels=dataset.labels, unseen_labels="keep"``.
     config : TrainConfig
         How to train.
     label : str, optional
@@ -108,13 +111,11 @@ def train(
     """
     device = choose_device(config.device)
     precision = training_precision(config.precision, device)
+    dev_dataset = _arranged(dataset, dev_dataset)
     _check(dataset, dev_dataset, config)
     labels, sized = dataset.labels, config.sized(int(dataset.lengths.sum()))
     with _seeded(config.seed, device):
-        head = build_head(
-            config.model,
-            HeadConfig(dataset.dim, len(labels), dataset.n_layers, config.hidden, config.dropout_used),
-        )
+        head = build_head(config.model, _sizes(dataset, config))
         head.learning_dtype = getattr(torch, precision)
         if config.standardize:
             _fit_standardization(head, dataset, sized)
@@ -137,7 +138,7 @@ def train(
     model = TrainedModel(
         head=head,
         label_names=tuple(labels.names),
-        recipe=dataset.recipe,
+        recipe=joined(dataset.recipes),
         label=label,
         seed=config.seed,
         training={
@@ -173,6 +174,7 @@ class _Run:
             max_sentences=config.max_sentences,
             shuffle=True,
             seed=config.seed,
+            num_replicas=1,
         )
         self.optimizer = torch.optim.AdamW(
             head.parameters(), config.lr, weight_decay=config.weight_decay, fused=True
@@ -256,11 +258,6 @@ def _check(dataset: FeatureDataset, dev_dataset: FeatureDataset, config: TrainCo
                 f"{config.model} needs one label per {kind}, the {name} corpus has {found}: choose another "
                 "label of the corpus (--label), or train the other kind of model"
             )
-    dev_dataset.recipe.require_equal(
-        dataset.recipe,
-        where="the development dataset",
-        remedy="Take the vectors of both corpora from one store.",
-    )
     if not dataset.labels:
         raise ModelError("the training corpus has no labels: name one with --label")
     met = [name for name, n in dataset.label_counts.items() if n]
@@ -277,15 +274,51 @@ def _check(dataset: FeatureDataset, dev_dataset: FeatureDataset, config: TrainCo
     warn_of_unseen(dataset.label_names, dev_dataset)
 
 
+def _arranged(dataset: FeatureDataset, dev_dataset: FeatureDataset) -> FeatureDataset:
+    """Return the development data with its stores in the order of the training data's.
+
+    Raises
+    ------
+    RecipeMismatchError
+        If they are not those.
+    """
+    if len(dataset.stores) == len(dev_dataset.stores) == 1:
+        next(iter(dev_dataset.recipes.values())).require_equal(
+            next(iter(dataset.recipes.values())),
+            where="the development dataset",
+            remedy="Take the vectors of both corpora from one store.",
+        )
+    where = {name: f"the store {name!r} of the development dataset" for name in dev_dataset.stores}
+    return dev_dataset.arranged(matched(dataset.recipes, dev_dataset.recipes, where=where))
+
+
+def _sizes(dataset: FeatureDataset, config: TrainConfig) -> HeadConfig:
+    inputs = tuple(StoreInput(name, store.dim, store.n_layers) for name, store in dataset.stores.items())
+    several = len(inputs) > 1
+    return HeadConfig(
+        dataset.dim,
+        len(dataset.labels),
+        1 if several else inputs[0].n_layers,
+        config.hidden,
+        config.dropout_used,
+        inputs if several else (),
+    )
+
+
 def _fit_standardization(head: Head, dataset: FeatureDataset, config: SizedConfig) -> None:
-    moments = Moments(*head.standardize.mean.shape)
+    moments: dict[Standardize, Moments] = {}
     n_tokens = 0
-    for batch in feature_loader(dataset, token_budget=config.token_budget, shuffle=True, seed=config.seed):
-        moments.add(batch.features[batch.mask])
+    loader = feature_loader(
+        dataset, token_budget=config.token_budget, shuffle=True, seed=config.seed, num_replicas=1
+    )
+    for batch in loader:
+        for standardize, features in head.inputs(batch.features):
+            moments.setdefault(standardize, Moments(*standardize.mean.shape)).add(features[batch.mask])
         n_tokens += int(batch.lengths.sum())
         if n_tokens >= _STANDARDIZE_TOKENS:
             break
-    moments.fit(head.standardize)
+    for standardize, seen in moments.items():
+        seen.fit(standardize)
 
 
 @contextmanager

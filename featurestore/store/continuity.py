@@ -45,7 +45,7 @@ def is_there(store: Path, manifest: Manifest) -> bool:
 
 
 def is_shorter(store: Path, last: Manifest, latest: Manifest) -> bool:
-    """Return whether shards left a store, by repair, since a process last saw it.
+    """Return whether shards left a store, by repair, removal or compaction, since a process last saw it.
 
     Parameters
     ----------

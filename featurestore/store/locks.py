@@ -56,13 +56,14 @@ class Hold:
         """Whether the file still has its name."""
         return os.fstat(self._descriptor).st_nlink > 0
 
-    def is_at(self, path: Path) -> bool:
-        """Return whether it is still this file that lies at a path."""
+    def is_replaced(self, path: Path) -> bool:
+        """Return whether another file lies at a path now; if none does, it was not replaced."""
         try:
-            found, held = os.stat(path, follow_symlinks=False), os.fstat(self._descriptor)
+            found = os.stat(path, follow_symlinks=False)
         except OSError:
             return False
-        return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
+        held = os.fstat(self._descriptor)
+        return (found.st_dev, found.st_ino) != (held.st_dev, held.st_ino)
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # when Python ends, os may be gone
         # Closed, never unlocked: unlocking would also end what a forked process holds.

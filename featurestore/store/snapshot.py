@@ -141,8 +141,7 @@ class Snapshot:
     @property
     def replaced(self) -> bool:
         """Whether another store is at the path now."""
-        path = manifest_path(self.location, self.snapshot)
-        return self._hold is not None and path.exists() and not self._hold.is_at(path)
+        return self._hold is not None and self._hold.is_replaced(manifest_path(self.location, self.snapshot))
 
     @property
     def snapshot(self) -> int:

@@ -159,10 +159,8 @@ def verify_shard(
         return
     try:
         found_fingerprint, codec, extents = inspect(path)
-    except UnreadableStoreError:
-        raise
-    except FeaturestoreError as error:
-        yield Finding(entry.name, str(error))
+    except DamagedStoreError as error:
+        yield Finding(entry.name, str(error), is_gone=error.is_gone)
         return
     if found_fingerprint != fingerprint:
         yield Finding(

@@ -138,6 +138,7 @@ def test_exit_codes_of_errors_are_the_documented_ones():
         "UsageError": 2,
         "UnknownEncoderError": 2,
         "NotReadBackError": 2,
+        "StateError": 2,
         "NotAStoreError": 2,
         "DamagedStoreError": 3,
         "RecipeMismatchError": 4,

@@ -138,3 +138,39 @@ def test_labels_of_examples_made_in_memory(tmp_path):
     observer.see([Example(("a", "b"), ["X", ["nested"]])])
     assert observer.reading().n_sentences == 3
     assert observer.reading().first_labels == ("X", "Y")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "count", "says"),
+    [
+        ("a.txt", "Anna/NNP sings/VBZ ./.\n" * 8, "tagged-words", 24, "end in '/' and one of 3 tags"),
+        ("a.txt", "Anna_NNP sings_VBZ ._.\n" * 8, "tagged-words", 24, "as in 'Anna_NNP'"),
+        ("a.txt", "<doc id=1>\nAnna sings .\n</doc>\n", "markup", 2, "'<doc id=1>': markup is read as words"),
+        ("a.conll", "%% d\nAnna O\nsings O\n\n" * 6, "same-beginning", 6, "begin with '%%'"),
+    ],
+)
+def test_marks_that_are_read_as_words(tmp_path, name, content, kind, count, says):
+    path = tmp_path / name
+    path.write_text(content)
+    corpus = ObservedCorpus(open_corpus(path, label=2 if name == "a.conll" else None))
+    list(corpus)
+    [warning] = [warning for warning in corpus.reading.warnings if warning.kind == kind]
+    assert warning.count == count
+    assert says in warning.message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "and/or he came .\n" * 9,
+        "http://a/b http://a/c 1/2 3/4\n" * 9 + "".join(f"a/{i} b/x{i}\n" for i in range(60)),
+        "I am < 3 >\n" * 9,
+        "The cat sat .\n" * 9,
+    ],
+)
+def test_signs_of_the_text_are_no_marks(tmp_path, content):
+    path = tmp_path / "a.txt"
+    path.write_text(content)
+    corpus = ObservedCorpus(open_corpus(path, format="text"))
+    list(corpus)
+    assert not {w.kind for w in corpus.reading.warnings} & {"tagged-words", "markup", "same-beginning"}

@@ -13,6 +13,7 @@ from featurestore import limits
 from featurestore.corpora.contract.example import Example
 from featurestore.corpora.corpus import open_corpus
 from featurestore.errors import CorpusChangedError, CorpusError, UsageError
+from tests.kit.users import open_to_all, ordinary_user
 
 
 @pytest.fixture
@@ -164,14 +165,9 @@ def test_the_path_is_looked_at_before_its_name(tmp_path):
 def test_file_without_permission(write):
     path = write("a\n")
     path.chmod(0)
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)  # root may read every file, nobody may not
-    try:
-        with pytest.raises(CorpusError, match="permission denied"):
-            open_corpus(path)
-    finally:
-        os.seteuid(user)
+    open_to_all(path.parent)
+    with ordinary_user(), pytest.raises(CorpusError, match="permission denied"):
+        open_corpus(path)
 
 
 @pytest.mark.skipif(

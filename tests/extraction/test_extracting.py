@@ -27,6 +27,7 @@ from featurestore.extraction.progress import BarProgress
 from featurestore.store.verification import verify
 from tests.extraction.shards import BOUND, CODEC_BOUND, assert_near, files_of
 from tests.kit.doubles import DoubleEncoder, Recorder, draw_sentences, vectors_of
+from tests.kit.users import open_to_all, ordinary_user
 
 
 def write_text(path: Path, sentences) -> Path:
@@ -146,22 +147,17 @@ def test_a_store_whose_shards_are_gone_is_not_called_complete_or_added_to(tmp_pa
 
 
 def test_a_store_that_may_not_be_written_is_said_before_anything_is_encoded(tmp_path, tiny_elmo_spec):
-    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        directory.chmod(0o755)
+    open_to_all(tmp_path)
     extract([("a",)], tiny_elmo_spec, tmp_path / "store", progress=False)
     was_root = os.geteuid() == 0
-    if was_root:
-        os.seteuid(65534)
-    else:
-        (tmp_path / "store" / "shards").chmod(0o555)
+    (tmp_path / "store" / "shards").chmod(0o555)
     try:
-        for store in (tmp_path / "store", tmp_path / "other"):
-            if store.exists() or was_root:
-                with pytest.raises(StoreWriteError, match=r"Permission denied.*Nothing was encoded"):
-                    extract([("b",)], tiny_elmo_spec, store, progress=False)
+        with ordinary_user():
+            for store in (tmp_path / "store", tmp_path / "other"):
+                if store.exists() or was_root:
+                    with pytest.raises(StoreWriteError, match=r"Permission denied.*Nothing was encoded"):
+                        extract([("b",)], tiny_elmo_spec, store, progress=False)
     finally:
-        if was_root:
-            os.seteuid(0)
         (tmp_path / "store" / "shards").chmod(0o755)
 
 

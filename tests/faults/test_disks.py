@@ -22,7 +22,7 @@ from featurestore.store.store import Store
 from featurestore.store.verification import verify
 from tests.faults.trials.diskfaults import DISK_FAULTS, fail_everywhere
 from tests.faults.trials.kills import in_child
-from tests.faults.trials.scenarios import SCENARIOS, Scenario, check
+from tests.faults.trials.scenarios import SCENARIOS, Scenario, check, prepared_once
 from tests.kit.faulty import FaultyFileSystem, WithoutLinks, ignore, raising
 from tests.kit.stores import assert_holds, create, fill, sentences, vectors_of
 
@@ -240,11 +240,10 @@ def test_kills_at_any_operation_of_a_disk_without_links(tmp_path):
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().operate(operation, call, *arguments)
 
-    n_killed = 0
+    n_killed, prepare = 0, prepared_once(scenario, tmp_path / "prepared")
     for at in range(200):
         folder = tmp_path / str(at)
-        folder.mkdir()
-        scenario.prepare(folder)
+        prepare(folder)
         status, acknowledged = in_child(scenario, folder, Dying(at))
         assert check(folder, scenario, acknowledged) == []
         if status == 0:

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from tests.faults.trials.powerloss import SECTOR, Disk, File, Killed, RecordingFileSystem, states, write_tree
-from tests.faults.trials.scenarios import SCENARIOS, check
+from tests.faults.trials.scenarios import SCENARIOS, check, prepared_once
 from tests.kit.memory import memory_folder
 
 N_STATES = 300
@@ -40,12 +40,14 @@ class _AllThatIsUnsyncedIsLost(Random):
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_a_job_that_was_killed_and_done_again_rests_on_nothing_unsynced(scenario):
+def test_a_job_that_was_killed_and_done_again_rests_on_nothing_unsynced(tmp_path, scenario):
     """Whoever comes second builds on what the first one made, and may not have come to syncing."""
     problems: dict[int, list[str]] = {}
+    prepare = prepared_once(scenario, tmp_path / "prepared")
     for lives in itertools.count(1):
-        with memory_folder() as folder:
-            scenario.prepare(folder)
+        with memory_folder() as place:
+            folder = place / "living"
+            prepare(folder)
             disk, acknowledged, killed = Disk.holding(folder), [], False
             try:
                 scenario.act(folder, RecordingFileSystem(disk, lives=lives), acknowledged.extend)
@@ -62,12 +64,14 @@ def test_a_job_that_was_killed_and_done_again_rests_on_nothing_unsynced(scenario
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_what_follows_a_manifest_that_is_not_on_the_disk_yet_may_stop_anywhere(scenario):
+def test_what_follows_a_manifest_that_is_not_on_the_disk_yet_may_stop_anywhere(tmp_path, scenario):
     """The first one was killed between naming a manifest and syncing it; the second one finds it there."""
     problems: dict[tuple[int, int], list[str]] = {}
+    prepare = prepared_once(scenario, tmp_path / "prepared")
     for lives in itertools.count(1):
-        with memory_folder() as folder:
-            scenario.prepare(folder)
+        with memory_folder() as place:
+            folder = place / "living"
+            prepare(folder)
             disk, acknowledged = Disk.holding(folder), []
             try:
                 scenario.act(folder, RecordingFileSystem(disk, lives=lives), acknowledged.extend)

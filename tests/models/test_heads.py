@@ -7,7 +7,7 @@ import torch
 
 from featurestore.errors import ModelError, UsageError
 from featurestore.models.heads import HEADS, HeadConfig, build_head
-from featurestore.models.mix import Moments, ScalarMix, Standardize
+from featurestore.models.inputs.mix import Moments, ScalarMix, Standardize
 
 LENGTHS = [5, 1, 7, 2]
 

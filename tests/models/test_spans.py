@@ -171,6 +171,22 @@ def test_other_labels_are_no_spans(names):
     assert recognise(dict.fromkeys(names, 3)).scheme is None
 
 
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["PER-B", "PER-I", "O"], "'PER-B', 'PER-I'"),
+        (["B-LOC_B", "x", "O"], None),
+        (["SUB-B", "OBJ-I", "O"], None),
+    ],
+)
+def test_a_position_behind_the_type_is_said_to_be_none(names, shown):
+    scorer = Scorer("token", names)
+    scorer.add(names, names)
+    notes = [note for note in scorer.scores().notes if "behind the type" in note]
+    assert len(notes) == (shown is not None)
+    assert all(f"the labels {shown} look like spans" in note for note in notes)
+
+
 @pytest.mark.filterwarnings("ignore:.*seems not to be NE tag")
 def test_words_that_differ_in_their_first_letter_only_are_not_mixed_up():
     """seqeval reads any label's first letter as a prefix: for it, WP and RP are the same."""

@@ -160,6 +160,20 @@ def test_labels_only_the_development_corpus_has_count_as_errors(store, caplog):
     assert ["NEW" in r.message for r in caplog.records] == [True]
 
 
+@pytest.mark.parametrize(
+    ("model", "labels", "kind"),
+    [
+        ("linear-tagger", lambda tokens: ("X",) * len(tokens), "token"),
+        ("meanpool-classifier", lambda _: "X", "sentence"),
+    ],
+)
+def test_one_class_is_nothing_to_learn(store, model, labels, kind):
+    same = [Example(tokens, labels(tokens)) for tokens in sentences(30, 1)]
+    dataset = FeatureDataset(store, same)
+    with pytest.raises(ModelError, match=f"every {kind} of the training corpus has the label 'X'"):
+        train(dataset, FeatureDataset(store, same[:5], labels=dataset.labels), quick(model))
+
+
 def test_what_cannot_be_trained_on_is_refused(store, tmp_path):
     dataset, dev = datasets(store)
     with pytest.raises(ModelError, match="one label per sentence, the training corpus has one label per tok"):

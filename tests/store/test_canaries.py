@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import re
 from pathlib import Path
@@ -53,6 +54,21 @@ def test_layers_are_kept_apart(tmp_path):
     store = create(tmp_path / "store.fs", n_layers=3, canaries=make_canaries(KitEncoder(n_layers=3)))
     assert read_canaries(store).vectors[0].shape == (len(SENTENCES[0]), 3, DIM)
     assert require_canaries(store, KitEncoder(n_layers=3)) is store
+
+
+def test_they_say_what_made_them_also_where_a_version_is_unknown(monkeypatch):
+    known = importlib.metadata.version
+
+    def version(package: str) -> str:
+        if package == "flair":  # run from a folder of its sources
+            raise importlib.metadata.PackageNotFoundError(package)
+        return known(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    encoder = KitEncoder()
+    encoder.recipe = Recipe({"kind": "flair", "version": 1})
+    made_with = make_canaries(encoder).made_with
+    assert re.match(r"torch \d\S*, flair of unknown version, transformers .*, on cpu$", made_with)
 
 
 def test_they_are_neither_served_nor_counted(tmp_path):

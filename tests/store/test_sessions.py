@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 
 from featurestore.errors import (
+    DamagedStoreError,
+    NotAStoreError,
     RecipeMismatchError,
     StoreError,
 )
 from featurestore.recipe import Recipe
+from featurestore.store.format.codec import CodecError
+from featurestore.store.format.directory import manifest_path
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.repair import repair
 from featurestore.store.store import Store
@@ -145,6 +149,44 @@ def test_sentences_that_repair_took_out_are_not_said_to_be_stored(tmp_path):
     assert stored_sentences(store) == [*sentences(3), sentence(5)]
 
 
+def test_after_a_repair_whose_traces_gc_removed_a_session_writes_nothing(tmp_path):
+    """Nothing tells then that the sentences were taken out rather than the store rolled back."""
+    store = fill(create(tmp_path / "store.fs"), sentences(3))
+    session = store.write()
+    session.add(sentence(5), vectors_of(sentence(5)))
+    session.flush()
+    shard_path(Store.open(store.path), -1).write_bytes(b"")
+    repair(store.path)
+    collect(store.path, keep_last=1, older_than=0)
+    session.add(sentence(6), vectors_of(sentence(6)))
+    with pytest.raises(StoreError, match="snapshot 3 is gone, and 1 of its sentences with it"):
+        session.flush()
+    assert stored_sentences(store) == sentences(3)
+
+
+@pytest.mark.parametrize("is_sound", [True, False], ids=["by another version", "by a failing disk"])
+def test_a_manifest_that_is_spelled_otherwise_is_still_that_commit(store, is_sound):
+    session = store.write()
+    session.add(sentence(5), vectors_of(sentence(5)))
+    session.flush()
+    path = manifest_path(store.path, 2)
+    path.write_text(path.read_text().replace("\n ", "\n  ") if is_sound else "{}")
+    if is_sound:
+        assert not session.add(sentence(5), vectors_of(sentence(5)))
+        session.close()
+        assert stored_sentences(store) == [sentence(5)]
+    else:
+        with pytest.raises(DamagedStoreError, match=r"manifest .* is damaged"):
+            session.add(sentence(5), vectors_of(sentence(5)))
+
+
+def test_a_store_whose_manifests_are_gone_is_said_to_be_none(store):
+    session = fill(store, sentences(3)).write()
+    shutil.rmtree(store.path / "manifests")
+    with pytest.raises(NotAStoreError):
+        session.add(sentence(1), vectors_of(sentence(1)))
+
+
 def test_a_session_goes_on_after_gc_removed_the_commit_it_made(tmp_path):
     store = fill(create(tmp_path / "store.fs"), sentences(3))
     session = store.write()
@@ -188,6 +230,21 @@ def test_commit_leaves_out_what_others_committed_meanwhile(store):
     assert store.refreshed().manifest.commit.device == "test"
     assert one.commit(draft) == 0
     assert store.refreshed().snapshot == 3
+
+
+def test_what_others_leave_of_a_draft_may_have_no_measured_token(store):
+    long = tuple(f"w{number}" for number in range(2047))  # every second token of the draft is measured
+    one, other = store.write(), store.write()
+    draft = one.draft([long, ("short",)])
+    draft.put(0, vectors_of(long))
+    draft.put(1, vectors_of(("short",)))
+    other.add(long, vectors_of(long))
+    other.flush()
+    assert one.commit(draft) == 1
+    after = store.refreshed()
+    assert [shard.error.n_tokens for shard in after.manifest.shards] == [2047, 0]
+    assert after.manifest.shards[1].error == CodecError()
+    assert_holds(after, [long, ("short",)])
 
 
 def test_session_on_an_earlier_snapshot_follows_the_latest(store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from featurestore.errors import (
 from featurestore.keys import sentence_key
 from featurestore.store.canaries import make_canaries, require_canaries
 from featurestore.store.store import Store
-from tests.kit.damage import flip_bit, value_offset
+from tests.kit.damage import flip_bit, forge_head, value_offset
 from tests.kit.stores import KitEncoder, create, fill, sentence, sentences, shard_path
 
 
@@ -118,3 +119,27 @@ def test_what_cannot_be_written_carries_path_size_and_number(store, monkeypatch)
     assert caught.value.path.parent == store.path / "tmp"
     assert caught.value.n_bytes > 4096
     assert (caught.value.errno, caught.value.reason) == (errno.ENOSPC, "No space left on device")
+
+
+def test_where_the_manifest_and_hdf5_disagree_is_found(store):
+    entry = store.manifest.shards[0]
+    moved = replace(entry.extents["checksums"], offset=0)  # where the file's own structure begins
+    forged = replace(entry, extents={**entry.extents, "checksums": moved})
+    findings = list(Store(store.path, replace(store.manifest, shards=(forged,))).verify())
+    assert findings[0].problem == "HDF5 finds its datasets elsewhere than the manifest says"
+
+
+def test_of_a_sentence_that_cannot_be_read_at_all_only_the_key_is_said(store):
+    forged = forge_head(store, "tokens", 0, b"\xff")
+    flip_bit(shard_path(forged), value_offset(forged, 0, 0))
+    of_first = [finding for finding in forged.verify() if finding.row == 0]
+    assert [finding.text for finding in of_first] == ["", ""]
+    assert {finding.key for finding in of_first} == {sentence_key(sentence(0)).hex()}
+
+
+def test_a_shard_of_sound_sentences_under_another_name_is_found(store):
+    path, forged = shard_path(store), replace(store.manifest.shards[0], sha256="0" * 64)
+    path.rename(path.with_name(forged.name))
+    (finding,) = Store(store.path, replace(store.manifest, shards=(forged,))).verify()
+    assert finding.row is None
+    assert "the file has hash" in finding.problem

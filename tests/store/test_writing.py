@@ -270,3 +270,14 @@ def test_damaged_file_of_the_same_shard_is_replaced(store, tmp_path):
     filled = fill(store, sentences(3))
     assert shard_path(filled) == orphan
     assert_holds(filled, sentences(3))
+
+
+@pytest.mark.parametrize(("bound", "most"), [("MAX_SHARD_SENTENCES", 3), ("MAX_SHARD_BYTES", 4096)])
+def test_a_shard_over_a_bound_of_the_format_is_refused(store, monkeypatch, bound, most):
+    session = store.write()
+    for tokens in sentences(4):
+        session.add(tokens, vectors_of(tokens))
+    monkeypatch.setattr(limits, bound, most)
+    with pytest.raises(StoreLimitError, match=r"a shard of [\d,]+ (sentences|bytes) exceeds"):
+        session.flush()
+    assert len(store.refreshed()) == 0

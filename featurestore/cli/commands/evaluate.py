@@ -14,6 +14,7 @@ from featurestore.cli.models import (
     FILE,
     MODEL_FILE,
     inference_options,
+    is_untrained,
     metric_option,
     missing_text,
     observed,
@@ -21,7 +22,8 @@ from featurestore.cli.models import (
     require_enough,
     say_what_was_read,
     scored_corpus_options,
-    store_option,
+    stores_of,
+    stores_option,
 )
 from featurestore.cli.options import Reading, json_option, options
 
@@ -30,7 +32,7 @@ from featurestore.cli.options import Reading, json_option, options
 @click.argument("model", type=MODEL_FILE)
 @click.argument("corpus", type=FILE)
 @options(
-    store_option,
+    stores_option,
     click.option("--label", metavar="NAME|N", help="Label of the corpus; by default, the one of training."),
     metric_option,
     inference_options,
@@ -40,7 +42,7 @@ from featurestore.cli.options import Reading, json_option, options
 def evaluate(
     model: Path,
     corpus: str,
-    store: Path,
+    stores: tuple[Path, ...],
     label: str | None,
     metric: str,
     token_budget: int,
@@ -56,34 +58,33 @@ def evaluate(
     """
     from featurestore.dataset.features import FeatureDataset
     from featurestore.dataset.labels import LabelSet
+    from featurestore.dataset.stores import needs_dict
     from featurestore.errors import UsageError
     from featurestore.models.checkpoint import TrainedModel
     from featurestore.models.inference import evaluate as evaluate_model
     from featurestore.models.inference import unknown_labels
     from featurestore.models.spans import list_counts
-    from featurestore.store.store import Store
 
     trained = TrainedModel.load(model)
-    opened = Store.open(store)
-    # Before the corpus is read: with another recipe, nothing in it matters.
-    trained.require_recipe(opened.recipe, where=f"the store {store}")
+    by_name = stores_of(trained, stores)
     label = label or trained.label
     if label is None:
         raise UsageError(f"{model} does not say which label it was trained on: name one with --label")
     corpora = observed([corpus], reading, label)
-    with remedy_reads_alike(reading, [opened]):
+    with remedy_reads_alike(reading, by_name.values()):
         dataset = FeatureDataset(
-            opened,
+            by_name,
             corpora,
             labels=LabelSet(trained.label_names),
             unseen_labels="keep",
             on_missing=on_missing,
+            as_dict=needs_dict(by_name),
         )
     say_what_was_read(corpora, as_json)
     require_enough(dataset, on_missing, max_missing, corpus)
     scores = evaluate_model(trained, dataset, device=device, metric=metric, token_budget=token_budget)
     unknown = unknown_labels(trained.label_names, dataset)
-    untrained = bool(opened.recipe.get("untrained"))
+    untrained = is_untrained(by_name)
     if as_json:
         echo_json(
             {

@@ -14,7 +14,8 @@ from featurestore.cli.models import (
     corpus_options,
     inference_options,
     remedy_reads_alike,
-    store_option,
+    stores_of,
+    stores_option,
 )
 from featurestore.cli.options import Reading, options
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 @click.argument("model", type=MODEL_FILE)
 @click.argument("corpus", type=FILE)
 @options(
-    store_option,
+    stores_option,
     click.option("--output", type=FILE, default="-", show_default=True,
                  help="File to write, in the format that its name tells; - is standard output."),
     inference_options,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 def predict(
     model: Path,
     corpus: str,
-    store: Path,
+    stores: tuple[Path, ...],
     output: str,
     token_budget: int,
     device: str,
@@ -56,24 +57,21 @@ def predict(
     from featurestore.errors import NotReadBackError
     from featurestore.models.checkpoint import TrainedModel
     from featurestore.models.inference import predict as predict_labels
-    from featurestore.store.store import Store
 
     trained = TrainedModel.load(model)
-    opened = Store.open(store)
-    # Before the corpus is read: with another recipe, nothing in it matters.
-    trained.require_recipe(opened.recipe, where=f"the store {store}")
+    by_name = stores_of(trained, stores)
     examples = cast("FileCorpus", reading.open(corpus))  # what a path is opened as
 
     def write_labelled(form: Form) -> None:
         labelled = predict_labels(
-            trained, opened, examples, device=device, on_missing=on_missing, token_budget=token_budget
+            trained, by_name, examples, device=device, on_missing=on_missing, token_budget=token_budget
         )
         with writing(output) as stream:
             write(labelled, form, stream)
 
     what = (output, trained.label, trained.label_kind, examples)
     form = JsonLines(output, trained.label_kind, examples) if as_json else form_of(*what)
-    with remedy_reads_alike(reading, [opened]):
+    with remedy_reads_alike(reading, by_name.values()):
         try:
             write_labelled(form)
         except NotReadBackError:

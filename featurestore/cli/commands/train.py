@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 import click
 
 from featurestore.cli.display.render import echo_json
-from featurestore.cli.display.train_output import UNTRAINED, EpochTable, baseline_line, summary
+from featurestore.cli.display.train_output import UNTRAINED, EpochTable, baseline_line, summary, weight_lines
 from featurestore.cli.groups import SuggestingGroup
 from featurestore.cli.interrupts import Terminated, terminable
 from featurestore.cli.models import (
     FILE,
     device_option,
+    is_untrained,
     metric_option,
     missing_text,
     observed,
@@ -25,7 +26,7 @@ from featurestore.cli.models import (
     require_enough,
     say_what_was_read,
     scored_corpus_options,
-    store_option,
+    stores_option,
 )
 from featurestore.cli.options import Reading, json_option, options
 
@@ -37,7 +38,7 @@ _BY_SIZE = "by the size of the training data"
 def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _Command]:
     # The defaults are TrainConfig's, written again because importing it imports torch; a test compares them.
     return options(
-        store_option,
+        stores_option,
         click.option("--train", "train_files", type=FILE, multiple=True, required=True,
                      help="Labelled corpus to learn from; may be given several times."),
         click.option("--dev", "dev_file", type=FILE, required=True,
@@ -110,7 +111,7 @@ def _train(
     head: str,
     task: str,
     *,
-    store: Path,
+    stores: tuple[Path, ...],
     train_files: tuple[str, ...],
     dev_file: str,
     label: str,
@@ -123,20 +124,26 @@ def _train(
     **settings: Any,
 ) -> None:
     from featurestore.dataset.features import FeatureDataset
+    from featurestore.dataset.stores import needs_dict, opened
     from featurestore.disk.destination import require_writable
     from featurestore.models.settings import TrainConfig
     from featurestore.models.training import train
-    from featurestore.store.store import Store
 
     config = TrainConfig(head, **settings)
     path = out or Path("runs") / f"{task}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', label)}.h5"
     require_writable(path)
-    opened = Store.open(store)
+    by_name = opened(stores)
+    as_dict = needs_dict(by_name)
     corpora, dev_corpora = observed(train_files, reading, label), observed([dev_file], reading, label)
-    with remedy_reads_alike(reading, [opened]):
-        dataset = FeatureDataset(opened, corpora, on_missing=on_missing)
+    with remedy_reads_alike(reading, by_name.values()):
+        dataset = FeatureDataset(by_name, corpora, on_missing=on_missing, as_dict=as_dict)
         dev = FeatureDataset(
-            opened, dev_corpora, labels=dataset.labels, unseen_labels="keep", on_missing=on_missing
+            by_name,
+            dev_corpora,
+            labels=dataset.labels,
+            unseen_labels="keep",
+            on_missing=on_missing,
+            as_dict=as_dict,
         )
     corpora += dev_corpora
     say_what_was_read(corpora, as_json)
@@ -158,7 +165,7 @@ def _train(
             click.echo(f"{status} before the first epoch was finished: there is no model to save", err=True)
             raise click.exceptions.Exit(code) from None
     result.model.save(path)
-    untrained = bool(opened.recipe.get("untrained"))
+    untrained = is_untrained(by_name)
     if as_json:
         echo_json(
             {
@@ -166,6 +173,7 @@ def _train(
                 "head": head,
                 "n_parameters": result.model.head.n_parameters,
                 "layer_weights": result.model.head.layer_weights,
+                "store_weights": result.model.head.store_weights,
                 "n_sentences": len(dataset),
                 "n_missing": dataset.n_missing,
                 "n_missing_dev": dev.n_missing,
@@ -184,9 +192,8 @@ def _train(
         click.echo(baseline_line(result.scores))
         if text := missing_text(dev, on_missing):
             click.echo(text)
-        if result.model.head.layer_weights is not None:
-            shares = ", ".join(f"{share:.2f}" for share in result.model.head.layer_weights)
-            click.echo(f"layers weigh {shares}")
+        for line in weight_lines(result.model.head):
+            click.echo(line)
         if untrained:
             click.echo(UNTRAINED)
         click.echo(f"saved to {path} ({path.stat().st_size:,} bytes)")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from featurestore.models.heads import Head
     from featurestore.models.scoring import LabelScore, Scores
     from featurestore.models.settings import TrainConfig
     from featurestore.models.stopping import Epoch
@@ -68,3 +70,19 @@ def label_table(title: str, rows: tuple[LabelScore, ...]) -> str:
             f"{row.n_predicted:9,}"
         )
     return "\n".join(lines)
+
+
+def weight_lines(head: Head) -> Iterator[str]:
+    """Yield a line of what the layers weigh, and of several stores one of what these do."""
+    weights = head.layer_weights
+    if isinstance(weights, dict):
+        for name, shares in weights.items():
+            yield f"layers of {name} weigh {_listed(shares)}"
+    elif weights is not None:
+        yield f"layers weigh {_listed(weights)}"
+    if head.store_weights is not None:
+        yield "stores weigh " + ", ".join(f"{name} {w:.2f}" for name, w in head.store_weights.items())
+
+
+def _listed(shares: Iterable[float]) -> str:
+    return ", ".join(f"{share:.2f}" for share in shares)

@@ -39,7 +39,7 @@ from featurestore.corpora.columns.fields import (
     stripped,
 )
 from featurestore.corpora.columns.layout import ColumnsAsked, Layout
-from featurestore.corpora.columns.numbering import is_garbled, is_id, is_plain, word_rows
+from featurestore.corpora.columns.numbering import is_garbled, is_id, is_plain, names_rows, word_rows
 from featurestore.corpora.columns.preamble import DOCSTART, Preamble
 from featurestore.corpora.contract.example import Example
 from featurestore.corpora.contract.options import SKIP, SKIP_ADVICE, Reader, ReadOptions, refuse_tokenize
@@ -279,7 +279,9 @@ class _Sentences:
         found = [] if words is None else list(compress(ids, words))
         if not found or not _FIRST_ID.fullmatch(found[0]):
             self._first_may_number = False
-            return
+            if len(ids) == 1 or not names_rows(ids, columns[1:]):
+                return
+            found = list(ids)
         if len(found) == 1:
             return
         number = next((i for i in range(1, len(columns)) if not all(map(is_id, columns[i]))), 1) + 1

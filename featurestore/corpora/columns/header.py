@@ -20,6 +20,11 @@ _OTHER_NAME = re.compile(
 _BEGINNING = re.compile(r"[BIESLUM]-", re.IGNORECASE)
 
 
+_SPAN_LABEL = re.compile(r"[oO0_]|[BIESLUM][-_].+")
+_CLASS_LABEL = re.compile(r"[^a-z]*[A-Z][^a-z]*|[^\w\s]+")
+_LEAST_ROWS = 3
+
+
 class Verdict(Enum):
     """What the first row of a file is."""
 
@@ -32,6 +37,28 @@ def named_like_columns(row: Sequence[str]) -> bool:
     """Return whether a row may name columns at all: it has the name of a column of words or of labels."""
     names = [field.lower() for field in row]
     return any(name in TOKEN_NAMES for name in names) or (len(names) > 1 and _is_name(row[-1]))
+
+
+def is_unlike(row: Sequence[str], later: Iterable[Sequence[str]], column: int) -> bool:
+    """Return whether a row alone has a word where later ones have labels, as a header in any language has.
+
+    Parameters
+    ----------
+    row : sequence of str
+    later : iterable of sequences of str
+        Rows after it.
+    column : int
+        Of the labels, -1 for the last.
+    """
+    if len(row) < 2 or column >= len(row) or not any(map(str.islower, row[column])):
+        return False
+    labels = [fields[column] for fields in later if column < len(fields) and len(fields) > 1]
+    if len(labels) < _LEAST_ROWS or not 1 < len(set(labels)) < len(labels):
+        return False
+    return any(
+        pattern.fullmatch(row[column]) is None and all(map(pattern.fullmatch, labels))
+        for pattern in (_SPAN_LABEL, _CLASS_LABEL)
+    )
 
 
 def judge(row: Sequence[str], later: Iterable[Sequence[str]]) -> Verdict:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 RANGE_OR_NODE = re.compile(r"([0-9]+)([-.])([0-9]+)")
 _IN_SENTENCE = re.compile(r"([0-9]+)([-.])([0-9]+)(\.[0-9]+)?")
 _PLAIN = re.compile(r"[0-9]+")
+_NAMED = re.compile(r"(.*[0-9][^0-9A-Za-z]+[A-Za-z]*)([0-9]+)")
 _MAX_COUNTS = 1000
 _NUMBERS = tuple(map(str, range(_MAX_COUNTS + 1)))
 _COUNTED = [_NUMBERS[1 : n + 1] for n in range(200)]
@@ -60,14 +61,36 @@ def word_rows(ids: Sequence[str]) -> list[bool] | None:
     return _counted_in_sentence(ids)
 
 
+def names_rows(column: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
+    """Return whether a column says where its rows are, not what they say: ``s1_1``, ``s1_2``, ``s1_3``.
+
+    Also a document's or a sentence's name in all rows, where another column numbers them (CoNLL-2012).
+
+    Parameters
+    ----------
+    column : sequence of str
+        One column of all rows of a sentence, of which there are several.
+    others : sequence of sequences of str
+        The columns to the right of it.
+    """
+    if len(set(column)) == 1:
+        return any(is_plain(tuple(other)) for other in others)
+    parts = [_NAMED.fullmatch(text) for text in column]
+    found = [(part[1], int(part[2])) for part in parts if part is not None]
+    if len(found) < len(column) or found[0][1] > 1:
+        return False
+    name, begin = found[0]
+    return found == [(name, begin + i) for i in range(len(found))]
+
+
 def is_garbled(ids: Sequence[str]) -> bool:
-    """Return whether these look like word numbers with ranges among them but do not count the words."""
-    return (
-        all(map(is_id, ids))
-        and any(map(_PLAIN.fullmatch, ids))
-        and any("-" in text for text in ids)
-        and _counted(ids) is None
-    )
+    """Return whether these look like word numbers with ranges or empty nodes but do not count the words."""
+    plain = [int(text) for text in ids if _PLAIN.fullmatch(text)]
+    if not plain or len(plain) == len(ids) or not all(map(is_id, ids)) or _counted(ids) is not None:
+        return False
+    # A column of decimals is another thing, unless its whole numbers alone count the rows.
+    counts = plain == list(range(plain[0], plain[0] + len(plain)))
+    return any("-" in text for text in ids) or (counts and len(plain) > 1)
 
 
 def _counted(ids: Sequence[str]) -> list[bool] | None:

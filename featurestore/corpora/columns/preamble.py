@@ -8,9 +8,10 @@ gives the layout of the file.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 
 from featurestore.corpora.columns import comments, header
 from featurestore.corpora.columns.blocks import Blocks
@@ -23,6 +24,8 @@ from featurestore.errors import CorpusError
 
 DOCSTART = "-DOCSTART-"
 _INVISIBLE = WHITESPACE + "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+_QUOTED = re.compile(r'"[^"]+"')
+_QUOTED_ROWS = 20
 _MAX_HEAD_LINES = 10_000
 _EVIDENCE_LINES = 1000
 _EVIDENCE_SENTENCES = 2000
@@ -198,6 +201,8 @@ class Preamble:
             return
         tabs = "\t" in lines[at]
         row = [field.strip(WHITESPACE) for field in split_fields(lines[at], tabs)]
+        if tabs and all(map(_QUOTED.fullmatch, row)):
+            self._refuse_quotes(lines[at + 1 :], line + at)
         names, named_by_comment = self._names, bool(self._names)
         is_header = self._options.header
         if is_header is None:
@@ -209,12 +214,28 @@ class Preamble:
             row, line + at, tabs=tabs, names=names, named_by_comment=named_by_comment
         )
 
+    def _refuse_quotes(self, below: list[str], line: int) -> None:
+        """Refuse a file all of whose fields stand between quote marks, as those of a table may."""
+        rows = [split_fields(text, True) for text in islice(self._rows(below), _QUOTED_ROWS)]
+        if len(rows[0] if rows else ()) > 1 and all(map(_QUOTED.fullmatch, chain.from_iterable(rows))):
+            raise CorpusError(
+                "all fields stand between quote marks, which would be part of the words: write the file "
+                "without them (pandas: to_csv(..., quoting=csv.QUOTE_NONE))",
+                path=self._options.path,
+                line=line,
+            )
+
     def _is_header(self, row: list[str], below: list[str], tabs: bool, line: int) -> bool:
         if self._asked.names:
             return all(header.index_of(name, row) is not None for name in self._asked.names)
-        if not header.named_like_columns(row):
-            return False
         verdict = header.judge(row, (split_fields(text, tabs) for text in self._rows(below)))
+        if verdict is header.Verdict.WORD and not header.named_like_columns(row) and row[0][:1] != "#":
+            label = self._asked.label if isinstance(self._asked.label, int) else -1
+            later = [
+                [field.strip(WHITESPACE) for field in split_fields(text, tabs)] for text in self._rows(below)
+            ]
+            if header.is_unlike(row, later, label):
+                verdict = header.Verdict.UNCLEAR
         if verdict is header.Verdict.UNCLEAR:
             raise CorpusError(
                 f"cannot tell whether {' '.join(row)[:60]!r} names the columns or is a word: give --header "

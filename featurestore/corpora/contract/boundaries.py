@@ -23,6 +23,9 @@ _FINAL = re.compile(
 )
 """Full stops, exclamation and question marks, of any script, alone in a row."""
 
+_WITH_FINAL = re.compile(r"[^\W\d_]{4,}[.!?\u2026]+[\"'\u201c\u201d\u00bb\u00ab)\]]*")
+"""The same behind a word; shorter ones are rather abbreviations."""
+
 _CLOSING = {")", "]", "}", "-RRB-", "-RSB-", "-RCB-", "''", "\u201d", "\u203a"}
 """What belongs to the sentence that a mark before it ends."""
 
@@ -47,7 +50,8 @@ class Boundaries:
     ----------
     punctuation : bool
         Whether behind a row that is nothing but sentence-final punctuation, and the closing quotation marks
-        and brackets that follow it.
+        and brackets that follow it; where most such marks stand behind words instead, as in the German and
+        Dutch files of Europeana, behind a word of four letters and a mark that no small letter follows.
     most : int or None
         After how many tokens at the latest.
     """
@@ -58,9 +62,7 @@ class Boundaries:
     def ends(self, tokens: Sequence[str]) -> Iterator[int]:
         """Yield the index behind the last token of each sentence; the last is the number of tokens."""
         n_tokens, begin = len(tokens), 0
-        finals = (
-            [at for at, token in enumerate(tokens) if _FINAL.fullmatch(token)] if self.punctuation else []
-        )
+        finals = _finals(tokens) if self.punctuation else []
         for final in [*finals, n_tokens - 1]:
             if final < begin:
                 continue  # a mark behind another one, which the sentence before took with it
@@ -84,6 +86,16 @@ class Boundaries:
                 tuple(tokens[begin:end]), part, example.path, numbers[begin], example.id, example.document
             )
             begin = end
+
+
+def _finals(tokens: Sequence[str]) -> list[int]:
+    """Return where final marks are: alone in a row or, where most are not, behind a word."""
+    alone = [at for at, token in enumerate(tokens) if _FINAL.fullmatch(token)]
+    behind = [at for at, token in enumerate(tokens) if _WITH_FINAL.fullmatch(token)]
+    if len(behind) <= len(alone):
+        return alone  # words with a full stop are abbreviations
+    following = [*tokens[1:], ""]
+    return sorted([*alone, *(at for at in behind if not following[at][:1].islower())])
 
 
 def _is_closing(token: str, before: Sequence[str]) -> bool:

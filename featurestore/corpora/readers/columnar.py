@@ -37,7 +37,7 @@ _MOST_COLUMNS = 14
 _TAGGED_SHARE = 0.9
 _SAME_SHARE = 0.98
 _OUTSIDE_SHARE = 0.3
-_LEAST_LINES = 2
+_LEAST_LINES, _LEAST_ROWS = 2, 3
 _LEAST_WORDS, _LONGEST_WORD = 10, 30
 
 
@@ -83,9 +83,23 @@ def not_text(lines: Sequence[str]) -> Finding | None:
     has_blank_lines = any(not line.strip(WHITESPACE) for line in lines[first : content[-1][0]])
     if _is_columns([line for _, line in content], has_blank_lines):
         return Finding(first, "a column file, with a token and its tag on each line", "conll")
+    if _is_table([line for _, line in content]):
+        return Finding(first, "a table, with tabs between a text and what belongs to it", "tsv")
     if has_blank_lines and _is_words([line for _, line in content]):
         return Finding(first, "a column file, with one token on each line", "conll")
     return None
+
+
+def _is_table(lines: Sequence[str]) -> bool:
+    """Return whether each line has the same columns between tabs, and a text in one of them."""
+    rows = [line.strip(WHITESPACE.replace("\t", "")).split("\t") for line in lines]
+    widths = set(map(len, rows))
+    return (
+        len(rows) >= _LEAST_ROWS
+        and widths.isdisjoint({1})
+        and len(widths) == 1
+        and any(all(" " in field for field in column) for column in zip(*rows, strict=True))
+    )
 
 
 def _is_fasta(lines: Sequence[str]) -> bool:

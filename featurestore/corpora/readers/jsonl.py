@@ -8,6 +8,7 @@ tokens that are empty strings where the caller says so.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from itertools import compress
 from typing import Any
@@ -18,6 +19,8 @@ from featurestore.corpora.contract.whitespace import WHITESPACE, whitespace_toke
 from featurestore.corpora.tokenizing.tokenizers import Tokenizer, make_tokenizer
 from featurestore.errors import CorpusError, LabelError, UsageError
 from featurestore.keys import Sentence
+
+_LIST_AS_TEXT = re.compile(r"""\[\s*(['"]).*['"]\s*,?\s*\]""", re.DOTALL)
 
 
 def jsonl_reader(options: ReadOptions) -> Reader:
@@ -94,6 +97,13 @@ def _tokens(
         )
     value = record[field]
     if isinstance(value, str):
+        if value[:1] == "[" and _LIST_AS_TEXT.fullmatch(value.strip(WHITESPACE)):
+            raise CorpusError(
+                f"field {field!r} is a text that looks like a list of tokens ({value[:40]!r}): write it as a "
+                "JSON list",
+                path=options.path,
+                line=number,
+            )
         return tokenizer.tokens(value, number) if tokenizer else whitespace_tokens(value)
     if not isinstance(value, list):
         raise CorpusError(

@@ -130,7 +130,7 @@ def _read(
             continue
         labels: Labels = None
         if label is not None:
-            labels = row[label]
+            labels = row[label].strip(WHITESPACE)
             if not labels:
                 _refuse_empty_label(row, number, columns, options)
             if split is not None:

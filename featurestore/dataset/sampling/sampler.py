@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 import logging
-import operator
-from collections.abc import Iterator, Sequence
-from typing import Literal, get_args
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
-from torch.utils.data import Sampler
+from torch.utils.data.distributed import DistributedSampler
 
+from featurestore.dataset.sampling.dealing import Uneven
+from featurestore.dataset.sampling.options import (
+    as_lengths,
+    checked_groups,
+    given_share,
+    require_one_of,
+    whole_number,
+)
+from featurestore.dataset.sampling.packing import Budget, Indices
+from featurestore.dataset.sampling.passes import Deal, Dealt, Pass, Position
+from featurestore.dataset.sampling.planning import Plan
+from featurestore.dataset.sampling.pools import EvenPools, GroupPools, Pools
+from featurestore.dataset.sampling.processes import Share, found_share
+from featurestore.dataset.sampling.state import as_state, read_state, refuse_batches
 from featurestore.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
 Order = Literal["length", "corpus"]
 
-_POOL_SENTENCES = 8192
-"""Sentences sorted by length together: enough that batches hardly pad, few enough to stay random."""
+_CHUNK = 1 << 22
 
 
-class BucketBatchSampler(Sampler[list[int]]):
+class BucketBatchSampler(DistributedSampler[list[int]]):
     """Batches of sentences of similar length.
 
-    The batches of an epoch are a pure function of the lengths, the settings, the seed and the epoch. Each
-    pass moves on to the next epoch; :meth:`set_epoch` goes to a given one.
+    The batches of an epoch are a pure function of the lengths, the settings, the seed, the epoch and the
+    number of processes, which decides their order alone. Every epoch has as many. Each pass moves on to the
+    next epoch; :meth:`set_epoch` goes to a given one, :meth:`load_state_dict` to a place within one.
+
+    It counts as a ``DistributedSampler``, of which frameworks know that it shares out by itself.
 
     Parameters
     ----------
@@ -50,19 +66,35 @@ class BucketBatchSampler(Sampler[list[int]]):
         none.
     num_replicas, rank : int
         As for torch's ``DistributedSampler``: the number of processes that train together, and the number of
-        this one, from 0. All plan the same epoch from the same seed, and each takes every
-        ``num_replicas``-th batch. All get the same number of batches: a few are split in two for that. With
-        ``drop_last``, or where every batch has one sentence, the last ones are dropped instead.
+        this one, from 0. All plan the same epoch from the same seed, and at each step each takes one of
+        batches that cost alike. ``"auto"`` looks both up whenever a pass begins, from torch.distributed or,
+        before that is initialised, from ``RANK`` and ``WORLD_SIZE``.
+    uneven : {"split", "drop", "pad", "join"}
+        What is done with the last batches where they are fewer than the processes: ``"split"`` them in two
+        until they are as many, or drop them where each has one sentence; ``"drop"`` them, as ``drop_last``
+        does too; ``"pad"`` them with batches that were dealt before (:attr:`repeats` counts those); or let
+        the first processes have one more, which takes ``torch.distributed.algorithms.Join``.
+    groups : (n_groups,) int, optional
+        The first sentence of each group of sentences that stay together, such as a document, ascending from
+        0. A batch then holds whole groups, the sentences of each in their order; one that is over the budget
+        alone is cut into parts that follow each other, and where an epoch would have too few batches, a few
+        groups are parted.
+    identity : callable, optional
+        Returns what else tells the dataset from others, as plain values: a state of another is refused.
 
     Attributes
     ----------
     epoch : int
         Of the next pass.
+    whole : bool
+        Whether a pass gives the batches of all processes, those of one step after each other: for whoever
+        shares them out himself, such as Accelerate.
 
     Raises
     ------
     UsageError
-        If a number is not an integer, or too small or large, or corpus order is to be shuffled.
+        If a number is not an integer, or too small or large, or corpus order is to be shuffled; when a pass
+        begins, if there are fewer sentences than processes.
     """
 
     def __init__(
@@ -75,53 +107,170 @@ class BucketBatchSampler(Sampler[list[int]]):
         order: Order = "length",
         seed: int = 0,
         drop_last: bool = False,
-        num_replicas: int = 1,
+        num_replicas: int | Literal["auto"] = 1,
         rank: int = 0,
+        uneven: Uneven = "split",
+        groups: Sequence[int] | NDArray[np.integer] | None = None,
+        identity: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        self.lengths = np.asarray(lengths, np.int64)
-        self.token_budget = _integer("token_budget", token_budget, 1)
-        self.max_sentences = None if max_sentences is None else _integer("max_sentences", max_sentences, 1)
-        if order not in get_args(Order):
-            raise UsageError(f"order={order!r}: expected 'length' or 'corpus'")
+        # Not torch's: it wants a dataset, and processes that have been found.
+        self.lengths = as_lengths(lengths)
+        self.token_budget = whole_number("token_budget", token_budget, 1)
+        self.max_sentences = (
+            None if max_sentences is None else whole_number("max_sentences", max_sentences, 1)
+        )
+        require_one_of("order", order, Order)
+        require_one_of("uneven", uneven, Uneven)
         if shuffle and order == "corpus":
             raise UsageError("order='corpus' is the order of the corpus: leave out shuffle=True")
-        self.order = order
+        self.order, self.uneven = order, uneven
         self.shuffle = order != "corpus" if shuffle is None else shuffle
-        self.seed, self.drop_last = _integer("seed", seed, 0), drop_last
-        self.num_replicas = _integer("num_replicas", num_replicas, 1)
-        self.rank = _integer("rank", rank, 0)
-        if self.rank >= self.num_replicas:
-            raise UsageError(
-                f"rank={rank}: must be less than num_replicas={num_replicas}; ranks are counted from 0"
-            )
+        self.seed, self.drop_last = whole_number("seed", seed, 0), drop_last
+        self._share = given_share(num_replicas, rank)
+        self.groups = None if groups is None else checked_groups(groups, len(self.lengths))
         self.epoch = 0
-        self._planned: tuple[int, list[NDArray[np.int64]]] | None = None
+        self.whole = False
+        self._identity_of_data = identity
+        self._identity: dict[str, Any] | None = None
+        self._next: Position | None = None
+        self._pinned = False
+        self._pass: Pass | None = None
+        self._plan = Plan(
+            self.lengths,
+            self._pools(),
+            Budget(self.token_budget, self.max_sentences),
+            self.seed,
+            by_length=order == "length",
+            shuffle=self.shuffle,
+            drop_last=drop_last,
+            groups=self.groups,
+        )
+
+    def _pools(self) -> Pools:
+        if self.groups is not None and len(self.groups):
+            return GroupPools(self.groups, len(self.lengths), self.seed, shuffle=self.shuffle)
+        return EvenPools(len(self.lengths), self.seed, shuffle=self.shuffle)
+
+    def __getstate__(self) -> dict[str, Any]:
+        position = self.position
+        waiting = position if position.begun else None
+        return {**self.__dict__, "_pass": None, "_next": waiting, "epoch": position.epoch}
+
+    @property
+    def num_replicas(self) -> int:  # type: ignore[override]
+        """Processes that share the batches."""
+        return self.share.num_replicas
+
+    @property
+    def rank(self) -> int:  # type: ignore[override]
+        """The number of this process."""
+        return self.share.rank
+
+    @property
+    def share(self) -> Share:
+        """The processes that share the batches, and which this one is: as given, or as found now."""
+        return found_share() if self._share is None else self._share
+
+    @property
+    def shares_as_found(self) -> bool:
+        """Whether processes are looked up when a pass begins, instead of given."""
+        return self._share is None
+
+    @property
+    def sampler(self) -> BucketBatchSampler:
+        """This sampler: frameworks call ``set_epoch`` on ``batch_sampler.sampler``."""
+        return self
+
+    @property
+    def repeats(self) -> int:
+        """Batches of the current pass, its last, that other processes were given too (``uneven="pad"``)."""
+        return 0 if self._pass is None else self._pass.n_repeated
+
+    @property
+    def position(self) -> Position:
+        """Where the pass stands that was begun last, or where the next one will begin."""
+        begun = self._pass and self._pass.position()
+        return begun or self._next or Position(self.epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next pass, at least 0."""
-        self.epoch = _integer("epoch", epoch, 0)
+        """Choose the epoch of the next pass, at least 0.
+
+        A position that :meth:`load_state_dict` restored in this epoch is kept.
+        """
+        epoch = whole_number("epoch", epoch, 0)
+        if self._next is not None and self._next.epoch == epoch:
+            self._pinned = True
+        else:
+            if self._next is not None:
+                logger.warning(
+                    "set_epoch(%d): the restored position, in epoch %d, is given up", epoch, self._next.epoch
+                )
+            self._next = None
+        self.epoch, self._pass = epoch, None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the pass that was begun last stands: a few plain values, the same in every process.
+
+        A pass is where its iteration is; of a :func:`~featurestore.feature_loader`, whose workers run ahead,
+        where the loop over the loader is.
+        """
+        position = self.position
+        return as_state(position, self.identity(), self._digest(position))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to where a state was taken: the next pass goes on there, with any number of processes.
+
+        Raises
+        ------
+        StateError
+            If the state is of another dataset, store, seed, setting or version.
+        """
+        position, digest = read_state(state, self.identity())
+        if position.pool >= self._plan.pools.count(position.epoch) and position.begun:
+            refuse_batches(None, digest)
+        found = self._digest(position)
+        if found != digest:
+            refuse_batches(found, digest)
+        self.epoch, self._pass, self._pinned = position.epoch, None, False
+        self._next = position if position.begun else None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the batches, as plain values."""
+        if self._identity is None:
+            self._identity = {
+                **self._identity_of_data(),
+                "n_sentences": len(self.lengths),
+                "lengths": _digest(self.lengths),
+                "groups": None if self.groups is None else _digest(self.groups),
+                "token_budget": self.token_budget,
+                "max_sentences": self.max_sentences,
+                "shuffle": bool(self.shuffle),
+                "order": self.order,
+                "seed": self.seed,
+                "drop_last": bool(self.drop_last),
+            }
+        return self._identity
 
     def __len__(self) -> int:
-        return len(self.batches(self.epoch))
+        share = self._checked_share()
+        n_batches, n = self._plan.n_batches, share.num_replicas
+        uneven = "drop" if self.drop_last else self.uneven
+        if n_batches % n == 0:
+            steps = n_batches // n
+        elif self._plan.pools.count(self.epoch) == 1:
+            return sum(1 for _ in self._mine(Deal(self._plan, Position(self.epoch), n, uneven), share))
+        else:
+            fills = uneven == "pad" or (uneven == "split" and n_batches + n <= len(self.lengths))
+            steps = n_batches // n + (fills or (uneven == "join" and share.rank < n_batches % n))
+        return steps * n if self.whole and uneven != "join" else n_batches if self.whole else steps
 
-    def __iter__(self) -> Iterator[list[int]]:
-        batches = self.batches(self.epoch)
-        self.epoch += 1
-        for batch in batches:
-            yield batch.tolist()
+    def __iter__(self) -> Pass:
+        return Pass(self)
 
-    def batches(self, epoch: int) -> list[NDArray[np.int64]]:
+    def batches(self, epoch: int) -> list[Indices]:
         """Return the batches of an epoch (of this rank), each an array of positions."""
-        planned = self._planned
-        if planned is None or planned[0] != epoch:
-            planned = self._planned = epoch, self._share(self._plan(epoch))
-            if len(self.lengths) and not planned[1]:
-                logger.warning(
-                    "%d sentences give no batch (drop_last=%s, num_replicas=%d): sentences that do not fill "
-                    "one batch, or one for each rank, are dropped",
-                    len(self.lengths), self.drop_last, self.num_replicas,
-                )  # fmt: skip
-        return planned[1]
+        share = self._checked_share()
+        return [dealt.batch for dealt in self._mine(self._deal(Position(epoch), share), share)]
 
     def padding(self, epoch: int = 0) -> float:
         """Return the padded positions of an epoch's batches per token, 0 for none."""
@@ -130,58 +279,67 @@ class BucketBatchSampler(Sampler[list[int]]):
         tokens = sum(int(self.lengths[batch].sum()) for batch in batches)
         return padded / tokens - 1 if tokens else 0.0
 
-    def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
-        return self._plan_pool(np.arange(len(self.lengths)), np.random.default_rng((self.seed, epoch)))
+    def begin(self, begun: Pass) -> tuple[Deal, Iterator[Dealt], int]:
+        """Return what a pass that begins now deals, and to how many processes; move on to the next epoch."""
+        share = self._checked_share()
+        position = self._next or Position(self.epoch)
+        if position.begun and not self._pinned and not any(True for _ in self._deal(position, share)):
+            position = Position(position.epoch + 1)
+        if not position.begun and next(self._mine(self._deal(position, share), share), None) is None:
+            self._warn_of_nothing(share)
+        deal = self._deal(position, share)
+        self.epoch, self._next, self._pinned, self._pass = position.epoch + 1, None, False, begun
+        return deal, self._mine(deal, share), 1 if self.whole else share.num_replicas
 
-    def _plan_pool(
-        self, sentences: NDArray[np.int64], random: np.random.Generator
-    ) -> list[NDArray[np.int64]]:
-        """Return the batches of some sentences, in shuffled order."""
-        order = random.permutation(sentences) if self.shuffle else sentences
-        batches: list[NDArray[np.int64]] = []
-        for start in range(0, len(order), _POOL_SENTENCES):
-            pool = order[start : start + _POOL_SENTENCES]
-            if self.order == "length":
-                pool = pool[np.argsort(self.lengths[pool], kind="stable")]
-            batches.extend(self._split(pool))
-        if self.shuffle:
-            batches = [batches[i] for i in random.permutation(len(batches))]
-        return batches
+    def end(self, ended: Pass) -> None:
+        """Take note that a pass has come to its end."""
+        if self._pass is ended:
+            self._pass = None
 
-    def _split(self, pool: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """Cut sentences into batches under the budget, in their order."""
-        lengths = self.lengths[pool]
-        most = len(pool) if self.max_sentences is None else self.max_sentences
-        start = 0
-        while start < len(pool):
-            candidates = lengths[start : start + most]
-            if self.order == "corpus":
-                candidates = np.maximum.accumulate(candidates)
-            padded = candidates * np.arange(1, len(candidates) + 1)
-            fitting = max(1, int(np.searchsorted(padded, self.token_budget, side="right")))
-            stop = start + fitting
-            one_more = (fitting + 1) * candidates[fitting - 1]
-            full = fitting == self.max_sentences or one_more > self.token_budget
-            if full or stop < len(pool) or not self.drop_last:
-                yield pool[start:stop]
-            start = stop
+    def enter_pool(self, epoch: int, pool: int) -> None:
+        """Do what is to be done before the first batch of a pool is given."""
 
-    def _share(self, batches: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-        """Return the batches of this rank."""
-        while len(batches) % self.num_replicas and not self.drop_last:
-            largest = max(range(len(batches)), key=lambda i: len(batches[i]))
-            if len(batches[largest]) == 1:
-                break
-            batches[largest : largest + 1] = np.array_split(batches[largest], 2)
-        shared = len(batches) - len(batches) % self.num_replicas
-        return batches[self.rank : shared : self.num_replicas]
+    def mean_size(self, per: Literal["sentence", "token"]) -> float:
+        """Return the mean number of sentences or tokens in a batch, over an epoch and all processes."""
+        total = len(self.lengths) if per == "sentence" else int(self.lengths.sum())
+        share = self.share
+        return total / max(1, -(-self._plan.n_batches // share.num_replicas) * share.num_replicas)
+
+    def _deal(self, position: Position, share: Share) -> Deal:
+        return Deal(self._plan, position, share.num_replicas, "drop" if self.drop_last else self.uneven)
+
+    def _mine(self, dealt: Iterable[Dealt], share: Share) -> Iterator[Dealt]:
+        for number, one in enumerate(dealt):
+            if self.whole or number % share.num_replicas == share.rank:
+                yield one
+
+    def _warn_of_nothing(self, share: Share) -> None:
+        if len(self.lengths):
+            logger.warning(
+                "%d sentences give no batch (drop_last=%s, num_replicas=%d): sentences that do not fill one "
+                "batch, or one for each rank, are dropped",
+                len(self.lengths), self.drop_last, share.num_replicas,
+            )  # fmt: skip
+
+    def _checked_share(self) -> Share:
+        share, n = self.share, len(self.lengths)
+        if 0 < n < share.num_replicas and not self.drop_last and self.uneven != "join":
+            raise UsageError(
+                f"{share.num_replicas} processes cannot share {n} sentences: give fewer processes, or "
+                "num_replicas=1 for all sentences in each"
+            )
+        return share
+
+    def _digest(self, position: Position) -> str | None:
+        """Return the digest of the pool that a position is in; None at the start of an epoch."""
+        if not position.begun or position.pool >= self._plan.pools.count(position.epoch):
+            return None
+        at = (position.epoch, position.pool, position.before, position.quanta, position.flight)
+        return self._plan.pool(*at).digest
 
 
-def _integer(name: str, given: object, least: int) -> int:
-    try:
-        number = operator.index(given)  # type: ignore[arg-type]
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise UsageError(f"{name}={given!r}: must be at least {least}, an integer")
-    return number
+def _digest(lengths: NDArray[np.integer]) -> str:
+    hashed = xxhash.xxh3_64()
+    for start in range(0, len(lengths), _CHUNK):
+        hashed.update(lengths[start : start + _CHUNK].astype("<i8").tobytes())
+    return hashed.hexdigest()

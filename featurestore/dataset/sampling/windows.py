@@ -8,29 +8,18 @@ so that nothing else is evicted from it.
 
 from __future__ import annotations
 
-import bisect
-import errno
-import logging
-import mmap
-import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.dataset.sampling.drawing import Key
+from featurestore.dataset.sampling.packing import Indices
+from featurestore.dataset.sampling.pools import POOL_SENTENCES, Pools
 from featurestore.dataset.sampling.sampler import BucketBatchSampler
-from featurestore.disk.opening import open_for_reading
-from featurestore.errors import DamagedStoreError
-from featurestore.store.format.access import refuse_unopened
-from featurestore.store.format.codec import Array
-from featurestore.store.format.directory import SHARDS
 from featurestore.store.store import Store
-
-logger = logging.getLogger(__name__)
 
 _WINDOW_BYTES = 8 << 20
 _WINDOWS_A_POOL = 8
@@ -39,18 +28,22 @@ _WINDOWS_A_POOL = 8
 _GAP_BYTES = 256 << 10
 """A longer stretch of unused bytes ends a window: reading it would cost more than another read."""
 
-_DIRECT = getattr(os, "O_DIRECT", 0)
-
-_BLOCK = 4096
-"""Reads past the page cache begin and end at multiples of this."""
-
 
 class Region(NamedTuple):
-    """Rows of a shard's values: a window."""
+    """Rows of a shard's values: a window, or what other stores hold of its sentences."""
 
     shard: int
     first: int
     stop: int
+    store: int = 0
+
+
+class Located(NamedTuple):
+    """A further store, and where the sentences lie in it: ``shard``, ``row`` (n,) int64, -1 for none."""
+
+    store: Store
+    shard: NDArray[np.int64]
+    row: NDArray[np.int64]
 
 
 class Windows:
@@ -63,13 +56,22 @@ class Windows:
         Of each sentence; one with a shard of -1 has no bytes, and its window is not read.
     memory : int
         Bytes for two pools: the one that is served and the one that is read.
+    beside : sequence of Located
+        Further stores. Windows are stretches of the first store, and what these hold of the same sentences is
+        read with them: in as few pieces as their order allows.
 
     Attributes
     ----------
+    stores : list of Store
+        The first, then the further ones.
     of : (n,) int64
         The window of each sentence.
     regions : list of Region
+        Of the first store, one for each window.
+    beside : list of list of Region
+        Of the further stores, for each window.
     n_bytes : (n_windows,) int64
+        To be read of all stores for each window.
     pool_bytes : int
         Size at which a pool is full.
     """
@@ -81,16 +83,19 @@ class Windows:
         row: NDArray[np.int64],
         lengths: NDArray[np.int64],
         memory: int,
+        beside: Sequence[Located] = (),
     ) -> None:
-        self.store, self.pool_bytes = store, memory // 2
+        self.stores, self.pool_bytes = [store, *(further.store for further in beside)], memory // 2
+        first, row_bytes = _extents(store, shard, row)
+        further = [_extents(*one) for one in beside]
         window_bytes = max(1, min(_WINDOW_BYTES, self.pool_bytes // _WINDOWS_A_POOL))
-        first, row_bytes = np.zeros(len(shard), np.int64), np.ones(len(shard), np.int64)
-        for number in np.unique(shard[shard >= 0]).tolist():
-            here = shard == number
-            first[here] = store.reader(number).offsets[row[here]]
-            row_bytes[here] = store.manifest.shards[number].extents["values"].row_bytes
+        if further:
+            own, others = (int(lengths @ widths) for widths in (row_bytes, sum(w for _, w in further)))
+            window_bytes = max(1, window_bytes * own // max(1, own + others))
         absent = shard < 0
         first[absent] = np.cumsum(lengths[absent]) - lengths[absent]
+        # What the first store does not hold takes no bytes of it, but its windows may not grow for that.
+        row_bytes[absent] = sum((widths[absent] for _, widths in further), np.int64(1))
         stop = first + lengths
         order = np.lexsort((first, shard))
         begins, ends, width, number = (a[order] for a in (first, stop, row_bytes, shard))
@@ -104,15 +109,137 @@ class Windows:
         tops = np.maximum.reduceat(ends, heads) if len(heads) else ends[:0]
         places = (number[heads].tolist(), begins[heads].tolist(), tops.tolist())
         self.regions = [Region(*place) for place in zip(*places, strict=True)]
-        self.n_bytes = (tops - begins[heads]) * width[heads]
+        self.n_bytes = (tops - begins[heads]) * np.where(number[heads] < 0, 1, width[heads])
+        self.beside: list[list[Region]] = [[] for _ in self.regions]
+        for position, ((_, shards, _), (begin, widths)) in enumerate(zip(beside, further, strict=True)):
+            self._add(position + 1, shards, begin, begin + lengths, widths)
+
+    def _add(
+        self,
+        store: int,
+        shard: NDArray[np.int64],
+        first: NDArray[np.int64],
+        stop: NDArray[np.int64],
+        row_bytes: NDArray[np.int64],
+    ) -> None:
+        """Add the regions that a further store holds of each window's sentences."""
+        held = np.flatnonzero(shard >= 0)
+        order = held[np.lexsort((first[held], shard[held], self.of[held]))]
+        if not len(order):
+            return
+        window, number, begins, ends, width = (a[order] for a in (self.of, shard, first, stop, row_bytes))
+        # Gaps are read over if they are no longer than what follows: stores whose order is another one then
+        # take at most twice their bytes.
+        new = np.ones(len(order), bool)
+        new[1:] = (window[1:] != window[:-1]) | (number[1:] != number[:-1])
+        gap = (begins[1:] - ends[:-1]) * width[1:]
+        new[1:] |= gap > np.minimum(_GAP_BYTES, (ends[1:] - begins[1:]) * width[1:])
+        heads = np.flatnonzero(new)
+        tops = np.maximum.reduceat(ends, heads)
+        np.add.at(self.n_bytes, window[heads], (tops - begins[heads]) * width[heads])
+        places = (window[heads].tolist(), number[heads].tolist(), begins[heads].tolist(), tops.tolist())
+        for at, in_shard, begin, top in zip(*places, strict=True):
+            self.beside[at].append(Region(in_shard, begin, top, store))
+
+    def regions_of(self, windows: Sequence[int]) -> list[Region]:
+        """Return what is read for some windows, of each store and shard in the order of the disk.
+
+        What regions of further stores have in common is read once.
+        """
+        regions = [self.regions[window] for window in windows if self.regions[window].shard >= 0]
+        regions += [region for window in windows for region in self.beside[window]]
+        merged: list[Region] = []
+        for region in sorted(regions, key=lambda region: (region.store, *region)):
+            last = merged[-1] if merged else None
+            if last and (last.store, last.shard) == (region.store, region.shard) and region.first < last.stop:
+                merged[-1] = last._replace(stop=max(last.stop, region.stop))
+            else:
+                merged.append(region)
+        return merged
+
+
+def _extents(
+    store: Store, shard: NDArray[np.int64], row: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first row of each sentence's values in its shard, and their bytes a row; 0 for none."""
+    first, row_bytes = np.zeros(len(shard), np.int64), np.zeros(len(shard), np.int64)
+    for number in np.unique(shard[shard >= 0]).tolist():
+        here = shard == number
+        first[here] = store.reader(number).offsets[row[here]]
+        row_bytes[here] = store.manifest.shards[number].extents["values"].row_bytes
+    return first, row_bytes
+
+
+class WindowPools:
+    """Pools of windows, in random order or as they lie; otherwise as ``sampling.pools.Pools``.
+
+    Parameters
+    ----------
+    windows : Windows
+    seed : int
+    shuffle : bool
+    """
+
+    def __init__(self, windows: Windows, seed: int, *, shuffle: bool) -> None:
+        self._windows, self._seed, self._shuffle = windows, seed, shuffle
+        self._by_window = np.argsort(windows.of, kind="stable")
+        edges = np.searchsorted(windows.of[self._by_window], np.arange(len(windows.regions) + 1))
+        self._edges: Indices = edges.astype(np.int64)
+        n_bytes = int(windows.n_bytes.sum())
+        self._n_pools = max(1, -(-n_bytes // max(1, windows.pool_bytes)))
+        self._recent: dict[int, _Drawn] = {}
+
+    @property
+    def vary(self) -> bool:
+        """Whether the lengths that meet in a pool differ from epoch to epoch."""
+        return self._shuffle and (self._n_pools > 1 or len(self._by_window) > POOL_SENTENCES)
+
+    def windows(self, epoch: int) -> list[Indices]:
+        """Return the windows of each pool."""
+        return self._drawn(epoch).pools
+
+    def count(self, epoch: int) -> int:
+        """Return the number of pools."""
+        return len(self.windows(epoch))
+
+    def sentences(self, epoch: int, pool: int) -> Indices:
+        """Return the sentences of a pool."""
+        windows = self.windows(epoch)[pool].tolist()
+        return np.concatenate([self._by_window[self._edges[w] : self._edges[w + 1]] for w in windows])
+
+    def n_after(self, epoch: int, pool: int) -> int:
+        """Return how many sentences the pools after one have together."""
+        return self._drawn(epoch).n_after[pool]
+
+    def _drawn(self, epoch: int) -> _Drawn:
+        drawn = self._recent.get(epoch)
+        if drawn is None:
+            n = len(self._windows.regions)
+            order = Key(self._seed, epoch, 0).order(n) if self._shuffle else np.arange(n)
+            sizes = self._windows.n_bytes[order]
+            # A window belongs to the pool in which it begins; all pools are of one size.
+            pool = (np.cumsum(sizes) - sizes) * self._n_pools // max(1, int(sizes.sum()))
+            pools = np.split(order, np.flatnonzero(np.diff(pool)) + 1) if n else []
+            counts = [int((self._edges[part + 1] - self._edges[part]).sum()) for part in pools]
+            n_after = list(itertools.accumulate(reversed(counts), initial=0))[-2::-1]
+            while len(self._recent) > 1:
+                del self._recent[next(iter(self._recent))]
+            drawn = self._recent[epoch] = _Drawn(pools, n_after)
+        return drawn
+
+
+class _Drawn(NamedTuple):
+    """The windows of each pool of an epoch, and how many sentences the pools after each have."""
+
+    pools: list[Indices]
+    n_after: list[int]
 
 
 class WindowBatchSampler(BucketBatchSampler):
     """Batches of sentences of similar length, drawn from a few windows at a time.
 
-    The batches of an epoch are a pure function of the lengths, the windows, the settings, the seed and the
-    epoch. All ranks go through the same windows, and each reads all of them. Parameters as
-    :class:`~featurestore.dataset.sampling.sampler.BucketBatchSampler`, and:
+    The batches of an epoch are a function of the windows too. All ranks go through the same windows, and each
+    reads all of them. Parameters as :class:`~featurestore.dataset.sampling.sampler.BucketBatchSampler`, and:
 
     Parameters
     ----------
@@ -129,171 +256,22 @@ class WindowBatchSampler(BucketBatchSampler):
         on_pool: Callable[[Sequence[int], Sequence[int]], None] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(lengths, **options)
         self.windows, self.on_pool = windows, on_pool
-        by_window = np.argsort(windows.of, kind="stable")
-        edges = np.searchsorted(windows.of[by_window], np.arange(1, len(windows.regions)))
-        self._sentences = np.split(by_window, edges)
+        super().__init__(lengths, **options)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        epoch = self.epoch
-        self.epoch = epoch + 1
-        batches, pools = self.batches(epoch), self.pools(epoch)
-        # Most likely another pass follows: its first pool is read while the last one of this is served.
-        following = [*pools[1:], *self.pools(epoch + 1)[:1]]
-        pool = -1
-        for batch in batches:
-            window = int(self.windows.of[batch[0]])
-            if pool < 0 or window not in pools[pool]:
-                pool = next(i for i in range(pool + 1, len(pools)) if window in pools[i])
-                if self.on_pool is not None:
-                    self.on_pool(pools[pool], following[pool])
-            yield batch.tolist()
+    def _pools(self) -> Pools:
+        self._window_pools = WindowPools(self.windows, self.seed, shuffle=self.shuffle)
+        return self._window_pools
 
     def pools(self, epoch: int) -> list[list[int]]:
         """Return the windows of each pool of an epoch."""
-        order = np.arange(len(self.windows.regions))
-        if self.shuffle:
-            order = np.random.default_rng((self.seed, epoch, 1)).permutation(order)
-        if not len(order):
-            return []
-        # A window belongs to the pool in which it begins.
-        begins = np.cumsum(self.windows.n_bytes[order]) - self.windows.n_bytes[order]
-        full = begins // max(1, self.windows.pool_bytes)
-        return [part.tolist() for part in np.split(order, np.flatnonzero(np.diff(full)) + 1)]
+        return [windows.tolist() for windows in self._window_pools.windows(epoch)]
 
-    def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
-        random = np.random.default_rng((self.seed, epoch))
-        batches: list[NDArray[np.int64]] = []
-        for pool in self.pools(epoch):
-            sentences = np.concatenate([self._sentences[window] for window in pool])
-            batches.extend(self._plan_pool(sentences, random))
-        return batches
-
-
-class WindowReader:
-    """Holds the windows of one pool in memory and reads the next one meanwhile.
-
-    Parameters
-    ----------
-    windows : Windows
-
-    Attributes
-    ----------
-    lock : Lock
-        To be held while rows are used: the memory of a pool is reused when the next one is entered.
-    """
-
-    def __init__(self, windows: Windows) -> None:
-        self.windows, self.lock = windows, threading.Lock()
-        self._reading = ThreadPoolExecutor(1, "featurestore windows")
-        self._pools: dict[tuple[int, ...], Future[_Pool]] = {}
-        self._spare: list[mmap.mmap] = []
-        self._here: dict[int, tuple[list[int], list[tuple[int, Array]]]] = {}
-
-    def enter(self, pool: Sequence[int], following: Sequence[int]) -> None:
-        """Wait for the windows of a pool, release earlier ones, and start to read the next pool.
-
-        Raises
-        ------
-        DamagedStoreError
-            If a shard cannot be read, or is too short.
-        """
-        with self.lock:
-            self._enter(pool, following)
-
-    def _enter(self, pool: Sequence[int], following: Sequence[int]) -> None:
-        wanted = {tuple(windows) for windows in (pool, following) if windows}
-        self._here = {}
-        for known in [known for known in self._pools if known not in wanted]:
-            old = self._pools.pop(known)
-            if not old.cancel() and old.exception() is None:
-                self._spare.append(old.result().room)
-        for windows in (pool, following):
-            if windows and tuple(windows) not in self._pools:
-                room = self._spare.pop() if self._spare else None
-                self._pools[tuple(windows)] = self._reading.submit(_read_pool, self.windows, windows, room)
-        for region, values in self._pools[tuple(pool)].result().values:
-            begins, parts = self._here.setdefault(region.shard, ([], []))
-            at = bisect.bisect(begins, region.first)
-            begins.insert(at, region.first)
-            parts.insert(at, (region.stop, values))
-
-    def rows(self, shard: int, start: int, stop: int) -> Array | None:
-        """Return rows of a shard's values, or None if they are not in the current pool."""
-        begins, parts = self._here.get(shard, ((), ()))
-        at = bisect.bisect(begins, start) - 1
-        if at < 0 or parts[at][0] < stop:
-            return None
-        return parts[at][1][start - begins[at] : stop - begins[at]]
-
-
-class _Pool(NamedTuple):
-    room: mmap.mmap
-    values: list[tuple[Region, Array]]
-
-
-def _read_pool(windows: Windows, pool: Sequence[int], room: mmap.mmap | None) -> _Pool:
-    """Read windows into one block of memory, each aligned to blocks at both ends."""
-    # In the order of the disk, for spinning ones.
-    regions = sorted(windows.regions[window] for window in pool)
-    shards = windows.store.manifest.shards
-    sizes = [
-        shards[region.shard].extents["values"].rows(region.first, region.stop)[1]
-        for region in regions
-        if region.shard >= 0
-    ]
-    needed = sum(-(-size // _BLOCK) * _BLOCK + 2 * _BLOCK for size in sizes)
-    if room is None or len(room) < needed:
-        room = mmap.mmap(-1, max(needed, windows.pool_bytes, 1))
-    position, values = 0, []
-    for region in regions:
-        if region.shard < 0:
-            continue
-        entry = shards[region.shard]
-        extent = entry.extents["values"]
-        start, n_bytes = extent.rows(region.first, region.stop)
-        lead = start % _BLOCK
-        room_bytes = -(-(lead + n_bytes) // _BLOCK) * _BLOCK
-        into = memoryview(room)[position : position + room_bytes]
-        _read_into(into, windows.store.location / SHARDS / entry.name, start - lead, lead + n_bytes)
-        array = np.frombuffer(into[lead : lead + n_bytes], extent.dtype)
-        values.append((region, array.reshape(region.stop - region.first, *extent.shape[1:])))
-        position += room_bytes
-    return _Pool(room, values)
-
-
-def _read_into(into: memoryview, path: Path, offset: int, n_bytes: int) -> None:
-    """Fill memory from a file past the page cache, or through it where that is not supported."""
-    done, flags = 0, _DIRECT
-    while done < n_bytes:
-        try:
-            descriptor = open_for_reading(path, flags)
-        except OSError as error:
-            if flags and error.errno == errno.EINVAL:
-                flags = 0
-                continue
-            refuse_unopened(path, error)
-        try:
-            while done < n_bytes:
-                step = os.preadv(descriptor, [into[done:]], offset + done)
-                if not step:
-                    raise DamagedStoreError(
-                        f"shard {path} ends before byte {offset + n_bytes:,}: it was cut",
-                        path=path,
-                        shard=path.name,
-                    )
-                done += step
-            if not flags and hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(descriptor, offset, n_bytes, os.POSIX_FADV_DONTNEED)
-        except OSError as error:
-            if not (flags and error.errno == errno.EINVAL):
-                raise DamagedStoreError(
-                    f"shard {path} cannot be read at byte {offset + done:,}: {error.strerror}. Restore it "
-                    "from a copy, on a disk that works",
-                    path=path,
-                    shard=path.name,
-                ) from error
-            flags = 0
-        finally:
-            os.close(descriptor)
+    def enter_pool(self, epoch: int, pool: int) -> None:
+        """Tell who reads the windows."""
+        if self.on_pool is None:
+            return
+        here = self._window_pools.windows(epoch)
+        # Most likely another pass follows: its first pool is read while the last one of this is served.
+        following = here[pool + 1] if pool + 1 < len(here) else self._window_pools.windows(epoch + 1)[0]
+        self.on_pool(here[pool].tolist(), following.tolist())

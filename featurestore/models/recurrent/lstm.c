@@ -73,6 +73,7 @@ typedef struct {
 } Lstm;
 
 typedef float Floats __attribute__((vector_size(64)));
+typedef float Anywhere __attribute__((vector_size(64), aligned(4), may_alias)); /* the same in memory */
 typedef int32_t Ints __attribute__((vector_size(64)));
 
 #define INLINE static inline __attribute__((always_inline))
@@ -150,13 +151,15 @@ static void parallel(const Lstm *of, Work work, int64_t n) {
 #define SUFFIX avx2
 #define TARGET __attribute__((target("avx2,fma")))
 #define HALF 0
-#define VECTORS 1
+#define LANES 8
+#define VECTORS 2
 #define MOST 6
 #include "lstm_steps.h"
 
 #define SUFFIX avx512
 #define TARGET __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
 #define HALF 0
+#define LANES 16
 #define VECTORS 2
 #define MOST 12
 #include "lstm_steps.h"
@@ -166,6 +169,7 @@ static void parallel(const Lstm *of, Work work, int64_t n) {
 #define SUFFIX bfloat16
 #define TARGET __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
 #define HALF 1
+#define LANES 16
 #define VECTORS 2
 #define MOST 12
 #include "lstm_steps.h"

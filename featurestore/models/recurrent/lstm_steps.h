@@ -1,7 +1,7 @@
 /* The work of lstm.c for one instruction set and one type of products; included once for each.
  *
  * SUFFIX ends its names, TARGET is the attribute of its functions, HALF says whether products are of bfloat16,
- * VECTORS and MOST how many vectors of columns and how many rows have their sums in registers.
+ * VECTORS of LANES columns and MOST rows have their sums in registers.
  */
 
 #if HALF
@@ -11,288 +11,38 @@ typedef float NAME(Operand);
 #endif
 #define Operand NAME(Operand)
 
-/* Arithmetic of vectors is written for the target too: GCC takes vectors apart in functions that have none. */
-#define load NAME(load)
-#define store NAME(store)
-#define load_some NAME(load_some)
-#define store_some NAME(store_some)
-#define all NAME(all)
-#define chosen NAME(chosen)
-#define exponential NAME(exponential)
-#define magnitude NAME(magnitude)
-#define with_sign_of NAME(with_sign_of)
-#define sigmoid NAME(sigmoid)
-#define tangent NAME(tangent)
-
-INLINE TARGET Floats load(const float *from) {
-    Floats values;
-    memcpy(&values, from, sizeof values);
-    return values;
-}
-
-INLINE TARGET void store(float *to, Floats values) { memcpy(to, &values, sizeof values); }
-
-/* Of sixteen values, those that there are. */
-INLINE TARGET Floats load_some(const float *from, int64_t n) {
-    if (n >= WIDTH) return load(from);
-    Floats values = {0};
-    for (int64_t i = 0; i < n; i++) values[i] = from[i];
-    return values;
-}
-
-INLINE TARGET void store_some(float *to, Floats values, int64_t n) {
-    if (n >= WIDTH)
-        store(to, values);
-    else
-        for (int64_t i = 0; i < n; i++) to[i] = values[i];
-}
-
-INLINE TARGET Floats all(float value) { return value - (Floats){0}; }
-
-INLINE TARGET Floats chosen(Ints where, Floats yes, Floats no) { return (Floats)(((Ints)yes & where) | ((Ints)no & ~where)); }
-
-/* exp for arguments of at most 0: x = n ln 2 + r, a polynomial in r, n added to the exponent. After S. Moshier's
- * Cephes library, expf: one unit in the last place. */
-INLINE TARGET Floats exponential(Floats x) {
-    x = chosen(x < all(-87.0f), all(-87.0f), x);
-    Floats shifted = x * all(1.44269504088896341f) + all(12582912.0f);
-    Floats n = shifted - all(12582912.0f);
-    Floats r = x - n * all(0.693359375f) - n * all(-2.12194440e-4f);
-    Floats p = all(1.9875691500e-4f);
-    p = p * r + all(1.3981999507e-3f);
-    p = p * r + all(8.3334519073e-3f);
-    p = p * r + all(4.1665795894e-2f);
-    p = p * r + all(1.6666665459e-1f);
-    p = p * r + all(5.0000001201e-1f);
-    p = p * r * r + r + all(1.0f);
-    Ints exponents = __builtin_convertvector(n, Ints);
-    return (Floats)((Ints)p + (exponents << 23));
-}
-
-INLINE TARGET Floats magnitude(Floats x) { return (Floats)((Ints)x & 0x7fffffff); }
-
-INLINE TARGET Floats with_sign_of(Floats values, Floats signs) {
-    return (Floats)((Ints)values | ((Ints)signs & (int32_t)0x80000000));
-}
-
-INLINE TARGET Floats sigmoid(Floats x) {
-    Floats small = exponential(-magnitude(x)); /* of the negative side, which cannot overflow */
-    Floats result = chosen(x < all(0.0f), small, all(1.0f)) / (all(1.0f) + small);
-    return chosen(x != x, x, result);
-}
-
-INLINE TARGET Floats tangent(Floats x) { /* hyperbolic; Cephes' polynomial below 0.625 */
-    Floats size = magnitude(x), z = x * x;
-    Floats p = all(-5.70498872745e-3f);
-    p = p * z + all(2.06390887954e-2f);
-    p = p * z + all(-5.37397155531e-2f);
-    p = p * z + all(1.33314422036e-1f);
-    p = p * z + all(-3.33332819422e-1f);
-    Floats near = p * z * x + x;
-    Floats small = exponential(all(-2.0f) * size);
-    Floats far = with_sign_of((all(1.0f) - small) / (all(1.0f) + small), x);
-    return chosen(x != x, x, chosen(size < all(0.625f), near, far));
-}
-
-INLINE TARGET Operand NAME(operand)(float value) {
-#if HALF
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    if (value == value) bits += 0x7fff + (bits >> 16 & 1);
-    else bits |= 1u << 22;
-    return (uint16_t)(bits >> 16);
-#else
-    return value;
-#endif
-}
-
-#if HALF
-/* A row of a panel: its columns in the order in which pairs are made of them. */
-INLINE TARGET void NAME(store_panel)(Operand *to, Floats values[4]) {
-    Operand natural[PANEL];
-    for (int gate = 0; gate < 4; gate++)
-        _mm256_storeu_si256((__m256i *)(natural + gate * WIDTH),
-                            (__m256i)_mm512_cvtneps_pbh((__m512)values[gate]));
-    for (int half = 0; half < 2; half++) {
-        const __m256i *from = (const __m256i *)(natural + half * 32);
-        __m512i one = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 0, 2, 0, 3, 0),
-                                               _mm512_castsi256_si512(_mm256_loadu_si256(from)));
-        __m512i other = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 0, 1, 0, 2, 0, 3),
-                                                 _mm512_castsi256_si512(_mm256_loadu_si256(from + 1)));
-        _mm512_storeu_si512(to + half * 32, _mm512_mask_blend_epi64(0xaa, one, other));
-    }
-}
-#endif
-
-/* out[r, :] = start + sum over k of a[r, k] * b[k, :] for n_rows rows and VECTORS vectors of columns.
- *
- * k runs through n_segments pieces of a row of a. gathered: row k of b is at kept[k]; else b's rows follow each other
- * (with bfloat16, already in pairs), width columns each. start: 0 zeros, 1 bias, 2 what is there.
- */
-INLINE TARGET void NAME(tile)(const int n_rows, const int gathered, const int start, float *out,
-                              const int32_t *out_rows, int64_t out_stride, const float *bias, const Operand *a,
-                              const int32_t *a_rows, int64_t a_stride, int64_t n_segments, int64_t length,
-                              int64_t segment_stride, const Operand *b, int64_t width, const int32_t *kept) {
-    Floats sums[MOST][VECTORS];
-    const Operand *from[MOST];
-#pragma GCC unroll 12
-    for (int r = 0; r < n_rows; r++) {
-        from[r] = a + (a_rows ? a_rows[r] : r * a_stride);
-#pragma GCC unroll 2
-        for (int v = 0; v < VECTORS; v++)
-            sums[r][v] = start == 0 ? all(0.0f)
-                         : start == 1 ? load(bias + v * WIDTH)
-                                      : load(out + (out_rows ? out_rows[r] : r * out_stride) + v * WIDTH);
-    }
-    for (int64_t s = 0; s < n_segments; s++) {
-#if HALF
-        for (int64_t k = 0; k < length; k += 2) {
-            __m512i row[VECTORS];
-            if (gathered) {
-                __m512i one = _mm512_loadu_si512(b + kept[k]), other = _mm512_loadu_si512(b + kept[k + 1]);
-                row[0] = _mm512_unpacklo_epi16(one, other);
-                row[1] = _mm512_unpackhi_epi16(one, other);
-            } else {
-                for (int v = 0; v < VECTORS; v++) row[v] = _mm512_loadu_si512(b + v * 2 * WIDTH);
-                b += 2 * width;
-            }
-#pragma GCC unroll 12
-            for (int r = 0; r < n_rows; r++) {
-                int32_t pair;
-                memcpy(&pair, from[r] + k, sizeof pair);
-                __m512bh value = (__m512bh)_mm512_set1_epi32(pair);
-#pragma GCC unroll 2
-                for (int v = 0; v < VECTORS; v++)
-                    sums[r][v] = (Floats)_mm512_dpbf16_ps((__m512)sums[r][v], value, (__m512bh)row[v]);
-            }
-        }
-#else
-        for (int64_t k = 0; k < length; k++) {
-            const float *at = gathered ? b + kept[k] : b;
-            Floats row[VECTORS];
-            for (int v = 0; v < VECTORS; v++) row[v] = load(at + v * WIDTH);
-#pragma GCC unroll 12
-            for (int r = 0; r < n_rows; r++) {
-                Floats value = all(from[r][k]);
-#pragma GCC unroll 2
-                for (int v = 0; v < VECTORS; v++) sums[r][v] += value * row[v];
-            }
-            if (!gathered) b += width;
-        }
-#endif
-#pragma GCC unroll 12
-        for (int r = 0; r < n_rows; r++) from[r] += segment_stride;
-    }
-#pragma GCC unroll 12
-    for (int r = 0; r < n_rows; r++)
-#pragma GCC unroll 2
-        for (int v = 0; v < VECTORS; v++)
-            store(out + (out_rows ? out_rows[r] : r * out_stride) + v * WIDTH, sums[r][v]);
-}
-
-#if MOST > 6
-#define MORE_CASES(call) \
-    case 7: call(7); break; case 8: call(8); break; case 9: call(9); break; \
-    case 10: call(10); break; case 11: call(11); break; case 12: call(12); break;
-#else
-#define MORE_CASES(call)
-#endif
-#define BY_ROWS(n, call)                                                                                      \
-    switch (n) {                                                                                              \
-    case 1: call(1); break; case 2: call(2); break; case 3: call(3); break;                                   \
-    case 4: call(4); break; case 5: call(5); break; case 6: call(6); break;                                   \
-    MORE_CASES(call)                                                                                          \
-    }
-
-/* The same for any number of rows, and n_vectors vectors of columns. */
-INLINE TARGET void NAME(rows_product)(int64_t n, int n_vectors, const int gathered, const int start, float *out,
-                                      const int32_t *out_rows, int64_t out_stride, const float *bias,
-                                      const Operand *a, const int32_t *a_rows, int64_t a_stride,
-                                      int64_t n_segments, int64_t length, int64_t segment_stride, const Operand *b,
-                                      int64_t width, const int32_t *kept) {
-    int64_t n_tiles = (n + MOST - 1) / MOST;
-    for (int64_t i = 0; i < n_tiles; i++) {
-        int64_t r = n * i / n_tiles, count = n * (i + 1) / n_tiles - r;
-        for (int v = 0; v < n_vectors; v += VECTORS) {
-            int64_t column = v * WIDTH;
-#define TILE(R)                                                                                                \
-    NAME(tile)(R, gathered, start, out + column + (out_rows ? 0 : r * out_stride), out_rows ? out_rows + r : 0, \
-               out_stride, bias ? bias + column : 0, a + (a_rows ? 0 : r * a_stride), a_rows ? a_rows + r : 0, a_stride, n_segments,   \
-               length, segment_stride, b + column * (HALF && !gathered ? 2 : 1), width, kept)
-            BY_ROWS(count, TILE)
-#undef TILE
-        }
-    }
-}
-
-/* out[kept[i], :] += sum over t of a[t, i] * b[rows[t], :] for n_columns columns i of a and VECTORS vectors.
- * With bfloat16, a holds pairs of tokens. */
-INLINE TARGET void NAME(outer_tile)(const int n_columns, float *out, const int32_t *kept, const Operand *a,
-                                    int64_t a_stride, int64_t n, const Operand *b, const int32_t *rows) {
-    Floats sums[MOST][VECTORS];
-#pragma GCC unroll 12
-    for (int i = 0; i < n_columns; i++)
-#pragma GCC unroll 2
-        for (int v = 0; v < VECTORS; v++) sums[i][v] = load(out + kept[i] + v * WIDTH);
-#if HALF
-    for (int64_t t = 0; t < n; t += 2) {
-        __m512i one = _mm512_loadu_si512(b + rows[t]), other = _mm512_setzero_si512();
-        if (t + 1 < n) other = _mm512_loadu_si512(b + rows[t + 1]);
-        __m512i row[2] = {_mm512_unpacklo_epi16(one, other), _mm512_unpackhi_epi16(one, other)};
-#pragma GCC unroll 12
-        for (int i = 0; i < n_columns; i++) {
-            int32_t pair;
-            memcpy(&pair, a + 2 * i, sizeof pair);
-            __m512bh value = (__m512bh)_mm512_set1_epi32(pair);
-#pragma GCC unroll 2
-            for (int v = 0; v < VECTORS; v++)
-                sums[i][v] = (Floats)_mm512_dpbf16_ps((__m512)sums[i][v], value, (__m512bh)row[v]);
-        }
-        a += 2 * a_stride;
-    }
-#else
-    for (int64_t t = 0; t < n; t++) {
-        Floats row[VECTORS];
-        for (int v = 0; v < VECTORS; v++) row[v] = load(b + rows[t] + v * WIDTH);
-#pragma GCC unroll 12
-        for (int i = 0; i < n_columns; i++) {
-            Floats value = all(a[i]);
-#pragma GCC unroll 2
-            for (int v = 0; v < VECTORS; v++) sums[i][v] += value * row[v];
-        }
-        a += a_stride;
-    }
-#endif
-#pragma GCC unroll 12
-    for (int i = 0; i < n_columns; i++)
-#pragma GCC unroll 2
-        for (int v = 0; v < VECTORS; v++) store(out + kept[i] + v * WIDTH, sums[i][v]);
-}
-
-/* The same for a whole panel and any number of columns. */
-static TARGET void NAME(outer_product)(float *out, const int32_t *kept, int64_t n_kept, const Operand *a,
-                                       int64_t a_stride, int64_t n, const Operand *b, const int32_t *rows) {
-    int64_t n_tiles = (n_kept + MOST - 1) / MOST;
-    for (int64_t tile = 0; tile < n_tiles; tile++) {
-        int64_t i = n_kept * tile / n_tiles, count = n_kept * (tile + 1) / n_tiles - i;
-        for (int v = 0; v < 4; v += VECTORS) {
-#define TILE(R) NAME(outer_tile)(R, out + v * WIDTH, kept + i, a + (HALF ? 2 : 1) * i, a_stride, n, b + v * WIDTH, rows)
-            BY_ROWS(count, TILE)
-#undef TILE
-        }
-    }
-}
+#include "lstm_vectors.h"
+#include "lstm_products.h"
 
 /* Vectors of a sentence: standardised, dropped columns left out. Its places among the rows. */
 static TARGET void NAME(lay_out_sentence)(const Lstm *of, int64_t rank) {
     int64_t stride = stride_of(of), dim = of->dim, length = of->lengths[rank], sentence = of->order[rank];
     const float *factors = of->factors ? of->factors + sentence * dim : 0;
-    int32_t *kept = of->kept + (factors ? rank * stride : 0);
     int64_t n_kept = of->n_kept[factors ? rank : 0];
     for (int64_t t = 0; t < length; t++) {
         int64_t m = of->firsts[rank] + t;
         const float *from = of->features + (sentence * of->longest + t) * dim;
         Operand *to = (Operand *)of->inputs + m * stride;
+#if LANES == 16
+        int64_t n = 0;
+        for (int64_t k = 0; k < dim; k += WIDTH) {
+            Floats values = load_some(from + k, dim - k);
+            __mmask16 mask = dim - k < WIDTH ? (__mmask16)((1u << (dim - k)) - 1) : 0xffff;
+            if (of->mean) values = (values - load_some(of->mean + k, dim - k)) * load_some(of->scale + k, dim - k);
+            if (factors) {
+                Floats kept_or_not = load_some(factors + k, dim - k);
+                mask &= _mm512_cmp_ps_mask((__m512)kept_or_not, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+                values = (Floats)_mm512_maskz_compress_ps(mask, (__m512)(values * kept_or_not));
+            }
+#if HALF
+            _mm256_storeu_si256((__m256i *)(to + n), (__m256i)_mm512_cvtneps_pbh((__m512)values));
+#else
+            store(to + n, values);
+#endif
+            n += __builtin_popcount(mask);
+        }
+#else
+        const int32_t *kept = of->kept + rank * stride;
         if (factors)
             for (int64_t i = 0; i < n_kept; i++) {
                 int64_t k = kept[i] / PANEL;
@@ -303,6 +53,7 @@ static TARGET void NAME(lay_out_sentence)(const Lstm *of, int64_t rank) {
         else
             for (int64_t k = 0; k < dim; k++)
                 to[k] = NAME(operand)(of->mean ? (from[k] - of->mean[k]) * of->scale[k] : from[k]);
+#endif
         to[n_kept] = 0; /* of an odd pair */
         of->rows[m] = PANEL * (int32_t)(of->offsets[t] + rank);
         of->rows[of->n_tokens + 1 + m] = PANEL * (int32_t)(of->offsets[length - 1 - t] + rank);
@@ -321,25 +72,51 @@ static TARGET void NAME(find_kept)(const Lstm *of, int64_t rank) {
     of->n_kept[rank] = n;
 }
 
+/* Sixteen columns of a panel's weights, n of which are there: of each its gates. */
+INLINE TARGET void NAME(load_columns)(const Lstm *of, const float *weights, int64_t n_columns, int64_t p, int64_t n,
+                                      Floats columns[4][WIDTH]) {
+    for (int64_t gate = 0; gate < 4; gate++) {
+        for (int64_t i = 0; i < WIDTH; i++) {
+            int64_t cell = p * WIDTH + i;
+            columns[gate][i] = cell < of->hidden && n > 0
+                                   ? load_some(weights + (gate * of->hidden + cell) * n_columns, n)
+                                   : all(0.0f);
+        }
+        NAME(transpose)(columns[gate]);
+    }
+}
+
 /* The weights of a panel, transposed: input's as rows, recurrent ones as rows or pairs of rows. */
 static TARGET void NAME(lay_out_weights)(const Lstm *of, int64_t task) {
-    int64_t n_panels = of->cells / WIDTH, d = task / n_panels, p = task % n_panels, hidden = of->hidden;
+    int64_t n_panels = of->cells / WIDTH, d = task / n_panels, p = task % n_panels, H = of->hidden;
     Operand *input = (Operand *)of->packed_ih + task * of->dim * PANEL;
     Operand *recurrent = (Operand *)of->packed_hh + task * of->cells * PANEL;
-    for (int64_t place = 0; place < PANEL; place++) {
-        int64_t column = HALF ? interleaved(place) : place, cell = p * WIDTH + column % WIDTH;
-        const float *from = of->w_ih[d] + (column / WIDTH * hidden + cell) * of->dim;
-        for (int64_t k = 0; k < of->dim; k++)
-            input[k * PANEL + place] = NAME(operand)(cell < hidden ? from[k] : 0);
-        cell = p * WIDTH + place % WIDTH;
-        from = of->w_hh[d] + (place / WIDTH * hidden + cell) * hidden;
-        for (int64_t k = 0; k < of->cells; k++) {
-            Operand value = NAME(operand)(cell < hidden && k < hidden ? from[k] : 0);
-            if (HALF)
-                recurrent[k / 2 * 2 * PANEL + 2 * place + k % 2] = value;
-            else
-                recurrent[k * PANEL + place] = value;
+    Floats columns[4][WIDTH];
+    for (int64_t first = 0; first < of->dim; first += WIDTH) {
+        NAME(load_columns)(of, of->w_ih[d] + first, of->dim, p, of->dim - first, columns);
+        for (int64_t k = first; k < least(first + WIDTH, of->dim); k++) {
+#if HALF
+            Floats gates[4] = {columns[0][k - first], columns[1][k - first], columns[2][k - first],
+                               columns[3][k - first]};
+            NAME(store_panel)(input + k * PANEL, gates);
+#else
+            for (int gate = 0; gate < 4; gate++) store(input + k * PANEL + gate * WIDTH, columns[gate][k - first]);
+#endif
         }
+    }
+    for (int64_t first = 0; first < of->cells; first += WIDTH) {
+        NAME(load_columns)(of, of->w_hh[d] + first, H, p, H - first, columns);
+        for (int gate = 0; gate < 4; gate++)
+            for (int64_t k = first; k < first + WIDTH; k++) {
+#if HALF
+                __m512i half = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)columns[gate][k - first]));
+                Operand *to = recurrent + k / 2 * 2 * PANEL + 2 * gate * WIDTH;
+                if (k % 2) half = _mm512_or_si512(_mm512_slli_epi32(half, 16), _mm512_loadu_si512(to));
+                _mm512_storeu_si512(to, half);
+#else
+                store(recurrent + k * PANEL + gate * WIDTH, columns[gate][k - first]);
+#endif
+            }
     }
 }
 
@@ -366,7 +143,7 @@ static TARGET void NAME(input_product)(const Lstm *of, int64_t task) {
     const Operand *weights = (const Operand *)of->packed_ih + task * of->dim * PANEL;
     for (int64_t i = 0; i < n_groups(of); i++) {
         Group group = group_of(of, i);
-        NAME(rows_product)(group.n, 4, 1, 1, of->gates + task * of->n_tokens * PANEL, rows + group.first, 0, bias,
+        NAME(rows_product)(group.n, PANEL, 1, 1, of->gates + task * of->n_tokens * PANEL, rows + group.first, 0, bias,
                            (const Operand *)of->inputs + group.first * stride_of(of), 0, stride_of(of), 1,
                            group.n_kept, 0, weights, PANEL, group.kept);
     }
@@ -384,7 +161,7 @@ static TARGET void NAME(walk)(const Lstm *of, int64_t task) {
         for (int64_t p = 0; p < n_panels; p++) {
             float *gates = of->gates + ((d * n_panels + p) * N + row) * PANEL;
             if (t)
-                NAME(rows_product)(n, 4, 0, 2, gates, 0, PANEL, 0, hidden + before * C, 0, C, 1, C, 0,
+                NAME(rows_product)(n, PANEL, 0, 2, gates, 0, PANEL, 0, hidden + before * C, 0, C, 1, C, 0,
                                    (const Operand *)of->packed_hh + (d * n_panels + p) * C * PANEL, PANEL, 0);
             int64_t n_cells = H - p * WIDTH;
             for (int64_t r = 0; r < n; r++) {
@@ -462,7 +239,7 @@ static TARGET void NAME(walk_back)(const Lstm *of, int64_t task) {
         int64_t n = least(of->counts[t], end) - begin, row = of->offsets[t] + begin;
         int64_t before = t ? of->offsets[t - 1] + begin : 0, after = t + 1 < of->n_steps ? of->offsets[t + 1] + begin : 0;
         for (int64_t p = 0; n_after && p < C / 32; p++)
-            NAME(rows_product)(n_after, 2, 0, 0, d_hidden + p * 32, 0, C, 0, d_gates + after * PANEL, 0, PANEL,
+            NAME(rows_product)(n_after, 32, 0, 0, d_hidden + p * 32, 0, C, 0, d_gates + after * PANEL, 0, PANEL,
                                n_panels, PANEL, N * PANEL,
                                (const Operand *)of->packed_back + (d * (C / 32) + p) * 4 * C * 32, 32, 0);
         for (int64_t p = 0; p < n_panels; p++) {
@@ -538,6 +315,21 @@ static TARGET void NAME(lay_out_states)(const Lstm *of, int64_t task) {
     }
 }
 
+/* Sums of a panel as rows of a weight. */
+static TARGET void NAME(store_weights)(const Lstm *of, const float *sums, int64_t p, float *weights,
+                                       int64_t n_columns) {
+    for (int64_t first = 0; first < n_columns; first += WIDTH)
+        for (int64_t gate = 0; gate < 4; gate++) {
+            Floats block[WIDTH];
+            for (int64_t i = 0; i < WIDTH; i++)
+                block[i] = first + i < n_columns ? load(sums + (first + i) * PANEL + gate * WIDTH) : all(0.0f);
+            NAME(transpose)(block);
+            for (int64_t i = 0; i < least(WIDTH, of->hidden - p * WIDTH); i++)
+                store_some(weights + (gate * of->hidden + p * WIDTH + i) * n_columns + first, block[i],
+                           n_columns - first);
+        }
+}
+
 /* The gradients of the weights and biases of a panel. */
 static TARGET void NAME(weights_gradient)(const Lstm *of, int64_t task) {
     int64_t n_panels = of->cells / WIDTH, d = task / n_panels, p = task % n_panels, C = of->cells, D = of->dim;
@@ -548,11 +340,7 @@ static TARGET void NAME(weights_gradient)(const Lstm *of, int64_t task) {
     memset(sums, 0, C * PANEL * sizeof(float));
     NAME(outer_product)(sums, of->iota, C, (const Operand *)of->before + d * (N + 1) * (C + WIDTH), C + WIDTH,
                         N - of->n_sentences, d_gates, of->rows_after);
-    for (int64_t gate = 0; gate < 4; gate++)
-        for (int64_t cell = 0; cell < n_cells; cell++) {
-            float *to = of->d_w_hh[d] + (gate * H + p * WIDTH + cell) * H;
-            for (int64_t k = 0; k < H; k++) to[k] = sums[k * PANEL + gate * WIDTH + cell];
-        }
+    NAME(store_weights)(of, sums, p, of->d_w_hh[d], H);
     memset(sums, 0, D * PANEL * sizeof(float));
     for (int64_t i = 0; i < n_groups(of); i++) {
         Group group = group_of(of, i);
@@ -577,11 +365,7 @@ static TARGET void NAME(weights_gradient)(const Lstm *of, int64_t task) {
         int64_t column = HALF ? interleaved(place) : place, cell = column % WIDTH;
         if (cell < n_cells) of->d_bias[d][column / WIDTH * H + p * WIDTH + cell] = bias[place];
     }
-    for (int64_t gate = 0; gate < 4; gate++)
-        for (int64_t cell = 0; cell < n_cells; cell++) {
-            float *to = of->d_w_ih[d] + (gate * H + p * WIDTH + cell) * D;
-            for (int64_t k = 0; k < D; k++) to[k] = sums[k * PANEL + gate * WIDTH + cell];
-        }
+    NAME(store_weights)(of, sums, p, of->d_w_ih[d], D);
 }
 
 /* The gradient of 32 columns of the features. */
@@ -596,7 +380,7 @@ static TARGET void NAME(features_gradient)(const Lstm *of, int64_t task) {
             int64_t n_rows = least(MOST, length - t), m = of->firsts[rank] + t;
             memset(sums, 0, sizeof sums);
             for (int64_t d = 0; d < 2; d++)
-                NAME(rows_product)(n_rows, 2, 0, 2, sums, 0, 32, 0, (const Operand *)of->d_gates + d * C * 4 * N,
+                NAME(rows_product)(n_rows, 32, 0, 2, sums, 0, 32, 0, (const Operand *)of->d_gates + d * C * 4 * N,
                                    of->rows + d * (N + 1) + m, 0, C / WIDTH, PANEL, N * PANEL,
                                    (const Operand *)of->packed_in + (2 * task + d) * size, 32, 0);
             for (int64_t r = 0; r < n_rows; r++)
@@ -639,4 +423,8 @@ static TARGET void NAME(backward)(const Lstm *of) {
 #undef TARGET
 #undef HALF
 #undef VECTORS
+#undef LANES
+#undef Vector
+#undef LOAD
+#undef STORE
 #undef MOST

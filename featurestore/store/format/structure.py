@@ -7,6 +7,7 @@ disk: on a full disk libhdf5 can lose data silently and crash.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,8 +28,8 @@ _FORMAT = b"featurestore shard"
 _ATTRIBUTE_TYPES = {"format": "string", "format_version": "<u4", "fingerprint": "string", "codec": "string"}
 
 
-class _StructureSink:
-    """A file-like object that keeps what h5py writes and reads as zeros elsewhere."""
+class _StructureSink(io.RawIOBase):
+    """A file that keeps what h5py writes; what it lays out is never read back."""
 
     def __init__(self) -> None:
         self.position = self.end = 0
@@ -52,29 +53,17 @@ class _StructureSink:
         self.end = self.position if size is None else size
         return self.end
 
-    def flush(self) -> None:
-        pass
-
-    def read(self, size: int) -> bytes:
-        buffer = bytearray(size)
-        self.readinto(buffer)
-        return bytes(buffer)
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        view[:] = bytes(len(view))
-        for offset, piece in self.pieces.items():
-            start, stop = max(offset, self.position), min(offset + len(piece), self.position + len(view))
-            if start < stop:
-                view[start - self.position : stop - self.position] = piece[start - offset : stop - offset]
-        self.position += len(view)
-        return len(view)
-
 
 def lay_out(
     datasets: Mapping[str, Array], values: Array, codec: str, fingerprint: str
 ) -> tuple[bytes, dict[str, Extent]]:
-    """Return the bytes before ``/values`` and where every dataset lies."""
+    """Return the bytes before ``/values`` and where every dataset lies.
+
+    Raises
+    ------
+    StoreError
+        If HDF5 does not put all structure before the values, or puts them where readers would not look.
+    """
     import h5py
 
     sink = _StructureSink()
@@ -96,15 +85,15 @@ def lay_out(
         identifier = _create_contiguous(file, "values", values)
         extents["values"] = Extent(int(identifier.get_offset()), values.dtype.str, values.shape)
     start = extents["values"].offset
+    last = max(offset + len(piece) for offset, piece in sink.pieces.items())
+    if start % ALIGNMENT or last > start or sink.end != start + values.nbytes:
+        raise StoreError(
+            f"HDF5 laid the shard out unexpectedly: structure up to byte {last:,}, values of "
+            f"{values.nbytes:,} bytes at {start:,}, the file's end at {sink.end:,}"
+        )
     head = bytearray(start)
     for offset, piece in sink.pieces.items():
-        if offset + len(piece) > start:
-            raise StoreError(
-                f"HDF5 put structure after the values (offset {offset}): cannot lay out the shard"
-            )
         head[offset : offset + len(piece)] = piece
-    if start % ALIGNMENT or sink.end != start + values.nbytes:
-        raise StoreError(f"HDF5 laid the shard out unexpectedly: values at {start}, file end {sink.end}")
     return bytes(head), extents
 
 

@@ -254,15 +254,13 @@ def _inspect(path: Path, intact: set[str], progress: Callable[[int], object] | N
         entry_found = listed.get(file.name)
         try:
             entry_found = entry_found or entry_of_file(file)
+            finding = _first_finding(path, entry_found, base, intact)
+            if finding is None and file.name not in listed:
+                unreferenced.append((entry_found, _head_keys(path, entry_found)))
         except DamagedStoreError as error:
             finding = Finding(file.name, str(error), is_gone=error.is_gone)
-        else:
-            finding = _first_finding(path, entry_found, base, intact)
-        if finding is not None:
-            if not finding.is_gone:
-                found.unreferenced.append(DamagedFile.of(SHARDS, finding, entry_found))
-        elif entry_found is not None and file.name not in listed:
-            unreferenced.append(entry_found)
+        if finding is not None and not finding.is_gone:
+            found.unreferenced.append(DamagedFile.of(SHARDS, finding, entry_found))
     # If the last manifest is damaged, some of these were committed. Otherwise they are those of killed
     # writers, and adopted where that brings no sentence a second time.
     at_stake = base.number != numbers[-1]
@@ -324,19 +322,16 @@ def _first_finding(path: Path, entry: ShardEntry, manifest: Manifest, intact: se
 
 
 def _worth_adopting(
-    path: Path, kept: Sequence[ShardEntry], unreferenced: Sequence[ShardEntry], at_stake: bool
+    path: Path,
+    kept: Sequence[ShardEntry],
+    unreferenced: Sequence[tuple[ShardEntry, NDArray[np.uint8]]],
+    at_stake: bool,
 ) -> list[ShardEntry]:
     """Return the shards that bring only new sentences; with ``at_stake``, those that bring any."""
     if not unreferenced:
         return []
     known, adopted = _keys_of(path, kept), []
-    for entry in unreferenced:
-        try:
-            keys = _head_keys(path, entry)
-        except DamagedStoreError as error:
-            if error.is_gone:
-                continue
-            raise
+    for entry, keys in unreferenced:
         stored = known.contains(keys)
         if not stored.any() or (at_stake and not stored.all()):
             known.add(keys)

@@ -82,7 +82,7 @@ def ask(folder: Path, n_keys: int) -> dict[str, float]:
 @click.option("--json", "as_json", is_flag=True)
 @click.option("--ask-in", type=click.Path(path_type=Path), hidden=True)
 def main(keys: int, quick: bool, as_json: bool, ask_in: Path | None) -> None:
-    keys = min(keys, 1_000_000) if quick else keys
+    keys = min(keys, 100_000) if quick else keys
     if ask_in is not None:
         print(json.dumps(ask(ask_in, keys)))
         return

@@ -187,7 +187,7 @@ def measured(
 @part_options
 def main(peer: str | None, quick: bool, as_json: bool) -> None:
     use_cores(quick)
-    live_tokens = {"float32": 300} if quick else {"float32": 3_000, "bfloat16": 6_000}
+    live_tokens = {"float32": 100} if quick else {"float32": 3_000, "bfloat16": 6_000}
     live = CACHED if quick else LIVE
     encoders = {precision: load_encoder(live, precision=precision, device="cpu") for precision in live_tokens}
     tables = [measured(task, encoders, live_tokens, 1 if quick else 4, peer) for task in tasks(sample=quick)]

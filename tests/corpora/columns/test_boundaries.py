@@ -31,6 +31,11 @@ def rows(*words):
         ("वह गया । वह आया ॥ नहीं", ["वह गया ।", "वह आया ॥", "नहीं"]),
         ("他 走 了 。 ” 我 来", ["他 走 了 。 ”", "我 来"]),
         ("?", ["?"]),
+        (
+            "Sie haben erhalten. Der Kayserl. hof (er ging.) Ende",
+            ["Sie haben erhalten.", "Der Kayserl. hof (er ging.)", "Ende"],
+        ),
+        ("Prof. Mann ging . Er kam .", ["Prof. Mann ging .", "Er kam ."]),
     ],
 )
 def test_sentences_end_behind_final_punctuation(read, text, expected):

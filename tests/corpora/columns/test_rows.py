@@ -348,3 +348,66 @@ def test_words_before_a_broken_line_are_read_though_it_was_inspected(tmp_path):
     assert [next(read).tokens, next(read).tokens] == [("a",), ("b",)]
     with pytest.raises(CorpusError, match=r"line 6: .*not UTF-8"):
         next(read)
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        ("mot\tétiquette\nAnna\tB-PER\nchante\tO\n.\tO\n", {}),
+        ("слово\tтег\nАнна\tB-PER\nпоёт\tO\n.\tO\n", {"label": 2}),
+        ("mot\tx\tcatégorie\na\tx\tDET\nb\ty\tNOUN\nc\tx\tNOUN\n", {"label": "last"}),
+        ("ord ordklass\nen DET\nkatt NOUN\nsov VERB\n. PUNCT\nen DET\n", {"label": 2}),
+    ],
+)
+def test_headers_in_any_language_are_asked_about(read, content, options):
+    with pytest.raises(CorpusError, match=r"line 1: cannot tell whether .* names the columns.*--no-header"):
+        read(content, **options)
+    assert [line for _, _, line in read(content, **options, header=True)] == [2]
+    assert [line for _, _, line in read(content, **options, header=False)] == [1]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "Anna person\nsings O\nhere O\n",  # one label has no like
+        "the det\ncat noun\nsat verb\nthe det\n",
+        "Anna B-per\nsings O\nOslo B-loc\nsleeps O\n",
+    ],
+)
+def test_first_rows_that_are_words(read, content):
+    assert [line for _, _, line in read(content, label=2)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("content", "column"),
+    [
+        ("s1_1\tAnna\tB-PER\ns1_2\tsings\tO\n", 2),
+        ("d1.t0\tAnna\nd1.t1\tsings\n", 2),
+        ("doc 0 Anna NNP\ndoc 1 sings VBZ\n", 3),
+        ("0\t1\tAnna\tB-PER\n0\t2\tsings\tO\n\n1\t1\tOslo\tB-LOC\n", 3),
+    ],
+)
+def test_names_of_rows_are_not_taken_for_words(read, content, column):
+    with pytest.raises(CorpusError, match=r"line 1: the first column numbers the words.*--text-column"):
+        read(content)
+    assert read(content, text_column=column)[0][0] == ("Anna", "sings")
+
+
+@pytest.mark.parametrize("content", ["w0\tX\tO\nw1\tX\tO\n", "1990 CD\n1991 CD\n", "ha\tX\nha\tY\n"])
+def test_words_with_numbers_stay_words(read, content):
+    assert read(content)[0][0] == tuple(line.split()[0] for line in content.splitlines())
+
+
+def test_a_column_file_quoted_as_a_table_is_refused(read):
+    with pytest.raises(CorpusError, match=r"line 1: all fields stand between quote marks.*QUOTE_NONE"):
+        read('"TOKEN"\t"NER"\n"Anna"\t"B-PER"\n"sings"\t"O"\n')
+    assert read('"Anna"\tO\n"\tO\n')[0][0] == ('"Anna"', '"')
+
+
+def test_an_empty_node_out_of_its_place_is_refused(read):
+    with pytest.raises(
+        CorpusError, match=r"column 1 numbers the words, but does not count them \(1 8\.1 2\)"
+    ):
+        read("1\tEs\tO\n8.1\tx\tO\n2\tda\tO\n", text_column=2)
+    # Decimals are no word numbers.
+    assert read("0.5\tEs\tO\n3\tist\tO\n", text_column=2)[0][0] == ("Es", "ist")

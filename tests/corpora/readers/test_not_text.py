@@ -76,3 +76,14 @@ def test_standard_input_is_judged_alike(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Anna B-PER\nsings O\n")))
     with pytest.raises(CorpusError, match="-, line 1: reads as a column file"):
         list(open_corpus("-"))
+
+
+@pytest.mark.parametrize("line", ["{}\tAnna sings .\n", "Anna sings .\t{}\n", "{}\ta b\tpos\n"])
+def test_a_table_named_text_is_pointed_to_tsv(tmp_path, line):
+    path = tmp_path / "a.txt"
+    path.write_text("".join(line.format(number) for number in range(4)))
+    with pytest.raises(CorpusError, match=r"line 1: reads as a table, with tabs.*--format tsv"):
+        list(open_corpus(path))
+    assert len(list(open_corpus(path, format="text"))) == 4
+    path.write_text("".join(line.format(number) for number in range(4)) + "no tab here\n")
+    assert len(list(open_corpus(path))) == 5

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import json
 
 import pytest
 
@@ -270,3 +271,16 @@ def test_json_that_is_no_lines(read, content, said):
 def test_several_labels_of_a_token(read):
     with pytest.raises(LabelError, match="several labels of one token are not read"):
         read('{"tokens": ["a"], "y": [["X", "Y"]]}', "c.jsonl", label="y")
+
+
+def test_blanks_at_the_edge_of_a_label_are_no_part_of_it(read):
+    found = read("text,label\ngood,pos \nbad, pos\n", "a.csv", label="label")
+    assert [label for _, label, _ in found] == ["pos", "pos"]
+    with pytest.raises(LabelError, match=r"line 2: column 'label', asked for as label, is empty"):
+        read("text,label\ngood, \n", "a.csv", label="label")
+
+
+def test_a_list_written_as_text_is_refused(read):
+    with pytest.raises(CorpusError, match=r"line 1: field 'tokens' is a text that looks like a list"):
+        read(json.dumps({"tokens": "['a', 'b']"}) + "\n", "a.jsonl")
+    assert read('{"text": "[ a ] b"}\n', "a.jsonl")[0][0] == ("[", "a", "]", "b")

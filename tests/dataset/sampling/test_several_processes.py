@@ -9,8 +9,8 @@ import pytest
 import torch.distributed
 
 from featurestore import FeatureDataset, extract, feature_loader
-from featurestore.dataset import loader
-from featurestore.dataset.loader import process_count
+from featurestore.dataset.sampling import processes
+from featurestore.dataset.sampling.processes import process_count
 from tests.kit.doubles import DoubleEncoder, draw_sentences
 
 
@@ -22,7 +22,7 @@ def dataset(tmp_path) -> FeatureDataset:
 
 
 def test_several_processes_without_a_share_each_are_warned_once(dataset, monkeypatch, caplog):
-    loader._warn_of_replicas.cache_clear()
+    processes._warn_of_replicas.cache_clear()
     caplog.set_level(logging.WARNING)
     feature_loader(dataset)
     monkeypatch.setenv("WORLD_SIZE", "1")

@@ -15,8 +15,10 @@ from torch.utils.data import Subset
 
 from featurestore import Example, FeatureDataset, Store, feature_loader
 from featurestore.dataset import loader as loading
+from featurestore.dataset.sampling import window_reader as reading_windows
 from featurestore.dataset.sampling import windows as windowing
-from featurestore.dataset.sampling.windows import WindowBatchSampler, WindowReader, Windows
+from featurestore.dataset.sampling.window_reader import WindowReader
+from featurestore.dataset.sampling.windows import WindowBatchSampler, Windows
 from featurestore.errors import DamagedStoreError, UsageError
 from tests.dataset.batches import CODECS, expected, make_store
 
@@ -214,7 +216,7 @@ def test_auto_looks_at_the_part_that_is_loaded(example_store, examples, monkeypa
 def test_a_disk_without_direct_reads_is_read_all_the_same(tmp_path, small_windows, monkeypatch, refuses):
     dataset = make_dataset(tmp_path)
     direct, dropped = set(), []
-    opening, reading, advising = windowing.open_for_reading, os.preadv, os.posix_fadvise
+    opening, reading, advising = reading_windows.open_for_reading, os.preadv, os.posix_fadvise
 
     def open_(path, flags=0):
         if flags and refuses == "open":
@@ -232,7 +234,7 @@ def test_a_disk_without_direct_reads_is_read_all_the_same(tmp_path, small_window
         dropped.append(arguments)
         advising(*arguments)
 
-    monkeypatch.setattr(windowing, "open_for_reading", open_)
+    monkeypatch.setattr(reading_windows, "open_for_reading", open_)
     monkeypatch.setattr(os, "preadv", read)
     monkeypatch.setattr(os, "posix_fadvise", advise)
     assert_loads_everything(dataset, feature_loader(dataset, token_budget=40, window=12_000))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from featurestore.errors import StoreWriteError
 from featurestore.keys import Sentence
-from tests.faults.trials.scenarios import Scenario, check
+from tests.faults.trials.scenarios import Scenario, check, prepared_once
 from tests.kit.faulty import FaultyFileSystem, ignore, raising
 
 _TAKES_SPACE = ("mkdir", "create", "reserve", "write", "sync", "link", "rename")
@@ -58,14 +58,13 @@ class FaultPoint:
 def fail_everywhere(scenario: Scenario, fault: DiskFault, folder: Path) -> Iterator[FaultPoint]:
     """Let a disk fail from each operation of a scenario on, or only there; each time in its own folder."""
     counted = folder / "counted"
-    counted.mkdir()
-    scenario.prepare(counted)
+    prepare = prepared_once(scenario, folder / "prepared")
+    prepare(counted)
     watching = FaultyFileSystem(-1, ignore, kinds=fault.kinds)
     scenario.act(counted, watching, lambda _: None)
     for number, operation in enumerate(watching.operations):
         place = folder / str(number)
-        place.mkdir()
-        scenario.prepare(place)
+        prepare(place)
         filesystem = FaultyFileSystem(number, raising(fault.code), kinds=fault.kinds, for_good=fault.for_good)
         acknowledged: list[Sentence] = []
         problems = []

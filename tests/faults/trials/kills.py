@@ -11,7 +11,7 @@ from pathlib import Path
 
 from featurestore.disk.filesystem import FileSystem
 from featurestore.keys import Sentence
-from tests.faults.trials.scenarios import EVERY_SENTENCE, Scenario, check
+from tests.faults.trials.scenarios import EVERY_SENTENCE, Scenario, check, prepared_once
 from tests.kit.faulty import FaultyFileSystem, Moment, ignore, kill
 
 
@@ -32,8 +32,8 @@ def kill_everywhere(scenario: Scenario, folder: Path) -> Iterator[KillPoint]:
     each write.
     """
     counted = folder / "counted"
-    counted.mkdir()
-    scenario.prepare(counted)
+    prepare = prepared_once(scenario, folder / "prepared")
+    prepare(counted)
     watching = FaultyFileSystem(-1, ignore)
     scenario.act(counted, watching, lambda _: None)
     kinds = [operation.kind for operation in watching.operations]
@@ -42,8 +42,7 @@ def kill_everywhere(scenario: Scenario, folder: Path) -> Iterator[KillPoint]:
     points += [(number, "after") for number in range(len(kinds))]
     for number, moment in points:
         place = folder / f"{number}-{moment}"
-        place.mkdir()
-        scenario.prepare(place)
+        prepare(place)
         status, acknowledged = in_child(scenario, place, FaultyFileSystem(number, kill, moment))
         problems = check(place, scenario, acknowledged)
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL

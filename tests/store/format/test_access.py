@@ -22,14 +22,13 @@ from featurestore.store.maintenance.repair import repair
 from featurestore.store.store import Store
 from featurestore.store.verification import verify
 from tests.kit.stores import create, fill, sentence, sentences, shard_path
-from tests.kit.users import ordinary_user
+from tests.kit.users import open_to_all, ordinary_user
 
 
 @pytest.fixture
 def store(tmp_path) -> Store:
     """A store of several shards where an ordinary user may look."""
-    for directory in (tmp_path, *tmp_path.parents[:1]):
-        directory.chmod(0o755)
+    open_to_all(tmp_path)
     return fill(create(tmp_path / "store.fs", shard_bytes=256), sentences(9))
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from featurestore import limits
 from featurestore.errors import DamagedStoreError, FormatVersionError, NotAStoreError, UsageError
 from featurestore.recipe import Recipe, canonical_json
 from featurestore.store.format.directory import list_numbers, manifest_path, read_manifest
@@ -209,6 +211,49 @@ def test_extents_that_contradict_the_counts_are_refused_on_reading(store, change
     opened = Store(store.path, parse(store, forged(store, shards=shards)))
     with pytest.raises(DamagedStoreError, match="contradicts itself"):
         opened.reader(0)
+
+
+def moved(shard: dict, n_bytes: int) -> None:
+    """Let the values, and with them the end of the file, be said to lie further on."""
+    shard["extents"]["values"][0] += n_bytes
+    shard["n_bytes"] += n_bytes
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda shard: shard["extents"].pop("values"), "no values of two or three dimensions"),
+        (
+            lambda shard: shard["extents"]["tokens"].__setitem__(0, shard["extents"]["keys"][0]),
+            "/tokens and /keys overlap|/keys and /tokens overlap",
+        ),
+        (lambda shard: moved(shard, limits.MAX_HEAD_BYTES), "over the bound of"),
+        (lambda shard: moved(shard, 8), "not at a multiple of 4096"),
+        (lambda shard: shard.update(n_bytes=shard["n_bytes"] + 1), "the values do not end the file"),
+    ],
+    ids=[
+        "no values", "overlapping", "a long head", "values anywhere", "something after the values",
+    ],
+)  # fmt: skip
+def test_extents_that_cannot_be_are_refused_and_named(store, change, said):
+    shards = shard_with(store)
+    change(shards[0])
+    opened = Store(store.path, parse(store, forged(store, shards=shards)))
+    with pytest.raises(DamagedStoreError, match=said):
+        opened.reader(0)
+
+
+def test_nesting_of_any_depth_is_read_or_damage(store):
+    # Between what the parser still reads and what can be written again, for the checksum, lie few levels.
+    limit, refused = sys.getrecursionlimit(), 0
+    for depth in range(limit - 150, limit + 50):
+        raw = manifest_path(store.path, store.snapshot).read_bytes()
+        deep = b'{"a":' * depth + b"1" + b"}" * depth
+        try:
+            parse(store, raw.replace(b'"encoder":', b'"deep":' + deep + b',"encoder":', 1))
+        except DamagedStoreError as error:
+            refused += "nested too deeply" in str(error) or "JSON does not allow" in str(error)
+    assert refused > 40
 
 
 def test_manifest_under_another_number_is_damaged(store):

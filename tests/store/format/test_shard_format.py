@@ -11,12 +11,13 @@ import h5py
 import numpy as np
 import pytest
 
+from featurestore import limits
 from featurestore.errors import DamagedStoreError, StoreError
 from featurestore.keys import sentence_key
 from featurestore.store.format.codec import get_codec
 from featurestore.store.format.layout import ALIGNMENT, STRUCTURE
 from featurestore.store.format.shard import ShardDraft
-from featurestore.store.format.structure import inspect
+from featurestore.store.format.structure import inspect, lay_out
 from tests.kit.programs import environment
 from tests.kit.stores import RECIPE, create, fill, sentence, sentences, shard_path, vectors_of
 
@@ -288,3 +289,27 @@ def test_inspect_refuses_what_no_shard_holds(shard, change):
     change(shard)
     with pytest.raises(DamagedStoreError, match=r"shard\.h5"):
         inspect(shard)
+
+
+def test_structure_that_hdf5_would_put_after_the_values_is_refused():
+    # Eight names fill a node of the file's table of names; the ninth, "values", makes another one.
+    eight = {f"d{number}": np.zeros(3, "<u8") for number in range(8)}
+    with pytest.raises(StoreError, match=r"structure up to byte .* values of 128 bytes at"):
+        lay_out(eight, np.zeros((4, 8), "<f4"), "float32", RECIPE.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((9,), "no values of two or three dimensions"),
+        ((9, limits.MAX_DIM + 1), f"vectors of {limits.MAX_DIM + 1:,} values"),
+        ((9, limits.MAX_LAYERS + 1, 2), f"{limits.MAX_LAYERS + 1:,} layers"),
+    ],
+    ids=["one dimension", "too many values", "too many layers"],
+)
+def test_inspect_refuses_vectors_that_no_store_holds(tmp_path, shape, said):
+    values = np.zeros(shape, "<f4")
+    head, _ = lay_out({"offsets": np.arange(10, dtype="<u8")}, values, "float32", RECIPE.fingerprint)
+    (tmp_path / "shard.h5").write_bytes(head + values.tobytes())
+    with pytest.raises(DamagedStoreError, match=said):
+        inspect(tmp_path / "shard.h5")

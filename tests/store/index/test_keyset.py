@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import threading
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featurestore.disk.filesystem import FileSystem
-from featurestore.errors import StoreWriteError
+from featurestore.errors import StoreError, StoreWriteError
 from featurestore.keyarrays import keys_array
 from featurestore.store.index.keyset import KeySet
 from tests.store.index.keys import KEY_LISTS, KEYS
@@ -106,3 +107,32 @@ def test_a_full_disk_is_said_to_be_one(tmp_path):
     keys = KeySet(tmp_path, most_in_memory=10, filesystem=Full())
     with pytest.raises(StoreWriteError, match="no space left"):
         keys.add(random_keys(500))
+
+
+@pytest.fixture
+def spilled(tmp_path) -> tuple[KeySet, list[int]]:
+    """A set whose keys are on the disk, and the descriptors of its files there."""
+    keys = KeySet(tmp_path, most_in_memory=10)
+    keys.add(random_keys(500))
+    opened = [entry for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    files = [int(entry.name) for entry in opened if os.readlink(entry).startswith(f"{tmp_path}/")]
+    assert files
+    return keys, files
+
+
+def test_a_disk_that_loses_what_was_written_to_it_is_said_to(spilled):
+    keys, files = spilled
+    for descriptor in files:
+        os.ftruncate(descriptor, 0)
+    with pytest.raises(StoreError, match=r"a temporary file gave 0 bytes of [\d,]+: see to the disk"):
+        keys.contains(random_keys(500))
+
+
+def test_a_disk_that_cannot_be_read_is_said_to_be_none_to_use(spilled, tmp_path):
+    keys, files = spilled
+    folder = os.open(tmp_path, os.O_RDONLY)  # reading a folder fails, as a file does whose disk went away
+    for descriptor in files:
+        os.dup2(folder, descriptor)
+    os.close(folder)
+    with pytest.raises(StoreError, match=r"a temporary file cannot be read back: .*See to the disk"):
+        keys.contains(random_keys(500))

@@ -180,6 +180,16 @@ def test_other_shape_is_refused(tmp_path):
         merge([one, other], tmp_path / "into")
 
 
+def test_nothing_to_merge_or_a_place_that_cannot_be_a_store_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="nothing to merge"):
+        merge([], tmp_path / "merged.fs")
+    one = fill(create(tmp_path / "one.fs"), sentences(4))
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(UsageError, match="file"):
+        merge([one.path], tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "text"
+
+
 def test_store_into_itself_is_refused(tmp_path):
     one = make(tmp_path / "1", sentences(3))
     (tmp_path / "link").symlink_to(one)

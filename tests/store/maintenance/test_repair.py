@@ -6,20 +6,22 @@ import contextlib
 import itertools
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from featurestore.disk.filesystem import FileSystem
+from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.errors import DamagedStoreError, NotAStoreError, StoreWriteError
 from featurestore.recipe import Recipe
-from featurestore.store.format.directory import list_numbers, manifest_path
+from featurestore.store.format.directory import list_numbers, manifest_path, publish
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.repair import repair
 from featurestore.store.store import Store
 from featurestore.store.verification import verify
 from tests.kit.damage import flip_bit, forge_index, index_path, value_offset
+from tests.kit.faulty import InterruptedFileSystem
 from tests.kit.stores import (
     CONDITIONED_SENTENCES,
     ODD_SENTENCES,
@@ -369,6 +371,25 @@ def test_writer_goes_on_through_a_repair(store):
     kept = [tokens for tokens in sentences(N) if tokens not in lost]
     assert_holds(opened, [*kept, *sentences(6, start=300)])
     assert len(opened) == len(kept) + 6
+
+
+def test_a_commit_from_where_locks_do_not_reach_stops_a_repair(store):
+    damage_vector(store, 0)
+    shards = sorted((store.path / "shards").iterdir())
+
+    def commit_elsewhere() -> None:
+        assert publish(store.path, replace(store.manifest, number=store.snapshot + 1))
+
+    overtaken = InterruptedFileSystem(
+        LOCAL,
+        lambda operation: operation.kind == "link" and operation.path.parent.name == "manifests",
+        commit_elsewhere,
+    )
+    with pytest.raises(StoreWriteError, match=r"another writer committed to .* meanwhile"):
+        repair(store.path, filesystem=overtaken)
+    assert sorted((store.path / "shards").iterdir()) == shards
+    assert not repair(store.path).sound
+    assert_sound(store.path)
 
 
 def test_what_is_no_store_is_left_alone(tmp_path):

@@ -113,7 +113,8 @@ def remove(
 ) -> None:
     """Make a snapshot without some sentences.
 
-    Readers keep the snapshot they have open; gc frees the bytes later.
+    Readers keep the snapshot they have open. The sentences are on the disk, in earlier snapshots, until gc
+    has deleted the old shards.
     """
     from featurestore.store.maintenance.replacing import remove as leave_out
 

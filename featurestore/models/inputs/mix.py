@@ -28,6 +28,10 @@ class ScalarMix(nn.Module):
         mixed: Tensor = torch.einsum("...kd,k->...d", layers, torch.softmax(self.weights, dim=0))
         return self.gamma * mixed
 
+    def shares(self) -> tuple[float, ...]:
+        """Return the share of each layer."""
+        return tuple(torch.softmax(self.weights.detach(), dim=0).tolist())
+
 
 class Standardize(nn.Module):
     """A fixed shift and scale of every dimension, fitted once on training vectors.

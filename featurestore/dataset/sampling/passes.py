@@ -1,0 +1,196 @@
+"""A pass over an epoch, from any place in it: what is dealt, to whom, and where it stands."""
+
+from __future__ import annotations
+
+import bisect
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+from featurestore.dataset.sampling.dealing import Uneven, ending
+from featurestore.dataset.sampling.packing import Indices
+from featurestore.dataset.sampling.planning import Plan
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in the batches of an epoch.
+
+    Attributes
+    ----------
+    epoch : int
+    pool : int
+        The pool that is to be planned first.
+    before, quanta : int
+        Batches of the pools before it, and what of the budget their sentences take.
+    taken : int
+        Batches of the epoch that were dealt, all processes together.
+    flight : int
+        Processes the epoch was planned for; 0 before it has begun.
+    ends : tuple of (int, int)
+        If the list's end was begun, which is made of smaller batches: for how many processes it was made,
+        and how many of its batches they took; each further pair deals what the one before left.
+    """
+
+    epoch: int
+    pool: int = 0
+    before: int = 0
+    quanta: int = 0
+    taken: int = 0
+    flight: int = 0
+    ends: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def begun(self) -> bool:
+        """Whether something was dealt."""
+        return bool(self.taken or self.ends)
+
+
+class Dealt(NamedTuple):
+    """A batch, the pool it is from, and whether it was dealt before, to fill up the last step."""
+
+    batch: Indices
+    pool: int
+    repeated: bool = False
+
+
+class Deal:
+    """The rest of an epoch, dealt to a number of processes: one batch to each at a step, in turn.
+
+    Parameters
+    ----------
+    plan : Plan
+    position : Position
+        Where to begin.
+    n_processes : int
+    uneven : {"split", "drop", "pad", "join"}
+    """
+
+    def __init__(self, plan: Plan, position: Position, n_processes: int, uneven: Uneven) -> None:
+        self._plan, self._n_processes, self._uneven = plan, n_processes, uneven
+        self.position = position if position.flight else replace(position, flight=n_processes)
+        self._starts: list[Position] = []
+        self._end_at: int | None = None
+
+    def __iter__(self) -> Iterator[Dealt]:
+        at = self.position
+        n_pools = self._plan.pools.count(at.epoch)
+        carried: list[Dealt] = []
+        n_dealt = 0
+        while at.pool < n_pools:
+            planned = self._plan.pool(at.epoch, at.pool, at.before, at.quanta, at.flight)
+            self._starts.append(at)
+            fresh = planned.batches[max(0, self.position.taken - at.before) :]
+            listed = carried + [Dealt(batch, at.pool) for batch in fresh]
+            at = replace(at, pool=at.pool + 1, before=planned.stop, quanta=planned.quanta)
+            if at.pool == n_pools:
+                last_pool = [Dealt(batch, at.pool - 1) for batch in planned.batches]
+                listed = self._ended(listed, n_dealt, last_pool)
+                complete = len(listed)
+            elif self.position.ends:
+                complete = 0
+            else:
+                complete = len(listed) - len(listed) % self._n_processes
+            n_dealt += complete
+            yield from listed[:complete]
+            carried = listed[complete:]
+
+    def at(self, n_dealt: int) -> Position:
+        """Return the position after so many batches of this deal, which must have been come to."""
+        position = self.position
+        if position.ends:
+            return replace(position, ends=(*position.ends, (self._n_processes, n_dealt)))
+        ends: tuple[tuple[int, int], ...] = ()
+        if self._end_at is not None and n_dealt > self._end_at:
+            ends = ((self._n_processes, n_dealt - self._end_at),)
+            n_dealt = self._end_at
+        taken = position.taken + n_dealt
+        number = bisect.bisect_right([start.before for start in self._starts], taken) - 1
+        start = self._starts[number] if number >= 0 else position
+        return replace(start, taken=taken, ends=ends)
+
+    def _ended(self, listed: list[Dealt], n_before: int, last_pool: list[Dealt]) -> list[Dealt]:
+        """Return what is listed with its end made, for those who began it, and for who goes on."""
+        for n_processes, n_taken in self.position.ends:
+            listed = self._with_ending(listed, n_processes, "split", last_pool)[0][n_taken:]
+        listed, start = self._with_ending(listed, self._n_processes, self._uneven, last_pool)
+        self._end_at = None if start is None else n_before + start
+        return listed
+
+    def _with_ending(
+        self, listed: list[Dealt], n_processes: int, uneven: Uneven, last_pool: list[Dealt]
+    ) -> tuple[list[Dealt], int | None]:
+        """Return what is listed with its end made for some processes, and where new batches begin in it."""
+        batches, again = ([dealt.batch for dealt in part] for part in (listed, last_pool))
+        end = ending(batches, self._plan.lengths, n_processes, uneven, again, self._plan.split)
+        repeated = end.n_repeated > 0
+        pool_of = {int(i): dealt.pool for dealt in [*listed[end.start :], *last_pool] for i in dealt.batch}
+        last = [Dealt(batch, pool_of[int(batch[0])], repeated) for batch in end.batches]
+        return listed[: end.start] + last, None if repeated or not last else end.start
+
+
+class Passed(Protocol):
+    """What passes are made over: a sampler."""
+
+    def begin(self, begun: Pass) -> tuple[Deal, Iterator[Dealt], int]:
+        """Return what a pass that begins now deals, its own batches, and how many processes it deals to."""
+
+    def enter_pool(self, epoch: int, pool: int) -> None:
+        """Do what is to be done before the first batch of a pool is given."""
+
+    def end(self, ended: Pass) -> None:
+        """Take note that a pass has come to its end."""
+
+
+class Pass(Iterator[list[int]]):
+    """An iteration over a sampler: it begins at its first batch, wherever the sampler then stands.
+
+    Attributes
+    ----------
+    n_handed : int or None
+        Batches that came through to a loop, kept by a loader that reads ahead; None: all that were asked for.
+    """
+
+    def __init__(self, sampler: Passed) -> None:
+        self.n_handed: int | None = None
+        self._sampler = sampler
+        self._deal: Deal | None = None
+        self._dealt: Iterator[Dealt] = iter(())
+        self._stride, self._pool = 1, -1
+        self._n_yielded, self._first_repeated = 0, sys.maxsize
+
+    def __next__(self) -> list[int]:
+        if self._deal is None:
+            self._deal, self._dealt, self._stride = self._sampler.begin(self)
+        dealt = next(self._dealt, None)
+        if dealt is None:
+            if self.n_handed is None:
+                self.end()
+            raise StopIteration
+        if dealt.pool != self._pool:
+            self._pool = dealt.pool
+            self._sampler.enter_pool(self._deal.position.epoch, dealt.pool)
+        self._n_yielded += 1
+        if dealt.repeated:
+            self._first_repeated = min(self._first_repeated, self._n_yielded)
+        indices: list[int] = dealt.batch.tolist()
+        return indices
+
+    @property
+    def n_given(self) -> int:
+        """Batches that count as given."""
+        return self._n_yielded if self.n_handed is None else self.n_handed
+
+    @property
+    def n_repeated(self) -> int:
+        """How many of those other processes were given too."""
+        return max(0, self.n_given - self._first_repeated + 1)
+
+    def end(self) -> None:
+        """Tell the sampler that all batches were handed out."""
+        self._sampler.end(self)
+
+    def position(self) -> Position | None:
+        """Return where it stands, None before it has begun."""
+        return None if self._deal is None else self._deal.at(self.n_given * self._stride)

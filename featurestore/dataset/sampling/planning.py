@@ -1,0 +1,213 @@
+"""The plan of all epochs: which batches each has, pool after pool, and how many, which is always the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from featurestore.dataset.sampling.dealing import flights
+from featurestore.dataset.sampling.drawing import Key
+from featurestore.dataset.sampling.packing import (
+    Budget,
+    Indices,
+    costs_of,
+    cut,
+    cut_groups,
+    split_groups_to,
+    split_to,
+)
+from featurestore.dataset.sampling.pools import POOL_SENTENCES, Pools
+
+_SAMPLED_POOLS = 16
+_SAMPLED_EPOCH = 1 << 40
+"""An epoch that nobody comes to, whose pools show how many batches others need."""
+
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class PlannedPool:
+    """The batches of a pool in the order of the epoch; how many, and what of the budget, end with them."""
+
+    batches: list[Indices]
+    stop: int
+    quanta: int
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the batches, their order and the order of their sentences."""
+        hashed = xxhash.xxh3_64(np.array([len(batch) for batch in self.batches], "<i8").tobytes())
+        for batch in self.batches:
+            hashed.update(batch.astype("<i8").tobytes())
+        return hashed.hexdigest()
+
+
+class Plan:
+    """What the batches of every epoch are.
+
+    A pure function of the arguments, of which any pool can be had without those before it. Every epoch has
+    the same number of batches: where pools are drawn anew, how many they need varies a little, and some are
+    split to reach a number that leaves room for that.
+
+    Parameters
+    ----------
+    lengths : (n,) int
+        Tokens of each sentence.
+    pools : Pools
+    budget : Budget
+    seed : int
+    by_length : bool
+        Whether sentences of like length make up a batch, or consecutive ones.
+    shuffle, drop_last : bool
+    groups : (n_groups,) int64, optional
+        The first sentence of each group that stays together.
+    """
+
+    def __init__(
+        self,
+        lengths: NDArray[np.integer],
+        pools: Pools,
+        budget: Budget,
+        seed: int,
+        *,
+        by_length: bool,
+        shuffle: bool,
+        drop_last: bool,
+        groups: Indices | None = None,
+    ) -> None:
+        self.lengths, self.pools, self.budget, self.seed = lengths, pools, budget, seed
+        self.by_length, self.shuffle, self.drop_last = by_length, shuffle, drop_last
+        self._groups = groups
+        self._recent: dict[tuple[int, ...], PlannedPool] = {}
+        self._n_batches: int | None = None
+        self._all_quanta: int | None = None
+
+    @property
+    def n_batches(self) -> int:
+        """Of each epoch."""
+        if self._n_batches is None:
+            self._n_batches = self._counted()
+        return self._n_batches
+
+    def pool(self, epoch: int, number: int, before: int, quanta: int, flight: int) -> PlannedPool:
+        """Return the batches of a pool.
+
+        Parameters
+        ----------
+        epoch, number : int
+        before, quanta : int
+            Batches of the pools before it, and what of the budget their sentences take.
+        flight : int
+            Processes that the epoch is for.
+        """
+        place = (epoch, number, before, quanta, flight)
+        planned = self._recent.pop(place, None)
+        if planned is None:
+            planned = self._planned(*place)
+            while len(self._recent) > 2:
+                del self._recent[next(iter(self._recent))]
+        self._recent[place] = planned
+        return planned
+
+    def _planned(self, epoch: int, number: int, before: int, quanta: int, flight: int) -> PlannedPool:
+        sentences = self.pools.sentences(epoch, number)
+        batches = self._cut(epoch, number, sentences, self.budget)
+        if self.pools.vary:
+            quanta += self._quanta(sentences)
+            batches = self._as_many_as_wanted(epoch, number, before, quanta, sentences, batches)
+        if self.shuffle:
+            key = Key(self.seed, epoch, number + 1, 1)
+            order = flights(costs_of(batches, self.lengths), flight, before, key)
+            batches = [batches[i] for i in order.tolist()]
+        if self.pools.vary and self.drop_last:
+            batches = batches[: max(0, self.n_batches - before)]
+        return PlannedPool(batches, before + len(batches), quanta)
+
+    def split(self, batches: Iterable[Indices], wanted: int) -> list[Indices]:
+        """Split batches until there are as many as wanted, between groups where there are groups."""
+        if self._groups is None:
+            return split_to(batches, wanted)
+        return split_groups_to(batches, wanted, self._group_of)
+
+    def _group_of(self, sentences: Indices) -> Indices:
+        if self._groups is None:
+            return sentences
+        return np.searchsorted(self._groups, sentences, side="right")
+
+    def _as_many_as_wanted(
+        self, epoch: int, number: int, before: int, quanta: int, sentences: Indices, batches: list[Indices]
+    ) -> list[Indices]:
+        """Return the batches of a pool, so many that in the end the epoch has as many as every other."""
+        n_pools_after = self.pools.count(epoch) - number - 1
+        n_after = self.pools.n_after(epoch, number)
+        wanted = most = self.n_batches - before
+        if n_pools_after:
+            on_the_way = self.n_batches * quanta // max(1, self._quanta_of_all()) - self._reserve
+            wanted = max(on_the_way, self.n_batches - n_after) - before
+            most -= n_pools_after + n_after // POOL_SENTENCES
+        budget = self.budget
+        while len(batches) > most and not self.drop_last and not budget.holds(self.lengths[sentences]):
+            # Hardly ever: this epoch needs more batches than epochs were expected to need at most.
+            budget = budget.enlarged()
+            batches = self._cut(epoch, number, sentences, budget)
+        return self.split(batches, wanted)
+
+    def _cut(self, epoch: int, number: int, sentences: Indices, budget: Budget) -> list[Indices]:
+        """Return the batches of a pool as they are before their number and order is settled."""
+        if self._groups is not None:
+            starts = np.flatnonzero(np.diff(self._group_of(sentences), prepend=-1))
+            lengths = self.lengths[sentences].astype(np.int64)
+            cuts = cut_groups(lengths, starts, budget, by_length=self.by_length)
+            return [sentences[piece] for piece in cuts]
+        if self.shuffle:
+            sentences = sentences[Key(self.seed, epoch, number + 1, 0).order(len(sentences))]
+        batches: list[Indices] = []
+        for start in range(0, len(sentences), POOL_SENTENCES):
+            part = sentences[start : start + POOL_SENTENCES]
+            if self.by_length:
+                part = part[np.argsort(self.lengths[part], kind="stable")]
+            lengths = self.lengths[part].astype(np.int64)
+            pieces = cut(lengths, budget, ascending=self.by_length, full_only=self.drop_last)
+            batches.extend(part[piece] for piece in pieces)
+        return batches
+
+    @property
+    def _reserve(self) -> int:
+        """Batches that are kept back for the last pool, and those an epoch may need beyond the mean."""
+        n_pools = self.pools.count(_SAMPLED_EPOCH)
+        # Bounded, so that the last pool can be split into that many more.
+        return min(1 + 2 * math.isqrt(n_pools), 1 + len(self.lengths) // n_pools // 4)
+
+    def _counted(self) -> int:
+        epoch, n_pools = _SAMPLED_EPOCH, self.pools.count(_SAMPLED_EPOCH)
+        if not self.pools.vary:
+            return sum(len(self._cut(epoch, i, self.pools.sentences(epoch, i), self.budget))
+                       for i in range(n_pools))  # fmt: skip
+        sampled = [self.pools.sentences(epoch, i * n_pools // min(n_pools, _SAMPLED_POOLS))
+                   for i in range(min(n_pools, _SAMPLED_POOLS))]  # fmt: skip
+        counts = [len(self._cut(epoch, i, part, self.budget)) for i, part in enumerate(sampled)]
+        quanta = [self._quanta(part) for part in sampled]
+        expected = self._quanta_of_all() * sum(counts) / max(1, sum(quanta))
+        margin = 0.0
+        if n_pools > len(sampled):
+            rates = np.array(counts) / np.array(quanta)
+            margin = 3 * float(rates.std() / rates.mean()) / math.sqrt(len(sampled)) if rates.any() else 0.0
+        if self.drop_last:
+            return max(0, math.floor(expected * (1 - margin)) - self._reserve)
+        return min(len(self.lengths), math.ceil(expected * (1 + margin)) + self._reserve)
+
+    def _quanta(self, sentences: Indices) -> int:
+        return int(self.budget.quanta(self.lengths[sentences]).sum())
+
+    def _quanta_of_all(self) -> int:
+        if self._all_quanta is None:
+            chunks = range(0, len(self.lengths), _CHUNK)
+            parts = (self.budget.quanta(self.lengths[start : start + _CHUNK]) for start in chunks)
+            self._all_quanta = sum(int(part.sum()) for part in parts)
+        return self._all_quanta

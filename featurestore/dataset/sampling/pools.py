@@ -1,0 +1,114 @@
+"""Pools: the parts of an epoch that are planned one at a time, so that none needs those before it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from featurestore.dataset.sampling.drawing import Key
+from featurestore.dataset.sampling.packing import Indices
+
+POOL_SENTENCES = 8192
+"""Sentences sorted by length together: enough that batches hardly pad, few enough to stay random."""
+
+
+class Pools(Protocol):
+    """Where the sentences of an epoch come from."""
+
+    @property
+    def vary(self) -> bool:
+        """Whether the lengths that meet in a pool differ from epoch to epoch."""
+
+    def count(self, epoch: int) -> int:
+        """Return the number of pools of an epoch, 0 for no sentences."""
+
+    def sentences(self, epoch: int, pool: int) -> Indices:
+        """Return the sentences of a pool: of all pools of an epoch, each once."""
+
+    def n_after(self, epoch: int, pool: int) -> int:
+        """Return how many sentences the pools after one have together."""
+
+
+class EvenPools:
+    """Pools of like size, drawn from all sentences anew each epoch, or consecutive ones.
+
+    Parameters
+    ----------
+    n_sentences, seed : int
+    shuffle : bool
+    """
+
+    def __init__(self, n_sentences: int, seed: int, *, shuffle: bool) -> None:
+        self._n, self._seed, self._shuffle = n_sentences, seed, shuffle
+        self._n_pools = -(-n_sentences // POOL_SENTENCES) if n_sentences else 0
+
+    @property
+    def vary(self) -> bool:
+        """See :class:`Pools`."""
+        return self._shuffle and self._n_pools > 1
+
+    def count(self, epoch: int) -> int:
+        """See :class:`Pools`."""
+        return self._n_pools
+
+    def sentences(self, epoch: int, pool: int) -> Indices:
+        """See :class:`Pools`."""
+        positions = np.arange(self._edge(pool), self._edge(pool + 1))
+        return Key(self._seed, epoch, 0).permuted(positions, self._n) if self.vary else positions
+
+    def n_after(self, epoch: int, pool: int) -> int:
+        """See :class:`Pools`."""
+        return self._n - self._edge(pool + 1)
+
+    def _edge(self, pool: int) -> int:
+        return self._n * pool // max(1, self._n_pools)
+
+
+class GroupPools:
+    """Pools of whole groups of sentences that follow each other, drawn from all groups anew each epoch.
+
+    Parameters
+    ----------
+    starts : (n_groups,) int64
+        The first sentence of each group, ascending from 0.
+    n_sentences, seed : int
+    shuffle : bool
+    """
+
+    def __init__(self, starts: Indices, n_sentences: int, seed: int, *, shuffle: bool) -> None:
+        self._sizes = np.diff(starts, append=n_sentences)
+        self._starts, self._n, self._seed, self._shuffle = starts, n_sentences, seed, shuffle
+        self._n_pools = min(len(starts), -(-n_sentences // POOL_SENTENCES))
+        self._order_of: tuple[int, Indices] | None = None
+
+    @property
+    def vary(self) -> bool:
+        """See :class:`Pools`."""
+        return self._shuffle and len(self._starts) > 1
+
+    def count(self, epoch: int) -> int:
+        """See :class:`Pools`."""
+        return self._n_pools
+
+    def sentences(self, epoch: int, pool: int) -> Indices:
+        """See :class:`Pools`; the sentences of a group follow each other, in their order."""
+        groups = self._order(epoch)[self._edge(pool) : self._edge(pool + 1)]
+        sizes = self._sizes[groups]
+        ends = np.cumsum(sizes)
+        within: Indices = np.arange(int(sizes.sum())) - np.repeat(ends - sizes, sizes)
+        return within + np.repeat(self._starts[groups], sizes)
+
+    def n_after(self, epoch: int, pool: int) -> int:
+        """See :class:`Pools`."""
+        return int(self._sizes[self._order(epoch)[self._edge(pool + 1) :]].sum())
+
+    def _order(self, epoch: int) -> Indices:
+        if self._order_of is None or self._order_of[0] != epoch:
+            n = len(self._starts)
+            order = Key(self._seed, epoch, 0).order(n) if self._shuffle else np.arange(n)
+            self._order_of = epoch, order
+        return self._order_of[1]
+
+    def _edge(self, pool: int) -> int:
+        return len(self._starts) * pool // max(1, self._n_pools)

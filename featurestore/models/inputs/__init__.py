@@ -1,0 +1,1 @@
+"""What heads do with stored vectors before they read them."""
