@@ -274,8 +274,7 @@ class FeatureDataset(Dataset[FeatureItem]):
 
     def windows(self, memory: int, part: Part = EVERYTHING) -> Windows:
         """Cut the examples, or a part of them, into windows that are read within ``memory`` bytes."""
-        shard, row = self._sources.each[0].places
-        return Windows(self.store, shard[part], row[part], self.lengths[part], memory)
+        return self._sources.windows(self.lengths, memory, part)
 
     @property
     def stored_bytes(self) -> int:

@@ -18,6 +18,7 @@ from featurestore.dataset.gathering.resident import Resident
 from featurestore.dataset.gathering.together import gather_packed, gather_padded, gather_resident, parts_of
 from featurestore.dataset.indices import Part as Examples
 from featurestore.dataset.opening.placing import Places
+from featurestore.dataset.sampling.windows import Located, Windows
 from featurestore.store.format.codec import get_codec
 from featurestore.store.store import Store
 from featurestore.vectors import token_shape
@@ -121,12 +122,19 @@ class Sources:
                 places.update(numbers[part].astype("<i8").tobytes())
         snapshots = [source.store.snapshot for source in self.each]
         snapshot = snapshots[0] if len(snapshots) == 1 else snapshots
-        return {"store": stores.hexdigest(), "snapshot": snapshot, "places": places.hexdigest()}
+        return {"snapshot": snapshot, "store": stores.hexdigest(), "places": places.hexdigest()}
 
     def hold(self, lengths: NDArray[np.int64], device: torch.device) -> None:
         """Read all vectors into the memory of a device."""
         for source in self.each:
             source.resident = Resident(source.store, *source.places, lengths, device)
+
+    def windows(self, lengths: NDArray[np.int64], memory: int, part: Examples) -> Windows:
+        """Cut a part of the examples into windows: stretches of the store of which most bytes are read."""
+        lead, *others = sorted(self.each, key=lambda source: -source.stored_bytes(lengths, part))
+        beside = [Located(one.store, one.places.shard[part], one.places.row[part]) for one in others]
+        shard, row = lead.places
+        return Windows(lead.store, shard[part], row[part], lengths[part], memory, beside)
 
     def item(self, index: int, n_tokens: int) -> Features:
         """Read one example: (n_tokens, dim) or (n_tokens, n_layers, dim)."""
