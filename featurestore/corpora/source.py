@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 _CHUNK_BYTES = 256 << 10
-_HASHED_BYTES = 1 << 20
+_HASHED_BYTES = 256 << 10
 _PATTERN = re.compile(r"[*?\[]")
 _URL = re.compile(r"[a-z][a-z0-9+]+://", re.IGNORECASE)
 
