@@ -38,3 +38,9 @@ MAX_OPTIONS_BYTES = 1 << 20
 """Largest ELMo options file."""
 
 MAX_CHECKPOINT_BYTES = 4 << 30
+
+MAX_OPENINGS_BYTES = 4 << 30
+MAX_OPENINGS = 1000
+"""Of remembered openings in a user's cache folder, together; those least recently used go first."""
+
+MAX_OPENING_HEADER_BYTES = 1 << 26

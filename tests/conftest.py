@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -20,6 +21,10 @@ hypothesis.settings.load_profile("unhurried")
 # Before torch is imported, and for the processes that tests start: the tiny model gains nothing from threads,
 # and threads that wait for each other on busy cores take seconds.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What tests open is remembered apart from what the user has opened, and by their processes too.
+_CACHE = tempfile.TemporaryDirectory(prefix="featurestore-tests-")
+os.environ["FEATURESTORE_CACHE"] = _CACHE.name
 
 pytest.register_assert_rewrite("tests.kit")
 

@@ -57,9 +57,10 @@ ARROWS: dict[str, set[str] | None] = {
         "extraction", *CORPORA, "encoders", "store/index", "disk", "native", *STORE, *LEAVES,
     },
     "extraction": {"extraction/planning", *CORPORA, "encoders", "store/maintenance", *STORE, *LEAVES},
-    "exchange": {*CORPORA, "store/maintenance", "disk", "store", *LEAVES},
+    "exchange/incoming": {"disk", *CORPORA, *LEAVES},
+    "exchange": {"exchange/incoming", *CORPORA, "store/maintenance", "disk", "store", *LEAVES},
     "dataset/gathering": {"native", *STORE, *LEAVES},
-    "dataset/opening": {"dataset", "corpora/contract", "store", *LEAVES},
+    "dataset/opening": {"dataset", "disk", *CORPORA, "store", *LEAVES},
     "dataset/sampling": {"disk", *STORE, *LEAVES},
     "dataset": {
         "dataset/gathering", "dataset/opening", "dataset/sampling", "devices", *CORPORA, *STORE, *LEAVES,
@@ -74,12 +75,13 @@ ARROWS: dict[str, set[str] | None] = {
         "encoders/elmo/files", "encoders/elmo/model", "devices", "corpora", "store", "disk", "tensorfile",
         *LEAVES,
     },
-    "integrations": {"dataset/gathering", "encoders", "encoders/flair", *CORPORA, *STORE, *LEAVES},
+    "integrations": {"dataset", "dataset/gathering", "encoders", "encoders/flair", *CORPORA, *STORE, *LEAVES},
     "cli": EVERYTHING,
     "cli/commands": EVERYTHING,
     "cli/commands/keeping": EVERYTHING,
     "cli/display": {*CORPORA, "disk", "extraction", "models", *LEAVES},
     "examples": EVERYTHING,
+    "examples/frameworks": EVERYTHING,
 }  # fmt: skip
 CIRCLES: list[set[str]] = [
 ]  # fmt: skip

@@ -32,10 +32,10 @@ def as_corpora(given: CorpusLike | Sequence[CorpusLike]) -> list[Corpus]:
     CorpusError, SentenceError
         As :func:`featurestore.open_corpus` and :func:`featurestore.corpora.memory.corpus_from_sentences`.
     """
-    if _is_corpus(given):
+    if is_corpus(given):
         return [_opened(given)]
     items = list(_iterated(given))
-    if items and all(map(_is_corpus, items)):
+    if items and all(map(is_corpus, items)):
         return [_opened(item, alone=False) for item in items]
     return [corpus_from_sentences(items)]
 
@@ -52,19 +52,20 @@ def read_examples(given: CorpusLike | Sequence[CorpusLike]) -> Iterator[Example]
     UsageError, CorpusError, SentenceError
         As :func:`as_corpora`, when the place is reached.
     """
-    if _is_corpus(given):
+    if is_corpus(given):
         yield from _opened(given)
         return
     items = _iterated(given)
     for first in items:
-        if _is_corpus(first):
+        if is_corpus(first):
             yield from chain.from_iterable(as_corpora([first, *items]))
             return
         for position, sentence in enumerate(chain([first], items)):
             yield checked_example(sentence, position)
 
 
-def _is_corpus(given: object) -> bool:
+def is_corpus(given: object) -> bool:
+    """Return whether something is one corpus: a path, or one that was opened."""
     return isinstance(given, (str, os.PathLike, Corpus))
 
 

@@ -85,11 +85,6 @@ class FeatureBatch(MappingOfTensors):
         self.features = features
         self.lengths, self.mask, self.labels, self.indices = lengths, mask, labels, indices
 
-    @property
-    def n_targets(self) -> int:
-        """What a mean loss is the mean of: labels but for -100, or sentences where there are no labels."""
-        return len(self) if self.labels is None else int((self.labels != PADDING_LABEL).sum())
-
     def to(self, device: str | torch.device, *, non_blocking: bool = False) -> FeatureBatch:
         """Return the batch on a device."""
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from featurestore.corpora.contract.example import IGNORED, MissingLabel
-from featurestore.corpora.given import CorpusLike, read_examples
+from featurestore.corpora.given import CorpusLike
 from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, PackedRows, length_mask
 from featurestore.dataset.gathering.gather import Gatherer
 from featurestore.dataset.indices import EVERYTHING, Part, position_of, positions_of
 from featurestore.dataset.labels import LabelSet
 from featurestore.dataset.mapping import changed
 from featurestore.dataset.opening.numbering import LabelKind
-from featurestore.dataset.opening.placing import OnMissing, UnseenLabels, place
+from featurestore.dataset.opening.placing import OnMissing, UnseenLabels
+from featurestore.dataset.opening.remembering import open_placement
 from featurestore.dataset.sampling.windows import Windows
 from featurestore.dataset.sources import Sources
 from featurestore.dataset.stores import StoresLike, opened, require_one_layer
@@ -65,6 +66,10 @@ class FeatureDataset(Dataset[FeatureItem]):
     as_dict : bool
         Features as a dict of tensors by the names of the stores, instead of one tensor. Each has the layers
         of its store.
+    remember : bool
+        Keep what was found of corpora in files (places, lengths, labels) in the user's cache folder, and open
+        at once while neither they nor the options nor the stores' snapshots have changed. The environment's
+        ``FEATURESTORE_REMEMBER=0`` turns it off, ``featurestore forget`` removes what is kept.
 
     Attributes
     ----------
@@ -107,7 +112,10 @@ class FeatureDataset(Dataset[FeatureItem]):
         dtype: torch.dtype = torch.float32,
         resident: str | torch.device | None = None,
         as_dict: bool = False,
+        remember: bool = True,
     ) -> None:
+        if not isinstance(remember, bool):
+            raise UsageError(f"remember is {remember!r}, expected True or False")
         _require_one_of("on_missing", on_missing, get_args(OnMissing))
         _require_one_of("unseen_labels", unseen_labels, get_args(UnseenLabels))
         _require_floating(dtype)
@@ -115,12 +123,13 @@ class FeatureDataset(Dataset[FeatureItem]):
         if not as_dict:
             require_one_layer(self.stores)
         self.dtype = dtype
-        placement = place(
+        placement = open_placement(
             list(self.stores.values()),
-            read_examples(examples),
+            examples,
             labels=labels if labels is None or isinstance(labels, LabelSet) else LabelSet(labels),
             unseen_labels=unseen_labels,
             on_missing=on_missing,
+            remember=remember,
         )
         self._sources = Sources(self.stores, placement.places, as_dict=as_dict, dtype=dtype)
         self.lengths: NDArray[np.int64] = placement.lengths
@@ -265,8 +274,7 @@ class FeatureDataset(Dataset[FeatureItem]):
 
     def windows(self, memory: int, part: Part = EVERYTHING) -> Windows:
         """Cut the examples, or a part of them, into windows that are read within ``memory`` bytes."""
-        shard, row = self._sources.each[0].places
-        return Windows(self.store, shard[part], row[part], self.lengths[part], memory)
+        return self._sources.windows(self.lengths, memory, part)
 
     @property
     def stored_bytes(self) -> int:

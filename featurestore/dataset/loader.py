@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Subset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
@@ -29,6 +30,7 @@ from featurestore.dataset.sampling.sampler import BucketBatchSampler, Order
 from featurestore.dataset.sampling.window_reader import WindowReader
 from featurestore.dataset.sampling.windows import WindowBatchSampler
 from featurestore.errors import UsageError
+from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -174,6 +176,7 @@ def feature_loader(
     num_replicas: int | None = None,
     rank: int | None = None,
     uneven: Uneven = "split",
+    group_by: Literal["document"] | None = None,
     packed: bool = False,
     jagged: bool = False,
     window: int | Literal["auto"] | None = "auto",
@@ -208,6 +211,12 @@ def feature_loader(
         Processes that train together, and the number of this one. By default as torch.distributed or
         torchrun say when a pass begins: each takes its share, which is logged once. ``num_replicas=1`` gives
         each process everything.
+    group_by : "document", optional
+        A batch holds whole documents, the sentences of each in their order, for labels of documents and
+        taggers that look beyond a sentence; documents are shuffled, sentences are not. Their numbers are
+        ``dataset.documents[batch.indices]``. A document over the budget is cut into parts that follow each
+        other. The corpus must tell documents apart: see :attr:`FeatureDataset.document_starts
+        <featurestore.dataset.features.FeatureDataset.document_starts>`.
     packed : bool
         Features as a ``PackedSequence``.
     jagged : bool
@@ -235,8 +244,8 @@ def feature_loader(
         If ``token_budget`` or ``max_sentences`` is below 1, if the dataset is no FeatureDataset or Subset of
         one, for an option of DataLoader that makes batches, and for options that exclude each other:
         ``packed`` and ``jagged``; resident vectors and ``num_workers``; ``order="corpus"`` and
-        ``shuffle=True``; bytes of ``window`` and resident vectors, ``num_workers``, a ``collate_fn`` or
-        ``order="corpus"``.
+        ``shuffle=True``; bytes of ``window`` and resident vectors, ``num_workers``, a ``collate_fn``,
+        ``order="corpus"`` or ``group_by``; if the corpus does not tell documents apart.
     """
     for name in _INSTEAD.keys() & options.keys():
         raise UsageError(f"feature_loader takes no {name}: {_INSTEAD[name]}")
@@ -249,6 +258,7 @@ def feature_loader(
         "num_workers": num_workers,
         "collate_fn": own_collate is not None,
         "order='corpus'": order == "corpus",
+        "group_by": group_by is not None,
     }
     obstacle = next((name for name, given in reading_whole.items() if given), None)
     memory = _memory_for_windows(whole, part, window, obstacle)
@@ -275,6 +285,8 @@ def feature_loader(
         "uneven": uneven,
         "identity": partial(_identity, whole, part, memory),
     }
+    if group_by is not None:
+        sampling["groups"] = _document_starts(whole, part, group_by)
     collating: Callable[[Sequence[FeatureItem]], Any] = own_collate or (
         collate_packed if packed else collate_jagged if jagged else collate
     )
@@ -283,13 +295,27 @@ def feature_loader(
         windows = whole.windows(memory, part)
         reader = WindowReader(windows)
         sampler = WindowBatchSampler(sampler.lengths, windows, on_pool=reader.enter, **sampling)
-        collating = _WindowedCollate(reader, packed, jagged)
+        collating = _WindowedCollate(reader, whole.stores.values(), packed, jagged)
     loader = FeatureLoader(
         dataset, batch_sampler=sampler, collate_fn=collating, num_workers=num_workers, **options
     )
     # torch's is a SequentialSampler beside any batch sampler; it is what frameworks look at.
     object.__setattr__(loader, "sampler", sampler)
     return loader
+
+
+def _document_starts(dataset: FeatureDataset, part: Part, group_by: object) -> NDArray[np.int64]:
+    """Return where documents begin in a part of a dataset, in the order of the part."""
+    if group_by != "document":
+        raise UsageError(f"group_by={group_by!r}: expected 'document' or None")
+    documents = dataset.documents
+    if documents is None:
+        raise UsageError(
+            "group_by='document': the corpus does not tell documents apart, by '# newdoc', '-DOCSTART-' or "
+            "'#begin document' in a column file, open_corpus(document=COLUMN) for a table or JSON Lines, or "
+            "Example(document=NAME)"
+        )
+    return np.flatnonzero(np.diff(documents[part], prepend=-1))
 
 
 def _identity(dataset: FeatureDataset, part: Part, memory: int | None) -> dict[str, Any]:
@@ -299,16 +325,16 @@ def _identity(dataset: FeatureDataset, part: Part, memory: int | None) -> dict[s
 class _WindowedCollate:
     """Collates batches from the windows that are in memory."""
 
-    def __init__(self, reader: WindowReader, packed: bool, jagged: bool) -> None:
+    def __init__(self, reader: WindowReader, stores: Iterable[Store], packed: bool, jagged: bool) -> None:
         self._lock, self._packed, self._jagged = reader.lock, packed, jagged
-        self._gatherer = Gatherer(reader.windows.store, reader)
+        self._gatherers = [Gatherer(store, reader.of(store)) for store in stores]
 
     def __call__(self, items: Sequence[FeatureItem]) -> FeatureBatch:
         if not isinstance(items, ItemBatch):
             raise UsageError("window: this loader needs the dataset itself, not a wrapper that changes items")
         with self._lock:
             return items.dataset.gather(
-                items.indices, self._gatherer, packed=self._packed, jagged=self._jagged
+                items.indices, self._gatherers, packed=self._packed, jagged=self._jagged
             )
 
 

@@ -34,10 +34,21 @@ def write_atomic(path: Path, data: bytes, filesystem: FileSystem = LOCAL) -> Non
 
 
 @contextmanager
-def replacing(path: Path, filesystem: FileSystem = LOCAL) -> Iterator[IO[bytes]]:
+def replacing(
+    path: Path, filesystem: FileSystem = LOCAL, *, lasting: bool = True, private: bool = False
+) -> Iterator[IO[bytes]]:
     """Hold a new file to write to; when the context ends well, it takes the place of what was at the path.
 
     When it ends with an exception, what was there is untouched.
+
+    Parameters
+    ----------
+    path : Path
+    lasting : bool
+        Whether it shall survive a power cut. If not, nothing waits for the disk, and after a cut the file may
+        hold anything.
+    private : bool
+        Whether only this user may read it.
 
     Raises
     ------
@@ -46,11 +57,15 @@ def replacing(path: Path, filesystem: FileSystem = LOCAL) -> Iterator[IO[bytes]]
     """
     temporary = temporary_beside(path)
     with filesystem.new_file(temporary, path) as descriptor:
+        if private:
+            with explained(path):
+                os.fchmod(descriptor, 0o600)
         with io.BufferedWriter(_NewFile(path, descriptor, filesystem), _BUFFER_BYTES) as file:
             yield file
-        with explained(path):
-            filesystem.sync_file(temporary, descriptor)
-        filesystem.replace(temporary, path)
+        if lasting:
+            with explained(path):
+                filesystem.sync_file(temporary, descriptor)
+        filesystem.replace(temporary, path, lasting=lasting)
 
 
 @contextmanager

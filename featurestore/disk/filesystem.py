@@ -246,11 +246,12 @@ class FileSystem:
         self.sync_directory(target.parent)
         return linked
 
-    def replace(self, source: Path, target: Path) -> None:
+    def replace(self, source: Path, target: Path, *, lasting: bool = True) -> None:
         """Give a complete file its final name, atomically, in place of whatever had it."""
         with explained(target):
             self._rename(source, target)
-        self.sync_directory(target.parent)
+        if lasting:
+            self.sync_directory(target.parent)
 
     def remove(self, path: Path) -> None:
         """Remove a file; one that is already gone is fine."""

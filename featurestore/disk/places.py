@@ -1,4 +1,4 @@
-"""Where a path that may not exist yet lies on the disk, and what that disk has left."""
+"""Places: the user's cache folder, the disk a path that may not exist yet lies on, what that has left."""
 
 from __future__ import annotations
 
@@ -36,6 +36,15 @@ def local_path(path: str | os.PathLike[str]) -> Path:
         f"{scheme}://{rest} is a URL, expected a path: stores and models lie on a local or shared disk; "
         f"{remedy}"
     )
+
+
+def cache_folder() -> Path:
+    """Return ``$FEATURESTORE_CACHE``, ``$XDG_CACHE_HOME/featurestore`` or ``~/.cache/featurestore``."""
+    if named := os.environ.get("FEATURESTORE_CACHE"):
+        return Path(named).expanduser()
+    if xdg := os.environ.get("XDG_CACHE_HOME"):
+        return Path(xdg) / "featurestore"
+    return Path.home() / ".cache" / "featurestore"
 
 
 def nearest_existing(path: Path) -> Path:

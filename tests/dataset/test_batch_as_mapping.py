@@ -102,12 +102,3 @@ def test_a_packed_batch_is_one_too(batch):
     assert list(packed) == KEYS
     assert isinstance(packed["features"], PackedSequence)
     assert len(next(iter(packed.values()))) == len(batch)
-
-
-def test_what_a_mean_loss_is_of(batch, unlabelled):
-    assert batch.n_targets == int(batch.lengths.sum()) == batch.packed().n_targets
-    assert unlabelled.n_targets == len(unlabelled)
-    ignored = copy.copy(batch)
-    ignored.labels = batch.labels.clone()
-    ignored.labels[:, 0] = -100
-    assert ignored.n_targets == batch.n_targets - len(batch)

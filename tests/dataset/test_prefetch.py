@@ -53,3 +53,23 @@ def test_batches_arrive_whole_on_a_gpu(dataset, form):
         for row, position in enumerate(one.indices.tolist()):
             assert torch.equal(found[position].cpu(), one.features[row, : int(one.lengths[row])])
         torch.cuda._sleep(1_000_000)  # a busy stream: memory used again too early would show
+
+
+def test_a_state_is_that_of_the_batch_handed_on(dataset):
+    def new():
+        return DevicePrefetcher(feature_loader(dataset, token_budget=40, seed=2), "cpu", depth=3)
+
+    expected = [[batch.indices.tolist() for batch in ahead] for ahead in [new()] for _ in range(2)]
+    ahead = new()
+    seen = []
+    for batch in ahead:
+        seen.append(batch.indices.tolist())
+        if len(seen) == 4:
+            break
+    state = ahead.state_dict()
+    resumed = new()
+    resumed.load_state_dict(state)
+    assert seen + [batch.indices.tolist() for batch in resumed] == expected[0]
+    assert [batch.indices.tolist() for batch in resumed] == expected[1]
+    resumed.set_epoch(0)
+    assert [batch.indices.tolist() for batch in resumed] == expected[0]

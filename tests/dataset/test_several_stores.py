@@ -10,7 +10,10 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from featurestore import Example, FeatureDataset, Recipe, Store, collate, feature_loader, native
+from featurestore.dataset import loader as loading
 from featurestore.dataset.gathering import compiled
+from featurestore.dataset.sampling import windows as windowing
+from featurestore.dataset.sampling.window_reader import WindowReader
 from featurestore.errors import (
     AlignmentError,
     DamagedStoreError,
@@ -149,6 +152,54 @@ def test_the_loader_serves_them_in_any_process(stores, layered):
     ):
         for name, features in one.features.items():
             assert torch.equal(features, other.features[name])
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+@pytest.mark.parametrize("order", ["alike", "another"])
+def test_windows_are_of_all_stores(tmp_path, monkeypatch, order, as_dict):
+    monkeypatch.setattr(windowing, "_WINDOW_BYTES", 1500)
+    monkeypatch.setattr(loading, "_LEAST_MEMORY", 1)
+    corpus = sentences(150, 9, 0)
+    shuffled = [corpus[i] for i in np.random.default_rng(0).permutation(150)]
+    stores = [
+        make(tmp_path / "small", 4, corpus[10:], codec="int8"),
+        make(tmp_path / "large", 24, (corpus if order == "alike" else shuffled)[:140]),
+    ]
+    examples = [*corpus, *corpus[:30]]
+    dataset = FeatureDataset(stores, examples, on_missing="zeros", as_dict=as_dict)
+    plain = FeatureDataset(stores, examples, on_missing="zeros", as_dict=as_dict)
+    served, rows = [], WindowReader.rows
+
+    def remembering(self, *place):
+        found = rows(self, *place)
+        served.append(found is not None)
+        return found
+
+    monkeypatch.setattr(WindowReader, "rows", remembering)
+    loader = feature_loader(dataset, token_budget=40, window=12_000)
+    windows = loader.batch_sampler.windows
+    assert windows.stores == stores[::-1], "windows are stretches of the store of most bytes"
+    assert len(loader.batch_sampler.pools(0)) > 2
+    for pool in loader.batch_sampler.pools(0):
+        read = sum(
+            windows.stores[r.store].manifest.shards[r.shard].extents["values"].rows(r.first, r.stop)[1]
+            for r in windows.regions_of(pool)
+        )
+        assert read <= windows.n_bytes[pool].sum() < 6_000 + 2 * 1500
+    n_pieces = sum(map(len, windows.beside))
+    assert n_pieces < 1.5 * len(windows.regions) if order == "alike" else n_pieces > 50
+    for _ in range(2):
+        seen = []
+        for batch in loader:
+            seen += batch.indices.tolist()
+            wanted = plain.gather(batch.indices).features
+            for one, other in zip(
+                *(f.values() if as_dict else [f] for f in (batch.features, wanted)), strict=True
+            ):
+                assert torch.equal(one, other)
+        assert sorted(seen) == list(range(180))
+    assert all(served)
+    assert len(served) > 2 * 300
 
 
 def test_all_batches_of_an_epoch_can_be_kept(stores):

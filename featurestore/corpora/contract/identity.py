@@ -47,13 +47,24 @@ def readers_identity() -> str:
 
     A number that whoever changes a reader has to raise would be forgotten once.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    stands_on = (__version__, platform.python_implementation(), platform.python_version())
-    digest.update(repr((*stands_on, unicodedata.unidata_version)).encode())
-    for path in (*_sources(_READERS), Path(keys.__file__), Path(limits.__file__)):
-        source = path.read_bytes()
-        digest.update(f"{path.name} {len(source)} ".encode())
-        digest.update(source)
+    return hash_of_sources(_READERS, Path(keys.__file__), Path(limits.__file__))
+
+
+def hash_of_sources(*places: Path) -> str:
+    """Return a hash of modules, those in folders and below them, and of the versions they run with.
+
+    Raises
+    ------
+    OSError
+        If a source cannot be read, as where a program is one archive.
+    """
+    versions = (__version__, platform.python_implementation(), platform.python_version())
+    digest = hashlib.blake2b(repr((*versions, unicodedata.unidata_version)).encode(), digest_size=16)
+    for place in places:
+        for path in _sources(place) if place.is_dir() else (place,):
+            source = path.read_bytes()
+            digest.update(f"{path.name} {len(source)} ".encode())
+            digest.update(source)
     return digest.hexdigest()
 
 

@@ -29,44 +29,51 @@ class NumberedLabels:
     labels : LabelSet
     names : tuple of str
         By number: ``labels.names``, then unseen ones that were kept.
-    numbers : (n_labels,) int64
+    occurrences : tuple of int
+        Of each name.
+    numbers : (n_labels,) int8, int16 or int32
         Of one example after the other; -100 for a token whose label is missing and ignored.
     edges : (n_examples + 1,) int64
-        Where the labels of each example begin, and the last ones end.
+        Where the labels of each example's tokens begin, and the last ones end; empty unless there is a label
+        for each token.
     """
 
     kind: LabelKind | None
     labels: LabelSet
     names: tuple[str, ...]
-    numbers: NDArray[np.int64]
+    occurrences: tuple[int, ...]
+    numbers: NDArray[np.signedinteger[Any]]
     edges: NDArray[np.int64]
 
     def counts(self) -> dict[str, int]:
         """Return the number of occurrences of each label, in the order of their numbers."""
-        counts = np.bincount(self.numbers[self.numbers >= 0], minlength=len(self.names))
-        return dict(zip(self.names, counts.tolist(), strict=True))
+        return dict(zip(self.names, self.occurrences, strict=True))
 
     def of_one(self, position: int) -> Tensor | None:
         """Return a copy of an example's labels: (n_tokens,) or () int64, or None."""
         if self.kind is None:
             return None
-        start, stop = int(self.edges[position]), int(self.edges[position + 1])
         if self.kind == "sentence":
-            return torch.tensor(self.numbers[start])
-        return torch.tensor(self.numbers[start:stop])
+            return torch.tensor(int(self.numbers[position]))
+        start, stop = int(self.edges[position]), int(self.edges[position + 1])
+        return torch.from_numpy(self.numbers[start:stop].astype(np.int64))
 
     def of_batch(self, at: NDArray[np.int64], mask: Tensor) -> Tensor | None:
         """Return a batch's labels: (batch,), or (batch, longest) with -100 where the mask is false."""
         if self.kind is None:
             return None
-        starts = self.edges[at]
         if self.kind == "sentence":
-            return torch.from_numpy(self.numbers[starts])
-        pieces = [self.numbers[a:b] for a, b in zip(starts, self.edges[at + 1], strict=True)]
+            return torch.from_numpy(self.numbers[at].astype(np.int64))
+        pieces = [self.numbers[a:b] for a, b in zip(self.edges[at], self.edges[at + 1], strict=True)]
         result = torch.full(mask.shape, PADDING_LABEL)
         if pieces:
-            result[mask] = torch.from_numpy(np.concatenate(pieces))
+            result[mask] = torch.from_numpy(np.concatenate(pieces, dtype=np.int64))
         return result
+
+
+def narrowest(n_names: int) -> np.dtype[Any]:
+    """Return the smallest type of the numbers of so many labels."""
+    return np.min_scalar_type(-max(n_names, -PADDING_LABEL) - 1)
 
 
 class LabelNumbering:
@@ -123,18 +130,21 @@ class LabelNumbering:
     def finished(self) -> NumberedLabels:
         """Return the labels of all examples."""
         names = tuple(name for name in self._ids if name is not IGNORED)
-        numbers = np.array(self._numbers, np.int64)
-        labels = self._known
+        numbers = np.frombuffer(self._numbers, np.intc) if self._numbers else np.empty(0, np.intc)
+        labels, order = self._known, list(range(len(names)))
         if labels is None:
             # In alphabetical order, so that numbers do not depend on the order of the corpus.
-            order = sorted(range(len(names)), key=lambda i: names[i])
-            new_number = np.empty(len(order), np.int64)
-            new_number[order] = np.arange(len(order))
-            is_label = numbers != PADDING_LABEL
-            numbers[is_label] = new_number[numbers[is_label]]
-            names = tuple(names[i] for i in order)
+            order.sort(key=names.__getitem__)
+            names = tuple(names[number] for number in order)
             labels = LabelSet(names)
-        return NumberedLabels(self.kind, labels, names, numbers, np.array(self._edges, np.int64))
+        # By the number when it was met, from -1 for what has none.
+        new_number = np.full(len(order) + 1, PADDING_LABEL, narrowest(len(order)))
+        new_number[np.array(order, np.intp) + 1] = np.arange(len(order))
+        found = np.maximum(numbers, -1) + 1
+        counts = np.bincount(found, minlength=len(order) + 1)[1:]
+        occurrences = tuple(counts[order].tolist())
+        edges = np.array(self._edges if self.kind == "token" else (), np.int64)
+        return NumberedLabels(self.kind, labels, names, occurrences, new_number[found], edges)
 
     def _meet(self, example: Example, labels: tuple[str | MissingLabel, ...]) -> None:
         """Number the labels that are new."""

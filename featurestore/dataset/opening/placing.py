@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +20,6 @@ from featurestore.errors import AlignmentError
 from featurestore.keys import Sentence
 from featurestore.store.missing import depends_on
 from featurestore.store.store import Store
-
-logger = logging.getLogger(__name__)
 
 OnMissing = Literal["error", "skip", "zeros"]
 UnseenLabels = Literal["error", "keep"]
@@ -51,6 +48,8 @@ class Placement:
     labels : NumberedLabels
     n_missing : int
         Sentences that are not in all of the stores, also where they are left out.
+    n_missing_in : tuple of int
+        The sentences that each of the stores lacks.
     teller : int
         The number of the store whose tokens are those of the examples: the first that keeps conditions, else
         the first.
@@ -64,6 +63,7 @@ class Placement:
     lengths: NDArray[np.int64]
     labels: NumberedLabels
     n_missing: int
+    n_missing_in: tuple[int, ...]
     teller: int
     zeros: Mapping[int, Sentence]
     document_starts: NDArray[np.int64]
@@ -132,16 +132,22 @@ def place(
             lengths.append(len(example.tokens))
     if n_missing and on_missing == "error":
         raise missing_error(missing, len(lengths) + n_missing)
-    for notes in missing:
-        if notes.n_missing:
-            logger.warning("%d sentences are not in %s: %s", notes.n_missing, notes.store.path, on_missing)
     n_tokens = np.array(lengths, np.int64)
     n_tokens.setflags(write=False)
     places = tuple(
         Places(np.array(shard, np.int64), np.array(row, np.int64))
         for shard, row in zip(shards, rows, strict=True)
     )
-    return Placement(places, n_tokens, numbering.finished(), n_missing, teller, zeros, documents.starts())
+    return Placement(
+        places=places,
+        lengths=n_tokens,
+        labels=numbering.finished(),
+        n_missing=n_missing,
+        n_missing_in=tuple(notes.n_missing for notes in missing),
+        teller=teller,
+        zeros=zeros,
+        document_starts=documents.starts(),
+    )
 
 
 class _Documents:

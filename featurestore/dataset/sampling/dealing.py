@@ -7,7 +7,7 @@ dealt to any number of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -47,12 +47,15 @@ def flights(costs: Indices, size: int, offset: int, key: Key) -> Indices:
     middle = (len(costs) - n_odd) // 2
     odd = by_cost[middle : middle + n_odd]
     whole = np.delete(by_cost, slice(middle, middle + n_odd)).reshape(-1, size)
-    whole = whole[key.order(len(whole))]
     loads = np.zeros(size, np.int64)
-    loads[size - head :] += costs[odd[:head]] if head else 0
-    for flight in whole:
-        flight[np.argsort(-loads, kind="stable")] = flight[np.argsort(costs[flight], kind="stable")]
-        loads += costs[flight]
+    loads[size - head :] += costs[odd[:head]]
+    loads[: n_odd - head] += costs[odd[head:]]
+    # Those that differ most first, so that the others even out what they leave.
+    for row in np.argsort(costs[whole[:, 0]] - costs[whole[:, -1]], kind="stable").tolist():
+        cheapest_first = whole[row].copy()
+        whole[row, np.argsort(-loads, kind="stable")] = cheapest_first
+        loads += costs[whole[row]]
+    whole = whole[key.order(len(whole))]
     return np.concatenate([odd[:head], whole.ravel(), odd[head:]])
 
 
@@ -80,6 +83,7 @@ def ending(
     n_processes: int,
     uneven: Uneven,
     again: Sequence[Indices],
+    split: Callable[[Sequence[Indices], int], list[Indices]] = split_to,
 ) -> Ending:
     """Return how a list of batches ends so that each process gets as many.
 
@@ -96,6 +100,8 @@ def ending(
         to let some processes have one more.
     again : sequence of arrays
         Batches that may be dealt again.
+    split : callable
+        Splits batches until they are as many as wanted.
     """
     over = len(batches) % n_processes
     if not over or uneven == "join":
@@ -108,7 +114,7 @@ def ending(
             last = batches[start:]
             wanted = -(-len(last) // n_processes) * n_processes
             if sum(map(len, last)) >= wanted:
-                pieces = split_to(last, wanted)
+                pieces = split(last, wanted)
                 dearest_first = np.argsort(-costs_of(pieces, lengths), kind="stable")
                 return Ending(start, [pieces[i] for i in dearest_first.tolist()])
     return Ending(len(batches) - over, [])

@@ -33,6 +33,21 @@ def given_share(num_replicas: int | Literal["auto"], rank: int) -> Share | None:
     return share
 
 
+def checked_groups(given: Sequence[int] | NDArray[np.integer], n_sentences: int) -> NDArray[np.int64]:
+    """Return the first sentence of each group, or raise a UsageError if they do not ascend from 0."""
+    starts = np.asarray(given)
+    is_right = starts.ndim == 1 and (starts.dtype.kind in "iu" or not len(starts))
+    if is_right and len(starts):
+        starts = starts.astype(np.int64)
+        is_right = starts[0] == 0 and bool((np.diff(starts) > 0).all()) and starts[-1] < n_sentences
+    if not is_right or bool(n_sentences) != bool(len(starts)):
+        raise UsageError(
+            "groups: expected the positions of the first sentences of groups, ascending from 0 and below "
+            f"{n_sentences:,}, found {starts[:8].tolist()}"
+        )
+    return starts.astype(np.int64)
+
+
 def require_one_of(name: str, given: object, choices: Any) -> None:
     """Raise a UsageError unless a value is one of a Literal's."""
     known = get_args(choices)

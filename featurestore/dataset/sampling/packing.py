@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
+
+_GROUPS_SORTED = 64
+"""Groups sorted by length together: their number is small, and each epoch draws others."""
 
 QUANTUM = 1 << 32
 """A whole batch, in the integers that add up what sentences take of one."""
@@ -28,6 +31,11 @@ class Budget:
 
     tokens: int
     sentences: int | None = None
+
+    def fits(self, longest: int, n_sentences: int) -> bool:
+        """Return whether so many sentences, the longest of them so long, are within it."""
+        within = n_sentences == 1 or longest * n_sentences <= self.tokens
+        return within and (self.sentences is None or n_sentences <= self.sentences)
 
     def fitting(self, lengths: NDArray[np.integer]) -> Indices:
         """Return how many sentences of each length fill a batch."""
@@ -94,6 +102,76 @@ def split_to(batches: Iterable[Indices], wanted: int) -> list[Indices]:
         number += 1
     # By the number of the batch they were cut from: those that were not keep their order.
     return [batch for _, _, batch in sorted(heap, key=lambda entry: entry[1])]
+
+
+def cut_groups(lengths: Indices, starts: Indices, budget: Budget, *, by_length: bool) -> list[Indices]:
+    """Cut sentences into batches that hold whole groups of them.
+
+    A group that is over the budget alone is cut into parts of sentences that follow each other.
+
+    Parameters
+    ----------
+    lengths : (n,) int64
+        Of the sentences, in their order.
+    starts : (n_groups,) int64
+        The first sentence of each group, ascending from 0.
+    budget : Budget
+    by_length : bool
+        Put groups of like longest sentences together, among each 64 that follow each other.
+
+    Returns
+    -------
+    list of (size,) int64
+        The sentences of each batch.
+    """
+    ends = np.append(starts[1:], len(lengths))
+    longest = np.maximum.reduceat(lengths, starts) if len(starts) else starts
+    order = np.arange(len(starts))
+    if by_length:
+        blocks = [order[at : at + _GROUPS_SORTED] for at in range(0, len(order), _GROUPS_SORTED)]
+        order = np.concatenate([block[np.argsort(longest[block], kind="stable")] for block in blocks])
+    batches: list[Indices] = []
+    waiting: list[Indices] = []
+    n_waiting, longest_waiting = 0, 0
+    for group in order.tolist():
+        sentences = np.arange(starts[group], ends[group])
+        together = max(longest_waiting, int(longest[group])), n_waiting + len(sentences)
+        if waiting and not budget.fits(*together):
+            batches.append(np.concatenate(waiting))
+            waiting, together = [], (int(longest[group]), len(sentences))
+        if not waiting and not budget.fits(*together):
+            pieces = cut(lengths[sentences], budget, ascending=False, full_only=False)
+            batches.extend(sentences[piece] for piece in pieces)
+            n_waiting, longest_waiting = 0, 0
+            continue
+        waiting.append(sentences)
+        longest_waiting, n_waiting = together
+    return [*batches, np.concatenate(waiting)] if waiting else batches
+
+
+def split_groups_to(
+    batches: Iterable[Indices], wanted: int, group_of: Callable[[Indices], Indices]
+) -> list[Indices]:
+    """Split batches as :func:`split_to` does, but between groups as long as a batch has several.
+
+    Parameters
+    ----------
+    batches : iterable of arrays
+    wanted : int
+    group_of : callable
+        Returns the number of each sentence's group.
+    """
+    found = list(batches)
+    while len(found) < wanted:
+        edges = [np.flatnonzero(np.diff(group_of(batch))) + 1 for batch in found]
+        parted = [number for number, inner in enumerate(edges) if len(inner)]
+        if not parted:
+            return split_to(found, wanted)
+        number = max(parted, key=lambda i: len(found[i]))
+        batch, inner = found[number], edges[number]
+        edge = int(inner[np.argmin(np.abs(inner - len(batch) / 2))])
+        found[number : number + 1] = [batch[:edge], batch[edge:]]
+    return found
 
 
 def costs_of(batches: Sequence[Indices], lengths: NDArray[np.integer]) -> Indices:

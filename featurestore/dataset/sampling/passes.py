@@ -123,7 +123,7 @@ class Deal:
     ) -> tuple[list[Dealt], int | None]:
         """Return what is listed with its end made for some processes, and where new batches begin in it."""
         batches, again = ([dealt.batch for dealt in part] for part in (listed, last_pool))
-        end = ending(batches, self._plan.lengths, n_processes, uneven, again)
+        end = ending(batches, self._plan.lengths, n_processes, uneven, again, self._plan.split)
         repeated = end.n_repeated > 0
         pool_of = {int(i): dealt.pool for dealt in [*listed[end.start :], *last_pool] for i in dealt.batch}
         last = [Dealt(batch, pool_of[int(batch[0])], repeated) for batch in end.batches]

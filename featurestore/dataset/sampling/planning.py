@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +13,15 @@ from numpy.typing import NDArray
 
 from featurestore.dataset.sampling.dealing import flights
 from featurestore.dataset.sampling.drawing import Key
-from featurestore.dataset.sampling.packing import Budget, Indices, costs_of, cut, split_to
+from featurestore.dataset.sampling.packing import (
+    Budget,
+    Indices,
+    costs_of,
+    cut,
+    cut_groups,
+    split_groups_to,
+    split_to,
+)
 from featurestore.dataset.sampling.pools import POOL_SENTENCES, Pools
 
 _SAMPLED_POOLS = 16
@@ -56,6 +65,8 @@ class Plan:
     by_length : bool
         Whether sentences of like length make up a batch, or consecutive ones.
     shuffle, drop_last : bool
+    groups : (n_groups,) int64, optional
+        The first sentence of each group that stays together.
     """
 
     def __init__(
@@ -68,9 +79,11 @@ class Plan:
         by_length: bool,
         shuffle: bool,
         drop_last: bool,
+        groups: Indices | None = None,
     ) -> None:
         self.lengths, self.pools, self.budget, self.seed = lengths, pools, budget, seed
         self.by_length, self.shuffle, self.drop_last = by_length, shuffle, drop_last
+        self._groups = groups
         self._recent: dict[tuple[int, ...], PlannedPool] = {}
         self._n_batches: int | None = None
         self._all_quanta: int | None = None
@@ -116,6 +129,17 @@ class Plan:
             batches = batches[: max(0, self.n_batches - before)]
         return PlannedPool(batches, before + len(batches), quanta)
 
+    def split(self, batches: Iterable[Indices], wanted: int) -> list[Indices]:
+        """Split batches until there are as many as wanted, between groups where there are groups."""
+        if self._groups is None:
+            return split_to(batches, wanted)
+        return split_groups_to(batches, wanted, self._group_of)
+
+    def _group_of(self, sentences: Indices) -> Indices:
+        if self._groups is None:
+            return sentences
+        return np.searchsorted(self._groups, sentences, side="right")
+
     def _as_many_as_wanted(
         self, epoch: int, number: int, before: int, quanta: int, sentences: Indices, batches: list[Indices]
     ) -> list[Indices]:
@@ -132,10 +156,15 @@ class Plan:
             # Hardly ever: this epoch needs more batches than epochs were expected to need at most.
             budget = budget.enlarged()
             batches = self._cut(epoch, number, sentences, budget)
-        return split_to(batches, wanted)
+        return self.split(batches, wanted)
 
     def _cut(self, epoch: int, number: int, sentences: Indices, budget: Budget) -> list[Indices]:
         """Return the batches of a pool as they are before their number and order is settled."""
+        if self._groups is not None:
+            starts = np.flatnonzero(np.diff(self._group_of(sentences), prepend=-1))
+            lengths = self.lengths[sentences].astype(np.int64)
+            cuts = cut_groups(lengths, starts, budget, by_length=self.by_length)
+            return [sentences[piece] for piece in cuts]
         if self.shuffle:
             sentences = sentences[Key(self.seed, epoch, number + 1, 0).order(len(sentences))]
         batches: list[Indices] = []
@@ -178,7 +207,13 @@ class Plan:
 
     def _quanta_of_all(self) -> int:
         if self._all_quanta is None:
-            chunks = range(0, len(self.lengths), _CHUNK)
-            parts = (self.budget.quanta(self.lengths[start : start + _CHUNK]) for start in chunks)
-            self._all_quanta = sum(int(part.sum()) for part in parts)
+            total = 0
+            for start in range(0, len(self.lengths), _CHUNK):
+                chunk = self.lengths[start : start + _CHUNK]
+                if int(chunk.max()) < _CHUNK:  # to be counted by length costs less than as many divisions
+                    counts = np.bincount(chunk)
+                    total += int(counts @ self.budget.quanta(np.arange(len(counts))))
+                else:
+                    total += int(self.budget.quanta(chunk).sum())
+            self._all_quanta = total
         return self._all_quanta

@@ -63,3 +63,52 @@ class EvenPools:
 
     def _edge(self, pool: int) -> int:
         return self._n * pool // max(1, self._n_pools)
+
+
+class GroupPools:
+    """Pools of whole groups of sentences that follow each other, drawn from all groups anew each epoch.
+
+    Parameters
+    ----------
+    starts : (n_groups,) int64
+        The first sentence of each group, ascending from 0.
+    n_sentences, seed : int
+    shuffle : bool
+    """
+
+    def __init__(self, starts: Indices, n_sentences: int, seed: int, *, shuffle: bool) -> None:
+        self._sizes = np.diff(starts, append=n_sentences)
+        self._starts, self._n, self._seed, self._shuffle = starts, n_sentences, seed, shuffle
+        self._n_pools = min(len(starts), -(-n_sentences // POOL_SENTENCES))
+        self._order_of: tuple[int, Indices] | None = None
+
+    @property
+    def vary(self) -> bool:
+        """See :class:`Pools`."""
+        return self._shuffle and len(self._starts) > 1
+
+    def count(self, epoch: int) -> int:
+        """See :class:`Pools`."""
+        return self._n_pools
+
+    def sentences(self, epoch: int, pool: int) -> Indices:
+        """See :class:`Pools`; the sentences of a group follow each other, in their order."""
+        groups = self._order(epoch)[self._edge(pool) : self._edge(pool + 1)]
+        sizes = self._sizes[groups]
+        ends = np.cumsum(sizes)
+        within: Indices = np.arange(int(sizes.sum())) - np.repeat(ends - sizes, sizes)
+        return within + np.repeat(self._starts[groups], sizes)
+
+    def n_after(self, epoch: int, pool: int) -> int:
+        """See :class:`Pools`."""
+        return int(self._sizes[self._order(epoch)[self._edge(pool + 1) :]].sum())
+
+    def _order(self, epoch: int) -> Indices:
+        if self._order_of is None or self._order_of[0] != epoch:
+            n = len(self._starts)
+            order = Key(self._seed, epoch, 0).order(n) if self._shuffle else np.arange(n)
+            self._order_of = epoch, order
+        return self._order_of[1]
+
+    def _edge(self, pool: int) -> int:
+        return len(self._starts) * pool // max(1, self._n_pools)

@@ -12,11 +12,17 @@ from numpy.typing import NDArray
 from torch.utils.data.distributed import DistributedSampler
 
 from featurestore.dataset.sampling.dealing import Uneven
-from featurestore.dataset.sampling.options import as_lengths, given_share, require_one_of, whole_number
+from featurestore.dataset.sampling.options import (
+    as_lengths,
+    checked_groups,
+    given_share,
+    require_one_of,
+    whole_number,
+)
 from featurestore.dataset.sampling.packing import Budget, Indices
 from featurestore.dataset.sampling.passes import Deal, Dealt, Pass, Position
 from featurestore.dataset.sampling.planning import Plan
-from featurestore.dataset.sampling.pools import EvenPools, Pools
+from featurestore.dataset.sampling.pools import EvenPools, GroupPools, Pools
 from featurestore.dataset.sampling.processes import Share, found_share
 from featurestore.dataset.sampling.state import as_state, read_state, refuse_batches
 from featurestore.errors import UsageError
@@ -68,6 +74,11 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
         until they are as many, or drop them where each has one sentence; ``"drop"`` them, as ``drop_last``
         does too; ``"pad"`` them with batches that were dealt before (:attr:`repeats` counts those); or let
         the first processes have one more, which takes ``torch.distributed.algorithms.Join``.
+    groups : (n_groups,) int, optional
+        The first sentence of each group of sentences that stay together, such as a document, ascending from
+        0. A batch then holds whole groups, the sentences of each in their order; one that is over the budget
+        alone is cut into parts that follow each other, and where an epoch would have too few batches, a few
+        groups are parted.
     identity : callable, optional
         Returns what else tells the dataset from others, as plain values: a state of another is refused.
 
@@ -99,6 +110,7 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
         num_replicas: int | Literal["auto"] = 1,
         rank: int = 0,
         uneven: Uneven = "split",
+        groups: Sequence[int] | NDArray[np.integer] | None = None,
         identity: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         # Not torch's: it wants a dataset, and processes that have been found.
@@ -115,6 +127,7 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
         self.shuffle = order != "corpus" if shuffle is None else shuffle
         self.seed, self.drop_last = whole_number("seed", seed, 0), drop_last
         self._share = given_share(num_replicas, rank)
+        self.groups = None if groups is None else checked_groups(groups, len(self.lengths))
         self.epoch = 0
         self.whole = False
         self._identity_of_data = identity
@@ -130,9 +143,12 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
             by_length=order == "length",
             shuffle=self.shuffle,
             drop_last=drop_last,
+            groups=self.groups,
         )
 
     def _pools(self) -> Pools:
+        if self.groups is not None and len(self.groups):
+            return GroupPools(self.groups, len(self.lengths), self.seed, shuffle=self.shuffle)
         return EvenPools(len(self.lengths), self.seed, shuffle=self.shuffle)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -225,6 +241,7 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
                 **self._identity_of_data(),
                 "n_sentences": len(self.lengths),
                 "lengths": _digest(self.lengths),
+                "groups": None if self.groups is None else _digest(self.groups),
                 "token_budget": self.token_budget,
                 "max_sentences": self.max_sentences,
                 "shuffle": bool(self.shuffle),
@@ -324,5 +341,5 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
 def _digest(lengths: NDArray[np.integer]) -> str:
     hashed = xxhash.xxh3_64()
     for start in range(0, len(lengths), _CHUNK):
-        hashed.update(lengths[start : start + _CHUNK].astype("<i8").tobytes())
+        hashed.update(lengths[start : start + _CHUNK].astype("<u4").tobytes())
     return hashed.hexdigest()

@@ -20,6 +20,7 @@ from featurestore.errors import DamagedStoreError
 from featurestore.store.format.access import refuse_unopened
 from featurestore.store.format.codec import Array
 from featurestore.store.format.directory import SHARDS
+from featurestore.store.store import Store
 
 _DIRECT = getattr(os, "O_DIRECT", 0)
 
@@ -45,7 +46,11 @@ class WindowReader:
         self._reading = ThreadPoolExecutor(1, "featurestore windows")
         self._pools: dict[tuple[int, ...], Future[_Pool]] = {}
         self._spare: list[mmap.mmap] = []
-        self._here: dict[int, tuple[list[int], list[tuple[int, Array]]]] = {}
+        self._here: dict[tuple[int, int], tuple[list[int], list[tuple[int, Array]]]] = {}
+
+    def of(self, store: Store) -> RowsOfStore:
+        """Return what reads the rows of one of the stores."""
+        return RowsOfStore(self, next(i for i, one in enumerate(self.windows.stores) if one is store))
 
     def enter(self, pool: Sequence[int], following: Sequence[int]) -> None:
         """Wait for the windows of a pool, release earlier ones, and start to read the next pool.
@@ -70,18 +75,29 @@ class WindowReader:
                 room = self._spare.pop() if self._spare else None
                 self._pools[tuple(windows)] = self._reading.submit(_read_pool, self.windows, windows, room)
         for region, values in self._pools[tuple(pool)].result().values:
-            begins, parts = self._here.setdefault(region.shard, ([], []))
+            begins, parts = self._here.setdefault((region.store, region.shard), ([], []))
             at = bisect.bisect(begins, region.first)
             begins.insert(at, region.first)
             parts.insert(at, (region.stop, values))
 
-    def rows(self, shard: int, start: int, stop: int) -> Array | None:
+    def rows(self, shard: int, start: int, stop: int, store: int = 0) -> Array | None:
         """Return rows of a shard's values, or None if they are not in the current pool."""
-        begins, parts = self._here.get(shard, ((), ()))
+        begins, parts = self._here.get((store, shard), ((), ()))
         at = bisect.bisect(begins, start) - 1
         if at < 0 or parts[at][0] < stop:
             return None
         return parts[at][1][start - begins[at] : stop - begins[at]]
+
+
+class RowsOfStore:
+    """Rows of one of the stores, out of a reader's windows."""
+
+    def __init__(self, reader: WindowReader, store: int) -> None:
+        self._reader, self._store = reader, store
+
+    def rows(self, shard: int, start: int, stop: int) -> Array | None:
+        """Return rows of a shard's values, or None if they are not in the current pool."""
+        return self._reader.rows(shard, start, stop, self._store)
 
 
 class _Pool(NamedTuple):
@@ -91,28 +107,24 @@ class _Pool(NamedTuple):
 
 def _read_pool(windows: Windows, pool: Sequence[int], room: mmap.mmap | None) -> _Pool:
     """Read windows into one block of memory, each aligned to blocks at both ends."""
-    # In the order of the disk, for spinning ones.
-    regions = sorted(windows.regions[window] for window in pool)
-    shards = windows.store.manifest.shards
+    regions = windows.regions_of(pool)
+    entries = [windows.stores[region.store].manifest.shards[region.shard] for region in regions]
     sizes = [
-        shards[region.shard].extents["values"].rows(region.first, region.stop)[1]
-        for region in regions
-        if region.shard >= 0
+        entry.extents["values"].rows(region.first, region.stop)[1]
+        for region, entry in zip(regions, entries, strict=True)
     ]
     needed = sum(-(-size // _BLOCK) * _BLOCK + 2 * _BLOCK for size in sizes)
     if room is None or len(room) < needed:
         room = mmap.mmap(-1, max(needed, windows.pool_bytes, 1))
     position, values = 0, []
-    for region in regions:
-        if region.shard < 0:
-            continue
-        entry = shards[region.shard]
+    for region, entry in zip(regions, entries, strict=True):
         extent = entry.extents["values"]
         start, n_bytes = extent.rows(region.first, region.stop)
         lead = start % _BLOCK
         room_bytes = -(-(lead + n_bytes) // _BLOCK) * _BLOCK
         into = memoryview(room)[position : position + room_bytes]
-        _read_into(into, windows.store.location / SHARDS / entry.name, start - lead, lead + n_bytes)
+        path = windows.stores[region.store].location / SHARDS / entry.name
+        _read_into(into, path, start - lead, lead + n_bytes)
         array = np.frombuffer(into[lead : lead + n_bytes], extent.dtype)
         values.append((region, array.reshape(region.stop - region.first, *extent.shape[1:])))
         position += room_bytes

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from featurestore.dataset.sampling.drawing import Key
 from featurestore.dataset.sampling.packing import Indices
-from featurestore.dataset.sampling.pools import Pools
+from featurestore.dataset.sampling.pools import POOL_SENTENCES, Pools
 from featurestore.dataset.sampling.sampler import BucketBatchSampler
 from featurestore.store.store import Store
 
@@ -30,11 +30,20 @@ _GAP_BYTES = 256 << 10
 
 
 class Region(NamedTuple):
-    """Rows of a shard's values: a window."""
+    """Rows of a shard's values: a window, or what other stores hold of its sentences."""
 
     shard: int
     first: int
     stop: int
+    store: int = 0
+
+
+class Located(NamedTuple):
+    """A further store, and where the sentences lie in it: ``shard``, ``row`` (n,) int64, -1 for none."""
+
+    store: Store
+    shard: NDArray[np.int64]
+    row: NDArray[np.int64]
 
 
 class Windows:
@@ -47,13 +56,22 @@ class Windows:
         Of each sentence; one with a shard of -1 has no bytes, and its window is not read.
     memory : int
         Bytes for two pools: the one that is served and the one that is read.
+    beside : sequence of Located
+        Further stores. Windows are stretches of the first store, and what these hold of the same sentences is
+        read with them: in as few pieces as their order allows.
 
     Attributes
     ----------
+    stores : list of Store
+        The first, then the further ones.
     of : (n,) int64
         The window of each sentence.
     regions : list of Region
+        Of the first store, one for each window.
+    beside : list of list of Region
+        Of the further stores, for each window.
     n_bytes : (n_windows,) int64
+        To be read of all stores for each window.
     pool_bytes : int
         Size at which a pool is full.
     """
@@ -65,16 +83,19 @@ class Windows:
         row: NDArray[np.int64],
         lengths: NDArray[np.int64],
         memory: int,
+        beside: Sequence[Located] = (),
     ) -> None:
-        self.store, self.pool_bytes = store, memory // 2
+        self.stores, self.pool_bytes = [store, *(further.store for further in beside)], memory // 2
+        first, row_bytes = _extents(store, shard, row)
+        further = [_extents(*one) for one in beside]
         window_bytes = max(1, min(_WINDOW_BYTES, self.pool_bytes // _WINDOWS_A_POOL))
-        first, row_bytes = np.zeros(len(shard), np.int64), np.ones(len(shard), np.int64)
-        for number in np.unique(shard[shard >= 0]).tolist():
-            here = shard == number
-            first[here] = store.reader(number).offsets[row[here]]
-            row_bytes[here] = store.manifest.shards[number].extents["values"].row_bytes
+        if further:
+            own, others = (int(lengths @ widths) for widths in (row_bytes, sum(w for _, w in further)))
+            window_bytes = max(1, window_bytes * own // max(1, own + others))
         absent = shard < 0
         first[absent] = np.cumsum(lengths[absent]) - lengths[absent]
+        # What the first store does not hold takes no bytes of it, but its windows may not grow for that.
+        row_bytes[absent] = sum((widths[absent] for _, widths in further), np.int64(1))
         stop = first + lengths
         order = np.lexsort((first, shard))
         begins, ends, width, number = (a[order] for a in (first, stop, row_bytes, shard))
@@ -88,7 +109,65 @@ class Windows:
         tops = np.maximum.reduceat(ends, heads) if len(heads) else ends[:0]
         places = (number[heads].tolist(), begins[heads].tolist(), tops.tolist())
         self.regions = [Region(*place) for place in zip(*places, strict=True)]
-        self.n_bytes = (tops - begins[heads]) * width[heads]
+        self.n_bytes = (tops - begins[heads]) * np.where(number[heads] < 0, 1, width[heads])
+        self.beside: list[list[Region]] = [[] for _ in self.regions]
+        for position, ((_, shards, _), (begin, widths)) in enumerate(zip(beside, further, strict=True)):
+            self._add(position + 1, shards, begin, begin + lengths, widths)
+
+    def _add(
+        self,
+        store: int,
+        shard: NDArray[np.int64],
+        first: NDArray[np.int64],
+        stop: NDArray[np.int64],
+        row_bytes: NDArray[np.int64],
+    ) -> None:
+        """Add the regions that a further store holds of each window's sentences."""
+        held = np.flatnonzero(shard >= 0)
+        order = held[np.lexsort((first[held], shard[held], self.of[held]))]
+        if not len(order):
+            return
+        window, number, begins, ends, width = (a[order] for a in (self.of, shard, first, stop, row_bytes))
+        # Gaps are read over if they are no longer than what follows: stores whose order is another one then
+        # take at most twice their bytes.
+        new = np.ones(len(order), bool)
+        new[1:] = (window[1:] != window[:-1]) | (number[1:] != number[:-1])
+        gap = (begins[1:] - ends[:-1]) * width[1:]
+        new[1:] |= gap > np.minimum(_GAP_BYTES, (ends[1:] - begins[1:]) * width[1:])
+        heads = np.flatnonzero(new)
+        tops = np.maximum.reduceat(ends, heads)
+        np.add.at(self.n_bytes, window[heads], (tops - begins[heads]) * width[heads])
+        places = (window[heads].tolist(), number[heads].tolist(), begins[heads].tolist(), tops.tolist())
+        for at, in_shard, begin, top in zip(*places, strict=True):
+            self.beside[at].append(Region(in_shard, begin, top, store))
+
+    def regions_of(self, windows: Sequence[int]) -> list[Region]:
+        """Return what is read for some windows, of each store and shard in the order of the disk.
+
+        What regions of further stores have in common is read once.
+        """
+        regions = [self.regions[window] for window in windows if self.regions[window].shard >= 0]
+        regions += [region for window in windows for region in self.beside[window]]
+        merged: list[Region] = []
+        for region in sorted(regions, key=lambda region: (region.store, *region)):
+            last = merged[-1] if merged else None
+            if last and (last.store, last.shard) == (region.store, region.shard) and region.first < last.stop:
+                merged[-1] = last._replace(stop=max(last.stop, region.stop))
+            else:
+                merged.append(region)
+        return merged
+
+
+def _extents(
+    store: Store, shard: NDArray[np.int64], row: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first row of each sentence's values in its shard, and their bytes a row; 0 for none."""
+    first, row_bytes = np.zeros(len(shard), np.int64), np.zeros(len(shard), np.int64)
+    for number in np.unique(shard[shard >= 0]).tolist():
+        here = shard == number
+        first[here] = store.reader(number).offsets[row[here]]
+        row_bytes[here] = store.manifest.shards[number].extents["values"].row_bytes
+    return first, row_bytes
 
 
 class WindowPools:
@@ -113,7 +192,7 @@ class WindowPools:
     @property
     def vary(self) -> bool:
         """Whether the lengths that meet in a pool differ from epoch to epoch."""
-        return self._shuffle and self._n_pools > 1
+        return self._shuffle and (self._n_pools > 1 or len(self._by_window) > POOL_SENTENCES)
 
     def windows(self, epoch: int) -> list[Indices]:
         """Return the windows of each pool."""

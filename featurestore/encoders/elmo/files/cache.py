@@ -8,6 +8,7 @@ from pathlib import Path
 
 from featurestore.disk.atomic import write_atomic
 from featurestore.disk.hashes import file_sha256
+from featurestore.disk.places import cache_folder
 from featurestore.encoders.elmo.files.catalog import BASE_URL, PublishedSource
 from featurestore.encoders.elmo.files.download import download
 from featurestore.errors import DownloadError, EncoderError, StoreWriteError
@@ -36,15 +37,6 @@ class CachedModel:
             If they are not the weights that are pinned or recorded.
         """
         _confirm(self.weights, found, _pinned_weights(self.source))
-
-
-def cache_folder() -> Path:
-    """Return ``$FEATURESTORE_CACHE``, ``$XDG_CACHE_HOME/featurestore`` or ``~/.cache/featurestore``."""
-    if named := os.environ.get("FEATURESTORE_CACHE"):
-        return Path(named).expanduser()
-    if xdg := os.environ.get("XDG_CACHE_HOME"):
-        return Path(xdg) / "featurestore"
-    return Path.home() / ".cache" / "featurestore"
 
 
 def fetch_published(source: PublishedSource) -> CachedModel:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from featurestore.encoders.elmo.files.cache import cache_folder, fetch_published
+from featurestore.disk.places import cache_folder
+from featurestore.encoders.elmo.files.cache import fetch_published
 from featurestore.encoders.elmo.files.catalog import PUBLISHED, parse_source
 from featurestore.encoders.elmo.files.download import download
 from featurestore.encoders.loading import encoder_recipe, load_encoder

@@ -1,0 +1,272 @@
+"""The second opening is recalled and equal in every respect; whatever changes is opened anew."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from featurestore import FeatureDataset, LabelSet, Store, open_corpus
+from featurestore.corpora.contract import identity
+from featurestore.dataset.opening import remembering
+from featurestore.dataset.opening.keeping import KeptSentences, kept
+from featurestore.dataset.opening.numbering import LabelNumbering
+from featurestore.dataset.opening.placing import Placement
+from featurestore.errors import LabelError, MissingSentencesError, UsageError
+from featurestore.keys import ConditionedSentence
+from tests.dataset.opening.remembered import (
+    CORPUS,
+    add,
+    assert_equal,
+    counting,
+    labelled,
+    openings,
+    pickled,
+    write_corpus,
+    write_store,
+)
+
+
+def both(*arguments, **options):
+    """Open twice, and once without remembering; assert that the second was recalled."""
+    with counting() as lookups:
+        first = FeatureDataset(*arguments, **options)
+        assert len(lookups) == 1
+        second = FeatureDataset(*arguments, **options)
+        assert len(lookups) == 1, "the second opening was not recalled"
+        third = FeatureDataset(*arguments, **options, remember=False)
+        assert len(lookups) == 2
+    assert_equal(third, first)
+    assert_equal(third, second)
+    assert not second.lengths.flags.writeable
+    return second
+
+
+def test_a_path_without_labels(store, tmp_path):
+    path = tmp_path / "corpus.txt"
+    path.write_text("".join(" ".join(tokens) + "\n" for tokens in CORPUS))
+    assert both(store, path).label_kind is None
+    with counting() as lookups:
+        FeatureDataset(store.path, str(path))
+    assert not lookups
+
+
+def test_labels_of_tokens_in_documents(store, corpus):
+    dataset = both(store, labelled(corpus))
+    assert dataset.label_kind == "token"
+    assert dataset.document_starts.tolist() == [0, 20]
+
+
+def test_labels_of_sentences(store, tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    rows = [{"tokens": tokens, "y": f"L{i % 4}"} for i, tokens in enumerate(CORPUS)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dataset = both(store, open_corpus(path, text_column="tokens", label="y"))
+    assert dataset.label_kind == "sentence"
+    assert dataset.label_names == ("L0", "L1", "L2", "L3")
+
+
+def test_labels_that_are_ignored_and_more_than_a_byte_numbers(store, tmp_path):
+    path = tmp_path / "corpus.conllu"
+    rows = []
+    for number, tokens in enumerate(CORPUS):
+        for i, token in enumerate(tokens):
+            tag = "_" if i == 1 else f"X{number}.{i}"
+            rows.append("\t".join([str(i + 1), token, "_", "X", tag, "_", "0", "root", "_", "_"]) + "\n")
+        rows.append("\n")
+    path.write_text("".join(rows))
+    dataset = both(store, open_corpus(path, label="xpos", missing_label="ignore"))
+    assert len(dataset.labels) > 128
+    assert -100 in dataset.gather([*range(10)]).labels[:, 1]
+
+
+def test_known_labels_and_unseen_ones(store, corpus):
+    known = LabelSet(["VERB", "NOUN", "UNUSED"])
+    dataset = both(store, labelled(corpus), labels=known, unseen_labels="keep")
+    assert dataset.labels is known
+    assert dataset.label_names == ("VERB", "NOUN", "UNUSED", "ADJ")
+    assert dataset.label_counts["UNUSED"] == 0
+
+
+@pytest.mark.parametrize("on_missing", ["skip", "zeros"])
+def test_missing_sentences_are_told_each_time(store, tmp_path, on_missing, caplog):
+    path = write_corpus(tmp_path / "more.conll", [("not", "there"), *CORPUS[:9], ("nor", "this", "\u2028")])
+    with caplog.at_level(logging.WARNING):
+        dataset = both(store, labelled(path), on_missing=on_missing)
+    assert (dataset.n_missing, len(dataset)) == (2, 9 if on_missing == "skip" else 11)
+    told = [r.getMessage() for r in caplog.records if "are not in" in r.getMessage()]
+    assert told == [f"2 sentences are not in {store.path}: {on_missing}"] * 3
+
+
+def test_several_corpora_and_stores(store, corpus, tmp_path):
+    other = write_store(tmp_path / "other", CORPUS[::-1], dim=3, kind="other")
+    more = write_corpus(tmp_path / "more.conll", CORPUS[7:17])
+    dataset = both([store, other], [labelled(corpus), labelled(more)])
+    assert len(dataset) == 60
+
+
+def test_a_compressed_corpus(store, corpus):
+    packed = corpus.with_name("corpus.conll.gz")
+    packed.write_bytes(gzip.compress(corpus.read_bytes()))
+    both(store, labelled(packed))
+
+
+def test_a_pickled_dataset_is_equal(store, corpus):
+    dataset = both(store, labelled(corpus))
+    assert_equal(dataset, pickled(dataset))
+    zeros = write_corpus(corpus.with_name("zeros.conll"), [*CORPUS[:3], ("not", "there")])
+    dataset = both(store, labelled(zeros), on_missing="zeros")
+    assert_equal(dataset, pickled(dataset))
+
+
+def test_sentences_without_a_place_keep_their_conditions():
+    sentences = {0: ("plain",), 2: ConditionedSentence(("a", "\ud800"), b"\0\xff"), 5: ("x", "y", "z")}
+    nothing = np.empty(0, np.int64)
+    labels = LabelNumbering(None, keep_unseen=False).finished()
+    _, arrays = kept(Placement((), nothing, labels, 0, (), 0, sentences, nothing))
+    again = KeptSentences(arrays["zeros_at"], arrays["zeros_ends"], arrays["zeros_texts"])
+    assert dict(again) == sentences
+    assert [type(tokens) for tokens in again.values()] == [type(tokens) for tokens in sentences.values()]
+    assert 1 not in again
+    assert 6 not in again
+
+
+# -- what is not remembered
+
+
+def test_what_is_not_in_files_is_not_remembered(store, corpus):
+    examples = list(labelled(corpus))
+    for given in (examples, [list(tokens) for tokens in CORPUS], iter([str(corpus)])):
+        FeatureDataset(store, given)
+    os.mkfifo(corpus.with_name("pipe.conll"))
+    assert openings() == []
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_it_can_be_turned_off(store, corpus, how, monkeypatch):
+    if how == "environment":
+        monkeypatch.setenv("FEATURESTORE_REMEMBER", "0")
+    with counting() as lookups:
+        for _ in range(2):
+            FeatureDataset(store, labelled(corpus), **({"remember": False} if how == "option" else {}))
+    assert (len(lookups), openings()) == (2, [])
+
+
+def test_remember_is_a_bool(store, corpus):
+    with pytest.raises(UsageError, match="remember is 'yes', expected True or False"):
+        FeatureDataset(store, corpus, remember="yes")
+
+
+def test_openings_that_fail_are_not_remembered(store, tmp_path):
+    strange = write_corpus(tmp_path / "strange.conll", [*CORPUS[:3], ("not", "there")])
+    for _ in range(2):
+        with pytest.raises(MissingSentencesError):
+            FeatureDataset(store, labelled(strange))
+        with pytest.raises(LabelError):
+            FeatureDataset(store, labelled(strange), labels=["NOUN"], on_missing="skip")
+    assert openings() == []
+
+
+def test_a_corpus_that_changes_while_it_is_read_is_not_remembered(store, corpus, caplog):
+    opened = labelled(corpus)
+    before = opened.identity()
+    opened.identity = lambda: before
+    write_corpus(corpus, CORPUS[1:])
+    with caplog.at_level(logging.INFO):
+        assert len(FeatureDataset(store, opened)) == len(CORPUS) - 1
+    assert openings() == []
+    assert "a corpus changed while it was read" in caplog.text
+
+
+# -- what changes
+
+
+def assert_anew(*arguments, **options):
+    with counting() as lookups:
+        dataset = FeatureDataset(*arguments, **options)
+    assert len(lookups) == 1, "recalled, though something has changed"
+    assert_equal(dataset, FeatureDataset(*arguments, **options, remember=False))
+
+
+def test_every_option_of_the_dataset_and_of_reading_counts(store, corpus):
+    FeatureDataset(store, labelled(corpus))
+    assert_anew(store, labelled(corpus), on_missing="skip")
+    assert_anew(store, labelled(corpus), unseen_labels="keep")
+    assert_anew(store, labelled(corpus), labels=["NOUN", "VERB", "ADJ"])
+    assert_anew(store, labelled(corpus), labels=["VERB", "NOUN", "ADJ"])
+    assert_anew(store, corpus)
+    assert_anew(store, labelled(corpus, comments=True))
+    assert_anew(store, [labelled(corpus), labelled(corpus)])
+    with counting() as lookups:
+        FeatureDataset(store, labelled(corpus))
+    assert not lookups
+
+
+def test_every_byte_of_the_corpus_counts(store, corpus):
+    FeatureDataset(store, labelled(corpus))
+    raw, status = corpus.read_bytes(), corpus.stat()
+    at = raw.index(b"VERB")
+    corpus.write_bytes(raw[:at] + b"VERV" + raw[at + 4 :])
+    os.utime(corpus, ns=(status.st_atime_ns, status.st_mtime_ns))  # as a copy that keeps times
+    assert_anew(store, labelled(corpus))
+    corpus.write_bytes(raw)
+    with counting() as lookups:
+        FeatureDataset(store, labelled(corpus))
+    assert not lookups, "the first corpus is remembered still"
+
+
+def test_another_snapshot_counts_and_an_earlier_one_is_remembered(store, corpus):
+    first = Store.open(store.path)
+    FeatureDataset(first, labelled(corpus))
+    assert_anew(add(store, [("one", "more")]), labelled(corpus))
+    with counting() as lookups:
+        FeatureDataset(Store.open(store.path, snapshot=first.snapshot), labelled(corpus))
+    assert not lookups
+
+
+def test_another_store_at_the_same_path_counts(store, corpus):
+    FeatureDataset(store.path, labelled(corpus))
+    shutil.rmtree(store.path)
+    write_store(store.path, CORPUS[::-1])
+    assert_anew(store.path, labelled(corpus))
+    shutil.rmtree(store.path)
+    write_store(store.path, CORPUS[::-1], kind="other recipe")
+    assert_anew(store.path, labelled(corpus))
+    shutil.rmtree(store.path)
+    write_store(store.path, CORPUS[:-1])
+    with pytest.raises(MissingSentencesError):
+        FeatureDataset(store.path, labelled(corpus))
+
+
+def test_a_copy_of_store_and_corpus_elsewhere_is_recalled(store, corpus, tmp_path):
+    FeatureDataset(store, labelled(corpus))
+    shutil.copytree(store.path, tmp_path / "scratch" / "store")
+    shutil.copy(corpus, tmp_path / "scratch" / corpus.name)
+    shutil.rmtree(store.path)
+    with counting() as lookups:
+        dataset = FeatureDataset(tmp_path / "scratch" / "store", labelled(tmp_path / "scratch" / corpus.name))
+    assert not lookups
+    assert [dataset.tokens(i) for i in range(len(dataset))] == CORPUS
+
+
+@pytest.mark.parametrize("what", ["readers", "finding"])
+def test_the_code_counts(store, corpus, what, monkeypatch):
+    FeatureDataset(store, labelled(corpus))
+    if what == "readers":
+        monkeypatch.setattr(identity, "readers_identity", lambda: "another version")
+    else:
+        monkeypatch.setattr(remembering, "_code", lambda: "another version")
+    assert_anew(store, labelled(corpus))
+
+
+def test_it_says_that_it_recalled_and_from_where(store, corpus, caplog):
+    with caplog.at_level(logging.INFO):
+        FeatureDataset(store, labelled(corpus))
+        assert caplog.text == ""
+        FeatureDataset(store, labelled(corpus))
+    assert f"50 examples opened at once: remembered in {openings()[0]}" in caplog.text
