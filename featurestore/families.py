@@ -105,6 +105,9 @@ class Family:
             ) from error
 
 
+IMPORTED = "imported"
+"""Kind of the recipes of vectors that other tools computed: no encoder here has it."""
+
 OWN_FORM = "PACKAGE.MODULE:CLASS"
 
 FAMILIES = (

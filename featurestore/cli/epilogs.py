@@ -47,12 +47,19 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "why": ("featurestore why features/ewt 'It rains .' --layers top",),
     "export": (
         "featurestore export features/ewt --to parquet -o ewt.parquet",
-        "featurestore export features/ewt --to npy -o ewt-train --corpus train.conllu --label upos",
+        "featurestore export features/ewt --to npy -o ewt-train \\\n"
+        "    --corpus train.conllu --label upos",
+    ),
+    "import": (
+        "featurestore import elmo.hdf5 --from allennlp-hdf5 --corpus lines.txt \\\n"
+        "    --store features/old --recipe-note 'ELMo original, all layers, AllenNLP'",
+        "featurestore import embeddings_file.h5 --from bio-embeddings \\\n"
+        "    --corpus sequences.fasta --store features/seqvec --recipe-note 'SeqVec'",
     ),
     "subset": (
         "featurestore subset features/all --corpus train.conllu -o features/train",
-        "featurestore ls features/all --contains Berlin | featurestore subset features/all --keys - \\\n"
-        "    -o features/berlin",
+        "featurestore ls features/all --contains Berlin | \\\n"
+        "    featurestore subset features/all --keys - -o features/berlin",
     ),
     "copy": ("featurestore copy features/ewt /mnt/share/ewt",),
     "recode": ("featurestore recode features/ewt --codec int8 -o features/ewt-int8",),
@@ -68,6 +75,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "repair": ("featurestore repair features/ewt --dry-run",),
     "gc": ("featurestore gc features/ewt --keep-last 1 --older-than 7d --dry-run",),
+    "forget": ("featurestore forget",),
     "merge": ("featurestore merge machine1/ewt machine2/ewt --into features/ewt",),
 }
 """By command, in full; the empty name is the help of ``featurestore`` itself."""

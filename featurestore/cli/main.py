@@ -6,6 +6,7 @@ Subcommand modules are imported only when they run, so that ``featurestore --hel
 from __future__ import annotations
 
 import importlib
+import keyword
 import sys
 from collections.abc import Sequence
 
@@ -51,13 +52,15 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "remove": (f"{_C}.keeping.reshape", "Make a snapshot without some sentences."),
         "compact": (f"{_C}.keeping.reshape", "Join small shards to full ones."),
     },
-    "Carry it out": {
+    "Carry it out, bring it in": {
         "export": (f"{_C}.keeping.exchange", "Write vectors, tokens and labels as Parquet, npy and others."),
+        "import": (f"{_C}.keeping.bringing", "Make a store of vectors that another tool wrote."),
     },
     "Keep it sound": {
         "verify": (f"{_C}.keeping.verify", "Check every stored byte; name what is damaged."),
         "repair": (f"{_C}.keeping.maintain", "Quarantine damaged files; say what to extract again."),
         "gc": (f"{_C}.keeping.maintain", "Remove old snapshots and unreferenced files."),
+        "forget": (f"{_C}.keeping.maintain", "Forget what was found when datasets were opened."),
         "merge": (f"{_C}.keeping.maintain", "Add stores of one recipe, filled elsewhere, to another."),
     },
 }
@@ -86,7 +89,8 @@ class _LazyGroup(SuggestingGroup):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name.replace("-", "_"))
+        function = cmd_name.replace("-", "_") + "_" * keyword.iskeyword(cmd_name)
+        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), function)
         if not isinstance(command, click.Command):
             raise TypeError(f"{cmd_name} is not a command")
         command.epilog = epilog(cmd_name)

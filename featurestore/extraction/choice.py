@@ -14,7 +14,7 @@ from featurestore.encoders.loading import recipe_choices, require_no_code
 from featurestore.encoders.sources import EncoderSource, KnownRecipe, NamedEncoder
 from featurestore.errors import EncoderError, EncoderOutOfMemory, UsageError
 from featurestore.extraction.destination import Destination
-from featurestore.families import family_of, family_of_recipe
+from featurestore.families import IMPORTED, family_of, family_of_recipe
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,12 @@ class EncoderChoice(NamedEncoder):
                 layers = layers or own.get("layers")
                 precision = precision or own.get("precision")
                 initial_state = initial_state or own.get("initial_state")
+            if not spec and recipe["kind"] == IMPORTED:
+                raise UsageError(
+                    f"the vectors of {destination.path} were imported, and no encoder adds to them: "
+                    "extract into "
+                    "another --store"
+                )
             if not spec:
                 raise UsageError(
                     f"the store {destination.path} does not name its encoder (it was made with an object "

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from featurestore.families import family_of_recipe
+from featurestore.families import IMPORTED, family_of_recipe
 from featurestore.recipe import Recipe
 from featurestore.store.format.directory import list_numbers
 from featurestore.store.snapshot import Snapshot
@@ -55,6 +55,13 @@ def how_to_add(recipe: Recipe, store: Path, corpora: str = "CORPUS") -> str:
     corpora : str
         Paths, quoted for a shell.
     """
+    if recipe["kind"] == IMPORTED:
+        return (
+            f"The vectors of {store} were imported, and no encoder here adds to them: import the others "
+            "of the same "
+            "tool into a store of their own, or extract all with one encoder (featurestore extract "
+            "--store NEW)"
+        )
     command = f"{ADD_THEM} {corpora} --store {shlex.quote(str(store))}"
     family = family_of_recipe(recipe)
     if not family.runs_code:

@@ -12,14 +12,19 @@ from featurestore import Recipe, Store
 
 
 def write_store(
-    path: Path, sentences: Sequence[tuple[str, ...]], vectors: NDArray[np.floating], codec: str = "float16"
+    path: Path,
+    sentences: Sequence[tuple[str, ...]],
+    vectors: NDArray[np.floating],
+    codec: str = "float16",
+    version: int | str = 1,
 ) -> Store:
     """Write sentences through a session's ``add``, each with the next of (n, dim) vectors, as float32.
 
-    Where the vectors end before the sentences do, they begin again.
+    Where the vectors end before the sentences do, they begin again. Stores of different versions have
+    different recipes.
     """
     store = Store.create(
-        path, recipe=Recipe({"kind": "bench", "version": 1}), dim=vectors.shape[1], codec=codec
+        path, recipe=Recipe({"kind": "bench", "version": version}), dim=vectors.shape[1], codec=codec
     )
     start = 0
     with store.write() as session:

@@ -47,12 +47,15 @@ def flights(costs: Indices, size: int, offset: int, key: Key) -> Indices:
     middle = (len(costs) - n_odd) // 2
     odd = by_cost[middle : middle + n_odd]
     whole = np.delete(by_cost, slice(middle, middle + n_odd)).reshape(-1, size)
-    whole = whole[key.order(len(whole))]
     loads = np.zeros(size, np.int64)
-    loads[size - head :] += costs[odd[:head]] if head else 0
-    for flight in whole:
-        flight[np.argsort(-loads, kind="stable")] = flight[np.argsort(costs[flight], kind="stable")]
-        loads += costs[flight]
+    loads[size - head :] += costs[odd[:head]]
+    loads[: n_odd - head] += costs[odd[head:]]
+    # Those that differ most first, so that the others even out what they leave.
+    for row in np.argsort(costs[whole[:, 0]] - costs[whole[:, -1]], kind="stable").tolist():
+        cheapest_first = whole[row].copy()
+        whole[row, np.argsort(-loads, kind="stable")] = cheapest_first
+        loads += costs[whole[row]]
+    whole = whole[key.order(len(whole))]
     return np.concatenate([odd[:head], whole.ravel(), odd[head:]])
 
 

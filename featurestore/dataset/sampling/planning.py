@@ -207,7 +207,13 @@ class Plan:
 
     def _quanta_of_all(self) -> int:
         if self._all_quanta is None:
-            chunks = range(0, len(self.lengths), _CHUNK)
-            parts = (self.budget.quanta(self.lengths[start : start + _CHUNK]) for start in chunks)
-            self._all_quanta = sum(int(part.sum()) for part in parts)
+            total = 0
+            for start in range(0, len(self.lengths), _CHUNK):
+                chunk = self.lengths[start : start + _CHUNK]
+                if int(chunk.max()) < _CHUNK:  # to be counted by length costs less than as many divisions
+                    counts = np.bincount(chunk)
+                    total += int(counts @ self.budget.quanta(np.arange(len(counts))))
+                else:
+                    total += int(self.budget.quanta(chunk).sum())
+            self._all_quanta = total
         return self._all_quanta

@@ -341,5 +341,5 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
 def _digest(lengths: NDArray[np.integer]) -> str:
     hashed = xxhash.xxh3_64()
     for start in range(0, len(lengths), _CHUNK):
-        hashed.update(lengths[start : start + _CHUNK].astype("<i8").tobytes())
+        hashed.update(lengths[start : start + _CHUNK].astype("<u4").tobytes())
     return hashed.hexdigest()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from featurestore.dataset.sampling.drawing import Key
 from featurestore.dataset.sampling.packing import Indices
-from featurestore.dataset.sampling.pools import Pools
+from featurestore.dataset.sampling.pools import POOL_SENTENCES, Pools
 from featurestore.dataset.sampling.sampler import BucketBatchSampler
 from featurestore.store.store import Store
 
@@ -192,7 +192,7 @@ class WindowPools:
     @property
     def vary(self) -> bool:
         """Whether the lengths that meet in a pool differ from epoch to epoch."""
-        return self._shuffle and self._n_pools > 1
+        return self._shuffle and (self._n_pools > 1 or len(self._by_window) > POOL_SENTENCES)
 
     def windows(self, epoch: int) -> list[Indices]:
         """Return the windows of each pool."""

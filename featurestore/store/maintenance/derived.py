@@ -54,23 +54,56 @@ def make_like(
     StoreWriteError
         If the disk is full or failing.
     """
-    path, wanted = local_path(path), Recipe.of(store.recipe if recipe is None else recipe)
-    codec, n_layers = codec or store.manifest.codec, n_layers or store.n_layers
+    return make_new(
+        path,
+        recipe=Recipe.of(store.recipe if recipe is None else recipe),
+        dim=store.dim,
+        n_layers=n_layers or store.n_layers,
+        encoder=store.encoder,
+        codec=codec or store.manifest.codec,
+        shard_bytes=store.manifest.shard_bytes,
+        canaries=canaries if recipe is not None else read_canaries(store),
+        filesystem=filesystem,
+    )
+
+
+def make_new(
+    path: str | Path,
+    *,
+    recipe: Recipe,
+    dim: int,
+    n_layers: int,
+    codec: str,
+    shard_bytes: int,
+    encoder: str = "",
+    canaries: Canaries | None = None,
+    filesystem: FileSystem,
+) -> Store:
+    """Make an empty store, or take the one at the path if it is empty and has these settings.
+
+    Raises
+    ------
+    UsageError
+        If something else is at the path.
+    StoreWriteError
+        If the disk is full or failing.
+    """
+    path = local_path(path)
     if Store.exists(path):
         found = Store.open(path, filesystem=filesystem)
         settings = found.recipe, found.dim, found.n_layers, found.manifest.codec, found.manifest.shard_bytes
-        if len(found) or settings != (wanted, store.dim, n_layers, codec, store.manifest.shard_bytes):
+        if len(found) or settings != (recipe, dim, n_layers, codec, shard_bytes):
             raise UsageError(f"there is already a store at {path}: choose another directory for the new one")
         return found
     return Store.create(
         path,
-        recipe=wanted,
-        dim=store.dim,
+        recipe=recipe,
+        dim=dim,
         n_layers=n_layers,
-        encoder=store.encoder,
+        encoder=encoder,
         codec=codec,
-        shard_bytes=store.manifest.shard_bytes,
-        canaries=canaries if recipe is not None else read_canaries(store),
+        shard_bytes=shard_bytes,
+        canaries=canaries,
         filesystem=filesystem,
     )
 
@@ -106,22 +139,25 @@ def take_whole(reader: ShardReader, store: Path, filesystem: FileSystem) -> None
 
 
 def commit_all(
-    store: Store, entries: Sequence[ShardEntry], keys: Sequence[NDArray[np.uint8]], source: Store
+    store: Store,
+    entries: Sequence[ShardEntry],
+    keys: Sequence[NDArray[np.uint8]],
+    source: Store | None = None,
 ) -> None:
-    """Commit the shards placed in a new store, all at once, noting where and how fast they were encoded.
+    """Commit the shards placed in a new store, all at once.
+
+    Where and how fast they were encoded is noted as the store that they come from notes it.
 
     Raises
     ------
     UsageError
         If another process has filled the store meanwhile.
     """
-    session, last = store.write(), source.manifest.commit
-    if entries and not session.commit_placed(
-        entries,
-        np.concatenate(keys),
-        store.manifest.codec,
-        device=last.device,
-        tokens_per_second=last.tokens_per_second,
-    ):
+    session = store.write()
+    note: dict[str, Any] = {}
+    if source is not None:
+        last = source.manifest.commit
+        note = {"device": last.device, "tokens_per_second": last.tokens_per_second}
+    if entries and not session.commit_placed(entries, np.concatenate(keys), store.manifest.codec, **note):
         raise UsageError(f"another process wrote to {store.path} meanwhile: nothing was committed")
     session.close()
