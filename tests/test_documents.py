@@ -27,6 +27,7 @@ RUN = [
     "README.md",
     "featurestore/dataset/README.md",
     "featurestore/encoders/README.md",
+    "featurestore/exchange/README.md",
     "featurestore/store/README.md",
 ]
 """Pages whose blocks run here; tests/integrations/test_flair_page.py runs those of Flair."""
