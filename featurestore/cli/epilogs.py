@@ -73,6 +73,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "repair": ("featurestore repair features/ewt --dry-run",),
     "gc": ("featurestore gc features/ewt --keep-last 1 --older-than 7d --dry-run",),
+    "forget": ("featurestore forget",),
     "merge": ("featurestore merge machine1/ewt machine2/ewt --into features/ewt",),
 }
 """By command, in full; the empty name is the help of ``featurestore`` itself."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
+
+import xxhash
 
 from featurestore import limits
 from featurestore.corpora.contract.boundaries import boundaries_of
@@ -133,7 +134,7 @@ class FileCorpus(Corpus):
         self._latest_digest: bytes | None = None
 
     def __iter__(self) -> Iterator[Example]:
-        digest = hashlib.blake2b(digest_size=16)
+        digest = xxhash.xxh3_128()
         n_sentences = 0
         with closing(self._source.chunks(digest)) as chunks:
             for example in self._examples(chunks):
@@ -154,7 +155,7 @@ class FileCorpus(Corpus):
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the file, decoded, without their ends: for what no example holds."""
-        with closing(self._source.chunks(hashlib.blake2b(digest_size=16))) as chunks:
+        with closing(self._source.chunks(xxhash.xxh3_128())) as chunks:
             yield from read_lines(chunks, self._options)
 
     def _examples(self, chunks: Iterable[bytes]) -> Iterator[Example]:

@@ -30,11 +30,11 @@ from featurestore.corpora.containers import HEAD_BYTES, advice_by_content
 from featurestore.errors import CorpusError
 
 if TYPE_CHECKING:
-    from hashlib import blake2b
+    from xxhash import xxh3_128
 
 STDIN = "-"
 _CHUNK_BYTES = 256 << 10
-_HASHED_BYTES = 1 << 20
+_HASHED_BYTES = 256 << 10
 _PATTERN = re.compile(r"[*?\[]")
 _URL = re.compile(r"[a-z][a-z0-9+]+://", re.IGNORECASE)
 
@@ -130,13 +130,14 @@ class Source:
         except (OSError, ValueError) as error:
             raise _cannot_read(path, error) from error
 
-    def chunks(self, digest: blake2b) -> Generator[bytes, None, None]:
+    def chunks(self, digest: xxh3_128) -> Generator[bytes, None, None]:
         """Yield the uncompressed bytes from the start, in pieces of bounded size.
 
         Parameters
         ----------
-        digest : blake2b
-            Updated with every piece.
+        digest : xxh3_128
+            Updated with every piece: it tells a file that changes between two passes, ten times as fast as a
+            cryptographic hash.
 
         Raises
         ------

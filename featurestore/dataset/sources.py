@@ -79,16 +79,14 @@ class Sources:
         }
         self.as_dict, self.dtype = as_dict, dtype
         self._buffers = BufferPool()
-
-    @property
-    def each(self) -> list[Source]:
-        """The sources themselves."""
-        return list(self.by_name.values())
+        self.each = list(self.by_name.values())
+        self._only = self.each[0] if len(self.each) == 1 and not as_dict else None
 
     def arranged(self, order: Mapping[str, str]) -> Sources:
         """Return the same sources in another order; see :meth:`FeatureDataset.arranged`."""
         again = copy.copy(self)
         again.by_name = {new: self.by_name[old] for new, old in order.items()}
+        again.each = list(again.by_name.values())
         return again
 
     @property
@@ -138,6 +136,12 @@ class Sources:
 
     def item(self, index: int, n_tokens: int) -> Features:
         """Read one example: (n_tokens, dim) or (n_tokens, n_layers, dim)."""
+        if self._only is not None:
+            alone = self._only
+            features = torch.zeros(alone.store.vector_shape(n_tokens), dtype=self.dtype)
+            if (shard := int(alone.places.shard[index])) >= 0:
+                alone.gatherer.decode_into(features, shard, int(alone.places.row[index]))
+            return features
 
         def read(sources: Sequence[int], out: Tensor) -> None:
             chosen = [self.each[number] for number in sources]
@@ -153,6 +157,12 @@ class Sources:
         self, at: NDArray[np.int64], lengths: NDArray[np.int64], gatherers: Sequence[Gatherer] | None = None
     ) -> Features:
         """Read a padded batch: (batch, longest, dim) or (batch, longest, n_layers, dim)."""
+        if self._only is not None and gatherers is None:
+            alone = self._only
+            shape = (len(at), *alone.store.vector_shape(int(lengths.max(initial=0))))
+            out = self._buffers.empty(shape, self.dtype)
+            alone.gatherer.gather_padded(out, lengths, alone.places.shard[at], alone.places.row[at])
+            return out
         parts = self._parts(at, gatherers)
         return self._filled(
             (len(at), int(lengths.max(initial=0))),

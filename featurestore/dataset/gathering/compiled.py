@@ -46,6 +46,7 @@ class CompiledGather:
         self.shape = (1, *vector_shape)[-2:]
         # A row is a Shard of gather.c: five addresses, the number of sentences, and a type.
         self.table = np.zeros((n_shards, 7), np.int64)
+        self.address: int = self.table.ctypes.data
         self._held: list[Any] = [None] * n_shards
 
     @property
@@ -139,16 +140,15 @@ def gather_together(
     if stride is None or n_rows * n_numbers != out.numel() or (into is not None and len(into) != n_rows):
         return False
     # A row is a Source of gather.c.
-    table = np.array([
-        (
-            compiled.table.ctypes.data, len(compiled.table), shards.ctypes.data, rows.ctypes.data,
-            *compiled.shape, offset,
-        )
-        for (compiled, _, _, offset), (shards, rows) in zip(sources, places, strict=True)
-    ], np.int64)  # fmt: skip
+    table: list[int] = []
+    for source, (shards, rows) in zip(sources, places, strict=True):
+        compiled = source.compiled
+        addresses = compiled.address, len(compiled.table), shards.ctypes.data, rows.ctypes.data
+        table += [*addresses, *compiled.shape, source.offset]
+    numbers = np.array(table, np.int64)
     failed: int = sources[0].compiled.function(
-        table.ctypes.data,
-        len(table),
+        numbers.ctypes.data,
+        len(sources),
         lengths.ctypes.data,
         len(lengths),
         longest,
@@ -163,6 +163,8 @@ def gather_together(
 
 def _row_stride(out: Tensor, n_numbers: int) -> int | None:
     """Return by how many numbers the rows of a tensor lie apart, None if a row is in pieces."""
+    if out.is_contiguous():
+        return n_numbers
     try:
         stride, inner = out.view(-1, n_numbers).stride()
     except RuntimeError:  # no such view

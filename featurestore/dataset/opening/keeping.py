@@ -20,7 +20,7 @@ from featurestore.errors import LabelError, UsageError
 from featurestore.keys import Sentence, condition_of, sentence_with
 from featurestore.store.store import Store
 
-_STEP = 1 << 16
+_STEP = 1 << 14
 """Numbers checked at a time: few enough to stay in the processor's cache."""
 
 

@@ -102,7 +102,7 @@ def measured(sizes: tuple[int, ...]) -> PartResult:
         for name, kind, work in rows:
             to_first, to_save, to_go_on, n_bytes = work()
             table.add(f"{name}, {n:,} sentences", kind, to_go_on, 1000 * to_save, to_first, n_bytes)
-    table.note = "Ours passes once over the lengths, to add them up and to hash them; it plans no pool before the place."
+    table.note = "Ours passes once over the lengths, to add them up and to hash them, and plans one pool."
     return PartResult(tables=[table], promises={}, settings={"sizes": list(sizes)})
 
 

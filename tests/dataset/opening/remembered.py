@@ -15,7 +15,7 @@ from featurestore import Corpus, FeatureDataset, Recipe, Store, open_corpus
 from featurestore.dataset.opening import folder, remembering
 from tests.dataset.batches import sentences, vectors
 
-CORPUS = sentences(50, 6, 0)
+CORPUS = [tuple(token + "abcdef"[i] for i, token in enumerate(tokens)) for tokens in sentences(50, 6, 0)]
 TAGS = ("NOUN", "VERB", "ADJ")
 
 

@@ -13,8 +13,10 @@ import time
 import numpy as np
 import pytest
 import xxhash
+from click.testing import CliRunner
 
 from featurestore import FeatureDataset, limits
+from featurestore.cli.main import cli
 from featurestore.dataset.opening import folder
 from featurestore.disk.filesystem import FileSystem
 from tests.dataset.opening.remembered import assert_equal, counting, labelled, openings, write_corpus
@@ -319,3 +321,13 @@ def _path_of(corpus):
     """Return the opening of a corpus, which is known by its name."""
     [path] = [path for path in openings() if f'"{corpus.name}"'.encode() in path.read_bytes()]
     return path
+
+
+def test_the_command_forgets(opening):
+    n_bytes = opening.stat().st_size
+    told = CliRunner().invoke(cli, ["forget", "--json"])
+    assert json.loads(told.stdout) == {
+        "folder": str(opening.parent), "n_removed": 1, "n_bytes": n_bytes, "n_in_use": 0
+    }  # fmt: skip
+    assert openings() == []
+    assert "removed 0 remembered openings from" in CliRunner().invoke(cli, ["forget"]).stdout

@@ -1,4 +1,4 @@
-"""``repair``, ``gc`` and ``merge``: looking after stores. Loads no torch."""
+"""``repair``, ``gc``, ``forget`` and ``merge``: looking after stores. Loads no torch."""
 
 from __future__ import annotations
 
@@ -102,6 +102,27 @@ def gc(store: Path, keep_last: int, older_than: str, dry_run: bool, as_json: boo
     verb = "would remove" if dry_run else "removed"
     click.echo(f"{verb} {render.count(len(done.removed), 'file')}, {render.size(done.n_bytes)}; "
                f"{render.count(len(done.kept), 'snapshot')} left")  # fmt: skip
+
+
+@click.command()
+@json_option
+def forget(as_json: bool) -> None:
+    """Forget what was found when datasets were opened.
+
+    A dataset of a corpus in a file remembers where its sentences lie in the store, in the user's cache
+    folder, and opens at once the next time. Forgetting costs no more than finding them again. What a process
+    reads stays.
+    """
+    from featurestore.dataset.opening.folder import forget
+
+    done = forget()
+    if as_json:
+        render.echo_json({**vars(done), "folder": str(done.folder)})
+        return
+    if done.n_in_use:
+        click.echo(f"kept {render.count(done.n_in_use, 'opening')} in use")
+    removed = render.count(done.n_removed, "remembered opening")
+    click.echo(f"removed {removed} from {done.folder}, {render.size(done.n_bytes)}")
 
 
 @click.command()
