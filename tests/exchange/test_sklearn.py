@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from featurestore.integrations.sklearn import SentenceVectors
+from featurestore.exchange.sklearn import SentenceVectors
 
 WORDS = sentences(40)
 LABELS = ["long" if len(tokens) > 2 else "short" for tokens in WORDS]
