@@ -21,8 +21,8 @@ def lstm() -> CompiledLstm:
     return found
 
 
-# Sentences, dimensions, units; none of the sizes need be whole vectors of sixteen. The last two have more tokens
-# than are added up at once without dropout, in many sentences and in one.
+# Sentences, dimensions, units; none of the sizes need be whole vectors of sixteen. The last two have more
+# tokens than are added up at once without dropout, in many sentences and in one.
 SHAPES = [([1], 1, 1), ([3, 1, 7, 1, 2], 5, 4), ([9] * 13, 64, 32), ([2, 30, 17], 70, 50), ([1] * 40, 33, 70),
           ([25] * 11, 20, 16), ([2001], 20, 16)]  # fmt: skip
 
