@@ -155,8 +155,8 @@ def measured(n_tokens: int, turns: int, folder: Path | None) -> PartResult:
             )
         table.note = (
             f"{store.n_tokens:,} tokens of {source()}, {len(store):,} sentences, {DIM}-d made-up vectors, a "
-            f"store of {CODEC}; best of {turns} turns. Ours: checksums, sentence by sentence; importing compares "
-            "keys, hashes the file and commits with fsync; others read without checks."
+            f"store of {CODEC}; best of {turns} turns. Ours: checksums, sentence by sentence; importing "
+            "compares keys, hashes the file and commits with fsync; others read without checks."
         )
     return PartResult(tables=[table], settings={"n_tokens": n_tokens, "turns": turns, "text": source()})
 
