@@ -47,8 +47,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "why": ("featurestore why features/ewt 'It rains .' --layers top",),
     "export": (
         "featurestore export features/ewt --to parquet -o ewt.parquet",
-        "featurestore export features/ewt --to npy -o ewt-train \\\n"
-        "    --corpus train.conllu --label upos",
+        "featurestore export features/ewt --to npy -o ewt-train \\\n    --corpus train.conllu --label upos",
     ),
     "import": (
         "featurestore import elmo.hdf5 --from allennlp-hdf5 --corpus lines.txt \\\n"
