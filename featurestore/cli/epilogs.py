@@ -57,8 +57,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "subset": (
         "featurestore subset features/all --corpus train.conllu -o features/train",
-        "featurestore ls features/all --contains Berlin | \\\n"
-        "    featurestore subset features/all --keys - -o features/berlin",
+        "featurestore subset features/all --text Berlin -o features/berlin",
     ),
     "copy": ("featurestore copy features/ewt /mnt/share/ewt",),
     "recode": ("featurestore recode features/ewt --codec int8 -o features/ewt-int8",),
