@@ -29,7 +29,7 @@ RUN = [
     "featurestore/encoders/README.md",
     "featurestore/store/README.md",
 ]
-"""Pages whose blocks run here; tests/integrations/test_flair_page.py runs those of Flair."""
+"""Pages whose blocks run here; those of Flair and of training frameworks run beside what they tell of."""
 
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 
@@ -79,7 +79,8 @@ def test_the_code_of_a_page_runs_block_by_block(folder: Path, page: str) -> None
 
 def test_no_page_has_code_that_is_not_run() -> None:
     with_code = {name_of(path) for path in PAGES if python_blocks(name_of(path))}
-    assert with_code == {*RUN, "featurestore/integrations/FLAIR.md", "featurestore/store/FORMAT.md"}
+    by_others = {f"featurestore/integrations/{name}.md" for name in ("FLAIR", "FRAMEWORKS")}
+    assert with_code == {*RUN, *by_others, "featurestore/store/FORMAT.md"}
 
 
 def test_the_code_of_the_format_makes_the_keys() -> None:

@@ -28,16 +28,22 @@ _LEAST = (2, 6)
 """Older versions start an epoch that was stopped in its middle anew, or at the wrong place."""
 
 
-def _require_version() -> None:
-    found = tuple(int(part) for part in lightning.__version__.split(".")[:2])
-    if found < _LEAST:
+def require_version(found: str) -> None:
+    """Refuse a version of Lightning that does not keep a loader's place.
+
+    Raises
+    ------
+    UsageError
+        If it is too old.
+    """
+    if tuple(int(part) for part in found.split(".")[:2]) < _LEAST:
         raise UsageError(
-            f"featurestore needs Lightning from {_LEAST[0]}.{_LEAST[1]} on, found {lightning.__version__}: "
+            f"featurestore needs Lightning from {_LEAST[0]}.{_LEAST[1]} on, found {found}: "
             "pip install --upgrade 'featurestore[lightning]'"
         )
 
 
-_require_version()
+require_version(lightning.__version__)
 
 
 class FeatureDataModule(LightningDataModule):

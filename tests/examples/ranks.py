@@ -7,6 +7,7 @@ import importlib
 import multiprocessing
 import os
 import socket
+import sys
 import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,6 +98,8 @@ def _rank(
         LOCAL_WORLD_SIZE=str(n_ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
         TORCHELASTIC_RUN_ID="tests", ACCELERATE_USE_CPU="true",
     )  # fmt: skip
+    if "accelerate.state" in sys.modules:  # the test's process may have been one of one
+        sys.modules["accelerate.state"].AcceleratorState._reset_state(reset_partial_state=True)
     try:
         answers.put((rank, run_alone(name, dataset, runs)))
     except BaseException:  # noqa: BLE001 - the parent raises it

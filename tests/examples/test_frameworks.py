@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import re
+
 import pytest
 import torch
 
 from featurestore import FeatureDataset
+from featurestore.errors import UsageError
+from featurestore.examples.frameworks.tagger import Tagger
 from tests.examples.ranks import Run, run_alone, run_together
 
 N_EPOCHS = 3
@@ -84,3 +89,87 @@ def test_skorch_goes_on_after_the_last_epoch(dataset, tmp_path):
     runs_made = run_alone("with_skorch", dataset, runs)
     assert_right(dataset, [runs_made], len(runs_made[1].steps))
     assert runs_made[0].weights == runs_made[2].weights
+
+
+def test_the_code_of_the_page_runs_in_order(
+    dataset, example_store, examples, pytestconfig, tmp_path, monkeypatch
+):
+    for name in NEEDS:
+        require(name)
+    from transformers import TrainingArguments
+
+    from featurestore.examples.frameworks.with_lightning import LightningTagger
+
+    page = pytestconfig.rootpath / "featurestore" / "integrations" / "FRAMEWORKS.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 7
+    monkeypatch.chdir(tmp_path)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    model = Tagger(dataset.dim, len(dataset.labels))
+    module = LightningTagger(model)
+    module.validation_step = module.training_step
+    names = {
+        "train": dataset, "dev": dataset, "train_corpus": examples[:30], "dev_corpus": examples[30:],
+        "model": model, "optimizer": torch.optim.SGD(model.parameters(), 0.1), "module": module,
+        "first_epoch": 0, "first_batch": 0,
+        "arguments": TrainingArguments(
+            "runs/trainer", use_cpu=True, report_to=[], disable_tqdm=True, num_train_epochs=1,
+            save_strategy="no",
+        ),
+    }  # fmt: skip
+    for block in blocks:
+        exec(block.replace('"features/demo"', repr(str(example_store))), names)
+    assert len(names["right"]) == int(dataset.lengths.sum())
+    assert names["scores"]["eval_loss"] > 0
+    assert names["engine"].state.epoch == 2
+
+
+class TestFeatureDataModule:
+    @pytest.fixture
+    def module(self):
+        require("with_lightning")
+        from featurestore.integrations.lightning import FeatureDataModule
+
+        return FeatureDataModule
+
+    def test_corpora_are_numbered_by_the_labels_of_training(self, module, example_store, examples):
+        nouns = [e for e in examples if "VERB" not in e.labels]
+        assert nouns
+        data = module(example_store, train=examples, val=nouns, test=nouns, token_budget=48)
+        assert data.dataset("val").labels == data.labels == data.dataset("test").labels
+        assert data.dim == data.dataset("train").dim
+        first, second = ([b.indices.tolist() for b in data.val_dataloader()] for _ in range(2))
+        assert first == second
+        assert sorted(index for batch in first for index in batch) == list(range(len(nouns)))
+        assert data.train_dataloader().batch_sampler.token_budget == 48
+
+    def test_what_is_not_there_or_not_its_users_affair_is_refused(self, module, example_store, examples):
+        with pytest.raises(UsageError, match="no predict corpus: give it one, predict="):
+            module(example_store, train=examples).predict_dataloader()
+        with pytest.raises(UsageError, match="takes no num_replicas"):
+            module(example_store, train=examples, num_replicas=2)
+
+    def test_lightning_is_not_let_replace_the_sampler(self, module, example_store, examples):
+        import lightning
+
+        data = module(example_store, train=examples)
+        data.trainer = lightning.Trainer(overfit_batches=2, accelerator="cpu", logger=False)
+        with pytest.raises(UsageError, match=r"limit_train_batches=.*shuffle=False"):
+            data.train_dataloader()
+
+
+@pytest.mark.parametrize("version", ["2.6.0", "2.10.0.dev1", "3.0"])
+def test_a_lightning_that_is_new_enough_is_taken(version):
+    require("with_lightning")
+    from featurestore.integrations.lightning import require_version
+
+    require_version(version)
+
+
+@pytest.mark.parametrize("version", ["2.5.6", "1.9.0"])
+def test_an_old_lightning_is_refused_in_one_line(version):
+    require("with_lightning")
+    from featurestore.integrations.lightning import require_version
+
+    with pytest.raises(UsageError, match=rf"from 2\.6 on, found {version}: pip install --upgrade"):
+        require_version(version)
