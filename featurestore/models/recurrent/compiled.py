@@ -123,10 +123,14 @@ class CompiledLstm:
         if products == torch.bfloat16 and _torch_multiplies_tiles():
             return False
         n_sentences, longest, dim = features.shape
-        if not n_sentences or _PANEL * max(n_sentences * longest, dim) >= _MOST_VALUES:
+        if (
+            not n_sentences
+            or len(lengths) != n_sentences
+            or _PANEL * max(n_sentences * longest, dim) >= _MOST_VALUES
+        ):
             return False
         shortest, farthest = torch.aminmax(lengths)
-        return len(lengths) == n_sentences and int(shortest) >= 1 and int(farthest) <= longest
+        return int(shortest) >= 1 and int(farthest) <= longest
 
     def __call__(
         self, inputs: Inputs, weights: Sequence[Tensor], products: torch.dtype

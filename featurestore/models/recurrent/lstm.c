@@ -95,7 +95,7 @@ INLINE int64_t interleaved(int64_t place) {
 
 /* Tokens of which products are made together: those of a sentence where columns are dropped, else a few hundred. */
 typedef struct {
-    int64_t first, n, n_kept, rank; /* first m */
+    int64_t first, n, n_kept, n_odd; /* first m; how many groups before may have an odd number of tokens */
     const int32_t *kept;
 } Group;
 
@@ -106,7 +106,7 @@ INLINE Group group_of(const Lstm *of, int64_t number) {
         return (Group){of->firsts[number], of->lengths[number], of->n_kept[number], number,
                        of->kept + number * stride_of(of)};
     int64_t first = number * GROUP;
-    return (Group){first, least(GROUP, of->n_tokens - first), of->n_kept[0], number, of->kept};
+    return (Group){first, least(GROUP, of->n_tokens - first), of->n_kept[0], 0, of->kept};
 }
 
 /* Sentences are shared out between threads by ranks, each direction on its own. */

@@ -311,7 +311,7 @@ static TARGET void NAME(lay_out_states)(const Lstm *of, int64_t task) {
     for (int64_t t = 0; t < group.n; t += 2) {
         const Operand *one = (const Operand *)of->inputs + (group.first + t) * stride;
         const Operand *other = t + 1 < group.n ? one + stride : 0;
-        uint32_t *to = (uint32_t *)of->pairs + ((group.first + group.rank) / 2 + t / 2) * stride;
+        uint32_t *to = (uint32_t *)of->pairs + ((group.first + group.n_odd) / 2 + t / 2) * stride;
         for (int64_t k = 0; k < group.n_kept; k++)
             to[k] = (uint32_t)one[k] | (uint32_t)(other ? other[k] : 0) << 16;
     }
@@ -354,7 +354,7 @@ static TARGET void NAME(weights_gradient)(const Lstm *of, int64_t task) {
         while (n_parts(of) > 1 && first < last && group.kept[first] < PANEL * begin) first++;
         while (n_parts(of) > 1 && last > first && group.kept[last - 1] >= PANEL * end) last--;
         const Operand *a = (const Operand *)of->inputs + group.first * stride;
-        if (HALF) a = (const Operand *)of->pairs + (group.first + group.rank) / 2 * 2 * stride;
+        if (HALF) a = (const Operand *)of->pairs + (group.first + group.n_odd) / 2 * 2 * stride;
         NAME(outer_product)(of_input, group.kept + first, last - first, a + first * (HALF ? 2 : 1), stride, group.n,
                             d_gates, of->rows + d * (N + 1) + group.first);
     }
