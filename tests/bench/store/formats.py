@@ -108,6 +108,9 @@ def measured(n_tokens: int, turns: int, folder: Path | None) -> PartResult:
         ["bytes/token", "write, s/M tokens", "load back, s/M", "import, s/M"],
         lower_is_better=True,
     )
+    import pyarrow.parquet  # noqa: F401 - loaded before the clock starts, as all the others
+    import safetensors.numpy  # noqa: F401
+
     with tempfile.TemporaryDirectory(dir=folder) as name:
         path, again = Path(name) / "out", Path(name) / "again"
         sentences = list(dict.fromkeys(enough_sentences(n_tokens)))
