@@ -27,6 +27,7 @@ RUN = [
     "README.md",
     "featurestore/dataset/README.md",
     "featurestore/encoders/README.md",
+    "featurestore/exchange/README.md",
     "featurestore/store/README.md",
 ]
 """Pages whose blocks run here; those of Flair and of training frameworks run beside what they tell of."""

@@ -47,8 +47,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "why": ("featurestore why features/ewt 'It rains .' --layers top",),
     "export": (
         "featurestore export features/ewt --to parquet -o ewt.parquet",
-        "featurestore export features/ewt --to npy -o ewt-train \\\n"
-        "    --corpus train.conllu --label upos",
+        "featurestore export features/ewt --to npy -o ewt-train \\\n    --corpus train.conllu --label upos",
     ),
     "import": (
         "featurestore import elmo.hdf5 --from allennlp-hdf5 --corpus lines.txt \\\n"
@@ -58,8 +57,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "subset": (
         "featurestore subset features/all --corpus train.conllu -o features/train",
-        "featurestore ls features/all --contains Berlin | \\\n"
-        "    featurestore subset features/all --keys - -o features/berlin",
+        "featurestore subset features/all --text Berlin -o features/berlin",
     ),
     "copy": ("featurestore copy features/ewt /mnt/share/ewt",),
     "recode": ("featurestore recode features/ewt --codec int8 -o features/ewt-int8",),

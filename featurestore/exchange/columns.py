@@ -140,3 +140,10 @@ def write_arrow(exported: Exported, path: Path, step: Any, *, rows: Rows = "sent
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, _schema(exported, rows)) as writer:
         for batch in record_batches(exported, rows, step):
             writer.write_batch(batch)
+
+
+def as_table(exported: Exported, rows: Rows = "sentence") -> pa.Table:
+    """Return the same rows as a table in memory."""
+    pa = _pyarrow()
+    batches = record_batches(exported, rows, lambda sentence: None)
+    return pa.Table.from_batches(batches, schema=_schema(exported, rows))

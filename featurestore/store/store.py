@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,15 @@ if TYPE_CHECKING:
 
 _MOST_NAMED = 100
 """Missing sentences that an error carries."""
+
+
+# Named, not imported: they lie above the store, and need torch or pyarrow.
+_IN_MEMORY, _POOLING = "featurestore.exchange.in_memory", "featurestore.exchange.pooling"
+
+
+def _named(module: str, function: str) -> Callable[..., Any]:
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
 
 
 class Store(Snapshot):
@@ -201,6 +211,51 @@ class Store(Snapshot):
         """Iterate over (sentence, vectors) in stored order."""
         for shard, row, tokens in self.sentences():
             yield tokens, self.reader(shard).read(row)
+
+    def to_numpy(self, sentences: Iterable[Sequence[str]] | None = None, *, dtype: str | None = None) -> Any:
+        """Return all vectors end to end in memory; see :func:`featurestore.exchange.in_memory.to_numpy`.
+
+        Returns
+        -------
+        (vectors, offsets, sentences)
+            (n_tokens, [n_layers,] dim), (n_sentences + 1,) int64, list of tuple of str
+        """
+        return _named(_IN_MEMORY, "to_numpy")(self, sentences, dtype=dtype)
+
+    def to_torch(self, sentences: Iterable[Sequence[str]] | None = None, *, dtype: str | None = None) -> Any:
+        """Return :meth:`to_numpy` as tensors on the CPU."""
+        return _named(_IN_MEMORY, "to_torch")(self, sentences, dtype=dtype)
+
+    def to_arrow(self, *, dtype: str | None = None, rows: str = "sentence") -> Any:
+        """Return a ``pyarrow.Table`` with a row a sentence or a token, as ``export`` writes it."""
+        return _named(_IN_MEMORY, "to_arrow")(self, dtype=dtype, rows=rows)
+
+    def pooled(
+        self, how: str = "mean", *, mask: Any = None, sentences: Iterable[Sequence[str]] | None = None
+    ) -> Floats:
+        """Return one vector a sentence, added up in float64.
+
+        Parameters
+        ----------
+        how : {"mean", "max", "first", "sum"}
+        mask : callable, or iterable of (n_tokens,) bool, optional
+            Which tokens count: called with each sentence, or one array for each, in their order.
+        sentences : iterable of sequences of str, optional
+            By default all, in stored order.
+
+        Returns
+        -------
+        (n_sentences, dim) or (n_sentences, n_layers, dim) float32
+
+        Raises
+        ------
+        UsageError
+            If there is no such ``how``, or a mask does not fit its sentence or leaves no token of it.
+        MissingSentencesError
+            If a sentence is not stored.
+        """
+        pooled: Floats = _named(_POOLING, "pooled")(self, how, mask=mask, sentences=sentences)
+        return pooled
 
     def verify(
         self,

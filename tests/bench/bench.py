@@ -105,6 +105,7 @@ PARTS = (
     Part("extraction", "encoding.extract_sizes"),
     Part("writing", "store.write_speed"),
     Part("training", "training.train_epochs", peer=True),
+    Part("lstm", "training.lstm_epochs", in_quick=False),
     Part("index", "store.index_lookups"),
     Part("profiles", "encoding.profiles"),
     Part("memory", "store.memory_curve"),

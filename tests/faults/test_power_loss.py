@@ -12,7 +12,7 @@ from tests.faults.trials.powerloss import SECTOR, Disk, File, Killed, RecordingF
 from tests.faults.trials.scenarios import SCENARIOS, check, prepared_once
 from tests.kit.memory import memory_folder
 
-N_STATES = 300
+N_STATES = 200
 
 
 def states_of(scenarios, seed, **options):

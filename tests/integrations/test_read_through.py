@@ -232,6 +232,7 @@ if fate == "killed":
     @pytest.mark.parametrize(
         ("name", "status"), [("SIGTERM", 128 + signal.SIGTERM), ("SIGINT", -signal.SIGINT)]
     )
+    @pytest.mark.usefixtures("ctrl_c_interrupts")
     def test_a_terminated_process_stores_what_waits(self, store, name, status):
         script = """
 import os, signal, sys, time

@@ -37,6 +37,7 @@ def interrupt_soon() -> None:
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
+@pytest.mark.usefixtures("ctrl_c_interrupts")
 def test_a_writer_that_waits_for_the_lock_hears_ctrl_c(locked, caplog):
     session = Store.open(locked).write()
     session.add(sentences(3)[2], vectors_of(sentences(3)[2]))

@@ -135,7 +135,9 @@ class Plan:
         if self.shuffle and not self._ascending:
             key = Key(self.seed, epoch, number + 1, 1)
             offset = before + epoch * self.n_batches if self._endless else before
-            order = flights(costs_of(batches, self.lengths), flight, offset, key)
+            # Of one process, any order will do: costs matter to those that step together.
+            costs = costs_of(batches, self.lengths) if flight > 1 else np.zeros(len(batches), np.int64)
+            order = flights(costs, flight, offset, key)
             batches = [batches[i] for i in order.tolist()]
         if self.pools.vary and (self.drop_last or self._weights is not None):
             batches = batches[: max(0, self.n_batches - before)]

@@ -289,7 +289,8 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
         uneven = "drop" if self.drop_last else self.uneven
         if n_batches % n == 0:
             steps = n_batches // n
-        elif self._ascending or self._plan.pools.count(self.epoch) == 1:
+        elif self._ascending or self._plan.pools.count(self.epoch) == 1 or 2 * n_batches > len(self.lengths):
+            # Where most batches have one sentence, it takes the last ones to know whether they can be split.
             asked = share, self.whole, uneven
             if asked not in self._counts:
                 self._counts[asked] = len(self.batches(self.epoch))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from featurestore import limits
 from featurestore.corpora.corpus import Corpus
 from featurestore.disk.strict_json import parse_json
-from featurestore.errors import AlignmentError, CorpusError, UsageError
+from featurestore.errors import AlignmentError, CorpusError, SentenceError, UsageError
 from featurestore.exchange.incoming.source import FLOAT_BYTES, Arrival, Source, require_file
 from featurestore.keys import check_sentence, sentence_key
 
@@ -211,11 +211,13 @@ class NpyFolder(FlatSource):
                 n_read += 1
                 try:
                     record = parse_json(line, most_values=4 * limits.MAX_SENTENCE_TOKENS)
+                    if not isinstance(record["tokens"], list):
+                        raise ValueError("tokens is no list")
                     tokens = tuple(record["tokens"])
                     check_sentence(tokens)
                     if record.get("key", sentence_key(tokens).hex()) != sentence_key(tokens).hex():
                         raise ValueError("the key is not that of the tokens")
-                except (ValueError, TypeError, KeyError, AttributeError) as error:
+                except (ValueError, TypeError, KeyError, AttributeError, SentenceError) as error:
                     raise CorpusError(
                         f"no sentence of an export ({error})", path=self._sentences, line=n_read
                     ) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,11 +120,17 @@ class CompiledLstm:
             return False
         if products not in _TYPES or not self._multiplies(_TYPES[products]):
             return False
+        if products == torch.bfloat16 and _torch_multiplies_tiles():
+            return False
         n_sentences, longest, dim = features.shape
-        if not n_sentences or _PANEL * max(n_sentences * longest, dim) >= _MOST_VALUES:
+        if (
+            not n_sentences
+            or len(lengths) != n_sentences
+            or _PANEL * max(n_sentences * longest, dim) >= _MOST_VALUES
+        ):
             return False
         shortest, farthest = torch.aminmax(lengths)
-        return len(lengths) == n_sentences and int(shortest) >= 1 and int(farthest) <= longest
+        return int(shortest) >= 1 and int(farthest) <= longest
 
     def __call__(
         self, inputs: Inputs, weights: Sequence[Tensor], products: torch.dtype
@@ -205,7 +211,7 @@ class CompiledLstm:
             "before": ((2, n + 1, cells + _WIDTH), products),
             "rows_after": ((n + 1,), torch.int32),
             "iota": ((cells,), torch.int32),
-            "d_packed": ((2, 4 * cells, max(dim, cells)), torch.float32),
+            "d_packed": ((2, 4 * cells, dim + cells), torch.float32),
         }
         if products == torch.bfloat16:
             shapes["pairs"] = ((n + n_sentences + 2, sizes.stride), products)
@@ -322,6 +328,13 @@ def _by_name(weights: Sequence[Tensor], names: Sequence[str]) -> dict[str, tuple
 def compiled_lstm() -> CompiledLstm | None:
     """Return the compiled layer, or None where there is none or it is switched off."""
     return None if switched_off() else _compiled()
+
+
+@functools.cache
+def _torch_multiplies_tiles() -> bool:
+    """Return whether torch has AMX, whose bfloat16 products are several times as fast as lstm.c's."""
+    capabilities: Callable[[], Mapping[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
+    return bool(capabilities().get("amx_bf16", False))
 
 
 @functools.cache

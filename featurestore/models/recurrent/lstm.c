@@ -69,7 +69,7 @@ typedef struct {
     int32_t *rows_after; /* (n_tokens + 1,) 64 times these rows; a row of 0 follows */
     int32_t *iota;       /* (C,) multiples of 64 */
     void *pairs;         /* (n_tokens + n_sentences, stride) operands; with bfloat16 only */
-    float *d_packed;     /* (2, P, max(D, C), 64) */
+    float *d_packed;     /* (2, P, D + C, 64) */
 } Lstm;
 
 typedef float Floats __attribute__((vector_size(64)));
@@ -95,7 +95,7 @@ INLINE int64_t interleaved(int64_t place) {
 
 /* Tokens of which products are made together: those of a sentence where columns are dropped, else a few hundred. */
 typedef struct {
-    int64_t first, n, n_kept, rank; /* first m */
+    int64_t first, n, n_kept, n_odd; /* first m; how many groups before may have an odd number of tokens */
     const int32_t *kept;
 } Group;
 
@@ -106,7 +106,7 @@ INLINE Group group_of(const Lstm *of, int64_t number) {
         return (Group){of->firsts[number], of->lengths[number], of->n_kept[number], number,
                        of->kept + number * stride_of(of)};
     int64_t first = number * GROUP;
-    return (Group){first, least(GROUP, of->n_tokens - first), of->n_kept[0], number, of->kept};
+    return (Group){first, least(GROUP, of->n_tokens - first), of->n_kept[0], 0, of->kept};
 }
 
 /* Sentences are shared out between threads by ranks, each direction on its own. */
@@ -120,6 +120,17 @@ INLINE int64_t share_begin(const Lstm *of, int64_t share) {
     if (share == n) return of->n_sentences;
     while (of->firsts[rank] < of->n_tokens * share / n) rank++;
     return rank;
+}
+
+/* Work on a panel is parted further where there are more threads than panels keep busy. */
+INLINE int64_t n_parts(const Lstm *of) {
+    int64_t n_panels = 2 * of->cells / WIDTH;
+    return (2 * of->n_threads + n_panels - 1) / n_panels;
+}
+
+/* Of whole vectors of n columns, where a part begins. */
+INLINE int64_t part_begin(const Lstm *of, int64_t part, int64_t n) {
+    return least((n + WIDTH - 1) / WIDTH * part / n_parts(of) * WIDTH, n);
 }
 
 typedef void (*Work)(const Lstm *of, int64_t task);

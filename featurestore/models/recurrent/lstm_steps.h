@@ -133,6 +133,8 @@ static TARGET void NAME(lay_out)(const Lstm *of, int64_t task) {
 
 /* What inputs and biases add to the gates of a panel. */
 static TARGET void NAME(input_product)(const Lstm *of, int64_t task) {
+    int64_t part = task % n_parts(of);
+    task /= n_parts(of);
     int64_t n_panels = of->cells / WIDTH, d = task / n_panels, p = task % n_panels, hidden = of->hidden;
     float bias[PANEL];
     for (int64_t column = 0; column < PANEL; column++) {
@@ -141,7 +143,7 @@ static TARGET void NAME(input_product)(const Lstm *of, int64_t task) {
     }
     const int32_t *rows = of->rows + d * (of->n_tokens + 1);
     const Operand *weights = (const Operand *)of->packed_ih + task * of->dim * PANEL;
-    for (int64_t i = 0; i < n_groups(of); i++) {
+    for (int64_t i = part; i < n_groups(of); i += n_parts(of)) {
         Group group = group_of(of, i);
         NAME(rows_product)(group.n, PANEL, 1, 1, of->gates + task * of->n_tokens * PANEL, rows + group.first, 0, bias,
                            (const Operand *)of->inputs + group.first * stride_of(of), 0, stride_of(of), 1,
@@ -193,7 +195,7 @@ static TARGET void NAME(forward)(const Lstm *of) {
     int64_t n_weights = 2 * of->cells / WIDTH;
     if (!of->factors) NAME(find_kept)(of, 0);
     parallel(of, NAME(lay_out), n_weights + of->n_sentences);
-    parallel(of, NAME(input_product), n_weights);
+    parallel(of, NAME(input_product), n_weights * n_parts(of));
     parallel(of, NAME(walk), 2 * n_shares(of));
 }
 
@@ -309,46 +311,55 @@ static TARGET void NAME(lay_out_states)(const Lstm *of, int64_t task) {
     for (int64_t t = 0; t < group.n; t += 2) {
         const Operand *one = (const Operand *)of->inputs + (group.first + t) * stride;
         const Operand *other = t + 1 < group.n ? one + stride : 0;
-        uint32_t *to = (uint32_t *)of->pairs + ((group.first + group.rank) / 2 + t / 2) * stride;
+        uint32_t *to = (uint32_t *)of->pairs + ((group.first + group.n_odd) / 2 + t / 2) * stride;
         for (int64_t k = 0; k < group.n_kept; k++)
             to[k] = (uint32_t)one[k] | (uint32_t)(other ? other[k] : 0) << 16;
     }
 }
 
-/* Sums of a panel as rows of a weight. */
+/* Sums of some columns of a panel as rows of a weight. */
 static TARGET void NAME(store_weights)(const Lstm *of, const float *sums, int64_t p, float *weights,
-                                       int64_t n_columns) {
-    for (int64_t first = 0; first < n_columns; first += WIDTH)
+                                       int64_t n_columns, int64_t begin, int64_t end) {
+    for (int64_t first = begin; first < end; first += WIDTH)
         for (int64_t gate = 0; gate < 4; gate++) {
             Floats block[WIDTH];
             for (int64_t i = 0; i < WIDTH; i++)
-                block[i] = first + i < n_columns ? load(sums + (first + i) * PANEL + gate * WIDTH) : all(0.0f);
+                block[i] = first + i < end ? load(sums + (first + i) * PANEL + gate * WIDTH) : all(0.0f);
             NAME(transpose)(block);
             for (int64_t i = 0; i < least(WIDTH, of->hidden - p * WIDTH); i++)
-                store_some(weights + (gate * of->hidden + p * WIDTH + i) * n_columns + first, block[i],
-                           n_columns - first);
+                store_some(weights + (gate * of->hidden + p * WIDTH + i) * n_columns + first, block[i], end - first);
         }
 }
 
-/* The gradients of the weights and biases of a panel. */
+/* The gradients of a part of the weights of a panel, and those of its biases. */
 static TARGET void NAME(weights_gradient)(const Lstm *of, int64_t task) {
+    int64_t part = task % n_parts(of);
+    task /= n_parts(of);
     int64_t n_panels = of->cells / WIDTH, d = task / n_panels, p = task % n_panels, C = of->cells, D = of->dim;
     int64_t N = of->n_tokens, H = of->hidden, stride = stride_of(of), n_cells = least(WIDTH, H - p * WIDTH);
     if (n_cells <= 0) return;
     const Operand *d_gates = (const Operand *)of->d_gates + task * N * PANEL;
-    float *sums = of->d_packed + task * (D > C ? D : C) * PANEL;
-    memset(sums, 0, C * PANEL * sizeof(float));
-    NAME(outer_product)(sums, of->iota, C, (const Operand *)of->before + d * (N + 1) * (C + WIDTH), C + WIDTH,
+    float *of_input = of->d_packed + task * (D + C) * PANEL, *of_states = of_input + D * PANEL;
+    int64_t begin = part_begin(of, part, H), end = part_begin(of, part + 1, H);
+    memset(of_states + begin * PANEL, 0, (end - begin) * PANEL * sizeof(float));
+    NAME(outer_product)(of_states, of->iota + begin, end - begin,
+                        (const Operand *)of->before + d * (N + 1) * (C + WIDTH) + begin * (HALF ? 2 : 1), C + WIDTH,
                         N - of->n_sentences, d_gates, of->rows_after);
-    NAME(store_weights)(of, sums, p, of->d_w_hh[d], H);
-    memset(sums, 0, D * PANEL * sizeof(float));
+    NAME(store_weights)(of, of_states, p, of->d_w_hh[d], H, begin, end);
+    begin = part_begin(of, part, D), end = part_begin(of, part + 1, D);
+    memset(of_input + begin * PANEL, 0, (end - begin) * PANEL * sizeof(float));
     for (int64_t i = 0; i < n_groups(of); i++) {
         Group group = group_of(of, i);
+        int64_t first = 0, last = group.n_kept;
+        while (n_parts(of) > 1 && first < last && group.kept[first] < PANEL * begin) first++;
+        while (n_parts(of) > 1 && last > first && group.kept[last - 1] >= PANEL * end) last--;
         const Operand *a = (const Operand *)of->inputs + group.first * stride;
-        if (HALF) a = (const Operand *)of->pairs + (group.first + group.rank) / 2 * 2 * stride;
-        NAME(outer_product)(sums, group.kept, group.n_kept, a, stride, group.n, d_gates,
-                            of->rows + d * (N + 1) + group.first);
+        if (HALF) a = (const Operand *)of->pairs + (group.first + group.n_odd) / 2 * 2 * stride;
+        NAME(outer_product)(of_input, group.kept + first, last - first, a + first * (HALF ? 2 : 1), stride, group.n,
+                            d_gates, of->rows + d * (N + 1) + group.first);
     }
+    NAME(store_weights)(of, of_input, p, of->d_w_ih[d], D, begin, end);
+    if (part) return;
     float bias[PANEL] = {0};
     for (int64_t row = 0; row < N; row++)
         for (int64_t place = 0; place < PANEL; place++) {
@@ -365,7 +376,6 @@ static TARGET void NAME(weights_gradient)(const Lstm *of, int64_t task) {
         int64_t column = HALF ? interleaved(place) : place, cell = column % WIDTH;
         if (cell < n_cells) of->d_bias[d][column / WIDTH * H + p * WIDTH + cell] = bias[place];
     }
-    NAME(store_weights)(of, sums, p, of->d_w_ih[d], D);
 }
 
 /* The gradient of 32 columns of the features. */
@@ -401,7 +411,7 @@ static TARGET void NAME(backward)(const Lstm *of) {
     parallel(of, NAME(lay_out_back), n_back + 2 * n_in);
     parallel(of, NAME(walk_back), 2 * n_shares(of));
     parallel(of, NAME(lay_out_states), 2 + (HALF ? n_groups(of) : 0));
-    parallel(of, NAME(weights_gradient), 2 * of->cells / WIDTH);
+    parallel(of, NAME(weights_gradient), 2 * of->cells / WIDTH * n_parts(of));
     if (n_in) parallel(of, NAME(features_gradient), n_in);
 }
 

@@ -21,7 +21,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from featurestore import FeatureDataset, extract, feature_loader, load_encoder
-from featurestore.dataset.gathering.compiled import CompiledGather
+from featurestore.dataset.gathering import gather
+from featurestore.dataset.gathering.compiled import gather_together
 from tests.bench.encoding.encode import PRECISIONS
 from tests.bench.figures import Table
 from tests.bench.report import PartResult, part_options, print_part, use_cores
@@ -43,12 +44,9 @@ KINDS = {
 OTHER, OUTSIDE = "other operations of torch", "outside torch"
 
 
-gather = CompiledGather.gather
-
-
-def recorded_gather(self: CompiledGather, *args: Any, **options: Any) -> bool:
+def recorded_gather(*args: Any, **options: Any) -> bool:
     with record_function("aten::compiled_gather"):
-        return gather(self, *args, **options)
+        return gather_together(*args, **options)
 
 
 def shares(job: Callable[[], object]) -> dict[str, float]:
@@ -57,7 +55,7 @@ def shares(job: Callable[[], object]) -> dict[str, float]:
         name if "::" in name else f"aten::{name}": kind for kind, names in KINDS.items() for name in names
     }
     started = time.perf_counter()
-    counted = patch.object(CompiledGather, "gather", recorded_gather)
+    counted = patch.object(gather, "gather_together", recorded_gather)
     with counted, profile(activities=[ProfilerActivity.CPU]) as profiled:
         job()
         seconds = time.perf_counter() - started

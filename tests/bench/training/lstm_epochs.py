@@ -7,7 +7,7 @@ and its seconds a token count for the whole epoch. The ceiling is the matrix pro
 that oneDNN reaches with a prepacked weight of this size: those that locked dropout leaves, forward and for
 the gradients of the weights.
 
-With ``--seeds``, the scores of whole trainings as well, ours beside torch's.
+With ``--seeds``, the scores of whole trainings as well, ours beside torch's (``--passes 0``: these alone).
 
     python -m tests.bench.training.lstm_epochs --seeds 3
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,7 +186,15 @@ def measured(
 
 
 def scored(
-    task: Task, store: Store, n_sentences: int, epochs: int, seeds: int, budget: int, *, sample: bool
+    task: Task,
+    store: Store,
+    precisions: Sequence[str],
+    n_sentences: int,
+    epochs: int,
+    seeds: int,
+    budget: int,
+    *,
+    sample: bool,
 ) -> Table:
     """Train on some of the sentences with several seeds, by torch and by ours; return the scores."""
     columns = ["accuracy on dev, %", "spread", "mean loss of the last epoch"]
@@ -195,7 +203,7 @@ def scored(
     dataset = FeatureDataset(store, some)
     dev_examples = task.examples("dev", sample=sample)
     dev = FeatureDataset(store, dev_examples, labels=dataset.labels, unseen_labels="keep")
-    for precision in ("float32", "bfloat16"):
+    for precision in precisions:
         for name in (BASE, OURS):
             scores, losses = [], []
             for seed in range(seeds):
@@ -221,11 +229,11 @@ def scored(
 @click.option("--task", type=click.IntRange(0, 1), help="The tagger or the classifier alone.")
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), multiple=True)
 @click.option("--budget", default=2048, show_default=True, help="Tokens of a batch.")
-@click.option("--tokens", default=40_000, show_default=True, help="Trained on by each way in each pass.")
-@click.option("--passes", default=3, show_default=True)
+@click.option("--tokens", default=12_000, show_default=True, help="Trained on by each way in each pass.")
+@click.option("--passes", default=2, show_default=True)
 @click.option("--seeds", default=0, show_default=True, help="Trainings whose scores are compared.")
-@click.option("--sentences", default=2_000, show_default=True, help="That these train on.")
-@click.option("--epochs", default=4, show_default=True, help="Of these.")
+@click.option("--sentences", default=1_000, show_default=True, help="That these train on.")
+@click.option("--epochs", default=3, show_default=True, help="Of these.")
 @part_options
 def main(
     folder: Path | None,
@@ -245,7 +253,7 @@ def main(
         raise click.ClickException("installing compiled no LSTM here: there is nothing to compare")
     if quick:
         tokens, passes = 500, 1
-    tables = []
+    precisions, tables = precision or ("float32", "bfloat16"), []
     with tempfile.TemporaryDirectory() as name:
         place = folder or Path(name) / "store"
         for chosen in TASKS if task is None else [TASKS[task]]:
@@ -253,11 +261,11 @@ def main(
                 extract(chosen.examples(split, sample=quick), "elmo:demo", place, progress=False)
             store = Store.open(place)
             dataset = FeatureDataset(store, chosen.examples("train", sample=quick))
-            for each in precision or ("float32", "bfloat16"):
-                if passes:
-                    tables.append(measured(chosen, dataset, each, budget, tokens, passes))
+            if passes:
+                tables += [measured(chosen, dataset, each, budget, tokens, passes) for each in precisions]
             if seeds:
-                tables.append(scored(chosen, store, sentences, epochs, seeds, budget, sample=quick))
+                some = sentences, epochs, seeds, budget
+                tables.append(scored(chosen, store, precisions, *some, sample=quick))
     promises = {
         "checksums": "compared for every sentence in the first pass, which is not timed",
         "batch invariance": "cached vectors are the same in every batch and epoch",

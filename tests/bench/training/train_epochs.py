@@ -68,15 +68,16 @@ class Task:
 
 
 def tasks(sample: bool) -> list[Task]:
-    """Return the two tasks."""
+    """Return the two tasks, of few sentences if a sample of the text is enough."""
+    n = 60 if sample else None
     return [
         Task(
-            "Linear tagger", text(TAGGING["train"], "upos", sample=sample), 2048,
+            "Linear tagger", text(TAGGING["train"], "upos", sample=sample)[:n], 2048,
             lambda dim, n_labels: LinearTagger(HeadConfig(dim, n_labels)),
             lambda model, batch: model.loss(batch.features, batch.lengths, batch.mask, batch.labels), 1e-3,
         ),
         Task(
-            "BiLSTM classifier", text(SENTIMENT["train"], "label", sample=sample), TOKEN_BUDGET,
+            "BiLSTM classifier", text(SENTIMENT["train"], "label", sample=sample)[:n], TOKEN_BUDGET,
             lambda dim, n_labels: BiLSTMClassifier(dim, 64, n_labels),
             lambda model, batch: cross_entropy(model(batch.features, batch.lengths), batch.labels), 3e-3,
         ),

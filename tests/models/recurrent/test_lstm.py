@@ -21,10 +21,10 @@ def lstm() -> CompiledLstm:
     return found
 
 
-# Sentences, dimensions, units; none of the sizes need be whole vectors of sixteen. The last has more tokens
-# than are added up at once without dropout.
+# Sentences, dimensions, units; none of the sizes need be whole vectors of sixteen. The last two have more
+# tokens than are added up at once without dropout, in many sentences and in one.
 SHAPES = [([1], 1, 1), ([3, 1, 7, 1, 2], 5, 4), ([9] * 13, 64, 32), ([2, 30, 17], 70, 50), ([1] * 40, 33, 70),
-          ([25] * 11, 20, 16)]  # fmt: skip
+          ([25] * 11, 20, 16), ([2001], 20, 16)]  # fmt: skip
 
 
 def case(lengths: list[int], dim: int, hidden: int, *, dropout: float, plain: bool = False):
@@ -114,7 +114,7 @@ def test_any_number_of_threads_gives_the_same_bits(lstm, products):
         pytest.skip("this processor does not multiply bfloat16")
     before, runs = torch.get_num_threads(), []
     try:
-        for n_threads in (1, 2, 5):
+        for n_threads in (1, 2, 3, 16):
             torch.set_num_threads(n_threads)
             runs.append(
                 results(lambda i: module(i, products), inputs, module, of="outputs", dtype=torch.float32)
@@ -166,7 +166,7 @@ def test_what_is_not_compiled_torch_computes(lstm):
     double = Inputs(inputs.features.double(), inputs.lengths)
     assert not lstm.takes(double, [w.double() for w in weights], torch.float32)
     assert module.double()(double)[0].dtype == torch.float32
-    for lengths in ([3, 0], [3, 4], [3]):
+    for lengths in ([3, 0], [3, 4], [3], []):
         assert not lstm.takes(Inputs(inputs.features, torch.tensor(lengths)), weights, torch.float32)
 
 
