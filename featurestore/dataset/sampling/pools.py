@@ -129,7 +129,7 @@ class AscendingPools(EvenPools):
     def sentences(self, epoch: int, pool: int) -> Indices:
         """See :class:`Pools`."""
         first, stop = self._edge(pool), self._edge(pool + 1)
-        found = self._ascending[first:stop].copy()
+        found: Indices = self._ascending[first:stop].copy()
         # Of a length that other pools have too, which of its sentences come here is drawn.
         for length in {int(np.searchsorted(self._ends, at, side="right")) for at in (first, stop - 1)}:
             begin, end = int(self._ends[length - 1]) if length else 0, int(self._ends[length])
