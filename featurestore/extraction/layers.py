@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from featurestore.encoders.loading import encoder_recipe, outline_encoder
 from featurestore.errors import UsageError
+from featurestore.families import IMPORTED
 from featurestore.recipe import Recipe
 from featurestore.store.format.codec import Floats
 from featurestore.store.maintenance.recoding import Recoded, change_layers
@@ -49,6 +50,10 @@ def take_layers(
     EncoderError
         If the encoder's files are not here.
     """
+    if store.recipe["kind"] == IMPORTED:
+        raise UsageError(
+            f"the vectors of {store.path} were imported, and do not say which layers they are of"
+        )
     kept = store.recipe.get("layers")
     if store.n_layers < 2 or not isinstance(kept, (list, tuple)) or len(kept) != store.n_layers:
         raise UsageError(f"{store.path} keeps no layers apart (layers: {kept!r}): extract with --layers all")

@@ -24,8 +24,8 @@ from featurestore.dataset.loader import FeatureLoader, feature_loader
 from featurestore.errors import UsageError
 from featurestore.store.store import Store
 
-_LEAST = (2, 6)
-"""Older versions start an epoch that was stopped in its middle anew, or at the wrong place."""
+_LEAST = (2, 4)
+"""The oldest that the examples were run with."""
 
 
 def require_version(found: str) -> None:

@@ -158,7 +158,7 @@ class TestFeatureDataModule:
             data.train_dataloader()
 
 
-@pytest.mark.parametrize("version", ["2.6.0", "2.10.0.dev1", "3.0"])
+@pytest.mark.parametrize("version", ["2.4.0", "2.10.0.dev1", "3.0"])
 def test_a_lightning_that_is_new_enough_is_taken(version):
     require("with_lightning")
     from featurestore.integrations.lightning import require_version
@@ -166,10 +166,10 @@ def test_a_lightning_that_is_new_enough_is_taken(version):
     require_version(version)
 
 
-@pytest.mark.parametrize("version", ["2.5.6", "1.9.0"])
+@pytest.mark.parametrize("version", ["2.3.3", "1.9.0"])
 def test_an_old_lightning_is_refused_in_one_line(version):
     require("with_lightning")
     from featurestore.integrations.lightning import require_version
 
-    with pytest.raises(UsageError, match=rf"from 2\.6 on, found {version}: pip install --upgrade"):
+    with pytest.raises(UsageError, match=rf"from 2\.4 on, found {version}: pip install --upgrade"):
         require_version(version)

@@ -24,6 +24,7 @@ from featurestore.errors import (
 from featurestore.exchange.exporting import export
 from featurestore.exchange.importing import import_vectors
 from featurestore.extraction.api import extract
+from featurestore.extraction.layers import take_layers
 from tests.kit.doubles import DoubleEncoder
 from tests.kit.places import ROOT
 from tests.kit.stores import (
@@ -316,6 +317,8 @@ def test_no_encoder_adds_to_an_imported_store(tmp_path):
         extract([("new", "one")], DoubleEncoder(), tmp_path / "store")
     with pytest.raises(UsageError, match="imported, and no encoder adds"):
         extract([("new", "one")], None, tmp_path / "store")
+    with pytest.raises(UsageError, match="imported, and do not say which layers"):
+        take_layers(store, tmp_path / "layers", "average")
     assert len(store.refreshed()) == len(WORDS)
 
 

@@ -124,10 +124,12 @@ class Deal:
         """Return what is listed with its end made for some processes, and where new batches begin in it."""
         batches, again = ([dealt.batch for dealt in part] for part in (listed, last_pool))
         end = ending(batches, self._plan.lengths, n_processes, uneven, again, self._plan.split)
+        if not end.batches:
+            return listed[: end.start], None
         repeated = end.n_repeated > 0
         pool_of = {int(i): dealt.pool for dealt in [*listed[end.start :], *last_pool] for i in dealt.batch}
         last = [Dealt(batch, pool_of[int(batch[0])], repeated) for batch in end.batches]
-        return listed[: end.start] + last, None if repeated or not last else end.start
+        return listed[: end.start] + last, None if repeated else end.start
 
 
 class Passed(Protocol):

@@ -123,7 +123,9 @@ class Plan:
             batches = self._as_many_as_wanted(epoch, number, before, quanta, sentences, batches)
         if self.shuffle:
             key = Key(self.seed, epoch, number + 1, 1)
-            order = flights(costs_of(batches, self.lengths), flight, before, key)
+            # Of one process, any order will do: costs matter to those that step together.
+            costs = costs_of(batches, self.lengths) if flight > 1 else np.zeros(len(batches), np.int64)
+            order = flights(costs, flight, before, key)
             batches = [batches[i] for i in order.tolist()]
         if self.pools.vary and self.drop_last:
             batches = batches[: max(0, self.n_batches - before)]

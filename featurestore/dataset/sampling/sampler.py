@@ -257,7 +257,8 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
         uneven = "drop" if self.drop_last else self.uneven
         if n_batches % n == 0:
             steps = n_batches // n
-        elif self._plan.pools.count(self.epoch) == 1:
+        elif self._plan.pools.count(self.epoch) == 1 or 2 * n_batches > len(self.lengths):
+            # Where most batches have one sentence, it takes the last ones to know whether they can be split.
             return sum(1 for _ in self._mine(Deal(self._plan, Position(self.epoch), n, uneven), share))
         else:
             fills = uneven == "pad" or (uneven == "split" and n_batches + n <= len(self.lengths))

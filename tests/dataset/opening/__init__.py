@@ -1,0 +1,1 @@
+"""What a dataset opens with: places, lengths and labels, and what is remembered of them."""

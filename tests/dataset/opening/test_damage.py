@@ -21,7 +21,7 @@ from featurestore.dataset.opening import folder
 from featurestore.disk.filesystem import FileSystem
 from tests.dataset.opening.remembered import assert_equal, counting, labelled, openings, write_corpus
 from tests.kit.damage import flip_bit
-from tests.kit.users import ordinary_user
+from tests.kit.users import open_to_all, ordinary_user
 
 
 @pytest.fixture
@@ -209,8 +209,7 @@ def test_a_file_that_others_may_have_changed_is_not_believed(store, corpus, open
 
 
 def test_a_cache_folder_that_cannot_be_written_costs_nothing(store, corpus, plain, cache, caplog):
-    for path in (cache.parent, *cache.parent.parents[:2]):
-        path.chmod(0o755)
+    open_to_all(cache.parent)
     cache.mkdir(mode=0o555)
     with ordinary_user(), caplog.at_level(logging.INFO):
         assert_equal(plain, FeatureDataset(store, labelled(corpus)))

@@ -222,7 +222,8 @@ def _into_new(
             make(source, path, filesystem)
         made = [tokens for _, _, tokens in Store.open(path).sentences()]
         assert n_found in (0, len(made))
-        acknowledge(made)
+        if not n_found:  # what a killed one left was only read, which makes nothing durable
+            acknowledge(made)
 
     return act
 
