@@ -294,6 +294,10 @@ class FeatureDataset(Dataset[FeatureItem]):
         """Return what tells the vectors of a part of the examples from others, as plain values."""
         return self._sources.identity(part)
 
+    def identity_of_labels(self) -> dict[str, object]:
+        """Return what tells the labels of the examples from others, as plain values."""
+        return {"sentences": len(self), "labels": self._labels.digest()}
+
     def gather(
         self,
         indices: Sequence[int],
