@@ -155,6 +155,11 @@ class FeatureDataset(Dataset[FeatureItem]):
         return begins.cumsum() - 1
 
     @property
+    def sentence_labels(self) -> NDArray[np.int64] | None:
+        """The number of each example's label, (n_examples,) int64; None unless sentences have labels."""
+        return self._labels.numbers.astype(np.int64) if self.label_kind == "sentence" else None
+
+    @property
     def labels(self) -> LabelSet:
         """The labels that were given or, if none were, those of the examples; empty if there are none."""
         return self._labels.labels
@@ -288,6 +293,10 @@ class FeatureDataset(Dataset[FeatureItem]):
     def identity(self, part: Part = EVERYTHING) -> dict[str, object]:
         """Return what tells the vectors of a part of the examples from others, as plain values."""
         return self._sources.identity(part)
+
+    def identity_of_labels(self) -> dict[str, object]:
+        """Return what tells the labels of the examples from others, as plain values."""
+        return {"sentences": len(self), "labels": self._labels.digest()}
 
     def gather(
         self,

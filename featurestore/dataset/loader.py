@@ -24,9 +24,10 @@ from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.gathering.gather import Gatherer
 from featurestore.dataset.gathering.memory import available_bytes
 from featurestore.dataset.indices import EVERYTHING, Part, positions_of
+from featurestore.dataset.sampler_inputs import balanced_weights, document_starts
 from featurestore.dataset.sampling.dealing import Uneven
 from featurestore.dataset.sampling.passes import Pass
-from featurestore.dataset.sampling.sampler import BucketBatchSampler, Order
+from featurestore.dataset.sampling.sampler import BucketBatchSampler, Order, Shuffle
 from featurestore.dataset.sampling.window_reader import WindowReader
 from featurestore.dataset.sampling.windows import WindowBatchSampler
 from featurestore.errors import UsageError
@@ -169,7 +170,7 @@ def feature_loader(
     *,
     token_budget: int = 2048,
     max_sentences: int | None = None,
-    shuffle: bool | None = None,
+    shuffle: Shuffle | None = None,
     order: Order = "length",
     seed: int = 0,
     drop_last: bool = False,
@@ -177,6 +178,8 @@ def feature_loader(
     rank: int | None = None,
     uneven: Uneven = "split",
     group_by: Literal["document"] | None = None,
+    weights: Sequence[float] | NDArray[Any] | Literal["balanced"] | None = None,
+    steps_per_epoch: int | None = None,
     packed: bool = False,
     jagged: bool = False,
     window: int | Literal["auto"] | None = "auto",
@@ -197,8 +200,10 @@ def feature_loader(
         Padded tokens a batch may hold.
     max_sentences : int, optional
         Sentences a batch may hold.
-    shuffle : bool, optional
-        By default on. Off, batches come in ascending length, which is not the order of the corpus either:
+    shuffle : bool or "by length", optional
+        By default on. ``"by length"`` gives short sentences first over the whole epoch, those of one length
+        in another order each time. Off, batches come in ascending length, which is not the order of the
+        corpus either:
         put results back by :meth:`batch.restore() <featurestore.dataset.batch.FeatureBatch.restore>` or
         ``batch.indices``, or ask for ``order="corpus"``.
     order : {"length", "corpus"}
@@ -217,6 +222,12 @@ def feature_loader(
         ``dataset.documents[batch.indices]``. A document over the budget is cut into parts that follow each
         other. The corpus must tell documents apart: see :attr:`FeatureDataset.document_starts
         <featurestore.dataset.features.FeatureDataset.document_starts>`.
+    weights : (n_examples,) float, or "balanced", optional
+        Draw examples with replacement, as many an epoch as there are, each in proportion to its weight;
+        ``"balanced"``: all labels of sentences are equally likely. An example of weight 0 never comes.
+    steps_per_epoch : int, optional
+        Batches in an epoch, for each process. What an epoch has not come to comes first in the next, and
+        nothing a second time before everything has come once (with ``weights``, the draws go on).
     packed : bool
         Features as a ``PackedSequence``.
     jagged : bool
@@ -245,7 +256,9 @@ def feature_loader(
         one, for an option of DataLoader that makes batches, and for options that exclude each other:
         ``packed`` and ``jagged``; resident vectors and ``num_workers``; ``order="corpus"`` and
         ``shuffle=True``; bytes of ``window`` and resident vectors, ``num_workers``, a ``collate_fn``,
-        ``order="corpus"`` or ``group_by``; if the corpus does not tell documents apart.
+        ``order="corpus"``, ``group_by``, ``weights`` or ``shuffle="by length"``; ``weights`` or
+        ``"by length"`` and ``group_by`` or another order; ``steps_per_epoch`` and ``uneven``; if the corpus
+        does not tell documents apart; for weights that are not one for each example, or none to draw by.
     """
     for name in _INSTEAD.keys() & options.keys():
         raise UsageError(f"feature_loader takes no {name}: {_INSTEAD[name]}")
@@ -259,6 +272,8 @@ def feature_loader(
         "collate_fn": own_collate is not None,
         "order='corpus'": order == "corpus",
         "group_by": group_by is not None,
+        "weights": weights is not None,
+        "shuffle='by length'": shuffle == "by length",
     }
     obstacle = next((name for name, given in reading_whole.items() if given), None)
     memory = _memory_for_windows(whole, part, window, obstacle)
@@ -283,10 +298,14 @@ def feature_loader(
         "num_replicas": "auto" if num_replicas is None else num_replicas,
         "rank": 0 if rank is None else rank,
         "uneven": uneven,
+        "weights": weights,
+        "steps_per_epoch": steps_per_epoch,
         "identity": partial(_identity, whole, part, memory),
     }
+    if isinstance(weights, str) and weights == "balanced":
+        sampling["weights"] = balanced_weights(whole, part)
     if group_by is not None:
-        sampling["groups"] = _document_starts(whole, part, group_by)
+        sampling["groups"] = document_starts(whole, part, group_by)
     collating: Callable[[Sequence[FeatureItem]], Any] = own_collate or (
         collate_packed if packed else collate_jagged if jagged else collate
     )
@@ -302,20 +321,6 @@ def feature_loader(
     # torch's is a SequentialSampler beside any batch sampler; it is what frameworks look at.
     object.__setattr__(loader, "sampler", sampler)
     return loader
-
-
-def _document_starts(dataset: FeatureDataset, part: Part, group_by: object) -> NDArray[np.int64]:
-    """Return where documents begin in a part of a dataset, in the order of the part."""
-    if group_by != "document":
-        raise UsageError(f"group_by={group_by!r}: expected 'document' or None")
-    documents = dataset.documents
-    if documents is None:
-        raise UsageError(
-            "group_by='document': the corpus does not tell documents apart, by '# newdoc', '-DOCSTART-' or "
-            "'#begin document' in a column file, open_corpus(document=COLUMN) for a table or JSON Lines, or "
-            "Example(document=NAME)"
-        )
-    return np.flatnonzero(np.diff(documents[part], prepend=-1))
 
 
 def _identity(dataset: FeatureDataset, part: Part, memory: int | None) -> dict[str, Any]:

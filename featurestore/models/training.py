@@ -5,41 +5,52 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import random
+import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from featurestore.dataset.batch import FeatureBatch
 from featurestore.dataset.features import FeatureDataset
 from featurestore.dataset.loader import feature_loader
 from featurestore.devices import choose_device, training_precision
-from featurestore.errors import ModelError
-from featurestore.models.averaging import WeightAverage
+from featurestore.errors import ModelError, UsageError
 from featurestore.models.checkpoint import TrainedModel
-from featurestore.models.heads import HEADS, IGNORED, Head, build_head
-from featurestore.models.inference import require_common_labels, score_head, warn_of_unseen
-from featurestore.models.inputs.mix import Moments, Standardize
-from featurestore.models.inputs.recipes import joined, matched
-from featurestore.models.inputs.stores import StoreInput
+from featurestore.models.fitting.averaging import WeightAverage
+from featurestore.models.fitting.generators import Drawn, as_tensors, drawn, from_tensors, put_back, seeded
+from featurestore.models.fitting.preparing import arranged, check, fit_standardization, sizes
+from featurestore.models.fitting.stopping import Best, Stopping, doubts
+from featurestore.models.fitting.stopping import Epoch as Epoch
+from featurestore.models.fitting.unfinished import (
+    CHECKPOINT_SECONDS,
+    InProgress,
+    Keeper,
+    identity_of,
+    parts,
+    prefixed,
+    require_same,
+    restore_weights,
+    weights_of,
+)
+from featurestore.models.heads import IGNORED, Head, build_head
+from featurestore.models.inference import score_head
+from featurestore.models.inputs.recipes import joined
 from featurestore.models.scoring import Scores
 from featurestore.models.settings import SizedConfig
 from featurestore.models.settings import TrainConfig as TrainConfig
-from featurestore.models.sizes import HeadConfig
-from featurestore.models.stopping import Best, Stopping, doubts
-from featurestore.models.stopping import Epoch as Epoch
+from featurestore.resuming.checkpoint import SavedTraining, refuse_unfinished
+from featurestore.resuming.interrupts import Waiting, waiting
 
 log = logging.getLogger(__name__)
 
 _ANNEAL_FACTOR = 0.5
-
-_STANDARDIZE_TOKENS = 100_000
-"""Training tokens from which mean and variance are taken: enough for three digits of both."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,10 @@ def train(
     label: str | None = None,
     progress: bool = False,
     on_epoch: Callable[[Epoch], None] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    keep_checkpoint: bool = False,
 ) -> TrainResult:
     """Train a head.
 
@@ -98,38 +113,72 @@ def train(
     progress : bool
         Show a progress bar on standard error.
     on_epoch : callable, optional
-        Called with each finished epoch.
+        Called with each finished epoch; of a training that goes on, first with those finished before.
+    checkpoint : path, optional
+        A file to keep the unfinished training in: written after each epoch (of more than a second), every
+        ``checkpoint_seconds``, and when it is interrupted; removed when the training has ended. Where it
+        cannot be written, that is logged as a warning.
+    resume : bool
+        Go on from the checkpoint, if there is one. On one CPU thread that makes the model of a training that
+        was never stopped, bit for bit.
+    checkpoint_seconds : float
+        Between checkpoints within an epoch; 0 for one after each step.
+    keep_checkpoint : bool
+        Leave the checkpoint of a training that has ended: for callers who save its model first.
 
     Raises
     ------
     ModelError
-        If there is nothing to train on, the labels do not fit the head, or the loss is not finite.
+        If there is nothing to train on, the labels do not fit the head, the loss is not finite, or the
+        checkpoint is damaged.
+    StateError
+        If the checkpoint is of other settings, data, snapshot of the store, labels or version.
     RecipeMismatchError
         If the two datasets hold vectors of different recipes.
     UsageError
-        For a device or metric that is not there.
+        For a device or metric that is not there; if there is a checkpoint and ``resume`` is not given.
     """
+    path = None if checkpoint is None else Path(checkpoint)
+    if not checkpoint_seconds >= 0:
+        raise UsageError(f"checkpoint_seconds must be at least 0, found {checkpoint_seconds!r}")
+    if path is None and resume:
+        raise UsageError("resume=True needs the file to go on from: give checkpoint=")
+    if path is not None and not resume:
+        refuse_unfinished(path)
     device = choose_device(config.device)
     precision = training_precision(config.precision, device)
-    dev_dataset = _arranged(dataset, dev_dataset)
-    _check(dataset, dev_dataset, config)
+    dev_dataset = arranged(dataset, dev_dataset)
+    check(dataset, dev_dataset, config)
     labels, sized = dataset.labels, config.sized(int(dataset.lengths.sum()))
-    with _seeded(config.seed, device):
-        head = build_head(config.model, _sizes(dataset, config))
+    with seeded(config.seed, device):
+        head = build_head(config.model, sizes(dataset, config))
         head.learning_dtype = getattr(torch, precision)
-        if config.standardize:
-            _fit_standardization(head, dataset, sized)
         head.class_weights = config.weights_of_classes(dataset.label_counts)
-        run = _Run(head.to(device), dataset, dev_dataset, sized, device)
+        keeper, saved = None, None
+        if path is not None:
+            identity = identity_of(dataset, dev_dataset, sized, head, device)
+            keeper = Keeper(path, identity, checkpoint_seconds)
+            saved = keeper.checkpoint.read()
+            if resume and saved is None:
+                log.warning("there is no checkpoint %s: the training begins anew", path)
+        if config.standardize and saved is None:
+            fit_standardization(head, dataset, sized)
+        run = _Run(head.to(device), dataset, dev_dataset, sized, device, keeper)
+        if keeper is not None and saved is not None:
+            with keeper.checkpoint.restoring():
+                run.restore(saved)
+            log.info("going on from %s: epoch %d", path, run.at.number)
         interrupted: KeyboardInterrupt | None = None
-        try:
-            run.epochs(progress, on_epoch)
-        except KeyboardInterrupt as error:
-            if run.stopping.best is None:
-                raise
-            # Its traceback would keep everything the training held.
-            interrupted = error.with_traceback(None)
-            log.warning("interrupted: keeping epoch %d, the best so far", run.stopping.best.epoch)
+        with nullcontext(run.signals) if keeper is None else waiting() as run.signals:
+            try:
+                run.epochs(progress, on_epoch)
+            except KeyboardInterrupt as error:
+                run.keep()
+                if run.stopping.best is None:
+                    raise
+                # Its traceback would keep everything the training held.
+                interrupted = error.with_traceback(None)
+                log.warning("interrupted: keeping epoch %d, the best so far", run.stopping.best.epoch)
     best = run.stopping.best
     if best is None:
         raise ModelError("training ended before its first epoch")
@@ -152,6 +201,8 @@ def train(
     reasons = tuple(doubts(best.scores, best.epoch, sized.epochs))
     for reason in (*best.scores.notes, *reasons):
         log.warning("%s", reason)
+    if keeper is not None and interrupted is None and not keep_checkpoint:
+        keeper.remove()
     return TrainResult(model, best.scores, tuple(run.history), best.epoch, interrupted, reasons)
 
 
@@ -165,8 +216,10 @@ class _Run:
         dev_dataset: FeatureDataset,
         config: SizedConfig,
         device: torch.device,
+        keeper: Keeper | None,
     ) -> None:
         self.head, self.dev_dataset, self.config, self.device = head, dev_dataset, config, device
+        self.keeper, self.signals = keeper, Waiting()
         self.label_names = dataset.label_names
         self.loader = feature_loader(
             dataset,
@@ -183,33 +236,73 @@ class _Run:
         self.history: list[Epoch] = []
         self.stopping: Stopping[dict[str, Tensor]] = Stopping(config.patience, config.anneal_patience)
 
+        self.at, self._started = InProgress(), time.perf_counter()
+        self._generators: Drawn | None = None
+
     def epochs(self, progress: bool, on_epoch: Callable[[Epoch], None] | None) -> None:
         """Train until the epochs or the patience are used up."""
-        for number in range(1, self.config.epochs + 1):
-            started = time.perf_counter()
-            loss = self._learn(number, progress)
+        for epoch in self.history:
+            if on_epoch is not None:
+                on_epoch(epoch)
+        done = bool(self.history) and self.stopping.should_stop(self.history[-1].epoch)
+        while not done and self.at.number <= self.config.epochs:
+            number, self._started = self.at.number, time.perf_counter()
+            if not self.at.learned:
+                self._learn(number, progress)
+            self._go_on_drawing()
+            self.at.learned, loss = True, self.at.total / max(self.at.n_labels, 1)
+            before = drawn(self.device)
             with self.average.applied():
-                scores = score_head(
-                    self.head,
-                    self.label_names,
-                    self.dev_dataset,
-                    device=self.device,
-                    metric=self.config.metric,
-                )
+                try:
+                    with self.signals.at_once():
+                        scores = self._scored()
+                except KeyboardInterrupt:
+                    put_back(before, self.device)
+                    raise
                 best = None
                 if self.stopping.keeps(loss, scores):
                     best = Best(number, loss, scores, copy.deepcopy(self.head.state_dict()))
                 # The best epoch is recorded before the history, so that an interrupt never leaves it behind.
                 self.stopping.take(best, number, loss)
-            seconds = time.perf_counter() - started
-            self.history.append(Epoch(number, self.lr, loss, scores.value, seconds))
+            self.history.append(Epoch(number, self.lr, loss, scores.value, self._seconds()))
             log.info("epoch %d: loss %.4f, %s %.4f", number, loss, scores.metric, scores.value)
+            done = self.stopping.should_stop(number)
+            if not done and self.stopping.should_anneal(number):
+                self.lr *= _ANNEAL_FACTOR
+            self.at = InProgress(number + 1)
+            if self.keeper is not None and self.keeper.due(epoch_ended=True):
+                self._save(self.keeper)
             if on_epoch is not None:
                 on_epoch(self.history[-1])
-            if self.stopping.should_stop(number):
-                return
-            if self.stopping.should_anneal(number):
-                self.lr *= _ANNEAL_FACTOR
+            self.signals.check()
+
+    def keep(self) -> None:
+        """Write the checkpoint of a training that was interrupted, if one is kept."""
+        if self.keeper is not None and (self.history or self.keeper.worth()):
+            self._save(self.keeper)
+
+    def restore(self, saved: SavedTraining) -> None:
+        """Go on from a checkpoint."""
+        tensors, progress = parts(saved.tensors), saved.progress
+        self.loader.load_state_dict(progress["loader"])
+        require_same(progress["development data"], self.dev_dataset.identity())
+        best = None
+        if progress["best"] is not None:
+            # Its scores are counted again: they are a function of its weights.
+            self.head.load_state_dict(tensors["best"])
+            weights = copy.deepcopy(self.head.state_dict())
+            best = Best(**progress["best"], scores=self._scored(), state=weights)
+        self.stopping.restore(progress["stopping"], best)
+        restore_weights(self.head, self.optimizer, self.average, tensors, progress["n_updates"])
+        self.lr = float(progress["lr"])
+        self.history = [Epoch(**epoch) for epoch in progress["history"]]
+        self.at = InProgress(**progress["at"])
+        self._generators = from_tensors(tensors["generators"], progress["generators"])
+        if not self.at.begun:
+            self._go_on_drawing()
+        elif not self.at.learned:
+            # The rest of this pass, even if nothing is left of it, and not the next one.
+            self.loader.set_epoch(self.at.number - 1)
 
     @property
     def lr(self) -> float:
@@ -220,117 +313,72 @@ class _Run:
     def lr(self, value: float) -> None:
         self.optimizer.param_groups[0]["lr"] = value
 
-    def _learn(self, number: int, progress: bool) -> float:
-        """Make the loader's next pass over the training data; return the mean loss per label."""
+    def _seconds(self) -> float:
+        """Return the time that the epoch in progress has taken."""
+        return self.at.seconds + time.perf_counter() - self._started
+
+    def _scored(self) -> Scores:
+        return score_head(
+            self.head, self.label_names, self.dev_dataset, device=self.device, metric=self.config.metric
+        )
+
+    def _learn(self, number: int, progress: bool) -> None:
+        """Make the loader's next pass over the training data, or the rest of one."""
         self.head.train()
-        total, n_labels = 0.0, 0
-        bar = tqdm(self.loader, desc=f"epoch {number}", unit="batch", leave=False, disable=not progress)
-        for on_host in bar:
-            batch = on_host.to(self.device)
-            n = int((batch.labels != IGNORED).sum())
-            if not n:
-                continue
-            loss = self.head.loss(batch.features, batch.lengths, batch.mask, batch.labels)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise ModelError(
-                    f"the loss became {value} in epoch {number}: try a smaller --lr (now "
-                    f"{self.config.lr:g}), and check the store with featurestore verify"
-                )
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
-            nn.utils.clip_grad_norm_(self.head.parameters(), self.config.clip)
-            self.optimizer.step()
-            self.average.update()
-            total += value * n
-            n_labels += n
-        return total / max(n_labels, 1)
+        for on_host in tqdm(
+            self.loader, desc=f"epoch {number}", unit="batch", leave=False, disable=not progress
+        ):
+            self._go_on_drawing()
+            self._step(on_host.to(self.device), number)
+            self.at.begun = True
+            self.signals.check()
+            if self.keeper is not None and self.keeper.due():
+                self._save(self.keeper)
 
-
-def _check(dataset: FeatureDataset, dev_dataset: FeatureDataset, config: TrainConfig) -> None:
-    kind = HEADS[config.model].label_kind
-    for name, part in (("training", dataset), ("development", dev_dataset)):
-        if not len(part):
-            raise ModelError(f"the {name} corpus has no sentences: nothing to train on")
-        if part.label_kind != kind:
-            found = "no labels" if part.label_kind is None else f"one label per {part.label_kind}"
+    def _step(self, batch: FeatureBatch, number: int) -> None:
+        labels: Any = batch.labels
+        n = int((labels != IGNORED).sum())
+        if not n:
+            return
+        loss = self.head.loss(batch.features, batch.lengths, batch.mask, labels)
+        value = loss.item()
+        if not math.isfinite(value):
             raise ModelError(
-                f"{config.model} needs one label per {kind}, the {name} corpus has {found}: choose another "
-                "label of the corpus (--label), or train the other kind of model"
+                f"the loss became {value} in epoch {number}: try a smaller --lr (now "
+                f"{self.config.lr:g}), and check the store with featurestore verify"
             )
-    if not dataset.labels:
-        raise ModelError("the training corpus has no labels: name one with --label")
-    met = [name for name, n in dataset.label_counts.items() if n]
-    if len(met) < 2:
-        raise ModelError(
-            f"every {kind} of the training corpus has the label {met[0]!r}: there is nothing to learn; check "
-            "that --label names the right one, and that the corpus holds all classes"
-            if met
-            else f"no {kind} of the training corpus has a label: check that --label names the right one"
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        nn.utils.clip_grad_norm_(self.head.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.average.update()
+        self.at.total += value * n
+        self.at.n_labels += n
+
+    def _go_on_drawing(self) -> None:
+        """Let the generators go on from the checkpoint: the loader has drawn for its pass a second time."""
+        if self._generators is not None:
+            put_back(self._generators, self.device)
+            self._generators = None
+
+    def _save(self, keeper: Keeper) -> None:
+        best = self.stopping.best
+        generators, values = as_tensors(self._generators or drawn(self.device))
+        keeper.write(
+            {
+                **weights_of(self.head, self.optimizer, self.average),
+                **prefixed("best", {} if best is None else best.state),
+                **prefixed("generators", generators),
+            },
+            {
+                "at": {**vars(self.at), "seconds": self._seconds() if self.at.begun else 0.0},
+                "n_updates": self.average.n_updates,
+                "lr": self.lr,
+                "stopping": self.stopping.state(),
+                "best": None if best is None else {"epoch": best.epoch, "loss": best.loss},
+                "history": [vars(epoch) for epoch in self.history],
+                "generators": values,
+                "loader": self.loader.state_dict(),
+                "development data": self.dev_dataset.identity(),
+            },
         )
-    require_common_labels(
-        dataset.label_names, dev_dataset, corpus="the development corpus", trained_on="the training corpus"
-    )
-    warn_of_unseen(dataset.label_names, dev_dataset)
-
-
-def _arranged(dataset: FeatureDataset, dev_dataset: FeatureDataset) -> FeatureDataset:
-    """Return the development data with its stores in the order of the training data's.
-
-    Raises
-    ------
-    RecipeMismatchError
-        If they are not those.
-    """
-    if len(dataset.stores) == len(dev_dataset.stores) == 1:
-        next(iter(dev_dataset.recipes.values())).require_equal(
-            next(iter(dataset.recipes.values())),
-            where="the development dataset",
-            remedy="Take the vectors of both corpora from one store.",
-        )
-    where = {name: f"the store {name!r} of the development dataset" for name in dev_dataset.stores}
-    return dev_dataset.arranged(matched(dataset.recipes, dev_dataset.recipes, where=where))
-
-
-def _sizes(dataset: FeatureDataset, config: TrainConfig) -> HeadConfig:
-    inputs = tuple(StoreInput(name, store.dim, store.n_layers) for name, store in dataset.stores.items())
-    several = len(inputs) > 1
-    return HeadConfig(
-        dataset.dim,
-        len(dataset.labels),
-        1 if several else inputs[0].n_layers,
-        config.hidden,
-        config.dropout_used,
-        inputs if several else (),
-    )
-
-
-def _fit_standardization(head: Head, dataset: FeatureDataset, config: SizedConfig) -> None:
-    moments: dict[Standardize, Moments] = {}
-    n_tokens = 0
-    loader = feature_loader(
-        dataset, token_budget=config.token_budget, shuffle=True, seed=config.seed, num_replicas=1
-    )
-    for batch in loader:
-        for standardize, features in head.inputs(batch.features):
-            moments.setdefault(standardize, Moments(*standardize.mean.shape)).add(features[batch.mask])
-        n_tokens += int(batch.lengths.sum())
-        if n_tokens >= _STANDARDIZE_TOKENS:
-            break
-    for standardize, seen in moments.items():
-        seen.fit(standardize)
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed every generator a training may draw from, and put each back afterwards."""
-    python, legacy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(legacy)

@@ -20,14 +20,14 @@ from featurestore.corpora.observed import ObservedCorpus
 from featurestore.devices import choose_device, out_of_memory_as_ours, training_precision
 from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.errors import EncoderError, ModelError, UsageError
-from featurestore.pretraining.checkpoint import Checkpoint, SavedTraining
-from featurestore.pretraining.interrupts import held_back
 from featurestore.pretraining.output import ModelFolder
 from featurestore.pretraining.progress import EpochReport, PretrainProgress
-from featurestore.pretraining.settings import PretrainConfig
+from featurestore.pretraining.settings import CHECKPOINT_FORMAT, PretrainConfig
 from featurestore.pretraining.streams import Text
 from featurestore.pretraining.trainer import Diverged, Trainer
 from featurestore.pretraining.vocabulary import Vocabulary
+from featurestore.resuming.checkpoint import Checkpoint, SavedTraining
+from featurestore.resuming.interrupts import held_back
 from featurestore.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -161,7 +161,13 @@ class Pretraining:
             },
             weights_dtype=weights_dtype,
         )
-        self._checkpoint = Checkpoint(Path(out) / "checkpoint.h5", identity)
+        self._checkpoint = Checkpoint(
+            Path(out) / "checkpoint.h5",
+            identity,
+            format_name=CHECKPOINT_FORMAT,
+            smaller="choose a smaller shape or vocabulary",
+            anew="Go on with its settings, choose another --out, or empty that folder to begin anew",
+        )
         saved = self._checkpoint.read()
         if saved is None and self._folder.weights.exists():
             raise UsageError(

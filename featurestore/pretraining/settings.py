@@ -10,6 +10,9 @@ from featurestore.errors import UsageError
 OPTIMIZERS = ("adamw", "adagrad")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
+CHECKPOINT_FORMAT = "featurestore pretraining checkpoint"
+"""What the checkpoint of a training says that it is."""
+
 
 @dataclass(frozen=True)
 class PretrainConfig:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from featurestore.models.fitting.stopping import Best, Stopping, doubts
 from featurestore.models.scoring import Scorer
-from featurestore.models.stopping import Best, Stopping, doubts
 
 
 def scores_of(accuracy: float):

@@ -48,6 +48,12 @@ def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _
         click.option("--model", type=click.Choice(models), default=models[0], show_default=True),
         click.option("--out", type=click.Path(dir_okay=False, path_type=Path),
                      help=f"Model file, replaced if it exists.  [default: runs/{task}-LABEL.h5]"),
+        click.option("--resume", is_flag=True,
+                     help="Go on with an interrupted training from the checkpoint beside --out; without one "
+                     "begin anew."),
+        click.option("--checkpoint-every", "checkpoint_seconds", type=click.FloatRange(0), default=300.0,
+                     show_default=True, metavar="SECONDS",
+                     help="Time between checkpoints within an epoch; there is one after each epoch, too."),
         click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
         click.option("--epochs", type=click.IntRange(1), show_default=_BY_SIZE,
                      help="Passes over the training data at most."),
@@ -116,6 +122,8 @@ def _train(
     dev_file: str,
     label: str,
     out: Path | None,
+    resume: bool,
+    checkpoint_seconds: float,
     reading: Reading,
     on_missing: Any,
     max_missing: float,
@@ -128,10 +136,16 @@ def _train(
     from featurestore.disk.destination import require_writable
     from featurestore.models.settings import TrainConfig
     from featurestore.models.training import train
+    from featurestore.resuming.checkpoint import refuse_unfinished
 
     config = TrainConfig(head, **settings)
     path = out or Path("runs") / f"{task}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', label)}.h5"
     require_writable(path)
+    checkpoint = path.with_name(path.name.removesuffix(".h5") + ".checkpoint.h5")
+    if not resume:
+        refuse_unfinished(checkpoint)
+    elif checkpoint.exists():
+        click.echo(f"going on from {checkpoint}", err=True)
     by_name = opened(stores)
     as_dict = needs_dict(by_name)
     corpora, dev_corpora = observed(train_files, reading, label), observed([dev_file], reading, label)
@@ -159,12 +173,21 @@ def _train(
                 label=label,
                 progress=not no_progress and sys.stderr.isatty(),
                 on_epoch=table,
+                checkpoint=checkpoint,
+                resume=resume,
+                checkpoint_seconds=checkpoint_seconds,
+                keep_checkpoint=True,
             )
         except KeyboardInterrupt as stop:
             status, code = _ending(stop)
+            _say_how_to_go_on(checkpoint)
             click.echo(f"{status} before the first epoch was finished: there is no model to save", err=True)
             raise click.exceptions.Exit(code) from None
     result.model.save(path)
+    if result.interrupted is None:
+        checkpoint.unlink(missing_ok=True)
+    else:
+        _say_how_to_go_on(checkpoint)
     untrained = is_untrained(by_name)
     if as_json:
         echo_json(
@@ -199,6 +222,11 @@ def _train(
         click.echo(f"saved to {path} ({path.stat().st_size:,} bytes)")
     if result.interrupted is not None:
         raise click.exceptions.Exit(_ending(result.interrupted)[1])
+
+
+def _say_how_to_go_on(checkpoint: Path) -> None:
+    if checkpoint.exists():
+        click.echo(f"the same command with --resume goes on from {checkpoint}", err=True)
 
 
 def _ending(stop: KeyboardInterrupt) -> tuple[str, int]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from featurestore.models.fitting.stopping import Epoch
     from featurestore.models.heads import Head
     from featurestore.models.scoring import LabelScore, Scores
     from featurestore.models.settings import TrainConfig
-    from featurestore.models.stopping import Epoch
 
 UNTRAINED = (
     "NOTE: these vectors come from an UNTRAINED encoder (random weights): "
@@ -28,7 +28,7 @@ class EpochTable:
 
     def __call__(self, epoch: Epoch) -> None:
         """Print an epoch."""
-        from featurestore.models.stopping import is_better
+        from featurestore.models.fitting.stopping import is_better
 
         if self._best is None:
             click.echo(f"{self._config.model}, seed {self._config.seed}\n")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -48,6 +49,13 @@ class NumberedLabels:
     def counts(self) -> dict[str, int]:
         """Return the number of occurrences of each label, in the order of their numbers."""
         return dict(zip(self.names, self.occurrences, strict=True))
+
+    def digest(self) -> str:
+        """Return a hash of every label and its name."""
+        found = xxhash.xxh3_64(repr((self.kind, self.names, str(self.numbers.dtype))).encode())
+        for numbers in (self.numbers, self.edges):
+            found.update(np.ascontiguousarray(numbers).view(np.uint8).data)
+        return found.hexdigest()
 
     def of_one(self, position: int) -> Tensor | None:
         """Return a copy of an example's labels: (n_tokens,) or () int64, or None."""

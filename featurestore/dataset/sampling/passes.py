@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,6 +12,22 @@ from typing import NamedTuple, Protocol
 from featurestore.dataset.sampling.dealing import Uneven, ending
 from featurestore.dataset.sampling.packing import Indices
 from featurestore.dataset.sampling.planning import Plan
+
+
+class Stepped(NamedTuple):
+    """Where an epoch of a fixed number of steps is.
+
+    Attributes
+    ----------
+    round : int
+        The pass over the data that is under way.
+    step, part : int
+        Steps that each process has made in the epoch, and batches of the step that follows.
+    """
+
+    round: int = 0
+    step: int = 0
+    part: int = 0
 
 
 @dataclass(frozen=True)
@@ -31,6 +48,9 @@ class Position:
     ends : tuple of (int, int)
         If the list's end was begun, which is made of smaller batches: for how many processes it was made,
         and how many of its batches they took; each further pair deals what the one before left.
+    stepped : Stepped, optional
+        With a fixed number of steps an epoch. ``pool`` to ``flight`` are then of a round over the data, which
+        may have begun in an epoch before.
     """
 
     epoch: int
@@ -40,17 +60,26 @@ class Position:
     taken: int = 0
     flight: int = 0
     ends: tuple[tuple[int, int], ...] = ()
+    stepped: Stepped | None = None
 
     @property
     def begun(self) -> bool:
-        """Whether something was dealt."""
+        """Whether something of the epoch was dealt."""
+        if self.stepped is not None:
+            return bool(self.stepped.step or self.stepped.part)
         return bool(self.taken or self.ends)
+
+    @property
+    def planned(self) -> int:
+        """The epoch of the plan: that of the position, or the round over the data."""
+        return self.epoch if self.stepped is None else self.stepped.round
 
 
 class Dealt(NamedTuple):
-    """A batch, the pool it is from, and whether it was dealt before, to fill up the last step."""
+    """A batch, the plan's epoch and pool it is of, and whether it was dealt before, to fill up a step."""
 
     batch: Indices
+    epoch: int
     pool: int
     repeated: bool = False
 
@@ -75,17 +104,17 @@ class Deal:
 
     def __iter__(self) -> Iterator[Dealt]:
         at = self.position
-        n_pools = self._plan.pools.count(at.epoch)
+        n_pools = self._plan.pools.count(at.planned)
         carried: list[Dealt] = []
         n_dealt = 0
         while at.pool < n_pools:
-            planned = self._plan.pool(at.epoch, at.pool, at.before, at.quanta, at.flight)
+            planned = self._plan.pool(at.planned, at.pool, at.before, at.quanta, at.flight)
             self._starts.append(at)
             fresh = planned.batches[max(0, self.position.taken - at.before) :]
-            listed = carried + [Dealt(batch, at.pool) for batch in fresh]
+            listed = carried + [Dealt(batch, at.planned, at.pool) for batch in fresh]
             at = replace(at, pool=at.pool + 1, before=planned.stop, quanta=planned.quanta)
             if at.pool == n_pools:
-                last_pool = [Dealt(batch, at.pool - 1) for batch in planned.batches]
+                last_pool = [Dealt(batch, at.planned, at.pool - 1) for batch in planned.batches]
                 listed = self._ended(listed, n_dealt, last_pool)
                 complete = len(listed)
             elif self.position.ends:
@@ -128,14 +157,91 @@ class Deal:
             return listed[: end.start], None
         repeated = end.n_repeated > 0
         pool_of = {int(i): dealt.pool for dealt in [*listed[end.start :], *last_pool] for i in dealt.batch}
-        last = [Dealt(batch, pool_of[int(batch[0])], repeated) for batch in end.batches]
+        epoch = self.position.planned
+        last = [Dealt(batch, epoch, pool_of[int(batch[0])], repeated) for batch in end.batches]
         return listed[: end.start] + last, None if repeated else end.start
+
+
+class Course:
+    """The rest of an epoch of so many steps, dealt from rounds over the data that follow each other.
+
+    The last batches of a round and the first of the next may be dealt at one step.
+
+    Parameters
+    ----------
+    plan : Plan
+    position : Position
+        Where to begin; it is ``stepped``.
+    n_processes, n_steps : int
+    """
+
+    def __init__(self, plan: Plan, position: Position, n_processes: int, n_steps: int) -> None:
+        self._plan, self._n_processes, self._n_steps = plan, n_processes, n_steps
+        self.position = position if position.flight else replace(position, flight=n_processes)
+        self._rounds: list[tuple[int, Deal]] = []
+
+    def __iter__(self) -> Iterator[Dealt]:
+        _, step, part = self.position.stepped or Stepped()
+        endless = self._endless()
+        for _ in range(self._n_steps - step if self._plan.n_batches else 0):
+            # All of a step before its first is given, so that every process knows where the step ends.
+            yield from list(itertools.islice(endless, max(0, self._n_processes - part)))
+            part = 0
+
+    def _endless(self) -> Iterator[Dealt]:
+        at, n_dealt = self.position, 0
+        number, step, part = at.stepped or Stepped()
+        while True:
+            deal = Deal(self._plan, at, self._n_processes, "join")
+            self._rounds.append((n_dealt, deal))
+            for dealt in deal:
+                n_dealt += 1
+                yield dealt
+            number += 1
+            at = Position(at.epoch, stepped=Stepped(number, step, part))
+
+    def at(self, n_dealt: int) -> Position:
+        """Return the position after so many batches, which must have been come to."""
+        if not n_dealt:
+            return self.position
+        # At the end of a round it is there, though the next may have begun: alike in all processes.
+        before, deal = self._rounds[bisect.bisect_left(self._rounds, n_dealt, key=lambda round: round[0]) - 1]
+        position = deal.at(n_dealt - before)
+        _, step, part = self.position.stepped or Stepped()
+        more, part = divmod(part + n_dealt, self._n_processes)
+        return replace(position, stepped=Stepped(position.planned, step + more, part))
+
+
+def start_of(epoch: int, plan: Plan, known: Position, n_processes: int, n_steps: int) -> Position:
+    """Return where an epoch of so many steps begins, by a place in an epoch that is known.
+
+    It costs planning the pools of a round at most, and nothing where the known place is the end of the epoch
+    before.
+    """
+    at = known.stepped or Stepped()
+    ahead = ((epoch - known.epoch) * n_steps - at.step) * n_processes - at.part
+    if ahead < 0:
+        return start_of(epoch, plan, Position(0, stepped=Stepped()), n_processes, n_steps)
+    taken, number = known.taken + ahead, at.round
+    if not ahead or not plan.n_batches:
+        return replace(known, epoch=epoch, stepped=Stepped(number))
+    n_whole = (taken - 1) // plan.n_batches
+    if n_whole:
+        taken, number = taken - n_whole * plan.n_batches, number + n_whole
+        known = Position(epoch)
+    found = replace(known, epoch=epoch, flight=known.flight or n_processes, stepped=Stepped(number))
+    for _ in range(found.pool, plan.pools.count(number)):
+        planned = plan.pool(number, found.pool, found.before, found.quanta, found.flight)
+        if taken <= planned.stop:
+            break
+        found = replace(found, pool=found.pool + 1, before=planned.stop, quanta=planned.quanta)
+    return replace(found, taken=taken)
 
 
 class Passed(Protocol):
     """What passes are made over: a sampler."""
 
-    def begin(self, begun: Pass) -> tuple[Deal, Iterator[Dealt], int]:
+    def begin(self, begun: Pass) -> tuple[Deal | Course, Iterator[Dealt], int]:
         """Return what a pass that begins now deals, its own batches, and how many processes it deals to."""
 
     def enter_pool(self, epoch: int, pool: int) -> None:
@@ -157,9 +263,9 @@ class Pass(Iterator[list[int]]):
     def __init__(self, sampler: Passed) -> None:
         self.n_handed: int | None = None
         self._sampler = sampler
-        self._deal: Deal | None = None
+        self._deal: Deal | Course | None = None
         self._dealt: Iterator[Dealt] = iter(())
-        self._stride, self._pool = 1, -1
+        self._stride, self._pool = 1, (-1, -1)
         self._n_yielded, self._first_repeated = 0, sys.maxsize
 
     def __next__(self) -> list[int]:
@@ -170,9 +276,9 @@ class Pass(Iterator[list[int]]):
             if self.n_handed is None:
                 self.end()
             raise StopIteration
-        if dealt.pool != self._pool:
-            self._pool = dealt.pool
-            self._sampler.enter_pool(self._deal.position.epoch, dealt.pool)
+        if (dealt.epoch, dealt.pool) != self._pool:
+            self._pool = dealt.epoch, dealt.pool
+            self._sampler.enter_pool(*self._pool)
         self._n_yielded += 1
         if dealt.repeated:
             self._first_repeated = min(self._first_repeated, self._n_yielded)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from featurestore.dataset.sampling.dealing import flights
 from featurestore.dataset.sampling.drawing import Key
 from featurestore.dataset.sampling.packing import (
+    QUANTUM,
     Budget,
     Indices,
     costs_of,
@@ -67,6 +68,12 @@ class Plan:
     shuffle, drop_last : bool
     groups : (n_groups,) int64, optional
         The first sentence of each group that stays together.
+    weights : (n,) float64, optional
+        Of the sentences, where pools are drawn in proportion to them.
+    ascending : bool
+        Leave the batches in the order of their lengths.
+    endless : bool
+        Whether an epoch's first batches may come in one step with the last ones of the epoch before.
     """
 
     def __init__(
@@ -80,10 +87,14 @@ class Plan:
         shuffle: bool,
         drop_last: bool,
         groups: Indices | None = None,
+        weights: NDArray[np.float64] | None = None,
+        ascending: bool = False,
+        endless: bool = False,
     ) -> None:
         self.lengths, self.pools, self.budget, self.seed = lengths, pools, budget, seed
         self.by_length, self.shuffle, self.drop_last = by_length, shuffle, drop_last
-        self._groups = groups
+        self._groups, self._weights = groups, weights
+        self._ascending, self._endless = ascending, endless
         self._recent: dict[tuple[int, ...], PlannedPool] = {}
         self._n_batches: int | None = None
         self._all_quanta: int | None = None
@@ -121,13 +132,14 @@ class Plan:
         if self.pools.vary:
             quanta += self._quanta(sentences)
             batches = self._as_many_as_wanted(epoch, number, before, quanta, sentences, batches)
-        if self.shuffle:
+        if self.shuffle and not self._ascending:
             key = Key(self.seed, epoch, number + 1, 1)
+            offset = before + epoch * self.n_batches if self._endless else before
             # Of one process, any order will do: costs matter to those that step together.
             costs = costs_of(batches, self.lengths) if flight > 1 else np.zeros(len(batches), np.int64)
-            order = flights(costs, flight, before, key)
+            order = flights(costs, flight, offset, key)
             batches = [batches[i] for i in order.tolist()]
-        if self.pools.vary and self.drop_last:
+        if self.pools.vary and (self.drop_last or self._weights is not None):
             batches = batches[: max(0, self.n_batches - before)]
         return PlannedPool(batches, before + len(batches), quanta)
 
@@ -150,11 +162,16 @@ class Plan:
         n_after = self.pools.n_after(epoch, number)
         wanted = most = self.n_batches - before
         if n_pools_after:
-            on_the_way = self.n_batches * quanta // max(1, self._quanta_of_all()) - self._reserve
+            done, of_all = quanta, self._quanta_of_all()
+            if self._weights is not None:  # what all draws of an epoch take is not known before
+                done, of_all = len(self.lengths) - n_after, len(self.lengths)
+                n_after = n_after * 3 // 4
+            on_the_way = self.n_batches * done // max(1, of_all) - self._reserve
             wanted = max(on_the_way, self.n_batches - n_after) - before
             most -= n_pools_after + n_after // POOL_SENTENCES
         budget = self.budget
-        while len(batches) > most and not self.drop_last and not budget.holds(self.lengths[sentences]):
+        may_drop = self.drop_last or self._weights is not None
+        while len(batches) > most and not may_drop and not budget.holds(self.lengths[sentences]):
             # Hardly ever: this epoch needs more batches than epochs were expected to need at most.
             budget = budget.enlarged()
             batches = self._cut(epoch, number, sentences, budget)
@@ -183,8 +200,11 @@ class Plan:
     def _reserve(self) -> int:
         """Batches that are kept back for the last pool, and those an epoch may need beyond the mean."""
         n_pools = self.pools.count(_SAMPLED_EPOCH)
+        more = 2 * math.isqrt(n_pools)
+        if self._weights is not None:
+            more = (more if n_pools > 1 else 0) + math.ceil(self._spread)
         # Bounded, so that the last pool can be split into that many more.
-        return min(1 + 2 * math.isqrt(n_pools), 1 + len(self.lengths) // n_pools // 4)
+        return min(1 + more, 1 + len(self.lengths) // n_pools // 4)
 
     def _counted(self) -> int:
         epoch, n_pools = _SAMPLED_EPOCH, self.pools.count(_SAMPLED_EPOCH)
@@ -207,7 +227,21 @@ class Plan:
     def _quanta(self, sentences: Indices) -> int:
         return int(self.budget.quanta(self.lengths[sentences]).sum())
 
+    @cached_property
+    def _quanta_by_weight(self) -> tuple[float, float]:
+        """Mean and standard deviation of what a draw takes of the budget."""
+        quanta, weights = self.budget.quanta(self.lengths), self._weights
+        mean = float(np.average(quanta, weights=weights))
+        return mean, math.sqrt(np.average((quanta - mean) ** 2, weights=weights))
+
+    @property
+    def _spread(self) -> float:
+        """Batches by which an epoch of draws exceeds the mean one in 30,000 times."""
+        return 4 * math.sqrt(len(self.lengths)) * self._quanta_by_weight[1] / QUANTUM
+
     def _quanta_of_all(self) -> int:
+        if self._weights is not None:
+            return round(len(self.lengths) * self._quanta_by_weight[0])
         if self._all_quanta is None:
             total = 0
             for start in range(0, len(self.lengths), _CHUNK):

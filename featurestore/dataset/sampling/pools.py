@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featurestore.dataset.sampling.drawing import Key
 from featurestore.dataset.sampling.packing import Indices
@@ -63,6 +65,78 @@ class EvenPools:
 
     def _edge(self, pool: int) -> int:
         return self._n * pool // max(1, self._n_pools)
+
+
+class WeightedPools(EvenPools):
+    """Pools of sentences drawn with replacement, as many an epoch as there are sentences.
+
+    Parameters
+    ----------
+    weights : (n,) float64
+        Of the sentences, from 0 to 1; one is drawn in proportion to its weight.
+    seed : int
+    """
+
+    def __init__(self, weights: NDArray[np.float64], seed: int) -> None:
+        super().__init__(len(weights), seed, shuffle=True)
+        self._edges = np.cumsum(weights)
+        self._last = int(np.flatnonzero(weights)[-1]) if len(weights) else 0
+
+    @property
+    def vary(self) -> bool:
+        """See :class:`Pools`."""
+        return self._n > 0
+
+    def sentences(self, epoch: int, pool: int) -> Indices:
+        """Return the sentences of a pool, each as often as it was drawn."""
+        hashes = Key(self._seed, epoch, 0).hashes(np.arange(self._edge(pool), self._edge(pool + 1)))
+        uniform = (hashes >> np.uint64(11)) * 2.0**-53
+        aims: NDArray[np.float64] = uniform * self._edges[-1]
+        drawn: Indices = np.searchsorted(self._edges, aims, side="right").astype(np.int64)
+        drawn[drawn > self._last] = self._last  # a product may be rounded up to the sum of all
+        return drawn
+
+
+class AscendingPools(EvenPools):
+    """Pools that ascend in length over the whole epoch; which of equal length come first is drawn anew.
+
+    Parameters
+    ----------
+    lengths : (n,) int
+    seed : int
+    """
+
+    def __init__(self, lengths: NDArray[np.integer], seed: int) -> None:
+        super().__init__(len(lengths), seed, shuffle=True)
+        self._lengths = lengths
+
+    @property
+    def vary(self) -> bool:
+        """See :class:`Pools`."""
+        return False
+
+    @cached_property
+    def _ascending(self) -> Indices:
+        order: Indices = np.argsort(self._lengths, kind="stable")
+        return order
+
+    @cached_property
+    def _ends(self) -> Indices:
+        """Where the sentences of each length end."""
+        ends: Indices = np.cumsum(np.unique(self._lengths, return_counts=True)[1])
+        return ends
+
+    def sentences(self, epoch: int, pool: int) -> Indices:
+        """See :class:`Pools`."""
+        first, stop = self._edge(pool), self._edge(pool + 1)
+        found: Indices = self._ascending[first:stop].copy()
+        # Of a length that other pools have too, which of its sentences come here is drawn.
+        for length in {int(np.searchsorted(self._ends, at, side="right")) for at in (first, stop - 1)}:
+            begin, end = int(self._ends[length - 1]) if length else 0, int(self._ends[length])
+            at = np.arange(max(first, begin), min(stop, end))
+            drawn = Key(self._seed, epoch, 0, length).permuted(at - begin, end - begin)
+            found[at - first] = self._ascending[begin + drawn]
+        return found
 
 
 class GroupPools:

@@ -15,14 +15,17 @@ from featurestore.dataset.sampling.dealing import Uneven
 from featurestore.dataset.sampling.options import (
     as_lengths,
     checked_groups,
+    checked_weights,
     given_share,
+    number_or_none,
     require_one_of,
+    require_together,
     whole_number,
 )
 from featurestore.dataset.sampling.packing import Budget, Indices
-from featurestore.dataset.sampling.passes import Deal, Dealt, Pass, Position
+from featurestore.dataset.sampling.passes import Course, Deal, Dealt, Pass, Position, Stepped, start_of
 from featurestore.dataset.sampling.planning import Plan
-from featurestore.dataset.sampling.pools import EvenPools, GroupPools, Pools
+from featurestore.dataset.sampling.pools import AscendingPools, EvenPools, GroupPools, Pools, WeightedPools
 from featurestore.dataset.sampling.processes import Share, found_share
 from featurestore.dataset.sampling.state import as_state, read_state, refuse_batches
 from featurestore.errors import UsageError
@@ -30,6 +33,8 @@ from featurestore.errors import UsageError
 logger = logging.getLogger(__name__)
 
 Order = Literal["length", "corpus"]
+Shuffle = bool | Literal["by length"]
+"""Whether and how an epoch is shuffled."""
 
 _CHUNK = 1 << 22
 
@@ -52,9 +57,11 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
         a batch of its own.
     max_sentences : int, optional
         Sentences a batch may hold.
-    shuffle : bool, optional
+    shuffle : bool or "by length", optional
         Shuffle sentences and batches. Otherwise batches come in ascending length within consecutive pools of
         8,192 sentences, which is not the order of the corpus. By default on, except for ``order="corpus"``.
+        ``"by length"`` gives short sentences first, over the whole epoch (a curriculum), those of one length
+        in an order that is drawn anew.
     order : {"length", "corpus"}
         What a batch is made of: sentences of similar length, or consecutive ones of the corpus. The second
         pads more, and results need not be put back (:meth:`FeatureBatch.restore
@@ -79,6 +86,13 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
         0. A batch then holds whole groups, the sentences of each in their order; one that is over the budget
         alone is cut into parts that follow each other, and where an epoch would have too few batches, a few
         groups are parted.
+    weights : (n,) float, optional
+        Draw sentences with replacement, each in proportion to its weight, at least 0: ``n`` an epoch, in as
+        many batches every time. So that these never exceed the budget, the last draws are left out of an
+        epoch that is uncommonly long (four standard deviations and more).
+    steps_per_epoch : int, optional
+        Batches that each process gets in an epoch. The data then go on from epoch to epoch: what one has not
+        come to comes first in the next, and all of them before any comes again.
     identity : callable, optional
         Returns what else tells the dataset from others, as plain values: a state of another is refused.
 
@@ -93,8 +107,10 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
     Raises
     ------
     UsageError
-        If a number is not an integer, or too small or large, or corpus order is to be shuffled; when a pass
-        begins, if there are fewer sentences than processes.
+        If a number is not an integer, or too small or large; if weights are not one for each sentence,
+        finite, at least 0 and not all 0; for options that exclude each other: corpus order and shuffling,
+        ``weights`` or ``"by length"`` and ``groups`` or an order of other kind, ``steps_per_epoch`` and
+        ``uneven``; when a pass begins, if there are fewer sentences than processes.
     """
 
     def __init__(
@@ -103,7 +119,7 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
         *,
         token_budget: int = 2048,
         max_sentences: int | None = None,
-        shuffle: bool | None = None,
+        shuffle: Shuffle | None = None,
         order: Order = "length",
         seed: int = 0,
         drop_last: bool = False,
@@ -111,29 +127,33 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
         rank: int = 0,
         uneven: Uneven = "split",
         groups: Sequence[int] | NDArray[np.integer] | None = None,
+        weights: Sequence[float] | NDArray[Any] | None = None,
+        steps_per_epoch: int | None = None,
         identity: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         # Not torch's: it wants a dataset, and processes that have been found.
         self.lengths = as_lengths(lengths)
         self.token_budget = whole_number("token_budget", token_budget, 1)
-        self.max_sentences = (
-            None if max_sentences is None else whole_number("max_sentences", max_sentences, 1)
-        )
+        self.max_sentences = number_or_none("max_sentences", max_sentences)
         require_one_of("order", order, Order)
         require_one_of("uneven", uneven, Uneven)
-        if shuffle and order == "corpus":
-            raise UsageError("order='corpus' is the order of the corpus: leave out shuffle=True")
+        require_together(shuffle, order, uneven, groups, weights, steps_per_epoch)
         self.order, self.uneven = order, uneven
-        self.shuffle = order != "corpus" if shuffle is None else shuffle
+        self.shuffle = order != "corpus" if shuffle is None else bool(shuffle)
+        self._ascending = shuffle == "by length"
         self.seed, self.drop_last = whole_number("seed", seed, 0), drop_last
         self._share = given_share(num_replicas, rank)
         self.groups = None if groups is None else checked_groups(groups, len(self.lengths))
+        self.weights = None if weights is None else checked_weights(weights, len(self.lengths))
+        self.steps_per_epoch = number_or_none("steps_per_epoch", steps_per_epoch)
         self.epoch = 0
         self.whole = False
+        self._known = Position(0, stepped=None if steps_per_epoch is None else Stepped())
         self._identity_of_data = identity
         self._identity: dict[str, Any] | None = None
         self._next: Position | None = None
         self._pinned = False
+        self._counts: dict[object, int] = {}
         self._pass: Pass | None = None
         self._plan = Plan(
             self.lengths,
@@ -144,11 +164,18 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
             shuffle=self.shuffle,
             drop_last=drop_last,
             groups=self.groups,
+            weights=self.weights,
+            ascending=self._ascending,
+            endless=steps_per_epoch is not None,
         )
 
     def _pools(self) -> Pools:
         if self.groups is not None and len(self.groups):
             return GroupPools(self.groups, len(self.lengths), self.seed, shuffle=self.shuffle)
+        if self.weights is not None:
+            return WeightedPools(self.weights, self.seed)
+        if self._ascending:
+            return AscendingPools(self.lengths, self.seed)
         return EvenPools(len(self.lengths), self.seed, shuffle=self.shuffle)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -190,7 +217,7 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
     def position(self) -> Position:
         """Where the pass stands that was begun last, or where the next one will begin."""
         begun = self._pass and self._pass.position()
-        return begun or self._next or Position(self.epoch)
+        return begun or self._next or self._start_of(self.epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next pass, at least 0.
@@ -226,13 +253,14 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
             If the state is of another dataset, store, seed, setting or version.
         """
         position, digest = read_state(state, self.identity())
-        if position.pool >= self._plan.pools.count(position.epoch) and position.begun:
+        if position.pool >= self._plan.pools.count(position.planned) and position.begun:
             refuse_batches(None, digest)
         found = self._digest(position)
         if found != digest:
             refuse_batches(found, digest)
         self.epoch, self._pass, self._pinned = position.epoch, None, False
         self._next = position if position.begun else None
+        self._known = position
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the batches, as plain values."""
@@ -244,7 +272,9 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
                 "groups": None if self.groups is None else _digest(self.groups),
                 "token_budget": self.token_budget,
                 "max_sentences": self.max_sentences,
-                "shuffle": bool(self.shuffle),
+                "weights": None if self.weights is None else _digest(self.weights, "<f8"),
+                "steps_per_epoch": self.steps_per_epoch,
+                "shuffle": "by length" if self._ascending else self.shuffle,
                 "order": self.order,
                 "seed": self.seed,
                 "drop_last": bool(self.drop_last),
@@ -254,12 +284,17 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
     def __len__(self) -> int:
         share = self._checked_share()
         n_batches, n = self._plan.n_batches, share.num_replicas
+        if self.steps_per_epoch is not None:
+            return self.steps_per_epoch * (n if self.whole else 1) if n_batches else 0
         uneven = "drop" if self.drop_last else self.uneven
         if n_batches % n == 0:
             steps = n_batches // n
-        elif self._plan.pools.count(self.epoch) == 1 or 2 * n_batches > len(self.lengths):
+        elif self._ascending or self._plan.pools.count(self.epoch) == 1 or 2 * n_batches > len(self.lengths):
             # Where most batches have one sentence, it takes the last ones to know whether they can be split.
-            return sum(1 for _ in self._mine(Deal(self._plan, Position(self.epoch), n, uneven), share))
+            asked = share, self.whole, uneven
+            if asked not in self._counts:
+                self._counts[asked] = len(self.batches(self.epoch))
+            return self._counts[asked]
         else:
             fills = uneven == "pad" or (uneven == "split" and n_batches + n <= len(self.lengths))
             steps = n_batches // n + (fills or (uneven == "join" and share.rank < n_batches % n))
@@ -271,7 +306,7 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
     def batches(self, epoch: int) -> list[Indices]:
         """Return the batches of an epoch (of this rank), each an array of positions."""
         share = self._checked_share()
-        return [dealt.batch for dealt in self._mine(self._deal(Position(epoch), share), share)]
+        return [dealt.batch for dealt in self._mine(self._deal(self._start_of(epoch), share), share)]
 
     def padding(self, epoch: int = 0) -> float:
         """Return the padded positions of an epoch's batches per token, 0 for none."""
@@ -280,21 +315,23 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
         tokens = sum(int(self.lengths[batch].sum()) for batch in batches)
         return padded / tokens - 1 if tokens else 0.0
 
-    def begin(self, begun: Pass) -> tuple[Deal, Iterator[Dealt], int]:
+    def begin(self, begun: Pass) -> tuple[Deal | Course, Iterator[Dealt], int]:
         """Return what a pass that begins now deals, and to how many processes; move on to the next epoch."""
         share = self._checked_share()
-        position = self._next or Position(self.epoch)
+        position = self._next or self._start_of(self.epoch)
         if position.begun and not self._pinned and not any(True for _ in self._deal(position, share)):
-            position = Position(position.epoch + 1)
+            position = self._start_of(position.epoch + 1)
         if not position.begun and next(self._mine(self._deal(position, share), share), None) is None:
             self._warn_of_nothing(share)
         deal = self._deal(position, share)
         self.epoch, self._next, self._pinned, self._pass = position.epoch + 1, None, False, begun
+        self._known = position
         return deal, self._mine(deal, share), 1 if self.whole else share.num_replicas
 
     def end(self, ended: Pass) -> None:
         """Take note that a pass has come to its end."""
         if self._pass is ended:
+            self._known = ended.position() or self._known
             self._pass = None
 
     def enter_pool(self, epoch: int, pool: int) -> None:
@@ -302,11 +339,19 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
 
     def mean_size(self, per: Literal["sentence", "token"]) -> float:
         """Return the mean number of sentences or tokens in a batch, over an epoch and all processes."""
-        total = len(self.lengths) if per == "sentence" else int(self.lengths.sum())
-        share = self.share
-        return total / max(1, -(-self._plan.n_batches // share.num_replicas) * share.num_replicas)
+        size = 1.0 if per == "sentence" else float(np.average(self.lengths, weights=self.weights))
+        n = self.share.num_replicas if self.steps_per_epoch is None else 1
+        return size * len(self.lengths) / max(1, -(-self._plan.n_batches // n) * n)
 
-    def _deal(self, position: Position, share: Share) -> Deal:
+    def _start_of(self, epoch: int) -> Position:
+        if self.steps_per_epoch is None:
+            return Position(epoch)
+        n_processes = self._checked_share().num_replicas
+        return start_of(epoch, self._plan, self._known, n_processes, self.steps_per_epoch)
+
+    def _deal(self, position: Position, share: Share) -> Deal | Course:
+        if self.steps_per_epoch is not None:
+            return Course(self._plan, position, share.num_replicas, self.steps_per_epoch)
         return Deal(self._plan, position, share.num_replicas, "drop" if self.drop_last else self.uneven)
 
     def _mine(self, dealt: Iterable[Dealt], share: Share) -> Iterator[Dealt]:
@@ -332,15 +377,16 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
         return share
 
     def _digest(self, position: Position) -> str | None:
-        """Return the digest of the pool that a position is in; None at the start of an epoch."""
-        if not position.begun or position.pool >= self._plan.pools.count(position.epoch):
+        """Return the digest of the pool that a position is in; None at the start of the data."""
+        started = position.taken or position.ends
+        if not started or position.pool >= self._plan.pools.count(position.planned):
             return None
-        at = (position.epoch, position.pool, position.before, position.quanta, position.flight)
+        at = (position.planned, position.pool, position.before, position.quanta, position.flight)
         return self._plan.pool(*at).digest
 
 
-def _digest(lengths: NDArray[np.integer]) -> str:
+def _digest(numbers: NDArray[Any], dtype: str = "<u4") -> str:
     hashed = xxhash.xxh3_64()
-    for start in range(0, len(lengths), _CHUNK):
-        hashed.update(lengths[start : start + _CHUNK].astype("<u4").tobytes())
+    for start in range(0, len(numbers), _CHUNK):
+        hashed.update(numbers[start : start + _CHUNK].astype(dtype).tobytes())
     return hashed.hexdigest()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from featurestore.dataset.sampling.passes import Position
+from featurestore.dataset.sampling.passes import Position, Stepped
 from featurestore.errors import StateError
 
 FORMAT = 1
 
 _COUNTS = ("epoch", "pool", "before", "quanta", "taken", "flight")
+_OTHERS = ("ends", "stepped", "batches", "of")
 _MEANING = {
     "n_sentences": "another dataset: it has {found} sentences, this one {expected}",
     "lengths": "another dataset: its sentences have other lengths",
@@ -41,6 +42,7 @@ def as_state(position: Position, identity: Mapping[str, Any], digest: str | None
         "format": FORMAT,
         **counts,
         "ends": [list(pair) for pair in position.ends],
+        "stepped": None if position.stepped is None else list(position.stepped),
         "batches": digest,
         "of": dict(identity),
     }
@@ -67,7 +69,7 @@ def read_state(state: object, identity: Mapping[str, Any]) -> tuple[Position, st
             expected=FORMAT,
             found=state["format"],
         )
-    if set(state) != {"format", *_COUNTS, "ends", "batches", "of"} or not isinstance(state["of"], Mapping):
+    if set(state) != {"format", *_COUNTS, *_OTHERS} or not isinstance(state["of"], Mapping):
         _refuse_contents(sorted(map(str, state)))
     saved = state["of"]
     for name in [*identity, *saved]:
@@ -86,7 +88,19 @@ def read_state(state: object, identity: Mapping[str, Any]) -> tuple[Position, st
         _refuse_contents(ends)
     if not isinstance(state["batches"], (str, type(None))):
         _refuse_contents(state["batches"])
-    position = Position(**dict(zip(_COUNTS, counts, strict=True)), ends=tuple((n, k) for n, k in ends))
+    stepped = state["stepped"]
+    if (stepped is None) != (identity.get("steps_per_epoch") is None):
+        _refuse_contents(stepped)
+    if stepped is not None and not (
+        isinstance(stepped, (list, tuple)) and len(stepped) == len(Stepped._fields)
+        and all(type(n) is int and n >= 0 for n in stepped) and not ends
+    ):  # fmt: skip
+        _refuse_contents(stepped)
+    position = Position(
+        **dict(zip(_COUNTS, counts, strict=True)),
+        ends=tuple((n, k) for n, k in ends),
+        stepped=None if stepped is None else Stepped(*stepped),
+    )
     return position, state["batches"]
 
 

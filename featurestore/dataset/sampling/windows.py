@@ -19,6 +19,7 @@ from featurestore.dataset.sampling.drawing import Key
 from featurestore.dataset.sampling.packing import Indices
 from featurestore.dataset.sampling.pools import POOL_SENTENCES, Pools
 from featurestore.dataset.sampling.sampler import BucketBatchSampler
+from featurestore.errors import UsageError
 from featurestore.store.store import Store
 
 _WINDOW_BYTES = 8 << 20
@@ -260,6 +261,10 @@ class WindowBatchSampler(BucketBatchSampler):
         super().__init__(lengths, **options)
 
     def _pools(self) -> Pools:
+        if self.weights is not None or self._ascending:
+            raise UsageError(
+                "windows are read one after the other: weights= and shuffle='by length' need window=None"
+            )
         self._window_pools = WindowPools(self.windows, self.seed, shuffle=self.shuffle)
         return self._window_pools
 

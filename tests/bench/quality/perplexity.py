@@ -32,12 +32,12 @@ from featurestore.encoders.elmo.files.initial_state import read_state
 from featurestore.encoders.elmo.model.network import BiLM, InitialState
 from featurestore.encoders.elmo.model.options import ElmoOptions
 from featurestore.encoders.elmo.warm import split_streams, warm_state
-from featurestore.pretraining.checkpoint import FORMAT, FORMAT_VERSION
 from featurestore.pretraining.network import StreamState
-from featurestore.pretraining.settings import PretrainConfig
+from featurestore.pretraining.settings import CHECKPOINT_FORMAT, PretrainConfig
 from featurestore.pretraining.streams import BEGIN_TYPE, END_TYPE, Chunk, Text
 from featurestore.pretraining.trainer import Perplexity, Trainer
 from featurestore.pretraining.vocabulary import Vocabulary
+from featurestore.resuming.checkpoint import FORMAT_VERSION
 from featurestore.tensorfile import read_tensor_file
 from tests.bench.machine import machine
 from tests.bench.quality.ngrams import BEGIN, END, Trigram, Unigram, events
@@ -159,7 +159,7 @@ def load_trainer(folder: Path, config: PretrainConfig, train: Text, vocabulary: 
         )
     saved = read_tensor_file(
         folder / "checkpoint.h5",
-        format_name=FORMAT,
+        format_name=CHECKPOINT_FORMAT,
         format_version=FORMAT_VERSION,
         noun="training checkpoint",
     )

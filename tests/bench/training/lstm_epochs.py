@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from featurestore import Example, FeatureBatch, FeatureDataset, Store, extract, feature_loader
 from featurestore.encoders.elmo.model.linear import PrepackedLinear
-from featurestore.models.averaging import WeightAverage
+from featurestore.models.fitting.averaging import WeightAverage
 from featurestore.models.heads import HEADS, Head, HeadConfig, build_head
 from featurestore.models.recurrent.bilstm import BiLSTM
 from featurestore.models.recurrent.compiled import Inputs, compiled_lstm

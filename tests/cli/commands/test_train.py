@@ -425,6 +425,39 @@ def test_a_signal_in_the_first_epoch_says_that_there_is_no_model(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("ctrl_c_interrupts")
+def test_resume_goes_on_with_an_interrupted_training(place, capsys, monkeypatch, tmp_path):
+    arguments = [*train_arguments(place, out=tmp_path / "m.h5"), "--epochs", "2", "--dropout", "0.2"]
+    assert run(capsys, *arguments)[0] == 0
+    whole = (tmp_path / "m.h5").read_bytes()
+    (tmp_path / "m.h5").unlink()
+    checkpoint = tmp_path / "m.checkpoint.h5"
+    assert not checkpoint.exists()
+
+    def interrupt(*_, **__):
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("featurestore.models.training.score_head", interrupt)
+        code, _, err = run(capsys, *arguments, "--checkpoint-every", "0")
+    assert code == 143
+    assert f"the same command with --resume goes on from {checkpoint}" in err
+    kept = checkpoint.read_bytes()
+    code, _, err = run(capsys, *arguments)
+    assert code == 2
+    assert f"{checkpoint} holds an unfinished training" in err
+    code, _, err = run(capsys, *arguments, "--seed", "1", "--resume")
+    assert code == 2
+    assert "settings.seed: 0 there, 1 asked for" in err
+    assert checkpoint.read_bytes() == kept
+    code, out, err = run(capsys, *arguments, "--resume")
+    assert code == 0
+    assert f"going on from {checkpoint}" in err
+    assert "saved to" in out
+    assert (tmp_path / "m.h5").read_bytes() == whole
+    assert not checkpoint.exists()
+
+
 def test_the_commands_start_without_torch():
     module = "featurestore.cli.commands"
     code = f"import sys, {module}.train, {module}.evaluate, {module}.predict\n"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from featurestore.models.scoring import Scores
 
@@ -83,6 +84,23 @@ class Stopping(Generic[State]):
             self.best = epoch
         if loss < self._lowest_loss:
             self._lowest_loss, self._loss_fell = loss, number
+
+    def state(self) -> dict[str, Any]:
+        """Return the counts as plain values; :attr:`best` is not among them."""
+        return {
+            "improved": self._improved,
+            "annealed": self._annealed,
+            "lowest_loss": None if math.isinf(self._lowest_loss) else self._lowest_loss,
+            "loss_fell": self._loss_fell,
+        }
+
+    def restore(self, state: Mapping[str, Any], best: Best[State] | None) -> None:
+        """Go on from a state."""
+        self.best = best
+        self._improved, self._annealed = int(state["improved"]), int(state["annealed"])
+        lowest = state["lowest_loss"]
+        self._lowest_loss = math.inf if lowest is None else float(lowest)
+        self._loss_fell = int(state["loss_fell"])
 
     def should_stop(self, number: int) -> bool:
         """Whether an epoch was the last one."""

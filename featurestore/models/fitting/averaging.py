@@ -6,7 +6,7 @@ nearer to it. The average is exponential, so that it forgets the early steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -26,18 +26,23 @@ class WeightAverage:
         On the device on which it trains.
     steps : int
         Steps that the average reaches over; 1 for the current weights.
+
+    Attributes
+    ----------
+    n_updates : int
+        Steps that it was taken over.
     """
 
     def __init__(self, head: Head, steps: int) -> None:
         self._parameters: list[torch.Tensor] = list(head.parameters())
         self._average = [parameter.detach().clone() for parameter in self._parameters]
-        self._steps, self._n_updates = steps, 0
+        self._steps, self.n_updates = steps, 0
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the weights after a step."""
-        self._n_updates += 1
-        reach = min(self._steps, 1 + self._n_updates / _SHARE) if self._steps > 1 else 1
+        self.n_updates += 1
+        reach = min(self._steps, 1 + self.n_updates / _SHARE) if self._steps > 1 else 1
         torch._foreach_lerp_(self._average, self._parameters, 1 / reach)
 
     @contextmanager
@@ -53,3 +58,17 @@ class WeightAverage:
     @torch.no_grad()
     def _set(self, values: list[torch.Tensor]) -> None:
         torch._foreach_copy_(self._parameters, values)
+
+    @property
+    def weights(self) -> list[torch.Tensor]:
+        """The average weights."""
+        return self._average
+
+    @torch.no_grad()
+    def restore(self, average: Sequence[torch.Tensor], n_updates: int) -> None:
+        """Go on from a state."""
+        for mine, saved in zip(self._average, average, strict=True):
+            if mine.shape != saved.shape:
+                raise ValueError(f"an average of shape {tuple(saved.shape)}, expected {tuple(mine.shape)}")
+            mine.copy_(saved)
+        self.n_updates = int(n_updates)

@@ -1,0 +1,1 @@
+"""The parts of a training: checked data, averages, stopping, random numbers, what a checkpoint holds."""

@@ -1,0 +1,1 @@
+"""Trainings that go on where they were stopped: their checkpoints, and signals kept waiting."""
