@@ -15,6 +15,10 @@ POOL_SENTENCES = 8192
 """Sentences sorted by length together: enough that batches hardly pad, few enough to stay random."""
 
 
+_DRAWN_WHOLE = 1 << 18
+"""Sentences of which an epoch's order is drawn at once, and kept: more take too long, and too much memory."""
+
+
 class Pools(Protocol):
     """Where the sentences of an epoch come from."""
 
@@ -44,6 +48,7 @@ class EvenPools:
     def __init__(self, n_sentences: int, seed: int, *, shuffle: bool) -> None:
         self._n, self._seed, self._shuffle = n_sentences, seed, shuffle
         self._n_pools = -(-n_sentences // POOL_SENTENCES) if n_sentences else 0
+        self._whole: tuple[int, Indices] | None = None
 
     @property
     def vary(self) -> bool:
@@ -56,8 +61,14 @@ class EvenPools:
 
     def sentences(self, epoch: int, pool: int) -> Indices:
         """See :class:`Pools`."""
-        positions = np.arange(self._edge(pool), self._edge(pool + 1))
-        return Key(self._seed, epoch, 0).permuted(positions, self._n) if self.vary else positions
+        first, stop = self._edge(pool), self._edge(pool + 1)
+        if not self.vary:
+            return np.arange(first, stop)
+        if self._n > _DRAWN_WHOLE:
+            return Key(self._seed, epoch, 0).permuted(np.arange(first, stop), self._n)
+        if self._whole is None or self._whole[0] != epoch:
+            self._whole = epoch, Key(self._seed, epoch, 0).permuted(np.arange(self._n), self._n)
+        return self._whole[1][first:stop]
 
     def n_after(self, epoch: int, pool: int) -> int:
         """See :class:`Pools`."""
