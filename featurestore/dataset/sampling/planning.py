@@ -184,7 +184,7 @@ class Plan:
             lengths = self.lengths[sentences].astype(np.int64)
             cuts = cut_groups(lengths, starts, budget, by_length=self.by_length)
             return [sentences[piece] for piece in cuts]
-        if self.shuffle:
+        if self.shuffle and not self.pools.drawn:
             sentences = sentences[Key(self.seed, epoch, number + 1, 0).order(len(sentences))]
         batches: list[Indices] = []
         for start in range(0, len(sentences), POOL_SENTENCES):

@@ -26,6 +26,10 @@ class Pools(Protocol):
     def vary(self) -> bool:
         """Whether the lengths that meet in a pool differ from epoch to epoch."""
 
+    @property
+    def drawn(self) -> bool:
+        """Whether the sentences of a pool come in random order, not as they lie."""
+
     def count(self, epoch: int) -> int:
         """Return the number of pools of an epoch, 0 for no sentences."""
 
@@ -54,6 +58,11 @@ class EvenPools:
     def vary(self) -> bool:
         """See :class:`Pools`."""
         return self._shuffle and self._n_pools > 1
+
+    @property
+    def drawn(self) -> bool:
+        """See :class:`Pools`."""
+        return self.vary
 
     def count(self, epoch: int) -> int:
         """See :class:`Pools`."""
@@ -171,6 +180,11 @@ class GroupPools:
     def vary(self) -> bool:
         """See :class:`Pools`."""
         return self._shuffle and len(self._starts) > 1
+
+    @property
+    def drawn(self) -> bool:
+        """See :class:`Pools`."""
+        return False
 
     def count(self, epoch: int) -> int:
         """See :class:`Pools`."""
