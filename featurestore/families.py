@@ -108,6 +108,12 @@ class Family:
 IMPORTED = "imported"
 """Kind of the recipes of vectors that other tools computed: no encoder here has it."""
 
+
+def is_imported(recipe: Mapping[str, Any]) -> bool:
+    """Return whether vectors were imported, so that no encoder adds to them."""
+    return recipe.get("kind") == IMPORTED
+
+
 OWN_FORM = "PACKAGE.MODULE:CLASS"
 
 FAMILIES = (

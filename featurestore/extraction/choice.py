@@ -14,7 +14,7 @@ from featurestore.encoders.loading import recipe_choices, require_no_code
 from featurestore.encoders.sources import EncoderSource, KnownRecipe, NamedEncoder
 from featurestore.errors import EncoderError, EncoderOutOfMemory, UsageError
 from featurestore.extraction.destination import Destination
-from featurestore.families import IMPORTED, family_of, family_of_recipe
+from featurestore.families import family_of, family_of_recipe, is_imported
 from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class EncoderChoice(NamedEncoder):
                 layers = layers or own.get("layers")
                 precision = precision or own.get("precision")
                 initial_state = initial_state or own.get("initial_state")
-            if not spec and recipe["kind"] == IMPORTED:
+            if not spec and is_imported(recipe):
                 raise UsageError(
                     f"the vectors of {destination.path} were imported, and no encoder adds to them: "
                     "extract into "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from featurestore.families import IMPORTED, family_of_recipe, remedy_for
+from featurestore.families import family_of_recipe, is_imported, remedy_for
 from featurestore.recipe import Recipe
 from featurestore.store.format.manifest import Manifest
 from featurestore.store.preconditions import require_addable, require_creatable, require_shards
@@ -103,7 +103,7 @@ class Destination:
         if self.store is None:
             return
         recipe = self.store.recipe if stored is None else stored
-        if recipe["kind"] == IMPORTED:
+        if is_imported(recipe):
             remedy = "Its vectors were imported, and no encoder adds to them: extract into another --store."
         elif family_of_recipe(recipe).runs_code:  # so it is not loaded because a store names it
             remedy = "Name the encoder that filled the store, or another --store."

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from featurestore.encoders.loading import encoder_recipe, outline_encoder
 from featurestore.errors import UsageError
-from featurestore.families import IMPORTED
+from featurestore.families import is_imported
 from featurestore.recipe import Recipe
 from featurestore.store.format.codec import Floats
 from featurestore.store.maintenance.recoding import Recoded, change_layers
@@ -50,7 +50,7 @@ def take_layers(
     EncoderError
         If the encoder's files are not here.
     """
-    if store.recipe["kind"] == IMPORTED:
+    if is_imported(store.recipe):
         raise UsageError(
             f"the vectors of {store.path} were imported, and do not say which layers they are of"
         )

@@ -115,9 +115,10 @@ def train(
     on_epoch : callable, optional
         Called with each finished epoch; of a training that goes on, first with those finished before.
     checkpoint : path, optional
-        A file to keep the unfinished training in: written after each epoch (of more than a second), every
-        ``checkpoint_seconds``, and when it is interrupted; removed when the training has ended. Where it
-        cannot be written, that is logged as a warning.
+        A file to keep the unfinished training in: written after each epoch (unless the last was written less
+        than a second, or twenty times what it took, before), every ``checkpoint_seconds``, and when it is
+        interrupted; removed when the training has ended. Where it cannot be written, that is logged as a
+        warning.
     resume : bool
         Go on from the checkpoint, if there is one. On one CPU thread that makes the model of a training that
         was never stopped, bit for bit.

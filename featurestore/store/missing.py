@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from featurestore.families import IMPORTED, family_of_recipe
+from featurestore.families import family_of_recipe, is_imported
 from featurestore.recipe import Recipe
 from featurestore.store.format.directory import list_numbers
 from featurestore.store.snapshot import Snapshot
@@ -55,7 +55,7 @@ def how_to_add(recipe: Recipe, store: Path, corpora: str = "CORPUS") -> str:
     corpora : str
         Paths, quoted for a shell.
     """
-    if recipe["kind"] == IMPORTED:
+    if is_imported(recipe):
         return (
             f"The vectors of {store} were imported, and no encoder here adds to them: import the others "
             "of the same "

@@ -176,6 +176,8 @@ def labelled(kind: str) -> list[Example]:
 @pytest.mark.parametrize("kind", ["token", "sentence"])
 @pytest.mark.parametrize("to", ["npy", "safetensors", "parquet", "arrow", "tensorboard"])
 def test_a_corpus_goes_out_in_its_order_with_its_labels(plain, tmp_path, kind, to):
+    if to in ("parquet", "arrow"):
+        pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'featurestore[arrow]'")
     examples = labelled(kind)
     export(plain, tmp_path / "out", to, corpus=corpus_from_sentences(examples))
     expected = [

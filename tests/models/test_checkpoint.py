@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 
 import h5py
@@ -14,7 +13,8 @@ import torch
 from featurestore.errors import ModelError, RecipeMismatchError, StoreWriteError
 from featurestore.models.checkpoint import TrainedModel
 from featurestore.models.heads import HEADS, HeadConfig, build_head
-from featurestore.recipe import Recipe, canonical_json
+from featurestore.recipe import Recipe
+from tests.models.forged import rewrite_metadata
 
 RECIPE = Recipe({"kind": "test", "version": 1, "layers": "all"})
 
@@ -126,17 +126,6 @@ def test_a_changed_label_name_is_noticed(saved):
     saved.write_bytes(whole.replace(b'"upos"', b'"xpos"'))
     with pytest.raises(ModelError, match="metadata are not those that were written"):
         TrainedModel.load(saved)
-
-
-def rewrite_metadata(path, change):
-    """Change the metadata and everything that vouches for it, as a careful forger would."""
-    with h5py.File(path, "r+") as file:
-        metadata = json.loads(file["metadata"][...].tobytes())
-        change(metadata)
-        text = canonical_json(metadata).replace(b'"NaN"', b"NaN")
-        del file["metadata"]
-        file["metadata"] = np.frombuffer(text, "u1")
-        file["metadata_sha256"][...] = np.frombuffer(hashlib.sha256(text).digest(), "u1")
 
 
 METADATA_ATTACKS = {

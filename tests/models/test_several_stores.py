@@ -14,8 +14,8 @@ from featurestore.models.inference import evaluate, predict
 from featurestore.models.inputs.recipes import joined
 from featurestore.models.inputs.stores import StoreInput
 from featurestore.models.training import train
+from tests.models.forged import rewrite_metadata
 from tests.models.separable import make_store, quick, sentences, tagged
-from tests.models.test_checkpoint import rewrite_metadata
 
 NOISE_DIM = 5
 

@@ -31,7 +31,8 @@ FORMAT = "featurestore training checkpoint"
 CHECKPOINT_SECONDS = 300.0
 
 _SHORT_SECONDS = 1.0
-"""Epochs shorter than this have no checkpoint each: to write it could take longer than they do."""
+_WRITES = 20
+"""Epochs shorter than this, or than so many times what writing took, have no checkpoint each."""
 
 _WORTH_SECONDS = 10.0
 """A training interrupted within this time and its first epoch is not kept: it is as soon begun anew."""
@@ -106,10 +107,12 @@ class Keeper:
         )
         self._seconds = seconds
         self._began = self._written = time.monotonic()
+        self._cost = 0.0
 
     def due(self, *, epoch_ended: bool = False) -> bool:
         """Whether it is time for a checkpoint."""
-        seconds = min(_SHORT_SECONDS, self._seconds) if epoch_ended else self._seconds
+        short = max(_SHORT_SECONDS, _WRITES * self._cost)
+        seconds = min(short, self._seconds) if epoch_ended else self._seconds
         return time.monotonic() - self._written >= seconds
 
     def worth(self) -> bool:
@@ -118,12 +121,14 @@ class Keeper:
 
     def write(self, tensors: State, progress: Mapping[str, Any]) -> None:
         """Write a checkpoint. Where that fails it is said, and the training goes on."""
+        began = time.monotonic()
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
         try:
             self.checkpoint.write(arrays, progress)
         except (StoreWriteError, ModelError) as error:
             log.warning("no checkpoint was written, and the one before is untouched: %s", error)
         self._written = time.monotonic()
+        self._cost = self._written - began
 
     def remove(self) -> None:
         """Remove the checkpoint of a training that has ended."""

@@ -45,7 +45,7 @@ def parted(recipe: Recipe, names: list[str]) -> dict[str, Recipe]:
         stated = [store["fingerprint"] for store in stores]
     except (TypeError, KeyError, ValueError) as error:
         raise UsageError(f"the recipe of several stores lists none: {error!r}") from error
-    if list(found) != names or recipe["kind"] != _KIND:
+    if list(found) != names or recipe.get("kind") != _KIND:
         raise UsageError(f"the recipe lists the stores {list(found)}, expected {names}")
     if stated != [one.fingerprint for one in found.values()]:
         raise UsageError("the recipe states fingerprints that are not those of the recipes it lists")

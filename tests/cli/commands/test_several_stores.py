@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from featurestore.models.checkpoint import TrainedModel
 from featurestore.store.store import Store
-from tests.cli.commands.test_train import QUICK, place, run  # noqa: F401
+from tests.cli.commands.small_corpora import QUICK, make_place, run
 
 
 @pytest.fixture(scope="module")
-def layered(place):  # noqa: F811
+def place(tmp_path_factory) -> Path:
+    """A folder with corpora and stores of the same sentences under two recipes, one of them untrained."""
+    return make_place(tmp_path_factory.mktemp("place"))
+
+
+@pytest.fixture(scope="module")
+def layered(place):
     """A third store, of two layers kept apart, that lacks one sentence of the development corpus."""
     sentences = [tokens for _, _, tokens in Store.open(place / "a.fs").sentences()]
     dev = [line.split("\t")[0] for line in (place / "pos.dev.conll").read_text().split("\n\n")[0].split("\n")]
@@ -28,7 +35,7 @@ def layered(place):  # noqa: F811
     return store.path
 
 
-def test_a_model_of_several_stores(place, layered, capsys):  # noqa: F811
+def test_a_model_of_several_stores(place, layered, capsys):
     model, a, b = place / "several.h5", place / "a.fs", place / "b.fs"
     corpora = ["--train", place / "pos.train.conll", "--dev", place / "pos.dev.conll", "--label", "2"]
     arguments = ["train", "tagger", "--model", "linear", *corpora, "--out", model, *QUICK]
@@ -72,7 +79,7 @@ def test_a_model_of_several_stores(place, layered, capsys):  # noqa: F811
         assert message in err
 
 
-def test_what_the_stores_weigh_is_said(place, layered, capsys):  # noqa: F811
+def test_what_the_stores_weigh_is_said(place, layered, capsys):
     code, out, err = run(
         capsys, "train", "classifier", "--train", place / "pos.train.tsv", "--dev", place / "pos.dev.tsv",
         "--label", "mood", "--out", place / "moods.h5", "--epochs", "1", "--store", layered,
