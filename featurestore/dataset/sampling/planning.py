@@ -222,7 +222,11 @@ class Plan:
             margin = 3 * float(rates.std() / rates.mean()) / math.sqrt(len(sampled)) if rates.any() else 0.0
         if self.drop_last:
             return max(0, math.floor(expected * (1 - margin)) - self._reserve)
-        return min(len(self.lengths), math.ceil(expected * (1 + margin)) + self._reserve)
+        n_batches = min(len(self.lengths), math.ceil(expected * (1 + margin)) + self._reserve)
+        if 5 * n_batches > 4 * len(self.lengths) and self._groups is None:
+            # Nearly all have one sentence. If all have, no epoch ends in batches that others could split.
+            return len(self.lengths)
+        return n_batches
 
     def _quanta(self, sentences: Indices) -> int:
         return int(self.budget.quanta(self.lengths[sentences]).sum())
