@@ -29,7 +29,7 @@ class Key:
 
     def order(self, n: int) -> NDArray[np.int64]:
         """Return the numbers below ``n`` in random order: (n,) int64."""
-        return np.argsort(self.hashes(np.arange(n)), kind="stable")
+        return np.argsort(self.hashes(np.arange(n)))  # no two are equal: the hash is a permutation
 
     def permuted(self, positions: NDArray[np.int64], n: int) -> NDArray[np.int64]:
         """Return what a random permutation of the numbers below ``n`` has at some positions.
@@ -38,11 +38,12 @@ class Key:
         Rogaway 2002): of a hundred million numbers it costs only those that are asked for.
         """
         bits = max(_SMALLEST, (n - 1).bit_length())
-        found = positions.astype(np.uint64)
-        beyond = np.arange(len(found))
+        found = self._through_network(positions.astype(np.uint64), bits)
+        beyond = np.flatnonzero(found >= n)
         while len(beyond):
-            found[beyond] = self._through_network(found[beyond], bits)
-            beyond = beyond[found[beyond] >= n]
+            walked = self._through_network(found[beyond], bits)
+            found[beyond] = walked
+            beyond = beyond[walked >= n]
         return found.astype(np.int64)
 
     def _through_network(self, numbers: Words, bits: int) -> Words:
@@ -53,16 +54,19 @@ class Key:
         for number in range(_ROUNDS):
             word = self._words[number : number + 1]
             if number % 2:
-                low = low ^ (_mixed(high + word) & low_mask)
+                low ^= _mixed(high + word) & low_mask
             else:
-                high = high ^ (_mixed(low + word) & high_mask)
+                high ^= _mixed(low + word) & high_mask
         joined: Words = (high << n_low) | low
         return joined
 
 
 def _mixed(words: Words) -> Words:
-    """Return the finisher of splitmix64 (Steele, Lea and Flood 2014)."""
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: Words = words ^ (words >> np.uint64(31))
-    return mixed
+    """Return the finisher of splitmix64 (Steele, Lea and Flood 2014), in the memory of the words."""
+    shifted = words >> np.uint64(30)
+    words ^= shifted
+    words *= np.uint64(0xBF58476D1CE4E5B9)
+    words ^= np.right_shift(words, np.uint64(27), out=shifted)
+    words *= np.uint64(0x94D049BB133111EB)
+    words ^= np.right_shift(words, np.uint64(31), out=shifted)
+    return words

@@ -75,7 +75,10 @@ def cut(lengths: Indices, budget: Budget, *, ascending: bool, full_only: bool) -
     most = len(lengths) if budget.sentences is None else budget.sentences
     start = 0
     while start < len(lengths):
-        candidates = lengths[start : start + most]
+        # As many as fit if all are as long as the first, and one that does not.
+        first = int(lengths[start])
+        enough = min(most, budget.tokens // first + 1) if first else most
+        candidates = lengths[start : start + enough]
         if not ascending:
             candidates = np.maximum.accumulate(candidates)
         padded = candidates * np.arange(1, len(candidates) + 1)

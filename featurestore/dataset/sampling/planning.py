@@ -184,13 +184,13 @@ class Plan:
             lengths = self.lengths[sentences].astype(np.int64)
             cuts = cut_groups(lengths, starts, budget, by_length=self.by_length)
             return [sentences[piece] for piece in cuts]
-        if self.shuffle:
+        if self.shuffle and not self.pools.drawn:
             sentences = sentences[Key(self.seed, epoch, number + 1, 0).order(len(sentences))]
         batches: list[Indices] = []
         for start in range(0, len(sentences), POOL_SENTENCES):
             part = sentences[start : start + POOL_SENTENCES]
             if self.by_length:
-                part = part[np.argsort(self.lengths[part], kind="stable")]
+                part = part[_ascending(self.lengths[part])]
             lengths = self.lengths[part].astype(np.int64)
             pieces = cut(lengths, budget, ascending=self.by_length, full_only=self.drop_last)
             batches.extend(part[piece] for piece in pieces)
@@ -222,7 +222,11 @@ class Plan:
             margin = 3 * float(rates.std() / rates.mean()) / math.sqrt(len(sampled)) if rates.any() else 0.0
         if self.drop_last:
             return max(0, math.floor(expected * (1 - margin)) - self._reserve)
-        return min(len(self.lengths), math.ceil(expected * (1 + margin)) + self._reserve)
+        n_batches = min(len(self.lengths), math.ceil(expected * (1 + margin)) + self._reserve)
+        if 5 * n_batches > 4 * len(self.lengths) and self._groups is None:
+            # Nearly all have one sentence. If all have, no epoch ends in batches that others could split.
+            return len(self.lengths)
+        return n_batches
 
     def _quanta(self, sentences: Indices) -> int:
         return int(self.budget.quanta(self.lengths[sentences]).sum())
@@ -253,3 +257,11 @@ class Plan:
                     total += int(self.budget.quanta(chunk).sum())
             self._all_quanta = total
         return self._all_quanta
+
+
+def _ascending(lengths: NDArray[np.integer]) -> Indices:
+    """Return the order of ascending lengths, equal ones as they follow each other."""
+    if int(lengths.max(initial=0)) < 1 << 16:
+        lengths = lengths.astype(np.uint16)  # sorted by digits, several times as fast
+    order: Indices = np.argsort(lengths, kind="stable")
+    return order

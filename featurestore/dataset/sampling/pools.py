@@ -15,12 +15,20 @@ POOL_SENTENCES = 8192
 """Sentences sorted by length together: enough that batches hardly pad, few enough to stay random."""
 
 
+_DRAWN_WHOLE = 1 << 18
+"""Sentences of which an epoch's order is drawn at once, and kept: more take too long, and too much memory."""
+
+
 class Pools(Protocol):
     """Where the sentences of an epoch come from."""
 
     @property
     def vary(self) -> bool:
         """Whether the lengths that meet in a pool differ from epoch to epoch."""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the sentences of a pool come in random order, not as they lie."""
 
     def count(self, epoch: int) -> int:
         """Return the number of pools of an epoch, 0 for no sentences."""
@@ -44,11 +52,17 @@ class EvenPools:
     def __init__(self, n_sentences: int, seed: int, *, shuffle: bool) -> None:
         self._n, self._seed, self._shuffle = n_sentences, seed, shuffle
         self._n_pools = -(-n_sentences // POOL_SENTENCES) if n_sentences else 0
+        self._whole: tuple[int, Indices] | None = None
 
     @property
     def vary(self) -> bool:
         """See :class:`Pools`."""
         return self._shuffle and self._n_pools > 1
+
+    @property
+    def drawn(self) -> bool:
+        """See :class:`Pools`."""
+        return self.vary
 
     def count(self, epoch: int) -> int:
         """See :class:`Pools`."""
@@ -56,8 +70,14 @@ class EvenPools:
 
     def sentences(self, epoch: int, pool: int) -> Indices:
         """See :class:`Pools`."""
-        positions = np.arange(self._edge(pool), self._edge(pool + 1))
-        return Key(self._seed, epoch, 0).permuted(positions, self._n) if self.vary else positions
+        first, stop = self._edge(pool), self._edge(pool + 1)
+        if not self.vary:
+            return np.arange(first, stop)
+        if self._n > _DRAWN_WHOLE:
+            return Key(self._seed, epoch, 0).permuted(np.arange(first, stop), self._n)
+        if self._whole is None or self._whole[0] != epoch:
+            self._whole = epoch, Key(self._seed, epoch, 0).permuted(np.arange(self._n), self._n)
+        return self._whole[1][first:stop]
 
     def n_after(self, epoch: int, pool: int) -> int:
         """See :class:`Pools`."""
@@ -160,6 +180,11 @@ class GroupPools:
     def vary(self) -> bool:
         """See :class:`Pools`."""
         return self._shuffle and len(self._starts) > 1
+
+    @property
+    def drawn(self) -> bool:
+        """See :class:`Pools`."""
+        return False
 
     def count(self, epoch: int) -> int:
         """See :class:`Pools`."""

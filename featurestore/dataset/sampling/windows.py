@@ -195,6 +195,11 @@ class WindowPools:
         """Whether the lengths that meet in a pool differ from epoch to epoch."""
         return self._shuffle and (self._n_pools > 1 or len(self._by_window) > POOL_SENTENCES)
 
+    @property
+    def drawn(self) -> bool:
+        """Whether the sentences of a pool come in random order: as they lie."""
+        return False
+
     def windows(self, epoch: int) -> list[Indices]:
         """Return the windows of each pool."""
         return self._drawn(epoch).pools

@@ -265,3 +265,10 @@ def test_lengths_may_be_of_any_integers_and_a_state_is_of_all_of_them():
         states.append(sampler.state_dict())
     assert orders == [orders[0]] * 4
     assert states == [states[0]] * 4
+
+
+@pytest.mark.parametrize("n", [201, 223, 238])
+def test_epochs_of_nearly_single_sentences_have_as_many_steps(n):
+    lengths = np.random.default_rng((n, 0)).integers(1, 30, n)
+    sampler = BucketBatchSampler(lengths, token_budget=5, seed=2, num_replicas=2)
+    assert {len(sampler.batches(epoch)) for epoch in range(4)} == {len(sampler)}
