@@ -153,6 +153,7 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
         self._identity: dict[str, Any] | None = None
         self._next: Position | None = None
         self._pinned = False
+        self._rolled: Pass | None = None
         self._counts: dict[object, int] = {}
         self._pass: Pass | None = None
         self._plan = Plan(
@@ -181,7 +182,7 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
     def __getstate__(self) -> dict[str, Any]:
         position = self.position
         waiting = position if position.begun else None
-        return {**self.__dict__, "_pass": None, "_next": waiting, "epoch": position.epoch}
+        return {**self.__dict__, "_pass": None, "_rolled": None, "_next": waiting, "epoch": position.epoch}
 
     @property
     def num_replicas(self) -> int:  # type: ignore[override]
@@ -319,8 +320,13 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
         """Return what a pass that begins now deals, and to how many processes; move on to the next epoch."""
         share = self._checked_share()
         position = self._next or self._start_of(self.epoch)
+        rolled = self._rolled
+        if rolled is not None and rolled is self._pass and rolled.n_handed is None:
+            # torchdata's workers begin a restored pass, throw it away, and begin another.
+            position = self._start_of(self.epoch - 1)
+        self._rolled = None
         if position.begun and not self._pinned and not any(True for _ in self._deal(position, share)):
-            position = self._start_of(position.epoch + 1)
+            position, self._rolled = self._start_of(position.epoch + 1), begun
         if not position.begun and next(self._mine(self._deal(position, share), share), None) is None:
             self._warn_of_nothing(share)
         deal = self._deal(position, share)
