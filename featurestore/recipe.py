@@ -18,6 +18,10 @@ def canonical_json(value: Any) -> bytes:
     ).encode()
 
 
+_MOST_SHOWN = 12
+"""Fields of two kinds of recipe that an error lists."""
+
+
 class Recipe(Mapping[str, Any]):
     """An immutable set of named fields that together decide every vector of an encoder.
 
@@ -126,11 +130,17 @@ class Recipe(Mapping[str, Any]):
             Naming every field that differs and both values.
         """
         if self != wanted:
-            lines = "\n".join(
-                "  " + difference.described(f"in {where}", "asked for") for difference in self.diff(wanted)
-            )
+            differences = self.diff(wanted)
+            shown = [difference for difference in differences if difference.field == "kind"]
+            # Of another kind, it has other fields too, which say nothing more.
+            if not shown or len(differences) <= _MOST_SHOWN:
+                shown = list(differences)
+            lines = ["  " + difference.described(f"in {where}", "asked for") for difference in shown]
+            if len(shown) < len(differences):
+                lines.append(f"  and {len(differences) - len(shown)} fields that go with the kind")
+            listed = "\n".join(lines)
             raise RecipeMismatchError(
-                f"{where} holds vectors of another recipe:\n{lines}\n{remedy}", differences=self.diff(wanted)
+                f"{where} holds vectors of another recipe:\n{listed}\n{remedy}", differences=differences
             )
 
 

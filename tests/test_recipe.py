@@ -163,3 +163,16 @@ def test_a_mapping_is_taken_for_a_recipe(tmp_path):
         with pytest.raises(UsageError, match=said):
             Store.create(tmp_path / "other", recipe=wrong, dim=3)
     assert not (tmp_path / "other").exists()
+
+
+def test_of_another_kind_the_other_fields_are_counted():
+    ours = Recipe({"kind": "imported", "version": 1, **{f"field{i}": i for i in range(20)}})
+    with pytest.raises(RecipeMismatchError) as caught:
+        ours.require_equal(
+            Recipe({"kind": "elmo", "version": 1, "layers": "average"}), where="it", remedy="Look."
+        )
+    assert str(caught.value) == (
+        'it holds vectors of another recipe:\n  kind: "imported" in it, "elmo" asked for\n'
+        "  and 21 fields that go with the kind\nLook."
+    )
+    assert len(caught.value.differences) == 22
