@@ -78,11 +78,17 @@ def measured(new: Callable[[], Any], n: int) -> dict[str, float]:
     return {"save_s": saved, "go_on_s": time.perf_counter() - started, "bytes": len(pickle.dumps(state))}
 
 
+PEERS = {"litdata": of_litdata, "mosaicml-streaming": of_mosaicml}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000])
-    for n in parser.parse_args().sizes:
-        for package, prepare in (("litdata", of_litdata), ("mosaicml-streaming", of_mosaicml)):
+    parser.add_argument("--packages", nargs="+", choices=PEERS, default=list(PEERS))
+    arguments = parser.parse_args()
+    for n in arguments.sizes:
+        for package in arguments.packages:
+            prepare = PEERS[package]
             folder = Path(tempfile.mkdtemp())
             try:
                 found = measured(prepare(n, folder), n)
