@@ -22,9 +22,11 @@ def ordinary_user() -> Iterator[None]:
 
 
 def open_to_all(folder: Path) -> None:
-    """Let every user look into a folder: pytest closes its own to others, two or three above each other."""
+    """Let every user look into a folder: pytest closes its own to others, two or three above each other.
+
+    Also above one that is open: another process may just make its own there.
+    """
     for directory in (folder, *folder.parents):
         mode = directory.stat().st_mode
-        if mode & 0o005 == 0o005:
-            break
-        directory.chmod(mode | 0o055)
+        if mode & 0o005 != 0o005:
+            directory.chmod(mode | 0o055)
