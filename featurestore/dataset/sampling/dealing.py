@@ -20,12 +20,16 @@ Uneven = Literal["split", "drop", "pad", "join"]
 """What is done with the last batches of an epoch where they are fewer than the processes."""
 
 
-def flights(costs: Indices, size: int, offset: int, key: Key) -> Indices:
+def flights(
+    batches: Sequence[Indices], lengths: NDArray[np.integer], size: int, offset: int, key: Key
+) -> list[Indices]:
     """Return batches in random order, but with those of like cost together in flights.
 
     Parameters
     ----------
-    costs : (n,) int64
+    batches : sequence of arrays
+    lengths : (n,) int
+        Of all sentences.
     size : int
         Batches of a flight: as many as there are processes.
     offset : int
@@ -34,12 +38,18 @@ def flights(costs: Indices, size: int, offset: int, key: Key) -> Indices:
 
     Returns
     -------
-    (n,) int64
+    list of arrays
         Within a flight, the dearer batches go to those places that had the cheaper ones.
     """
-    order = key.order(len(costs))
-    if size == 1 or not len(costs):
-        return order
+    order = key.order(len(batches))
+    if size > 1 and len(batches):
+        # Only to those that step together do costs matter.
+        order = _alike_together(order, costs_of(batches, lengths), size, offset, key)
+    return [batches[i] for i in order.tolist()]
+
+
+def _alike_together(order: Indices, costs: Indices, size: int, offset: int, key: Key) -> Indices:
+    """Return batches in flights of like cost: their numbers, given in random order; see :func:`flights`."""
     head = min(-offset % size, len(costs))
     n_odd = head + (len(costs) - head) % size
     by_cost = order[np.argsort(costs[order], kind="stable")]

@@ -47,11 +47,6 @@ class Budget:
         quanta: Indices = QUANTUM // self.fitting(lengths)
         return quanta
 
-    def holds(self, lengths: NDArray[np.integer]) -> bool:
-        """Return whether sentences of these lengths make one batch."""
-        padded = len(lengths) * int(lengths.max(initial=0))
-        return padded <= self.tokens and (self.sentences is None or len(lengths) <= self.sentences)
-
     def enlarged(self) -> Budget:
         """Return the next larger budget, by a sixty-fourth."""
         sentences = None if self.sentences is None else self.sentences + max(1, self.sentences // 64)
@@ -165,8 +160,8 @@ def split_groups_to(
         Returns the number of each sentence's group.
     """
     found = list(batches)
+    edges = [np.flatnonzero(np.diff(group_of(batch))) + 1 for batch in found] if len(found) < wanted else []
     while len(found) < wanted:
-        edges = [np.flatnonzero(np.diff(group_of(batch))) + 1 for batch in found]
         parted = [number for number, inner in enumerate(edges) if len(inner)]
         if not parted:
             return split_to(found, wanted)
@@ -174,6 +169,7 @@ def split_groups_to(
         batch, inner = found[number], edges[number]
         edge = int(inner[np.argmin(np.abs(inner - len(batch) / 2))])
         found[number : number + 1] = [batch[:edge], batch[edge:]]
+        edges[number : number + 1] = [inner[inner < edge], inner[inner > edge] - edge]
     return found
 
 

@@ -17,7 +17,6 @@ from featurestore.dataset.sampling.packing import (
     QUANTUM,
     Budget,
     Indices,
-    costs_of,
     cut,
     cut_groups,
     split_groups_to,
@@ -135,10 +134,7 @@ class Plan:
         if self.shuffle and not self._ascending:
             key = Key(self.seed, epoch, number + 1, 1)
             offset = before + epoch * self.n_batches if self._endless else before
-            # Of one process, any order will do: costs matter to those that step together.
-            costs = costs_of(batches, self.lengths) if flight > 1 else np.zeros(len(batches), np.int64)
-            order = flights(costs, flight, offset, key)
-            batches = [batches[i] for i in order.tolist()]
+            batches = flights(batches, self.lengths, flight, offset, key)
         if self.pools.vary and (self.drop_last or self._weights is not None):
             batches = batches[: max(0, self.n_batches - before)]
         return PlannedPool(batches, before + len(batches), quanta)
@@ -171,7 +167,8 @@ class Plan:
             most -= n_pools_after + n_after // POOL_SENTENCES
         budget = self.budget
         may_drop = self.drop_last or self._weights is not None
-        while len(batches) > most and not may_drop and not budget.holds(self.lengths[sentences]):
+        longest = int(self.lengths[sentences].max(initial=0))
+        while len(batches) > most and not may_drop and not budget.fits(longest, len(sentences)):
             # Hardly ever: this epoch needs more batches than epochs were expected to need at most.
             budget = budget.enlarged()
             batches = self._cut(epoch, number, sentences, budget)

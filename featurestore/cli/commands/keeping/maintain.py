@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import click
 
 from featurestore.cli.display import render
 from featurestore.cli.options import json_option
+from featurestore.cli.selecting import bar, progress_option, store_argument
 from featurestore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ _KINDS = {
     "index": ("unreferenced index file", ""),
     "temporary": ("orphaned temporary file", ""),
 }
-
-_store_argument = click.argument("store", type=click.Path(path_type=Path))
 
 
 def parse_duration(text: str) -> float:
@@ -46,7 +44,7 @@ def parse_duration(text: str) -> float:
 
 
 @click.command()
-@_store_argument
+@store_argument
 @click.option(
     "--keep-last",
     type=click.IntRange(1),
@@ -126,7 +124,7 @@ def forget(as_json: bool) -> None:
 
 
 @click.command()
-@_store_argument
+@store_argument
 @click.option("--dry-run", is_flag=True, help="Only say what would be done. Exits with 3 if there is damage.")
 @click.option(
     "--list",
@@ -135,7 +133,7 @@ def forget(as_json: bool) -> None:
     metavar="FILE",
     help="Write the sentences to extract again, as JSON Lines that extract reads.",
 )
-@click.option("--no-progress", is_flag=True, help="Show no progress bar.")
+@progress_option
 @json_option
 def repair(store: Path, dry_run: bool, list_: Path | None, no_progress: bool, as_json: bool) -> None:
     """Make a damaged store usable again, without what is damaged.
@@ -144,16 +142,13 @@ def repair(store: Path, dry_run: bool, list_: Path | None, no_progress: bool, as
     intact; quarantines them in STORE/damaged; builds the index again. Extracting the same corpora afterwards
     heals the store.
     """
-    from tqdm import tqdm
-
     from featurestore.disk.destination import require_writable
     from featurestore.store.maintenance.repair import repair as repair_store
 
     if list_ is not None:
         require_writable(list_)  # now: once repaired, nothing is lost any more
-    hidden = no_progress or as_json or not sys.stderr.isatty()
-    with tqdm(unit="B", unit_scale=True, desc="verifying", disable=hidden) as progress:
-        done = repair_store(store, dry_run=dry_run, progress=progress.update)
+    with bar("verifying", None, no_progress or as_json) as progress:
+        done = repair_store(store, dry_run=dry_run, progress=progress)
     lost = _list_lost(done, list_)
     if as_json:
         render.echo_json(
@@ -246,7 +241,7 @@ def _show_repair(done: Repair, lost: dict[str, int], dry_run: bool, list_: Path 
     required=True,
     help="The other store; made if it does not exist.",
 )
-@click.option("--no-progress", is_flag=True, help="Show no progress bar.")
+@progress_option
 @json_option
 def merge(stores: tuple[Path, ...], into: Path, no_progress: bool, as_json: bool) -> None:
     """Add the sentences of one or more stores to another store of the same recipe.
@@ -254,14 +249,11 @@ def merge(stores: tuple[Path, ...], into: Path, no_progress: bool, as_json: bool
     For stores filled on several machines. The sources do not change. Shards are linked or copied whole where
     no sentence is stored already. After a kill, run the same command again: it goes on.
     """
-    from tqdm import tqdm
-
     from featurestore.store.maintenance.merge import merge as merge_stores
     from featurestore.store.store import Store
 
-    hidden = no_progress or as_json or not sys.stderr.isatty()
-    with tqdm(unit="B", unit_scale=True, desc="merging", disable=hidden) as progress:
-        merged = merge_stores(stores, into, progress=progress.update)
+    with bar("merging", None, no_progress or as_json) as progress:
+        merged = merge_stores(stores, into, progress=progress)
     target = Store.open(into)
     if as_json:
         result: dict[str, Any] = {"into": str(into), **vars(merged)}

@@ -11,6 +11,7 @@ import click
 
 from featurestore.cli.display import render
 from featurestore.cli.options import json_option
+from featurestore.cli.selecting import progress_option
 from featurestore.cli.store import open_store, store_argument
 from featurestore.errors import UsageError
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option("--encoder", metavar="SPEC", help="With --encode: the encoder.  [default: the store's own]")
 @click.option("--device", default="auto", show_default=True, help="With --encode: auto, cpu, cuda, ...")
-@click.option("--no-progress", is_flag=True, help="Show no progress bar.")
+@progress_option
 @json_option
 def verify(
     store: Path,
