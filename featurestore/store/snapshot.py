@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -228,29 +228,44 @@ class Snapshot:
             return question(self._index)
 
     def reader(self, shard: int) -> ShardReader:
-        """Return a shard, open, by its number in the manifest.
+        """Return a shard by its number in the manifest; it stays open as long as this snapshot.
 
         Raises
         ------
         DamagedStoreError
             If it is missing or not what was committed.
         """
-        reader = self._readers[shard]
-        if reader is None:
-            entry = self.manifest.shards[shard]
-            path = self.location / SHARDS / entry.name
-            reader = ShardReader(
-                path, entry, access=self._access, check=self._check, filesystem=self.filesystem
-            )
-            if entry.token_shape != self.token_shape:
-                raise DamagedStoreError(
-                    f"shard {path} holds vectors of shape {entry.token_shape}, "
-                    f"the store of {self.token_shape}",
-                    path=path,
-                    shard=entry.name,
-                )
-            self._readers[shard] = reader
+        reader = self._readers[shard] = self.passing(shard)
         return reader
+
+    def passing(self, shard: int) -> ShardReader:
+        """Return a shard as :meth:`reader` does, open only as long as the caller has it.
+
+        Whoever goes through a store once holds one descriptor and one shard's head in memory, not all.
+        """
+        opened = self._readers[shard]
+        if opened is not None:
+            return opened
+        entry = self.manifest.shards[shard]
+        path = self.location / SHARDS / entry.name
+        reader = ShardReader(path, entry, access=self._access, check=self._check, filesystem=self.filesystem)
+        if entry.token_shape != self.token_shape:
+            raise DamagedStoreError(
+                f"shard {path} holds vectors of shape {entry.token_shape}, the store of {self.token_shape}",
+                path=path,
+                shard=entry.name,
+            )
+        return reader
+
+    def open_shards(self) -> set[int]:
+        """Return the numbers of the shards that are open."""
+        return {shard for shard, reader in enumerate(self._readers) if reader is not None}
+
+    def close_shards(self, *, but: Container[int] = ()) -> None:
+        """Let go of open shards: each closes when nobody else has it; some of them may stay."""
+        for shard in self.open_shards():
+            if shard not in but:
+                self._readers[shard] = None
 
     def keys_of(self, shard: int) -> NDArray[np.uint8]:
         """Return the keys of a shard's sentences, (n, 16) uint8, without keeping the shard open.
@@ -260,10 +275,7 @@ class Snapshot:
         DamagedStoreError
             If it is missing or not what was committed.
         """
-        opened = self._readers[shard]
-        keys = self.reader(shard).keys
-        self._readers[shard] = opened
-        return keys
+        return self.passing(shard).keys
 
     def locate(self, keys: Iterable[bytes] | NDArray[np.uint8]) -> Locations:
         """Find sentences by key.

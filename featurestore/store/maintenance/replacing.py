@@ -111,9 +111,8 @@ def remove(
     done = Removed(snapshot=store.snapshot, n_tokens=selection.n_tokens(store))
     done.n_sentences, done.n_left = selection.n_sentences, len(store) - selection.n_sentences
     chosen = [shard for shard, rows in enumerate(selection.rows) if len(rows)]
-    kept = {
-        shard: np.setdiff1d(np.arange(len(store.reader(shard))), selection.rows[shard]) for shard in chosen
-    }
+    sizes = [entry.n_sentences for entry in store.manifest.shards]
+    kept = {shard: np.setdiff1d(np.arange(sizes[shard]), selection.rows[shard]) for shard in chosen}
     done.n_rewritten = sum(len(rows) > 0 for rows in kept.values())
     done.n_shards = len(chosen) - done.n_rewritten
     if dry_run or not chosen:
@@ -121,7 +120,7 @@ def remove(
     replaced: dict[str, ShardEntry | None] = {}
     with committing(store.location):
         for shard, rows in kept.items():
-            reader = store.reader(shard)
+            reader = store.passing(shard)
             sealed = part_of(reader, rows.tolist(), store.fingerprint) if len(rows) else None
             replaced[reader.entry.name] = _placed(store.location, sealed, filesystem)
             if progress is not None:
@@ -173,7 +172,7 @@ def compact(
     replaced: dict[str, ShardEntry | None] = {}
     with committing(store.location):
         for group in groups:
-            readers = [store.reader(shard) for shard in group]
+            readers = [store.passing(shard) for shard in group]
             sealed = joined(readers, store.fingerprint)
             replaced.update(dict.fromkeys((reader.entry.name for reader in readers[1:]), None))
             replaced[readers[0].entry.name] = _placed(store.location, sealed, filesystem)
@@ -193,7 +192,7 @@ def _groups(store: Store, small: Sequence[int]) -> Iterator[list[int]]:
     waiting: dict[tuple[str, bytes], tuple[list[int], int]] = {}
     for shard in small:
         entry = store.manifest.shards[shard]
-        norms = store.reader(shard).norms
+        norms = store.passing(shard).norms if "norms" in entry.extents else None
         kind = entry.codec, b"" if norms is None else norms.tobytes()
         group, n_bytes = waiting.get(kind, ([], 0))
         if group and n_bytes + _payload(entry) > store.manifest.shard_bytes:
