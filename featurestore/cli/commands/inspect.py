@@ -34,15 +34,13 @@ def info(store: Path, snapshot: int | None, as_json: bool) -> None:
     opened = open_store(store, snapshot)
     manifest, error = opened.manifest, opened.codec_error
     numbers = list_numbers(store)
-    codecs: dict[str, int] = {}
-    for shard in manifest.shards:
-        codecs[shard.codec] = codecs.get(shard.codec, 0) + 1
+    codecs = manifest.shards.codecs()
     untrained, canaries = bool(opened.recipe.get("untrained")), manifest.canaries
     if as_json:
         render.echo_json(
             {
                 "store": str(store),
-                "format_version": 1,
+                "format_version": manifest.version,
                 "snapshot": opened.snapshot,
                 "n_commits": len(numbers),
                 "commit": vars(manifest.commit),

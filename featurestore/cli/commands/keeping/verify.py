@@ -162,7 +162,7 @@ def _notes(opened: Store) -> list[str]:
     path = opened.path
     notes = []
     shards = opened.manifest.shards
-    names, sizes = [shard.name for shard in shards], [shard.n_sentences for shard in shards]
+    names, sizes = shards.names(), shards.sizes.tolist()
     index = index_path(path / INDEX, names)
     if index.exists() and not is_index_of(index, names, sizes):
         notes.append(f"the index {INDEX}/{index.name} is damaged; nothing is lost: the next reader builds it "
