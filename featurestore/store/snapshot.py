@@ -24,6 +24,7 @@ from featurestore.store.format.reader import Access, Check, ShardReader
 from featurestore.store.index.filerows import DamagedIndexError
 from featurestore.store.index.loading import load_index
 from featurestore.store.index.lookup import Index, Locations
+from featurestore.store.listing.shards import Shards
 from featurestore.store.locks import Hold, hold
 from featurestore.store.pending import commit_pending
 from featurestore.vectors import vector_shape
@@ -112,10 +113,11 @@ class Snapshot:
         access: Access,
         check: Check,
         filesystem: FileSystem,
+        known: Shards | None = None,
     ) -> AnySnapshot:
         for attempt in itertools.count(1):
             try:
-                manifest = read_manifest(path, snapshot, filesystem)
+                manifest = read_manifest(path, snapshot, filesystem, known)
             except DamagedStoreError as error:
                 if not (error.is_gone and attempt < _TRIES):
                     raise
@@ -186,7 +188,7 @@ class Snapshot:
     @property
     def codec_error(self) -> CodecError:
         """What the codecs lost, added up over all shards."""
-        return sum((shard.error for shard in self.manifest.shards), CodecError())
+        return self.manifest.shards.error()
 
     def __len__(self) -> int:
         return self.manifest.n_sentences
@@ -212,9 +214,8 @@ class Snapshot:
 
     def _load_index(self, *, rebuild: bool = False) -> Index:
         shards, directory = self.manifest.shards, self.location / INDEX
-        names, sizes = [shard.name for shard in shards], [shard.n_sentences for shard in shards]
         return load_index(
-            directory, names, self.keys_of, sizes=sizes, filesystem=self.filesystem,
+            directory, shards.names(), self.keys_of, sizes=shards.sizes.tolist(), filesystem=self.filesystem,
             access=self._access, rebuild=rebuild,
         )  # fmt: skip
 
@@ -324,6 +325,8 @@ class Snapshot:
         is_latest = list_numbers(self.location, self.filesystem)[-1] == self.snapshot and not self.replaced
         if is_latest and is_there(self.location, self.manifest):
             return self
-        newer = type(self)._open(self.location, None, self._access, self._check, self.filesystem)
+        newer = type(self)._open(
+            self.location, None, self._access, self._check, self.filesystem, self.manifest.shards
+        )
         newer.path = self.path
         return newer

@@ -215,20 +215,16 @@ def _publish(store: Store, replaced: Mapping[str, ShardEntry | None], filesystem
     while True:
         session.catch_up()
         last = session.manifest
-        names = {entry.name for entry in last.shards}
-        if gone := set(replaced) - names:
+        wanted = sorted(replaced)
+        if gone := [wanted[i] for i in np.flatnonzero(last.shards.positions(wanted) < 0)]:
             raise StoreError(
                 f"another process removed, joined or repaired shards of {store.path} meanwhile "
-                f"({', '.join(sorted(gone)[:3])}): nothing was changed; run this again"
+                f"({', '.join(gone[:3])}): nothing was changed; run this again"
             )
         # A shard that an earlier snapshot made of the same sentences may be listed already.
-        kept = [replaced.get(entry.name, entry) for entry in last.shards]
-        shards = tuple(dict.fromkeys(entry.name for entry in kept if entry is not None))
-        by_name = {entry.name: entry for entry in kept if entry is not None}
         manifest = replace(
-            following(last, (), commit_note(last.commit), last.codec),
-            shards=tuple(by_name[name] for name in shards),
+            following(last, (), commit_note(last.commit), last.codec), shards=last.shards.replaced(replaced)
         )
-        if publish(store.location, manifest, filesystem):
+        if publish(store.location, manifest, filesystem) is not None:
             return manifest.number
         logger.info("another writer took snapshot %d; following it", manifest.number)

@@ -81,7 +81,7 @@ def select(
     DamagedStoreError
         If a shard cannot be opened.
     """
-    sizes = [entry.n_sentences for entry in store.manifest.shards]
+    sizes = store.manifest.shards.sizes.tolist()
     pattern = None if text is None else _pattern(text)
     for name, number in (("sample", sample), ("seed", seed)):
         if number is not None and number < 0:
