@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,11 @@ class ShardList:
 
     Parameters
     ----------
-    names : sequence of str
+    joined_names : callable
+        From the number of a shard and that after another one to the names of these and those between them,
+        with line ends between.
+    n : int
+        How many there are.
     sizes : sequence of int, optional
         Sentences of each; without them a shard may have any number.
 
@@ -24,14 +28,18 @@ class ShardList:
     """
 
     def __init__(
-        self, names: Sequence[str], sizes: Sequence[int] | NDArray[np.integer] | None = None
+        self,
+        joined_names: Callable[[int, int], bytes],
+        n: int,
+        sizes: Sequence[int] | NDArray[np.integer] | None = None,
     ) -> None:
-        self._names = names
+        self._joined_names, self._n = joined_names, n
+        self._digests: dict[tuple[int, int], bytes] = {}
         self.sizes = None if sizes is None else np.ascontiguousarray(sizes, np.uint64)
-        self._before = None if self.sizes is None else np.append(0, np.cumsum(self.sizes, dtype=np.int64))
+        self._before = None if self.sizes is None else np.append(0, np.cumsum(self.sizes.astype(np.int64)))
 
     def __len__(self) -> int:
-        return len(self._names)
+        return self._n
 
     def n_keys(self, first: int, stop: int) -> int | None:
         """Return how many sentences the shards from ``first`` to before ``stop`` have; None if unknown."""
@@ -39,5 +47,8 @@ class ShardList:
 
     def digest(self, first: int, stop: int) -> bytes:
         """Return 32 bytes that stand for these shards at these places of the list."""
-        text = "\n".join(self._names[first:stop]).encode()
-        return hashlib.blake2b(text, digest_size=32, salt=first.to_bytes(16, "little")).digest()
+        found = self._digests.get((first, stop))
+        if found is None:
+            names, place = self._joined_names(first, stop), first.to_bytes(16, "little")
+            found = self._digests[first, stop] = hashlib.blake2b(names, digest_size=32, salt=place).digest()
+        return found

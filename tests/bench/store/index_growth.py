@@ -1,8 +1,8 @@
 """An index that grows: built and merged in bounded memory, extended by one shard, asked in many runs.
 
-Keys are random, as hashes are; what a reader reads of a shard is made up when it is asked for, the index looks at
-nothing else. Every step is a process of its own, whose memory is watched: anonymous memory (RssAnon of
-/proc/self/status), which is what a process takes from others; mapped files are the kernel's to give back.
+Keys are random, as hashes are; those of a shard are made up when they are asked for, and the index looks at
+nothing else. Every step is a process of its own, whose anonymous memory is watched (RssAnon of
+/proc/self/status): what a process takes from others; mapped files are the kernel's to give back.
 
     python -m tests.bench.store.index_growth --keys 100000000 --folder DIR
 
@@ -49,8 +49,12 @@ class Shards:
         self.sizes = np.array([SHARD_KEYS] * n_large + [ADDED_KEYS] * n_added)
 
     def index(self, folder: Path) -> Index:
-        names = [f"{number:032x}.h5" for number in range(len(self.sizes))]
-        return load_index(folder, ShardList(names, self.sizes), self.keys)
+        return load_index(folder, ShardList(self.joined_names, len(self.sizes), self.sizes), self.keys)
+
+    def joined_names(self, first: int, stop: int) -> bytes:
+        """Return names as long as those of shards, as fast as a manifest has them."""
+        numbers = np.arange(first, stop, dtype=">u8").repeat(4)
+        return numbers.tobytes() + b"...." * (stop - first)
 
     def keys(self, number: int) -> np.ndarray:
         return keys_of(number, int(self.sizes[number]))
@@ -168,7 +172,7 @@ def measured(folder: Path, n_keys: int) -> dict[str, float]:
 
 
 def table(sizes: list[dict[str, float]]) -> str:
-    """Return a table in Markdown, with a last column for a billion keys, from the slope of the last two sizes."""
+    """Return a table in Markdown, with a column for a billion keys, by the slope of the last two sizes."""
 
     def ms(value: float) -> str:
         return f"{value * 1000:.3g} ms"

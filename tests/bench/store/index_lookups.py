@@ -37,7 +37,7 @@ def keys_of(shard: int, n_keys: int) -> np.ndarray:
 def open_index(folder: Path, n_keys: int, n_shards: int | None = None) -> Index:
     n_shards = n_shards or -(-n_keys // SHARD_KEYS)
     sizes = [min(SHARD_KEYS, n_keys - shard * SHARD_KEYS) for shard in range(n_shards)]
-    shards = ShardList([str(i) for i in range(n_shards)], sizes)
+    shards = ShardList(lambda first, stop: "\n".join(map(str, range(first, stop))).encode(), n_shards, sizes)
     return load_index(folder, shards, lambda i: keys_of(i, n_keys))
 
 

@@ -30,7 +30,7 @@ from featurestore.store.snapshot import shard_list
 from featurestore.store.store import Store
 from tests.kit.stores import create, fill, sentences
 from tests.store.index.keys import KEY_LISTS, KEYS
-from tests.store.index.saved import ABSENT
+from tests.store.index.saved import ABSENT, listed
 
 RANDOM = np.random.default_rng(0)
 KEYS_OF = [RANDOM.integers(0, 256, (n, 16), np.uint8) for n in (400, 180, 80, 35, 12, 5)]
@@ -44,7 +44,7 @@ def nothing_is_small(monkeypatch):
 
 
 def shards(n: int) -> ShardList:
-    return ShardList(NAMES[:n], [len(keys) for keys in KEYS_OF[:n]])
+    return listed(NAMES[:n], [len(keys) for keys in KEYS_OF[:n]])
 
 
 def grown(directory, n: int = len(KEYS_OF), **options) -> Index:
@@ -89,8 +89,8 @@ def test_runs_are_few_and_a_key_is_written_again_seldom(sizes, shuffled):
     files: list[Span] = []
     written = np.zeros(len(sizes), int)
     for stop in range(1, len(sizes) + 1):
-        listed = ShardList(["x"] * stop, sizes[:stop])
-        pieces = cover(files, listed)
+        these = listed(["x"] * stop, sizes[:stop])
+        pieces = cover(files, these)
         kept = pieces[: n_kept(pieces)]
         first = kept[-1].stop if kept else 0
         files = [piece.file for piece in kept] + [Span(first, stop, sum(sizes[first:stop]))]
@@ -101,16 +101,16 @@ def test_runs_are_few_and_a_key_is_written_again_seldom(sizes, shuffled):
 
 
 def test_a_shard_is_covered_once_and_by_as_few_files_as_can_be():
-    listed = ShardList(["x"] * 10, [5] * 10)
+    these = listed(["x"] * 10, [5] * 10)
     files = [Span(0, 4, 20), Span(0, 6, 30), Span(4, 10, 30), Span(6, 8, 10), Span(8, 9, 5), Span(2, 9, 35)]
-    assert [(piece.first, piece.stop) for piece in cover(files, listed)] == [(0, 4), (4, 10)]
-    pieces = cover([files[1], files[4]], listed)
+    assert [(piece.first, piece.stop) for piece in cover(files, these)] == [(0, 4), (4, 10)]
+    pieces = cover([files[1], files[4]], these)
     assert [(piece.first, piece.stop, piece.file is None) for piece in pieces] == [
         (0, 6, False), (6, 8, True), (8, 9, False), (9, 10, True),
     ]  # fmt: skip
     assert n_kept(pieces) == 1, "what follows a gap is written with it"
-    assert cover([], ShardList([])) == []
-    assert [(piece.first, piece.stop) for piece in cover([], listed)] == [(0, 10)]
+    assert cover([], listed([])) == []
+    assert [(piece.first, piece.stop) for piece in cover([], these)] == [(0, 10)]
 
 
 @settings(max_examples=40)
@@ -121,9 +121,9 @@ def test_an_index_on_disk_that_grows_is_a_dictionary(tmp_path_factory, found, as
     for shard, keys in enumerate(found):
         for row, key in enumerate(keys):
             model.setdefault(key, (shard, row))
-        listed = ShardList(NAMES[: shard + 1], list(map(len, arrays[: shard + 1])))
+        these = listed(NAMES[: shard + 1], list(map(len, arrays[: shard + 1])))
         index = load_index(
-            directory, listed, arrays.__getitem__, most_in_memory=data.draw(st.sampled_from([0, 1000])),
+            directory, these, arrays.__getitem__, most_in_memory=data.draw(st.sampled_from([0, 1000])),
             access=data.draw(st.sampled_from(["mmap", "pread"])),
         )  # fmt: skip
         located = index.locate(keys_array([*asked, *model]))
@@ -165,8 +165,8 @@ def test_runs_of_every_kind_answer(tmp_path, access, most_in_memory):
     assert_right(load_index(tmp_path, shards(6), KEYS_OF.__getitem__, access=access))
     # As many keys at once as those of the runs take them all in.
     more = [*KEYS_OF, RANDOM.integers(0, 256, (712, 16), np.uint8)]
-    listed = ShardList([*NAMES, "ff"], list(map(len, more)))
-    index = load_index(tmp_path, listed, more.__getitem__, access=access, most_in_memory=most_in_memory)
+    these = listed([*NAMES, "ff"], list(map(len, more)))
+    index = load_index(tmp_path, these, more.__getitem__, access=access, most_in_memory=most_in_memory)
     assert spans(index) == [(0, 7)]
     assert index.is_right(more.__getitem__)
     assert index.locate(more[6]).row.tolist() == list(range(712))
@@ -180,16 +180,16 @@ def test_runs_that_are_small_become_one(tmp_path, monkeypatch):
 def test_an_index_of_an_earlier_version_is_read_and_built_on(tmp_path):
     """It lacks the first shard, which was always 0."""
     run = empty_index().extended(KEYS_OF[:2]).runs[0]
-    new, listed = run_bytes(run, shards(2)), shards(2)
-    fields = struct.pack("<8sQQQQ32s", b"FSINDEX2", len(run), 2, run.bits, run.largest, listed.digest(0, 2))
+    new, these = run_bytes(run, shards(2)), shards(2)
+    fields = struct.pack("<8sQQQQ32s", b"FSINDEX2", len(run), 2, run.bits, run.largest, these.digest(0, 2))
     header = (fields + xxhash.xxh3_64_intdigest(fields).to_bytes(8, "little")).ljust(128, b"\0")
-    path = run_path(tmp_path, listed, 0, 2)
+    path = run_path(tmp_path, these, 0, 2)
     path.write_bytes(header + new[128:])
 
     def fail(number: int):
         raise AssertionError(f"read shard {number}")
 
-    assert_right(load_index(tmp_path, listed, fail), 2)
+    assert_right(load_index(tmp_path, these, fail), 2)
     index = grown(tmp_path, 3)
     assert spans(index) == [(0, 2), (2, 3)]
     assert_right(index, 3)
@@ -305,8 +305,8 @@ def test_a_damaged_run_is_built_again_and_those_before_it_stay(tmp_path, harmed,
 def test_of_an_index_that_cannot_be_written_only_what_is_missing_is_in_memory(tmp_path):
     grown(tmp_path, 3)
     more, read = [*KEYS_OF[:3], RANDOM.integers(0, 256, (700, 16), np.uint8)], []
-    listed = ShardList([*NAMES[:3], "f"], list(map(len, more)))
-    index = load_index(tmp_path, listed, lambda number: read.append(number) or more[number], save=False)
+    these = listed([*NAMES[:3], "f"], list(map(len, more)))
+    index = load_index(tmp_path, these, lambda number: read.append(number) or more[number], save=False)
     assert read == [3]
     assert spans(index) == [(0, 1), (1, 2), (2, 3), (3, 4)]
     assert index.is_right(more.__getitem__)
@@ -334,7 +334,7 @@ def test_runs_over_shards_of_others_are_not_used(tmp_path):
     read = []
     index = load_index(
         tmp_path,
-        ShardList(replaced, list(map(len, arrays))),
+        listed(replaced, list(map(len, arrays))),
         lambda number: read.append(number) or arrays[number],
     )
     assert read == [2], "one shard was replaced, at its place"
@@ -343,7 +343,7 @@ def test_runs_over_shards_of_others_are_not_used(tmp_path):
     shifted = [NAMES[0], *NAMES[2:]]
     index = load_index(
         tmp_path,
-        ShardList(shifted, [len(KEYS_OF[0]), *map(len, KEYS_OF[2:])]),
+        listed(shifted, [len(KEYS_OF[0]), *map(len, KEYS_OF[2:])]),
         lambda number: KEYS_OF[number + (number > 0)],
     )
     assert index.locate(KEYS_OF[2]).shard.tolist() == [1] * 80
@@ -374,9 +374,9 @@ def test_repair_tells_a_wrong_run_from_a_right_one(tmp_path):
     run = store.index.runs[1]
     records = np.array(run.records)
     records[:, 2] = np.roll(records[:, 2], 1)
-    listed = shard_list(store.manifest)
-    path = run_path(store.path / "index", listed, run.first, run.stop)
-    path.write_bytes(run_bytes(IndexRun.of([records], run.first, run.stop), listed))
+    these = shard_list(store.manifest)
+    path = run_path(store.path / "index", these, run.first, run.stop)
+    path.write_bytes(run_bytes(IndexRun.of([records], run.first, run.stop), these))
     assert repair(store.path, dry_run=True).index_rebuilt
     assert repair(store.path).index_rebuilt
     assert repair(store.path).sound

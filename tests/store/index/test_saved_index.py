@@ -15,11 +15,10 @@ from featurestore.store.index.filerows import DamagedIndexError, FileRows
 from featurestore.store.index.files import run_bytes
 from featurestore.store.index.loading import load_index, stale_files
 from featurestore.store.index.lookup import Index
-from featurestore.store.index.shardlist import ShardList
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.store import Store
 from tests.kit.stores import create, fill, sentences
-from tests.store.index.saved import ABSENT, NAMES, answers, one_by_one, reading, saved_index
+from tests.store.index.saved import ABSENT, NAMES, answers, listed, one_by_one, reading, saved_index
 
 # -- damage: no sentence may be hidden, none invented, and the file is made whole
 
@@ -33,7 +32,7 @@ def many_keys():
 def assert_noticed(directory, keys):
     """Assert that a damaged index is rebuilt, or refuses to answer."""
     built = []
-    index = load_index(directory, ShardList(NAMES, [len(keys)]), lambda number: built.append(number) or keys)
+    index = load_index(directory, listed(NAMES, [len(keys)]), lambda number: built.append(number) or keys)
     if built:
         assert answers(index, keys) == [*range(len(keys)), *[-1] * len(ABSENT)]
         return
@@ -45,7 +44,7 @@ def assert_noticed(directory, keys):
         index.verify()
     with pytest.raises(DamagedIndexError):
         index.with_prefix("")
-    assert stale_files(directory, ShardList(NAMES, [len(keys)])) == list(directory.iterdir())
+    assert stale_files(directory, listed(NAMES, [len(keys)])) == list(directory.iterdir())
 
 
 def test_a_flipped_bit_anywhere_is_noticed(tmp_path, many_keys):
@@ -117,7 +116,7 @@ def test_an_index_read_where_it_is_asked_is_built_on(tmp_path, many_keys, most_i
     saved_index(tmp_path, many_keys)
     more = keys_array([bytes(16)])
     index = load_index(
-        tmp_path, ShardList(["a", "b"], [len(many_keys), 1]), [many_keys, more].__getitem__, access="pread",
+        tmp_path, listed(["a", "b"], [len(many_keys), 1]), [many_keys, more].__getitem__, access="pread",
         most_in_memory=most_in_memory,
     )  # fmt: skip
     assert isinstance(index.runs[0].records, FileRows)
@@ -215,7 +214,7 @@ def test_nothing_is_built_on_a_damaged_index(tmp_path, many_keys, caplog):
     path.write_bytes(path.read_bytes()[:-24] + bytes(24))
     more = keys_array([bytes(16)])
     shards = [many_keys, more]
-    index = load_index(tmp_path, ShardList(["a", "b"], [len(many_keys), 1]), shards.__getitem__)
+    index = load_index(tmp_path, listed(["a", "b"], [len(many_keys), 1]), shards.__getitem__)
     assert answers(index, many_keys) == [*range(len(many_keys)), *[-1] * len(ABSENT)]
     assert index.locate(more).shard.tolist() == [1]
     assert [kept.stem != path.stem for kept in tmp_path.iterdir()] == [True]
@@ -228,5 +227,5 @@ def test_places_that_are_not_there_are_noticed(tmp_path, many_keys, outside):
     places = {"shard": index.shard, "row": index.row}
     places[outside] = places[outside] + np.uint32(len(many_keys))
     forged = Index.of(index.high, index.low, places["shard"], places["row"], 1)
-    path.write_bytes(run_bytes(forged.runs[0], ShardList(NAMES)))
+    path.write_bytes(run_bytes(forged.runs[0], listed(NAMES)))
     assert_noticed(tmp_path, many_keys)
