@@ -69,7 +69,7 @@ ARROWS: dict[str, set[str] | None] = {
     "models/recurrent": {"dataset/gathering", "native"},
     "models/inputs": {*LEAVES},
     "resuming": {"disk", "tensorfile", *LEAVES},
-    "models/fitting": {"models", "models/inputs", "dataset", "resuming", *LEAVES},
+    "models/fitting": {"models", "models/inputs", "dataset", "resuming", "disk", *LEAVES},
     "models": {
         "models/fitting", "models/inputs", "models/recurrent", "dataset", "devices", *CORPORA, "tensorfile",
         "disk", "store", "resuming", *LEAVES,
