@@ -44,6 +44,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'featurestore show features/ewt --tokens \'["New York", "sleeps"]\'',
     ),
     "stats": ("featurestore stats features/ewt",),
+    "compare": (
+        "featurestore compare features/ewt features/ewt-int8",
+        "featurestore compare features/before features/after --sample 0 --tolerance 1e-3",
+    ),
+    "neighbors": (
+        "featurestore neighbors features/ewt --word bank --in 'He sat on the bank of the river .'",
+        "featurestore neighbors features/ewt --key 1f0c --position 3 --exclude-same-word --json",
+    ),
     "why": ("featurestore why features/ewt 'It rains .' --layers top",),
     "export": (
         "featurestore export features/ewt --to parquet -o ewt.parquet",

@@ -40,6 +40,8 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "show": (f"{_C}.inspect", "Show one sentence: its tokens, its vectors, where it lies."),
         "stats": (f"{_C}.inspect", "Show the distributions of lengths and vector norms."),
         "why": (f"{_C}.why", "Say whether a sentence is cached, and if not, why."),
+        "compare": (f"{_C}.compare", "Compare the vectors of two stores, token by token."),
+        "neighbors": (f"{_C}.neighbors", "Find the tokens whose vectors are nearest to one token's."),
     },
     "Make stores of it": {
         "subset": (f"{_C}.keeping.reshape", "Make a store of some sentences of another."),
