@@ -64,7 +64,9 @@ class Spread:
         if not numbers.size:
             return cls()
         median, p99 = np.percentile(numbers, [50, 99])
-        return cls(float(numbers.mean()), float(median), float(p99), float(numbers.max()), float(numbers.min()))
+        return cls(
+            float(numbers.mean()), float(median), float(p99), float(numbers.max()), float(numbers.min())
+        )
 
 
 @dataclass
@@ -130,13 +132,25 @@ class Comparison:
         return self.relative_l2 is None or not self.relative_l2.largest <= tolerance
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the comparison for ``--json``."""
-        return {
-            **asdict(self),
-            "recipe": [difference._asdict() for difference in self.recipe],
-            "sentences": [one._asdict() for one in self.sentences],
-            "words": [one._asdict() for one in self.words],
-        }
+        """Return the comparison for ``--json``: null for what is not a number."""
+        found: dict[str, Any] = _finite(
+            {
+                **asdict(self),
+                "recipe": [difference._asdict() for difference in self.recipe],
+                "sentences": [one._asdict() for one in self.sentences],
+                "words": [one._asdict() for one in self.words],
+            }
+        )
+        return found
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with None in place of numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {name: _finite(below) for name, below in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(below) for below in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def compare_stores(
@@ -259,7 +273,12 @@ def _pairs(
         reader = a.reader(shard_a)
         key, tokens = reader.key(row_a), reader.tokens(row_a)
         x, y = reader.read(row_a), b.reader_of(shard_b, row_b, key).read(row_b)
-        yield tokens, key, x.reshape(len(tokens), a.n_layers, a.dim), y.reshape(len(tokens), b.n_layers, b.dim)
+        yield (
+            tokens,
+            key,
+            x.reshape(len(tokens), a.n_layers, a.dim),
+            y.reshape(len(tokens), b.n_layers, b.dim),
+        )
 
 
 def _worst(sentences: list[DifferingSentence], most: int) -> list[DifferingSentence]:

@@ -27,7 +27,10 @@ def cosines(a: Vectors, b: Vectors) -> NDArray[np.float64]:
     products = np.sum(x * y, axis=-1)
     lengths = np.sqrt(np.sum(x * x, axis=-1) * np.sum(y * y, axis=-1))
     both_zero = ~(x.any(axis=-1) | y.any(axis=-1))
-    return np.where(both_zero, 1.0, np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0))
+    found: NDArray[np.float64] = np.where(
+        both_zero, 1.0, np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+    )
+    return found
 
 
 def relative_l2s(a: Vectors, b: Vectors) -> NDArray[np.float64]:
@@ -43,7 +46,10 @@ def relative_l2s(a: Vectors, b: Vectors) -> NDArray[np.float64]:
     """
     x, y = a.astype(np.float64), b.astype(np.float64)
     difference, norm = (np.sqrt(np.sum(v * v, axis=-1)) for v in (x - y, x))
-    return np.divide(difference, norm, out=np.where(difference == 0, 0.0, np.inf), where=norm > 0)
+    ratio: NDArray[np.float64] = np.divide(
+        difference, norm, out=np.where(difference == 0, 0.0, np.inf), where=norm > 0
+    )
+    return ratio
 
 
 def linear_cka(a: Vectors, b: Vectors) -> NDArray[np.float64]:
@@ -116,4 +122,5 @@ def neighborhood_overlap(a: Vectors, b: Vectors, k: int = 10) -> NDArray[np.floa
     """
     in_a, in_b = np.sort(nearest(a, k), axis=1), np.sort(nearest(b, k), axis=1)
     both = np.sort(np.concatenate([in_a, in_b], axis=1), axis=1)
-    return (both[:, 1:] == both[:, :-1]).sum(axis=1) / k
+    shared: NDArray[np.float64] = (both[:, 1:] == both[:, :-1]).sum(axis=1) / k
+    return shared

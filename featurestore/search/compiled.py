@@ -1,4 +1,4 @@
-"""The compiled scan: products of a query with rows as they are stored, where installing found a C compiler."""
+"""The compiled scan: a query times rows as they are stored, where installing found a C compiler."""
 
 from __future__ import annotations
 

@@ -133,6 +133,7 @@ class _Best:
 
     def add(self, block: Block) -> None:
         """Take the tokens of a block that are nearer than the last of those kept."""
+        closeness: NDArray[np.floating]
         if self._metric == "cosine":
             with np.errstate(divide="ignore", invalid="ignore"):
                 closeness = np.nan_to_num(block.dots / np.sqrt(block.squares), nan=-np.inf, posinf=-np.inf)
@@ -171,7 +172,11 @@ class _Best:
             row = int(np.searchsorted(reader.offsets, token, side="right")) - 1
             position = token - reader.bounds[row]
             vector = reader.read(row)[position]
-            flat = (vector if layer is None or vector.ndim == 1 else vector[layer]).reshape(-1).astype(np.float64)
+            flat = (
+                (vector if layer is None or vector.ndim == 1 else vector[layer])
+                .reshape(-1)
+                .astype(np.float64)
+            )
             if self._metric == "cosine":
                 score = float(flat @ query / np.sqrt((flat @ flat) * (query @ query)))
             else:

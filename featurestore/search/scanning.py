@@ -1,4 +1,4 @@
-"""One query against every token of a store: products in one pass over the stored bytes, by several threads."""
+"""One query against every token of a store, in one pass over the stored bytes, by several threads."""
 
 from __future__ import annotations
 
@@ -118,9 +118,7 @@ def _spans(reader: ShardReader, rows: NDArray[np.int64] | None) -> Iterator[tupl
         # Sentences that follow each other are one run.
         breaks = np.flatnonzero(np.diff(rows) != 1) + 1
         runs = [
-            (reader.bounds[run[0]], reader.bounds[run[-1] + 1])
-            for run in np.split(rows, breaks)
-            if len(run)
+            (reader.bounds[run[0]], reader.bounds[run[-1] + 1]) for run in np.split(rows, breaks) if len(run)
         ]
     for first, last in runs:
         for start in range(first, last, BLOCK_TOKENS):

@@ -172,6 +172,16 @@ class ShardReader:
             ) from error
         return sentence_with(tokens, self.condition(row))
 
+    @property
+    def token_offsets(self) -> NDArray[np.uint64]:
+        """Where each token begins in :attr:`token_text`, then where the last one ends; (n_tokens + 1,)."""
+        return self._token_offsets
+
+    @property
+    def token_text(self) -> NDArray[np.uint8]:
+        """The UTF-8 bytes of all tokens, end to end."""
+        return self._structure("tokens").view(np.uint8)
+
     def token(self, number: int) -> str:
         """Return a token by its number in the shard."""
         start = self.entry.extents["tokens"].offset
@@ -179,7 +189,9 @@ class ShardReader:
         try:
             return bytes(self._head[start + first : start + last]).decode("utf-8", "surrogatepass")
         except UnicodeDecodeError as error:
-            raise self._damaged(f"shard {self.path} is damaged: token {number} is not UTF-8 ({error})") from error
+            raise self._damaged(
+                f"shard {self.path} is damaged: token {number} is not UTF-8 ({error})"
+            ) from error
 
     def same_tokens(self, row: int, tokens: Sequence[bytes]) -> bool:
         """Return whether a sentence's tokens are these, given as UTF-8 bytes."""
@@ -209,7 +221,7 @@ class ShardReader:
         return values, scales
 
     def span(self, first: int, last: int) -> tuple[Array, Array | None]:
-        """Return the rows of some tokens as they lie on disk, and their scales; checksums are not compared."""
+        """Return the rows of some tokens as they lie on disk, and their scales; no checksum is compared."""
         self._require_uncut()
         return self._span(first, last)
 

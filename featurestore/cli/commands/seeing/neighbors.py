@@ -38,20 +38,44 @@ class _Query(NamedTuple):
 @click.command()
 @store_argument
 @click.option("--word", metavar="TOKEN", help="The token whose neighbours are wanted.")
-@click.option("--in", "sentence", metavar="TEXT",
-              help="The sentence it stands in, split at spaces; one that is not stored is encoded now.")
-@click.option("--key", metavar="HEX", help="Instead of --in: a stored sentence, by its key or its first digits.")
-@click.option("--position", type=click.IntRange(0), metavar="N",
-              help="Which token of the sentence, from 0; needed where the word occurs more than once.")
+@click.option(
+    "--in",
+    "sentence",
+    metavar="TEXT",
+    help="The sentence it stands in, split at spaces; one that is not stored is encoded now.",
+)
+@click.option(
+    "--key", metavar="HEX", help="Instead of --in: a stored sentence, by its key or the first digits of it."
+)
+@click.option(
+    "--position",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Which token of the sentence, from 0; needed where the word occurs more than once.",
+)
 @tokens_option
 @click.option("-k", "--k", type=click.IntRange(1), default=10, show_default=True, help="How many neighbours.")
-@click.option("--metric", type=click.Choice(("cosine", "l2")), default="cosine", show_default=True,
-              help="Cosine of the angle, or Euclidean distance.")
-@click.option("--layer", type=click.IntRange(0), metavar="N",
-              help="Compare this layer only, of a store that keeps layers apart.  [default: all, end to end]")
+@click.option(
+    "--metric",
+    type=click.Choice(("cosine", "l2")),
+    default="cosine",
+    show_default=True,
+    help="Cosine of the angle, or Euclidean distance.",
+)
+@click.option(
+    "--layer",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Compare this layer only, of a store that keeps layers apart.  [default: all, end to end]",
+)
 @click.option("--exclude-same-word", is_flag=True, help="Leave the word itself out, in any case.")
-@click.option("--sample", type=click.IntRange(0), default=0, metavar="N",
-              help="Compare N sentences only, drawn at random; 0 compares all.  [default: 0]")
+@click.option(
+    "--sample",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Compare N sentences only, drawn at random; 0 compares all.  [default: 0]",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw.")
 @click.option("--device", default="auto", show_default=True, help="Where a new sentence is encoded.")
 @progress_option
@@ -122,9 +146,10 @@ def neighbors(
     click.echo(f"token     {_in_context(query.tokens, query.position)}{new}")
     click.echo(f"compared  {looked}; {'cosine' if metric == 'cosine' else 'Euclidean distance'}\n")
     rows = [
-        [f"{one.score:.4f}", render.printable(one.token), _in_context(one.tokens, one.position), one.key.hex()[:12]]
+        [f"{one.score:.4f}", render.printable(one.token), _in_context(one.tokens, one.position),
+         one.key.hex()[:12]]
         for one in found
-    ]
+    ]  # fmt: skip
     click.echo(render.table([metric, "token", "in its sentence", "key"], rows, left=4))
 
 

@@ -19,13 +19,29 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
-@click.option("--tolerance", type=click.FloatRange(0), metavar="X",
-              help="Exit with 1 if a token's relative L2 is larger, in any layer.")
-@click.option("--sample", type=click.IntRange(0), default=2000, show_default=True, metavar="N",
-              help="Sentences compared, drawn at random of those in both; 0 compares all.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0),
+    metavar="X",
+    help="Exit with 1 if a token's relative L2 is larger, in any layer.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(0),
+    default=2000,
+    show_default=True,
+    metavar="N",
+    help="Sentences compared, drawn at random of those in both; 0 compares all.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw.")
-@click.option("--limit", type=click.IntRange(0), default=10, show_default=True, metavar="N",
-              help="Sentences and words listed.")
+@click.option(
+    "--limit",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Sentences and words listed.",
+)
 @progress_option
 @json_option
 def compare(
@@ -62,7 +78,8 @@ def _text(found: Comparison, a: Path, b: Path) -> str:
         ("a", f"{a}: {_store(found, 0)}"),
         ("b", f"{b}: {_store(found, 1)}"),
         ("in both", f"{found.n_both:,} (a has {found.n_a:,}, b {found.n_b:,})"),
-        ("compared", f"{render.count(found.n_compared, 'sentence')}{drawn}, {render.count(found.n_tokens, 'token')}"),
+        ("compared", f"{render.count(found.n_compared, 'sentence')}{drawn}, "
+                     f"{render.count(found.n_tokens, 'token')}"),
         ("recipe", "\n".join(f"{d.field}: {render.value(d.ours)} in a, {render.value(d.theirs)} in b"
                              for d in found.recipe) or "the same"),
     ]  # fmt: skip
@@ -91,7 +108,7 @@ def _text(found: Comparison, a: Path, b: Path) -> str:
         what = "relative L2" if found.same_shape else "other neighbours"
         words = [[f"{one.difference:.3g}", render.printable(one.word), f"{one.n_occurrences:,}"]
                  for one in found.words]  # fmt: skip
-        text += f"\n\nwords that differ most, of those met three times\n"
+        text += "\n\nwords that differ most, of those met three times\n"
         text += render.table([what, "word", "times"], words, left=2)
     return text
 
