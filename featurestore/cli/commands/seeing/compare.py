@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from featurestore.cli.display import render
-from featurestore.cli.options import json_option
-from featurestore.cli.selecting import bar, progress_option
+from featurestore.cli.options import json_option, progress_option
+from featurestore.cli.selecting import bar
 from featurestore.cli.store import open_store
 
 if TYPE_CHECKING:

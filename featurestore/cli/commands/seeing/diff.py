@@ -10,8 +10,8 @@ import click
 
 from featurestore.cli.display import render
 from featurestore.cli.lookup import spelled
-from featurestore.cli.options import Reading, json_option, reading_options
-from featurestore.cli.selecting import bar, progress_option
+from featurestore.cli.options import Reading, json_option, progress_option, reading_options
+from featurestore.cli.selecting import bar
 from featurestore.cli.store import open_store, store_argument
 from featurestore.errors import UsageError
 

@@ -10,8 +10,8 @@ import click
 
 from featurestore.cli.display import render
 from featurestore.cli.lookup import condition_text, find_key, find_sentence, parse_sentence
-from featurestore.cli.options import json_option
-from featurestore.cli.selecting import bar, progress_option
+from featurestore.cli.options import device_option, json_option, progress_option
+from featurestore.cli.selecting import bar
 from featurestore.cli.store import open_store, store_argument, tokens_option
 from featurestore.errors import MissingSentencesError, UsageError
 
@@ -77,7 +77,7 @@ class _Query(NamedTuple):
     help="Compare N sentences only, drawn at random; 0 compares all.  [default: 0]",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw.")
-@click.option("--device", default="auto", show_default=True, help="Where a new sentence is encoded.")
+@device_option
 @progress_option
 @json_option
 def neighbors(
