@@ -192,15 +192,12 @@ def compiled_gather(n_shards: int, vector_shape: tuple[int, ...]) -> CompiledGat
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    library = load_library(
-        Path(__file__).parent, "_gather", prefix="featurestore", version=_VERSION,
-        instead="torch gathers batches",
-    )  # fmt: skip
-    if library is None:
-        return None
-    library.featurestore_gather.restype = _NUMBER
-    library.featurestore_gather.argtypes = [
+    # gather.c names what it takes.
+    takes = [
         _POINTER, _NUMBER, _POINTER, _NUMBER, _NUMBER, _POINTER, _NUMBER, ctypes.c_int, _POINTER, _NUMBER,
         ctypes.c_int,
     ]  # fmt: skip
-    return library
+    return load_library(
+        Path(__file__).parent, "_gather", prefix="featurestore", version=_VERSION,
+        instead="torch gathers batches", functions={"featurestore_gather": (_NUMBER, *takes)},
+    )  # fmt: skip
