@@ -56,7 +56,11 @@ ARROWS: dict[str, set[str] | None] = {
     "extraction/planning": {
         "extraction", *CORPORA, "encoders", "store/index", "disk", "native", *STORE, *LEAVES,
     },
-    "extraction": {"extraction/planning", *CORPORA, "encoders", "store/maintenance", *STORE, *LEAVES},
+    "extraction/engines": {"extraction", "extraction/planning", *CORPORA, "encoders", *STORE, *LEAVES},
+    "extraction/cluster": {
+        "extraction", "extraction/engines", "extraction/planning", *CORPORA, "encoders", "disk", *STORE, *LEAVES,
+    },
+    "extraction": {"extraction/engines", "extraction/planning", *CORPORA, "encoders", "store/maintenance", *STORE, *LEAVES},
     "exchange/incoming": {"disk", *CORPORA, *LEAVES},
     "exchange": {"exchange/incoming", *CORPORA, "store/maintenance", "disk", "store", *LEAVES},
     "dataset/gathering": {"native", *STORE, *LEAVES},
