@@ -58,7 +58,7 @@ ARROWS: dict[str, set[str] | None] = {
     },
     "extraction/engines": {"extraction", "extraction/planning", *CORPORA, "encoders", *STORE, *LEAVES},
     "extraction/cluster": {
-        "extraction", "extraction/engines", "extraction/planning", *CORPORA, "encoders", "disk", *STORE, *LEAVES,
+        "extraction", "extraction/engines", "extraction/planning", "corpora", "encoders", "disk", *STORE, *LEAVES,
     },
     "extraction": {"extraction/engines", "extraction/planning", *CORPORA, "encoders", "store/maintenance", *STORE, *LEAVES},
     "exchange/incoming": {"disk", *CORPORA, *LEAVES},

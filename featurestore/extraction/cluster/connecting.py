@@ -10,7 +10,10 @@ import secrets
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -180,23 +183,17 @@ def require_same(ray: Any, probe: Probe) -> None:
     ray.cloudpickle.register_pickle_by_value(inspection)
     try:
         ask = ray.remote(num_cpus=0, max_retries=0)(inspection.inspect_node)
-        asked = {}
-        for node in ray.nodes():
-            if node["Alive"] and node["Resources"].get("CPU", 0) + node["Resources"].get("GPU", 0):
-                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                asked[node["NodeManagerHostname"], node["NodeID"]] = ask.options(
-                    scheduling_strategy=there
-                ).remote(str(probe.path), probe.nonce)
+        asked = [
+            (
+                node,
+                ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)),
+            )
+            for node in _nodes_with_work(ray)
+        ]
+        answers = [(node, each.remote(str(probe.path), probe.nonce).future()) for node, each in asked]
     finally:
         ray.cloudpickle.unregister_pickle_by_value(inspection)
-    found = []
-    for (host, _), answer in asked.items():
-        try:
-            found.append(ray.get(answer, timeout=_SECONDS_TO_ANSWER))
-        except ray.exceptions.RayError as error:
-            raise EncoderError(
-                f"node {host} of the cluster does not run what it is given: {error}"
-            ) from error
+    found = [each for node, future in answers if (each := _answer(ray, node, future)) is not None]
     _require_versions(ray, found)
     apart = [each for each in found if not (each["reads"] and probe.is_answered(each["answer"]))]
     if apart:
@@ -208,6 +205,35 @@ def require_same(ray: Any, probe: Probe) -> None:
             f"the one at {listed}. Put the store on a disk that all nodes mount at the same path",
             path=probe.location,
         )
+
+
+def _nodes_with_work(ray: Any) -> list[dict[str, Any]]:
+    """Return the nodes on which an actor may run."""
+    return [
+        node for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("CPU", 0) + node["Resources"].get("GPU", 0)
+    ]  # fmt: skip
+
+
+def _answer(ray: Any, node: dict[str, Any], future: Future[dict[str, Any]]) -> dict[str, Any] | None:
+    """Wait for what a node says of itself; None if it dies meanwhile: that may take Ray a while to notice."""
+    host = node["NodeManagerHostname"]
+    until = time.monotonic() + _SECONDS_TO_ANSWER
+    while True:
+        try:
+            # Not for long at a time, and not in Ray, so that signals are heard.
+            return future.result(timeout=1.0)
+        except FutureTimeoutError:
+            problem: BaseException | None = None
+        except ray.exceptions.RayError as error:
+            problem = error
+        if all(each["NodeID"] != node["NodeID"] for each in _nodes_with_work(ray)):
+            return None
+        if problem is not None or time.monotonic() > until:
+            what = str(problem or f"no answer in {_SECONDS_TO_ANSWER:.0f} s").strip()
+            raise EncoderError(
+                f"node {host} of the cluster does not run what it is given: {what}"
+            ) from problem
 
 
 def _require_versions(ray: Any, found: Sequence[dict[str, Any]]) -> None:
