@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 import click
 
+from featurestore.cli.completing import files, words
 from featurestore.cli.display.render import echo_json
 from featurestore.cli.display.train_output import UNTRAINED, EpochTable, baseline_line, summary, weight_lines
 from featurestore.cli.groups import SuggestingGroup
 from featurestore.cli.interrupts import Terminated, terminable
 from featurestore.cli.models import (
     FILE,
-    device_option,
     is_untrained,
     metric_option,
     missing_text,
@@ -28,11 +28,20 @@ from featurestore.cli.models import (
     scored_corpus_options,
     stores_option,
 )
-from featurestore.cli.options import Reading, json_option, options
+from featurestore.cli.options import Reading, device_option, json_option, options, progress_option
+from featurestore.cli.project.command import ProjectCommand
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _BY_SIZE = "by the size of the training data"
+
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def _logs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    kinds = words("tensorboard", "csv", "jsonl")(context, parameter, incomplete)
+    return kinds or files(context, parameter, incomplete)
 
 
 def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _Command]:
@@ -45,16 +54,18 @@ def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _
                      help="Labelled corpus that picks the best epoch."),
         click.option("--label", required=True, metavar="NAME|N",
                      help="Which label of the corpus: a column or field, such as upos."),
-        click.option("--model", type=click.Choice(models), default=models[0], show_default=True),
-        click.option("--out", type=click.Path(dir_okay=False, path_type=Path),
+        click.option("--model", type=click.Choice(models), default=models[0], show_default=True,
+                     help="The kind of model, as said above."),
+        click.option("-o", "--output", "--out", "out", type=click.Path(dir_okay=False, path_type=Path),
                      help=f"Model file, replaced if it exists.  [default: runs/{task}-LABEL.h5]"),
         click.option("--resume", is_flag=True,
-                     help="Go on with an interrupted training from the checkpoint beside --out; without one "
-                     "begin anew."),
+                     help="Go on with an interrupted training from the checkpoint beside --output; without "
+                     "one begin anew."),
         click.option("--checkpoint-every", "checkpoint_seconds", type=click.FloatRange(0), default=300.0,
                      show_default=True, metavar="SECONDS",
                      help="Time between checkpoints within an epoch; there is one after each epoch, too."),
-        click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
+        click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
+                     help="Of initial weights, order and dropout."),
         click.option("--epochs", type=click.IntRange(1), show_default=_BY_SIZE,
                      help="Passes over the training data at most."),
         click.option("--patience", type=click.IntRange(1), show_default=_BY_SIZE,
@@ -78,8 +89,11 @@ def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _
                      "multiplies it. Models are saved and used in float32."),
         device_option,
         scored_corpus_options,
-        click.option("--no-progress", is_flag=True,
-                     help="Show no progress bar (there is one only on a terminal)."),
+        click.option("--log-to", nargs=2, type=(click.Choice(("tensorboard", "csv", "jsonl")), _FOLDER),
+                     multiple=True, metavar="KIND DIR", shell_complete=_logs,
+                     help="Write loss, learning rate and speed of each step and the score of each epoch into "
+                     "a folder, as tensorboard, csv or jsonl; may be given several times."),
+        progress_option,
         json_option,
     )  # fmt: skip
 
@@ -92,7 +106,7 @@ def train() -> None:
     """
 
 
-@train.command()
+@train.command(cls=ProjectCommand)
 @_train_options(("bilstm", "bilstm-crf", "linear"), "tagger")
 def tagger(model: str, **settings: Any) -> None:
     """Train a model that labels every token.
@@ -103,7 +117,7 @@ def tagger(model: str, **settings: Any) -> None:
     _train(f"{model}-tagger", "tagger", **settings)
 
 
-@train.command()
+@train.command(cls=ProjectCommand)
 @_train_options(("meanpool", "bilstm"), "classifier")
 def classifier(model: str, **settings: Any) -> None:
     """Train a model that labels whole sentences.
@@ -127,6 +141,7 @@ def _train(
     reading: Reading,
     on_missing: Any,
     max_missing: float,
+    log_to: tuple[tuple[str, Path], ...],
     no_progress: bool,
     as_json: bool,
     **settings: Any,
@@ -135,7 +150,7 @@ def _train(
     from featurestore.dataset.stores import needs_dict, opened
     from featurestore.disk.destination import require_writable
     from featurestore.models.settings import TrainConfig
-    from featurestore.models.training import train
+    from featurestore.models.training import Logs, train
     from featurestore.resuming.checkpoint import refuse_unfinished
 
     config = TrainConfig(head, **settings)
@@ -164,7 +179,7 @@ def _train(
     require_enough(dataset, on_missing, max_missing, "the training corpus")
     require_enough(dev, on_missing, max_missing, "the development corpus")
     table = EpochTable(config) if not as_json else None
-    with terminable():
+    with Logs(log_to) as logs, terminable():
         try:
             result = train(
                 dataset,
@@ -177,6 +192,7 @@ def _train(
                 resume=resume,
                 checkpoint_seconds=checkpoint_seconds,
                 keep_checkpoint=True,
+                logs=logs,
             )
         except KeyboardInterrupt as stop:
             status, code = _ending(stop)

@@ -341,7 +341,7 @@ def _other_codecs(store: Store | None, codec: str) -> tuple[str, ...]:
     """Return the codecs of a store's shards, if another one than its own is asked for."""
     if store is None or codec == store.manifest.codec:
         return ()
-    return tuple(sorted({shard.codec for shard in store.manifest.shards} - {codec}))
+    return tuple(sorted(store.manifest.shards.codecs().keys() - {codec}))
 
 
 def _cut_warning(path: str, cut: CutTokens) -> ReadingWarning:
