@@ -37,7 +37,7 @@ ARROWS: dict[str, set[str] | None] = {
     "devices": {"errors"},
     "native": set(),
     "disk": {"errors"},
-    "store/index": {"disk", *LEAVES},
+    "store/index": {"disk", "native", *LEAVES},
     "store/format": {"store/listing", "disk", *LEAVES},
     "store/listing": {"store/format", "disk", *LEAVES},
     "store": {"store/format", "store/index", "store/listing", "disk", *LEAVES},
