@@ -28,11 +28,13 @@ def advice(report: StoreReport) -> str:
 
 
 def probe_section(report: StoreReport) -> Html:
+    """Return the section on which layer a label is read off best."""
     found = report.probe
     if found is None:
         return Html("")
     rows = [(one.name, 100 * one.accuracy, 100 * one.margin) for one in found.scores]
-    numbers = table(["vectors", "% right", "± (two standard errors)"], rows, f"Linear probe of {found.label}")
+    header = ["vectors", "% right", "± (two standard errors)"]
+    numbers = table(header, rows, f"Linear probe of {found.label}")
     missing = (
         f"{found.n_missing:,} sentences of the corpus are not stored and were left out."
         if found.n_missing
@@ -41,15 +43,18 @@ def probe_section(report: StoreReport) -> Html:
     return section(
         "Which layer", "probe", advice(report),
         plot(Plot(plots.scores(found, "scores"),
-                  f"What a linear map of each layer gets right of {found.n_labels:,} labels, with margins.", numbers),
+                  f"What a linear map of each layer gets right, of {found.n_labels:,} labels, with margins.",
+                  numbers),
              "scores"),
         f"Ridge regression onto the labels, fitted on {found.n_trained:,} {found.of}s and scored on "
-        f"{found.n_tested:,} of other sentences. It says what can be read off a vector, not what a trained model "
+        f"{found.n_tested:,} of other sentences. It says what can be read off a vector, not what a "
+        "trained model "
         "reaches: `featurestore train` says that.", missing,
     )  # fmt: skip
 
 
 def vectors_section(report: StoreReport) -> Html:
+    """Return the section on norms, dimensions, directions, layers compared."""
     geometry = report.geometry
     if geometry is None:
         return Html("")
@@ -69,8 +74,10 @@ def vectors_section(report: StoreReport) -> Html:
     name = f"layer {len(geometry.layers) - 1}" if len(geometry.layers) > 1 else "the stored vectors"
     even = "spread widely" if last.anisotropy < 0.2 else "crowded into a cone"
     parts: list[object] = [
-        f"Directions of {name} are {even}: two tokens have a cosine of {figure(last.anisotropy)} on average. They "
-        f"vary as {figure(last.effective_dimension)} equally strong directions would, of {report.dim}. The five "
+        f"Directions of {name} are {even}: two tokens have a cosine of {figure(last.anisotropy)} on "
+        "average. They "
+        f"vary as {figure(last.effective_dimension)} equally strong directions would, of "
+        f"{report.dim}. The five "
         f"dimensions that vary most have {last.share_of_five:.1%} of the variance"
         + (": they decide much of every distance." if last.share_of_five > 0.2 else "."),
         table(header, rows, f"Over {geometry.n_tokens:,} tokens"),
@@ -87,7 +94,10 @@ def vectors_section(report: StoreReport) -> Html:
             ),
             "norms",
         ),
-        table(["layer", "dimension", "% of the layer's variance", "mean"], dimensions, "Dimensions that vary most"),
+        table(
+            ["layer", "dimension", "% of the layer's variance", "mean"], dimensions,
+            "Dimensions that vary most",
+        ),
     ]  # fmt: skip
     for kind, what in (
         ("dead", "hardly change (dead)"),
@@ -103,12 +113,16 @@ def vectors_section(report: StoreReport) -> Html:
         numbers = table(
             ["", *layers], [(layers[i], *row) for i, row in enumerate(geometry.alignment)], "Linear CKA"
         )
-        says = "How alike the layers are (linear CKA): 1 where one is a rotation of the other, 0 where nothing goes together."
+        says = (
+            "How alike the layers are (linear CKA): 1 where one is a rotation of the other, 0 where nothing "
+            "goes together."
+        )
         parts.append(plot(Plot(plots.alignment(geometry, "alignment"), says, numbers), "alignment"))
     return section("Vectors", "vectors", *parts)
 
 
 def words_section(report: StoreReport) -> Html:
+    """Return the section on how much a word's vectors depend on its context."""
     words, geometry = report.words, report.geometry
     if words is None or geometry is None or not words.self_similarity:
         return section(
@@ -120,7 +134,8 @@ def words_section(report: StoreReport) -> Html:
     ]
     header = ["layer", "same word, two sentences", "any two tokens", "difference"]
     says = (
-        f"Mean cosine of the same word in two sentences, over {words.n_words:,} words met five times or more, beside "
+        f"Mean cosine of the same word in two sentences, over {words.n_words:,} words met five "
+        "times or more, beside "
         "any two tokens. The nearer the two, the more the context decides; 1 would be one vector a word."
     )
     alike = table(header, rows, "Self-similarity")
@@ -144,6 +159,7 @@ def words_section(report: StoreReport) -> Html:
 
 
 def sentences_section(report: StoreReport) -> Html:
+    """Return the section on outliers and near-duplicates."""
     found = report.sentences
     if found is None or not found.outliers:
         return section("Sentences that stand apart", "sentences", "Too few sentences to compare.")
@@ -162,13 +178,16 @@ def sentences_section(report: StoreReport) -> Html:
 
 
 def map_section(report: StoreReport) -> Html:
+    """Return the section on tokens in two dimensions."""
     found = report.map
     if found is None:
         return Html("")
     coloured = "coloured and marked by label" if found.labels else "(give --corpus and --label for colours)"
     says = (
-        f"{len(found.points):,} tokens of {found.layer} placed by {found.method}, {coloured}. Near in the map means "
-        f"near in space, far may mean little. Two principal components alone have {found.explained:.1%} of the variance."
+        f"{len(found.points):,} tokens of {found.layer} placed by {found.method}, {coloured}. Near "
+        "in the map means "
+        "near in space, far may mean little. Two principal components alone have "
+        f"{found.explained:.1%} of the variance."
     )
     some = list(zip(found.words, found.labels or [""] * len(found.words), found.points, strict=True))[:200]
     numbers = table(

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from featurestore.errors import FeaturestoreError
 from featurestore.store.format.directory import DAMAGED, list_numbers, read_listed
-from featurestore.store.format.manifest import Manifest
 from featurestore.store.maintenance.gc import collect, orphaned_files, unreferenced_files
 from featurestore.store.store import Store
 from featurestore.store.verification import verify
@@ -124,8 +123,10 @@ def _commits(store: Store) -> list[CommitFacts]:
         if number > store.snapshot:
             continue
         try:
-            manifest: Manifest = read_listed(store.location, number)
+            manifest = read_listed(store.location, number)
         except FeaturestoreError:  # gc removed it meanwhile, or it is damaged: health says so
+            continue
+        if manifest is None:
             continue
         commit = manifest.commit
         found.append(
@@ -137,7 +138,7 @@ def _commits(store: Store) -> list[CommitFacts]:
                 manifest.n_bytes,
                 commit.tokens_per_second,
                 commit.device,
-            )  # fmt: skip
+            )
         )
     return found
 

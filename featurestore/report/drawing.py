@@ -58,7 +58,7 @@ class Sample:
         if damage:
             rows = _drawn(open_rows, n, seed)
         else:
-            rows = select(store, sample=n or None, seed=seed).rows
+            rows = list(select(store, sample=n or None, seed=seed).rows)
         return cls(store, Selection(tuple(rows)), damage)
 
     @property

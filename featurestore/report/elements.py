@@ -1,4 +1,4 @@
-"""Pieces of HTML: escaped text, sentences with a token marked, tables, plots with their tables behind them."""
+"""Pieces of HTML: escaped text, sentences with a token marked, tables, plots with tables behind them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def tokens(sentence: Sequence[str], position: int | None = None, most: int = 40)
         f"<mark><bdi>{text(token)}</bdi></mark>" if number == position else f"<bdi>{text(token)}</bdi>"
         for number, token in enumerate(sentence[first : first + most], first)
     ]
-    return Html(("… " if first else "") + " ".join(shown) + (" …" if first + most < len(sentence) else ""))
+    before, after = "… " if first else "", " …" if first + most < len(sentence) else ""
+    return Html(before + " ".join(shown) + after)
 
 
 def table(header: Sequence[object], rows: Iterable[Sequence[object]], caption: str = "") -> Html:
@@ -88,8 +89,10 @@ def section(title: str, name: str, *parts: object) -> Html:
     return Html(f'<section id="{name}"><h2>{text(title)}</h2>{body}</section>')
 
 
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 STYLE = """
-:root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --soft: #f2f2f0; --line: #c9c9c4; --mark: #ffe08a; }
+:root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --soft: #f2f2f0; --line: #c9c9c4;
+  --mark: #ffe08a; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e8e8e4; --paper: #161616; --soft: #222; --line: #4a4a46; --mark: #6b5410; }
 }
@@ -100,13 +103,14 @@ h1 { font-size: 1.6rem; line-height: 1.25; margin: .5rem 0; overflow-wrap: anywh
 h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; border-bottom: 1px solid var(--line); }
 nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1rem; padding: 0; list-style: none; }
 a { color: inherit; }
-a:focus-visible, summary:focus-visible, .wide:focus-visible { outline: 3px solid #0072b2; outline-offset: 2px; }
+a:focus-visible, summary:focus-visible, .wide:focus-visible { outline: 3px solid #0072b2; }
 dl { display: grid; gap: .15rem .5rem; margin: .5rem 0; }
 dl div { display: grid; grid-template-columns: 11rem 1fr; gap: 1rem; }
 dt { font-weight: 600; } dd { margin: 0; overflow-wrap: anywhere; }
 figure { margin: 1rem 0; color: var(--ink); } figure svg { max-width: 100%; height: auto; }
 figcaption { font-size: .95rem; }
-table { border-collapse: collapse; font-size: .9rem; } caption { text-align: left; font-weight: 600; padding: .3rem 0; }
+table { border-collapse: collapse; font-size: .9rem; }
+caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align: left; vertical-align: top; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .wide { overflow-x: auto; } mark { background: var(--mark); color: inherit; padding: 0 .15em; }
@@ -118,14 +122,15 @@ th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align
 
 
 def document(title: str, sections: Sequence[tuple[str, str, Html]], before: Html) -> str:
-    """Return a whole page: it runs no script and asks for nothing, which its policy says to the browser too."""
+    """Return a whole page: it runs no script and asks for nothing, and its policy forbids both."""
     links = "".join(f'<li><a href="#{name}">{text(called)}</a></li>' for called, name, _ in sections)
     body = "".join(html for _, _, html in sections)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{text(title)}</title><style>{STYLE}</style></head><body>"
         f'<a class="skip" href="#main">Skip to the report</a><header><h1>{text(title)}</h1></header>'
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav><main id="main">{before}{body}</main></body></html>\n'
+        f'<nav aria-label="Sections"><ul>{links}</ul></nav>'
+        f'<main id="main">{before}{body}</main></body></html>\n'
     )

@@ -1,4 +1,4 @@
-"""What the vectors of a sample are like: norms, dimensions, anisotropy, effective dimension, layers compared."""
+"""What the vectors of a sample are like: norms, dimensions, directions, layers compared."""
 
 from __future__ import annotations
 

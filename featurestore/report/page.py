@@ -68,7 +68,8 @@ def _summary(report: StoreReport) -> Html:
         else f"Damaged: {len(health.findings)} findings; see Health."
     )
     said = [
-        f"{contents.n_sentences:,} sentences, {contents.n_tokens:,} tokens, {_bytes(contents.n_bytes)}. {sound}"
+        f"{contents.n_sentences:,} sentences, {contents.n_tokens:,} tokens, "
+        f"{_bytes(contents.n_bytes)}. {sound}"
     ]
     if report.probe is not None and report.probe.scores:
         said.append(advice(report))
@@ -103,7 +104,8 @@ def _what(report: StoreReport) -> Html:
     )
     return section(
         "What it is", "what", note,
-        f"Vectors of {kind}, {report.dim} numbers a token, {layers}; made by {encoder}. A vector is decided by its sentence and the recipe below, whose hash is the "
+        f"Vectors of {kind}, {report.dim} numbers a token, {layers}; made by {encoder}. A vector is "
+        "decided by its sentence and the recipe below, whose hash is the "
         "fingerprint.",
         facts(
             [
@@ -114,7 +116,8 @@ def _what(report: StoreReport) -> Html:
                  if report.n_sampled < contents.n_sentences else "all sentences"),
             ]
         ),
-        table(["recipe field", "value"], [(name, str(value)) for name, value in sorted(report.recipe.items())],
+        table(["recipe field", "value"],
+              [(name, str(value)) for name, value in sorted(report.recipe.items())],
               "Recipe"),
     )  # fmt: skip
 
@@ -143,14 +146,16 @@ def _health(report: StoreReport) -> Html:
 def _size(report: StoreReport) -> Html:
     contents, error = report.contents, report.codec_error
     saved = (
-        f"The last extraction read {contents.n_read:,} sentences and encoded {contents.n_repeats:,} repeats only "
+        f"The last extraction read {contents.n_read:,} sentences and encoded {contents.n_repeats:,} "
+        "repeats only "
         f"once, which saved about {_bytes(contents.repeat_bytes)}."
         if contents.n_repeats
         else ""
     )
     lost = (
         f"Storing as {' and '.join(sorted(contents.codecs))} cost a relative L2 of "
-        f"{figure(float(error['relative_l2']))} (1 - cosine {figure(float(error['cosine_distance']))}), measured on "
+        f"{figure(float(error['relative_l2']))} (1 - cosine "
+        f"{figure(float(error['cosine_distance']))}), measured on "
         f"{int(error['n_tokens']):,} tokens while they were written."
         if error["n_tokens"]
         else ""
@@ -161,7 +166,8 @@ def _size(report: StoreReport) -> Html:
             [
                 ("on disk", f"{_bytes(contents.n_bytes)} in {contents.n_shards:,} shards, "
                  f"{per_token:,.0f} bytes a token"),
-                ("vectors", f"{_bytes(contents.vector_bytes)} ({_share(contents.vector_bytes, contents.n_bytes)})"),
+                ("vectors", f"{_bytes(contents.vector_bytes)} "
+                            f"({_share(contents.vector_bytes, contents.n_bytes)})"),
                 ("keys, tokens, checksums", _bytes(contents.head_bytes)),
                 ("codecs", ", ".join(f"{name}: {n:,} shards" for name, n in sorted(contents.codecs.items()))),
             ]
@@ -189,9 +195,9 @@ def _size(report: StoreReport) -> Html:
             f"Tokens in a sentence: {lengths.mean:.1f} on average, half have {lengths.median:.0f} or fewer, "
             f"one in twenty more than {lengths.p95:.0f}, the longest {lengths.largest:,.0f}."
         )
-        rows = [(_whole(low, high), n) for (low, high), n in zip(lengths.bins(), lengths.counts, strict=True)]
+        counted = [(_whole(*bounds), n) for bounds, n in zip(lengths.bins(), lengths.counts, strict=True)]
         svg = plots.histogram(lengths, "lengths", "tokens in a sentence", _whole)
-        parts.append(plot(Plot(svg, says, table(["tokens", "sentences"], rows, "Lengths")), "lengths"))
+        parts.append(plot(Plot(svg, says, table(["tokens", "sentences"], counted, "Lengths")), "lengths"))
     return section("Size and history", "size", *parts)
 
 

@@ -42,7 +42,7 @@ def _figure(size: tuple[float, float] = _SIZE) -> Iterator[tuple[Any, Any]]:
             "the page is drawn by Matplotlib, which is not installed: pip install 'featurestore[report]' "
             "(--json needs none)"
         ) from error
-    settings = {
+    settings: Any = {
         **dict.fromkeys(
             ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK
         ),
@@ -71,7 +71,8 @@ def _svg(figure: Any, name: str) -> str:
     # The page scales it, and says what it shows.
     return re.sub(
         r'<svg [^>]*?viewBox="([^"]*)"[^>]*>',
-        rf'<svg width="{96 * figure.get_figwidth():.0f}" viewBox="\1" aria-hidden="true" xmlns="http://www.w3.org/2000/svg" '
+        rf'<svg width="{96 * figure.get_figwidth():.0f}" viewBox="\1" aria-hidden="true" '
+        r'xmlns="http://www.w3.org/2000/svg" '
         r'xmlns:xlink="http://www.w3.org/1999/xlink">',
         text,
         count=1,
@@ -130,14 +131,17 @@ def alignment(geometry: Geometry, name: str) -> str:
     """Draw how alike the layers are, the number in each square."""
     with _figure((4.2, 3.4)) as (figure, axes):
         rows = geometry.alignment
-        axes.imshow(rows, cmap="Greys", vmin=0, vmax=1)
+        # Not imshow, which puts a picture into the SVG: the page lets no picture load.
+        axes.pcolormesh(rows, cmap="Greys", vmin=0, vmax=1, edgecolors=_INK, linewidth=0.4)
+        axes.invert_yaxis()
+        axes.set_aspect("equal")
         for i, row in enumerate(rows):
             for j, value in enumerate(row):
-                axes.text(j, i, f"{value:.2f}", ha="center", va="center",
+                axes.text(j + 0.5, i + 0.5, f"{value:.2f}", ha="center", va="center",
                           color="white" if value > 0.55 else "black")  # fmt: skip
-        layers = range(len(rows))
-        axes.set_xticks(layers)
-        axes.set_yticks(layers)
+        middles = [i + 0.5 for i in range(len(rows))]
+        axes.set_xticks(middles, range(len(rows)))
+        axes.set_yticks(middles, range(len(rows)))
         axes.set_xlabel("layer")
         axes.set_ylabel("layer")
         return _svg(figure, name)
@@ -164,7 +168,8 @@ def scores(found: Probe, name: str) -> str:
     with _figure((5.6, 3.0)) as (figure, axes):
         places = range(len(found.scores))
         axes.errorbar(places, [100 * one.accuracy for one in found.scores],
-                      yerr=[100 * one.margin for one in found.scores], fmt="o", color=COLOURS[0], capsize=5)  # fmt: skip
+                      yerr=[100 * one.margin for one in found.scores], fmt="o", color=COLOURS[0],
+                      capsize=5)  # fmt: skip
         axes.axhline(100 * found.majority, color=COLOURS[5], linestyle="--")
         axes.annotate("always the most frequent label", (0, 100 * found.majority), xytext=(0, 4),
                       textcoords="offset points")  # fmt: skip

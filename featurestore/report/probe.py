@@ -86,7 +86,7 @@ def labelled(store: Store, examples: Iterable[Example], label: str, *, seed: int
     words: list[str] = []
     of, n_missing, wanted = "token", 0, _MOST_TRAINED + _MOST_TESTED
     kept = list(examples)
-    chance.shuffle(kept)  # type: ignore[arg-type]
+    chance.shuffle(kept)
     for number, example in enumerate(kept):
         if len(labels) >= wanted:
             break
@@ -115,14 +115,15 @@ def labelled(store: Store, examples: Iterable[Example], label: str, *, seed: int
         sentences += [number] * len(at)
     if not labels:
         raise LabelError(
-            f"no stored sentence of the corpus has a label {label!r}: give a labelled corpus that was extracted "
+            f"no stored sentence of the corpus has a label {label!r}: give a labelled corpus that "
+            "was extracted "
             f"into this store ({n_missing:,} sentences tried are not stored)"
         )
     return Labelled(np.concatenate(vectors), labels, np.array(sentences), words, of, n_missing)
 
 
 def probe(data: Labelled, label: str) -> Probe | None:
-    """Fit a ridge regression to each layer and score it on other sentences; None of a single label or sentence."""
+    """Fit a ridge regression to each layer, score it on other sentences; None of one label or sentence."""
     names = [name for name, _ in Counter(data.labels).most_common()]
     numbers = np.array([names.index(one) for one in data.labels])
     numbered = np.unique(data.sentences)

@@ -1,6 +1,6 @@
 """A map of tokens in two dimensions: PCA, then t-SNE where scikit-learn is installed.
 
-Not UMAP or PaCMAP, whose compiled parts are compiled anew in every process: fifteen seconds before the first point.
+Not UMAP or PaCMAP: what they compile is compiled anew in every process, fifteen seconds before a point.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class TokenMap:
 def principal_components(
     vectors: NDArray[np.float32], n: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the coordinates of vectors on their first ``n`` principal components, and all shares of variance."""
+    """Return coordinates on the first ``n`` principal components, and all components' shares of variance."""
     centred = vectors - vectors.mean(axis=0, dtype=np.float64)
     u, s, _ = np.linalg.svd(centred, full_matrices=False)
     squares = np.square(s)

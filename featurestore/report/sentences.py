@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featurestore.inspection.likeness import differs_in, normal_form
 from featurestore.report.drawing import Drawn
@@ -31,7 +32,7 @@ class Outlier:
 
 @dataclass(frozen=True)
 class NearDuplicate:
-    """Two sentences, the cosine of their mean vectors, and in what spelling alone they differ, if that is all."""
+    """Two sentences, the cosine of their mean vectors, and in what they differ if only in spelling."""
 
     tokens: tuple[str, ...]
     other: tuple[str, ...]
@@ -52,7 +53,9 @@ class Sentences:
 
 def measure_sentences(sample: Iterable[Drawn]) -> Sentences:
     """Compare the mean vectors of sentences, all layers end to end, the mean of all taken away."""
-    tokens, keys, means = [], [], []
+    tokens: list[tuple[str, ...]] = []
+    keys: list[str] = []
+    means: list[NDArray[np.float32]] = []
     for drawn in sample:
         if len(means) == _MOST_SENTENCES:
             break

@@ -128,13 +128,13 @@ def _directions(
 
 
 def _least_alike(sample: Iterable[Drawn], words: set[str]) -> dict[str, tuple[float, tuple[Occurrence, ...]]]:
-    """Return for each word the cosine of the two occurrences of the last layer that are least alike, and them."""
+    """Return for each word the two occurrences least alike in the last layer, after their cosine."""
     met: dict[str, list[tuple[Occurrence, NDArray[np.float32]]]] = {word: [] for word in words}
     for drawn in sample:
         for i, token in enumerate(drawn.tokens):
             if token in words and len(met[token]) < _MOST_OCCURRENCES:
                 met[token].append((Occurrence(tuple(drawn.tokens), i, drawn.key.hex()), drawn.vectors[i, -1]))
-    found = {}
+    found: dict[str, tuple[float, tuple[Occurrence, ...]]] = {}
     for word, occurrences in met.items():
         vectors = np.stack([vector for _, vector in occurrences]).astype(np.float64)
         norms = np.linalg.norm(vectors, axis=1)

@@ -42,7 +42,8 @@ from featurestore.errors import UsageError
 @progress_option
 @json_option
 def report(
-    store: Path, snapshot: int | None, output: Path | None, corpus: str | None, label: str | None, sample: int,
+    store: Path, snapshot: int | None, output: Path | None, corpus: str | None, label: str | None,
+    sample: int,
     seed: int, whole: bool, reading: Reading, no_progress: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Make a page of a store: contents, health, sizes, commits, what the vectors are like.
