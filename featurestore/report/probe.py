@@ -143,14 +143,14 @@ def probe(data: Labelled, label: str) -> Probe | None:
     if n_layers > 1:
         layers.append(("average of the layers", data.vectors.mean(axis=1)))
     for name, vectors in layers:
-        right = _ridge(vectors[train], numbers[train], vectors[test], len(names)) == numbers[test]
+        right = ridge(vectors[train], numbers[train], vectors[test], len(names)) == numbers[test]
         accuracy = float(right.mean())
         margin = 2 * float(np.sqrt(accuracy * (1 - accuracy) / len(test)))
         found.scores.append(LayerScore(name, accuracy, margin))
     return found
 
 
-def _ridge(
+def ridge(
     train: NDArray[np.float32], labels: NDArray[np.int64], test: NDArray[np.float32], n_labels: int
 ) -> NDArray[np.int64]:
     """Return the label that a ridge regression onto one-hot labels predicts for each test vector."""

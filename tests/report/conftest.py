@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from featurestore.corpora.contract.example import Example
 from featurestore.recipe import Recipe
 from featurestore.store.store import Store
 from tests.kit.stores import sentences, vectors_of
@@ -36,6 +37,14 @@ def fill(path, wanted, **options) -> Store:
         for tokens in wanted:
             session.add(tokens, vectors(tokens))
     return Store.open(path, check="always")
+
+
+def labelled_by_vectors(store, layer: int) -> list[Example]:
+    """A label that only one layer tells: the sign of its first number."""
+    return [
+        Example(tuple(tokens), tuple("plus" if value > 0 else "minus" for value in array[:, layer, 0]))
+        for tokens, array in store
+    ]
 
 
 @pytest.fixture(scope="session")

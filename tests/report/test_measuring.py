@@ -12,10 +12,11 @@ from sklearn.metrics.pairwise import cosine_similarity
 from featurestore.corpora.contract.example import Example
 from featurestore.errors import LabelError, MissingSentencesError, UsageError
 from featurestore.report.measuring import report_on
+from featurestore.report.probe import ridge
 from featurestore.store.store import Store
 from tests.kit.damage import flip_bit, value_offset
 from tests.kit.stores import sentences
-from tests.report.conftest import DIM, N_LAYERS, fill, vectors
+from tests.report.conftest import DIM, N_LAYERS, fill, labelled_by_vectors, vectors
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +39,13 @@ def test_geometry_is_that_of_numpy(report, tokens_and_vectors):
     for number, layer in enumerate(report.geometry.layers):
         v = x[:, number]
         norms = np.linalg.norm(v, axis=1)
-        assert (layer.norms.mean, layer.norms.largest) == (pytest.approx(norms.mean()), pytest.approx(norms.max()))
+        assert layer.norms.mean == pytest.approx(norms.mean())
+        assert layer.norms.largest == pytest.approx(norms.max())
         cosines = cosine_similarity(v)
         assert layer.anisotropy == pytest.approx(cosines[np.triu_indices(len(v), 1)].mean(), abs=1e-9)
         eigenvalues = np.linalg.eigvalsh(np.cov(v.T))
-        assert layer.effective_dimension == pytest.approx(eigenvalues.sum() ** 2 / (eigenvalues**2).sum(), rel=1e-4)
+        ratio = eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
+        assert layer.effective_dimension == pytest.approx(ratio, rel=1e-4)
         shares = v.var(axis=0) / v.var(axis=0).sum()
         assert [one.dimension for one in layer.dominant] == np.argsort(-shares)[:8].tolist()
         assert layer.dominant[0].share == pytest.approx(shares.max())
@@ -95,21 +98,15 @@ def test_contents_are_those_of_the_store(report, reported):
     contents = report.contents
     assert (contents.n_sentences, contents.n_tokens) == (len(reported), reported.n_tokens)
     assert contents.vector_bytes == reported.n_tokens * N_LAYERS * DIM * 4
-    assert contents.vector_bytes + contents.head_bytes == contents.n_bytes == sum(
-        file.stat().st_size for file in (reported.path / "shards").iterdir()
+    assert (
+        contents.vector_bytes + contents.head_bytes
+        == contents.n_bytes
+        == sum(file.stat().st_size for file in (reported.path / "shards").iterdir())
     )
     assert [one.number for one in contents.commits] == list(range(1, reported.snapshot + 1))
     assert contents.commits[-1].n_sentences == len(reported)
     assert report.health.is_sound
     json.loads(json.dumps(report.to_dict(), allow_nan=False))
-
-
-def labelled_by_vectors(store, layer: int) -> list[Example]:
-    """A label that only one layer tells: the sign of its first number."""
-    return [
-        Example(tuple(tokens), tuple("plus" if value > 0 else "minus" for value in array[:, layer, 0]))
-        for tokens, array in store
-    ]
 
 
 @pytest.mark.parametrize("layer", [0, 1])
@@ -124,8 +121,6 @@ def test_the_probe_finds_the_layer_that_tells_a_label(reported, layer):
 
 
 def test_the_probe_is_a_ridge_regression():
-    from featurestore.report.probe import _ridge
-
     random = np.random.default_rng(0)
     x, labels = random.normal(size=(120, 6)).astype(np.float32), random.integers(0, 3, 120)
     x[np.arange(120), labels] += 1
@@ -133,7 +128,7 @@ def test_the_probe_is_a_ridge_regression():
     scaled = (x - x.mean(axis=0)) / x.std(axis=0)
     fitted = Ridge(alpha=0.01 * 120).fit(scaled, np.eye(3)[labels])
     expected = fitted.predict((test - x.mean(axis=0)) / x.std(axis=0)).argmax(axis=1)
-    assert _ridge(x, labels, test, 3).tolist() == expected.tolist()
+    assert ridge(x, labels, test, 3).tolist() == expected.tolist()
 
 
 def test_a_damaged_sentence_is_named_and_left_out(tmp_path):

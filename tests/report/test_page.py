@@ -11,8 +11,7 @@ import pytest
 
 from featurestore.report.measuring import report_on
 from featurestore.report.page import render_page
-from tests.report.conftest import WILD
-from tests.report.test_measuring import labelled_by_vectors
+from tests.report.conftest import WILD, labelled_by_vectors
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,8 @@ def test_every_plot_says_what_it_shows_and_has_its_numbers(page):
     ids = [attributes["id"] for _, attributes in outline if "id" in attributes]
     assert len(ids) == len(set(ids))
     images = [attributes for _, attributes in outline if attributes.get("role") == "img"]
-    assert len(images) == [tag for tag, _ in outline].count("figure") == [tag for tag, _ in outline].count("details")
+    tags = [tag for tag, _ in outline]
+    assert len(images) == tags.count("figure") == tags.count("details")
     assert len(images) >= 6
     assert all(attributes["aria-labelledby"] in ids for attributes in images)
     links = [a["href"][1:] for tag, a in outline if tag == "a"]
@@ -112,9 +112,7 @@ def test_tokens_are_shown_and_never_run(page, browser):
     assert "\u202e" not in shown
     assert "<u>sign</u>" in shown
     assert browser.execute_script("return document.querySelectorAll('script, img').length") == 0
-    marked = browser.execute_script(
-        "return [...document.querySelectorAll('bdi')].map(e => e.textContent)"
-    )
+    marked = browser.execute_script("return [...document.querySelectorAll('bdi')].map(e => e.textContent)")
     assert {"שלום", WILD[0][0]} <= set(marked)
 
 

@@ -98,7 +98,8 @@ REPORT = _object(
     codec_error=_object(relative_l2=NUMBER, cosine_distance=NUMBER, n_tokens=COUNT),
     n_sampled=COUNT, seed=COUNT,
     contents=_object(
-        n_sentences=COUNT, n_tokens=COUNT, n_shards=COUNT, n_bytes=COUNT, vector_bytes=COUNT, head_bytes=COUNT,
+        n_sentences=COUNT, n_tokens=COUNT, n_shards=COUNT, n_bytes=COUNT, vector_bytes=COUNT,
+        head_bytes=COUNT,
         codecs={"type": "object"}, n_repeats=COUNT, n_read=COUNT, repeat_bytes=COUNT,
         commits=_list(
             _object(number=COUNT, time=TEXT, n_sentences=COUNT, n_tokens=COUNT, n_bytes=COUNT,
@@ -143,7 +144,8 @@ REPORT = _object(
     probe=_or_null(
         _object(
             label=TEXT, of={"enum": ["token", "sentence"]}, n_trained=COUNT, n_tested=COUNT, n_labels=COUNT,
-            majority=NUMBER, scores=_list(_object(name=TEXT, accuracy=NUMBER, margin=NUMBER)), n_missing=COUNT,
+            majority=NUMBER, scores=_list(_object(name=TEXT, accuracy=NUMBER, margin=NUMBER)),
+            n_missing=COUNT,
         )
     ),
 )  # fmt: skip

@@ -200,7 +200,7 @@ def test_report_of_a_labelled_corpus(run, example_store, examples, tmp_path):
     corpus = tmp_path / "corpus.conll"
     corpus.write_text(
         "\n".join(
-            "".join(f"{token}\t{label}\n" for token, label in zip(example.tokens, example.labels, strict=True))
+            "".join(f"{word}\t{tag}\n" for word, tag in zip(example.tokens, example.labels, strict=True))
             for example in examples
         )
     )
