@@ -37,7 +37,7 @@ ARROWS: dict[str, set[str] | None] = {
     "devices": {"errors"},
     "native": set(),
     "disk": {"errors"},
-    "store/index": {"disk", *LEAVES},
+    "store/index": {"disk", "native", *LEAVES},
     "store/format": {"store/listing", "disk", *LEAVES},
     "store/listing": {"store/format", "disk", *LEAVES},
     "store": {"store/format", "store/index", "store/listing", "disk", *LEAVES},
@@ -57,7 +57,15 @@ ARROWS: dict[str, set[str] | None] = {
     "extraction/planning": {
         "extraction", *CORPORA, "encoders", "store/index", "disk", "native", *STORE, *LEAVES,
     },
-    "extraction": {"extraction/planning", *CORPORA, "encoders", "store/maintenance", *STORE, *LEAVES},
+    "extraction/engines": {"extraction", "extraction/planning", *CORPORA, "encoders", *STORE, *LEAVES},
+    "extraction/cluster": {
+        "extraction", "extraction/engines", "extraction/planning", "corpora", "encoders", "disk", *STORE,
+        *LEAVES,
+    },
+    "extraction": {
+        "extraction/engines", "extraction/planning", *CORPORA, "encoders", "store/maintenance", *STORE,
+        *LEAVES,
+    },
     "search": {"native", "store/maintenance", *STORE, *LEAVES},
     "inspection": {*CORPORA, "store/maintenance", "store/index", *STORE, *LEAVES},
     "exchange/incoming": {"disk", *CORPORA, *LEAVES},
@@ -71,7 +79,7 @@ ARROWS: dict[str, set[str] | None] = {
     "models/recurrent": {"dataset/gathering", "native"},
     "models/inputs": {*LEAVES},
     "resuming": {"disk", "tensorfile", *LEAVES},
-    "models/fitting": {"models", "models/inputs", "dataset", "resuming", *LEAVES},
+    "models/fitting": {"models", "models/inputs", "dataset", "resuming", "disk", *LEAVES},
     "models": {
         "models/fitting", "models/inputs", "models/recurrent", "dataset", "devices", *CORPORA, "tensorfile",
         "disk", "store", "resuming", *LEAVES,

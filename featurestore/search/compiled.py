@@ -72,8 +72,8 @@ def _scan(
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
+    takes = (_POINTER, _NUMBER, _NUMBER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER, _POINTER)
     return load_library(
         Path(__file__).parent, "_scan", prefix="featurestore_scan", version=_VERSION,
-        instead="NumPy searches stores",
-        functions={"featurestore_scan": (ctypes.c_int, _POINTER, *(_NUMBER,) * 4, *(_POINTER,) * 4)},
+        instead="NumPy searches stores", functions={"featurestore_scan": (ctypes.c_int, *takes)},
     )  # fmt: skip
