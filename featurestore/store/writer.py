@@ -72,6 +72,7 @@ class WriteSession:
         self._seen: Signature | None = (
             None  # of that directory, when the manifest's content was last compared
         )
+        self._latest: Signature | None = None  # of that directory, when the manifest was the latest
         self._codec = get_codec(codec or store.manifest.codec)
         self._encoder = encoder
         self._filesystem = store.filesystem
@@ -299,8 +300,11 @@ class WriteSession:
         published = publish(self.store.location, manifest, self._filesystem)
         if published is None:
             logger.info("another writer took snapshot %d; following it", manifest.number)
+            self._latest = None
             return False
         self.manifest, self._seen = published, None
+        # If another writer was quicker than this call, the next number is taken, which publishing notices.
+        self._latest = signature(self._manifests)
         self._since_opening.add(keys)
         return True
 
@@ -319,7 +323,7 @@ class WriteSession:
     def _begin_anew(self) -> None:
         """Forget what was read before, and start from the latest commit."""
         self.store = self.store.refreshed()
-        self.manifest, self._seen = self.store.manifest, None
+        self.manifest, self._seen, self._latest = self.store.manifest, None, None
         self._since_opening = self._no_keys()
 
     def _no_keys(self) -> KeySet:
@@ -335,10 +339,13 @@ class WriteSession:
         """
         location, replaced = self.store.location, self.store.replaced
         found = signature(self._manifests)
-        is_latest = list_numbers(location, self._filesystem)[-1] == self.manifest.number
+        # Listing takes as long as there are snapshots, so it is not done where none came or went.
+        is_latest = found is not None and found == self._latest
+        is_latest = is_latest or list_numbers(location, self._filesystem)[-1] == self.manifest.number
         if is_latest and not replaced and is_there(location, self.manifest):
-            self._seen = found
+            self._seen = self._latest = found
             return
+        self._latest = None
         latest = read_manifest(location, filesystem=self._filesystem, known=self.manifest.shards)
         self._make_sure_of_commits()
         latest.recipe.require_equal(
