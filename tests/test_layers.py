@@ -82,6 +82,7 @@ ARROWS: dict[str, set[str] | None] = {
     "cli": EVERYTHING,
     "cli/commands": EVERYTHING,
     "cli/commands/keeping": EVERYTHING,
+    "cli/project": {"cli", "cli/display", *LEAVES},
     "cli/display": {*CORPORA, "disk", "extraction", "models", "models/fitting", *LEAVES},
     "examples": EVERYTHING,
     "examples/frameworks": EVERYTHING,

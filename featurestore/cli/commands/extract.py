@@ -8,10 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featurestore.cli.completing import encoders
 from featurestore.cli.display import render
 from featurestore.cli.display.reading import reading_rows, say_warnings
 from featurestore.cli.interrupts import Terminated, terminable
-from featurestore.cli.options import Reading, json_option, options, parse_size, reading_options
+from featurestore.cli.options import (
+    CODECS,
+    Reading,
+    corpora_argument,
+    device_option,
+    encoder_words,
+    json_option,
+    options,
+    parse_size,
+    progress_option,
+    reading_options,
+)
+from featurestore.cli.project.command import command
 from featurestore.encoders.base import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
@@ -27,30 +40,30 @@ _MOST_SHARES = 16
 """Parts of which ``plan`` shows each."""
 
 _extract_options = options(
-    click.argument("corpora", nargs=-1, required=True, metavar="CORPUS..."),
+    corpora_argument,
     click.option("--store", type=click.Path(path_type=Path), required=True,
                  help="Directory of the store; made if it does not exist."),
-    click.option("--encoder", metavar="SPEC",
+    click.option("--encoder", metavar="SPEC", shell_complete=encoders,
                  help="elmo:demo (comes with featurestore); elmo:small, medium, original, original-5.5b, "
                  "portuguese or pubmed (downloaded once); elmo:./FOLDER or "
                  "elmo:OPTIONS.json,WEIGHTS.hdf5; elmo:untrained-small?seed=0 (random weights); "
                  "flair:PATH, flair:glove, flair:news-forward or flair:Class=NAME?option=value (needs Flair; "
                  "+ makes a stack); or one of your own, PACKAGE.MODULE:CLASS (runs its code).  "
                  f"[default: the store's own, else {DEFAULT_ENCODER}]"),
-    click.option("--layers", metavar="WHICH",
+    click.option("--layers", metavar="WHICH", shell_complete=encoder_words["layers"],
                  help="Layers of an ELMo: average, top, all, or indices such as 0,2 (kept apart).  "
                  "[default: the store's own, else average]"),
-    click.option("--codec", type=click.Choice(["float16", "float32", "int8"]),
+    click.option("--codec", type=click.Choice(CODECS),
                  help="How vectors are stored: float32 is exact, float16 takes half, int8 a quarter.  "
                  "[default: the store's own, else float16]"),
     click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
                  help="What the encoder computes in.  [default: the store's own, else float32 on a CPU, "
                  "float16 on a GPU]"),
-    click.option("--initial-state", metavar="auto|zero|warm",
+    click.option("--initial-state", metavar="auto|zero|warm", shell_complete=encoder_words["initial_state"],
                  help="LSTM state at the start of every sentence: zero, or warm as `featurestore warm-up` "
                  "made it for the model; auto is what suits the model.  "
                  "[default: the store's own, else auto]"),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
+    device_option,
     click.option("--token-budget", type=click.IntRange(1),
                  metavar="N", help="Tokens in a batch, padding not counted; halved when memory runs out.  "
                  "[default: by the device]"),
@@ -66,12 +79,12 @@ _extract_options = options(
                  "one part each, encode every sentence once, at equal cost. "
                  'In a SLURM array of 0 to N-1: "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT".'),
     click.option("--label", metavar="NAME|N", help="Also check that this label is there, as training will."),
-    click.option("--no-progress", is_flag=True, help="Show no progress."),
+    progress_option,
     json_option,
 )  # fmt: skip
 
 
-@click.command()
+@command()
 @_extract_options
 def extract(
     as_json: bool, no_progress: bool, token_budget: int | None, allow_cut: bool, **arguments: Any
@@ -138,7 +151,7 @@ def extract(
         raise click.exceptions.Exit(code)
 
 
-@click.command()
+@command()
 @_extract_options
 def plan(
     as_json: bool, no_progress: bool, token_budget: int | None, allow_cut: bool, **arguments: Any

@@ -18,17 +18,18 @@ from featurestore.cli.models import (
     stores_option,
 )
 from featurestore.cli.options import Reading, options
+from featurestore.cli.project.command import command
 
 if TYPE_CHECKING:
     from featurestore.corpora.corpus import FileCorpus
 
 
-@click.command()
+@command()
 @click.argument("model", type=MODEL_FILE)
 @click.argument("corpus", type=FILE)
 @options(
     stores_option,
-    click.option("--output", type=FILE, default="-", show_default=True,
+    click.option("-o", "--output", type=FILE, default="-", show_default=True,
                  help="File to write, in the format that its name tells; - is standard output."),
     inference_options,
     corpus_options,

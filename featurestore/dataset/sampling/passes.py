@@ -13,6 +13,9 @@ from featurestore.dataset.sampling.dealing import Uneven, ending
 from featurestore.dataset.sampling.packing import Indices
 from featurestore.dataset.sampling.planning import Plan
 
+_MOST_HELD_BACK = 1 << 14
+"""Batches that may wait for the pools after them to be planned."""
+
 
 class Stepped(NamedTuple):
     """Where an epoch of a fixed number of steps is.
@@ -120,10 +123,24 @@ class Deal:
             elif self.position.ends:
                 complete = 0
             else:
-                complete = len(listed) - len(listed) % self._n_processes
+                complete = self._settled(listed)
             n_dealt += complete
             yield from listed[:complete]
             carried = listed[complete:]
+
+    def _settled(self, listed: list[Dealt]) -> int:
+        """Return how many batches, in whole steps, the end cannot need: those after them suffice to be split.
+
+        Few are held back, but where most have one sentence, or the last pool is a small one.
+        """
+        n = self._n_processes
+        settled = len(listed) - len(listed) % n
+        if self._uneven == "split" and n > 1:
+            spare = sum(len(dealt.batch) - 1 for dealt in listed[settled:])
+            while settled and spare < n and len(listed) - settled < _MOST_HELD_BACK:
+                settled -= n
+                spare += sum(len(dealt.batch) - 1 for dealt in listed[settled : settled + n])
+        return settled
 
     def at(self, n_dealt: int) -> Position:
         """Return the position after so many batches of this deal, which must have been come to."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import xxhash
@@ -92,7 +92,8 @@ class Plan:
     ) -> None:
         self.lengths, self.pools, self.budget, self.seed = lengths, pools, budget, seed
         self.by_length, self.shuffle, self.drop_last = by_length, shuffle, drop_last
-        self._groups, self._weights = groups, weights
+        self._group_of = None if groups is None else partial(_group_numbers, groups)
+        self._weights = weights
         self._ascending, self._endless = ascending, endless
         self._recent: dict[tuple[int, ...], PlannedPool] = {}
         self._n_batches: int | None = None
@@ -141,14 +142,9 @@ class Plan:
 
     def split(self, batches: Iterable[Indices], wanted: int) -> list[Indices]:
         """Split batches until there are as many as wanted, between groups where there are groups."""
-        if self._groups is None:
+        if self._group_of is None:
             return split_to(batches, wanted)
         return split_groups_to(batches, wanted, self._group_of)
-
-    def _group_of(self, sentences: Indices) -> Indices:
-        if self._groups is None:
-            return sentences
-        return np.searchsorted(self._groups, sentences, side="right")
 
     def _as_many_as_wanted(
         self, epoch: int, number: int, before: int, quanta: int, sentences: Indices, batches: list[Indices]
@@ -176,7 +172,7 @@ class Plan:
 
     def _cut(self, epoch: int, number: int, sentences: Indices, budget: Budget) -> list[Indices]:
         """Return the batches of a pool as they are before their number and order is settled."""
-        if self._groups is not None:
+        if self._group_of is not None:
             starts = np.flatnonzero(np.diff(self._group_of(sentences), prepend=-1))
             lengths = self.lengths[sentences].astype(np.int64)
             cuts = cut_groups(lengths, starts, budget, by_length=self.by_length)
@@ -220,7 +216,7 @@ class Plan:
         if self.drop_last:
             return max(0, math.floor(expected * (1 - margin)) - self._reserve)
         n_batches = min(len(self.lengths), math.ceil(expected * (1 + margin)) + self._reserve)
-        if 5 * n_batches > 4 * len(self.lengths) and self._groups is None:
+        if 5 * n_batches > 4 * len(self.lengths) and self._group_of is None:
             # Nearly all have one sentence. If all have, no epoch ends in batches that others could split.
             return len(self.lengths)
         return n_batches
@@ -254,6 +250,11 @@ class Plan:
                     total += int(self.budget.quanta(chunk).sum())
             self._all_quanta = total
         return self._all_quanta
+
+
+def _group_numbers(groups: Indices, sentences: Indices) -> Indices:
+    """Return the number of the group that each sentence is in, from 1."""
+    return np.searchsorted(groups, sentences, side="right")
 
 
 def _ascending(lengths: NDArray[np.integer]) -> Indices:

@@ -130,7 +130,7 @@ def test_sentences_without_a_place_keep_their_conditions():
     labels = LabelNumbering(None, keep_unseen=False).finished()
     _, arrays = kept(Placement((), nothing, labels, 0, (), 0, sentences, nothing))
     again = KeptSentences(arrays["zeros_at"], arrays["zeros_ends"], arrays["zeros_texts"])
-    assert dict(again) == sentences
+    assert (dict(again), len(again)) == (sentences, 3)
     assert [type(tokens) for tokens in again.values()] == [type(tokens) for tokens in sentences.values()]
     assert 1 not in again
     assert 6 not in again

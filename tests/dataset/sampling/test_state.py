@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -247,6 +248,7 @@ def test_what_is_no_state_is_refused():
     changes = [
         ("format", 2, "format 2"), ("taken", -1, "not one that"), ("pool", 7, "other batches"),
         ("before", 1.5, "not one that"), ("ends", [[0, 1]], "not one that"), ("batches", "f", "other"),
+        ("batches", 7, "not one that"),
         ("of", 3, "not one that"), ("epoch", 3, "other batches"), ("taken", "1", "not one that"),
     ]  # fmt: skip
     for name, value, says in changes:
@@ -272,3 +274,29 @@ def test_epochs_of_nearly_single_sentences_have_as_many_steps(n):
     lengths = np.random.default_rng((n, 0)).integers(1, 30, n)
     sampler = BucketBatchSampler(lengths, token_budget=5, seed=2, num_replicas=2)
     assert {len(sampler.batches(epoch)) for epoch in range(4)} == {len(sampler)}
+
+
+@pytest.mark.parametrize("n_left", [1, 2, 3, 4])
+def test_an_end_that_reaches_back_into_the_pool_before_goes_on(n_left):
+    def ranks(n):
+        # A pool of four batches and one of a single sentence: four processes make eight of them, two steps.
+        options = {"token_budget": 45, "groups": [0, 60], "shuffle": False, "num_replicas": n}
+        return [BucketBatchSampler([3] * 61, rank=rank, **options) for rank in range(n)]
+
+    assert [(len(one), len(list(one))) for one in ranks(4)] == [(2, 2)] * 4
+    stopped = ranks(4)
+    seen = [i for one in stopped for batch in itertools.islice(one, 1) for i in batch]
+    for one in ranks(n_left):
+        one.load_state_dict(through_json(stopped[0].state_dict()))
+        seen += [i for batch in one for i in batch]
+    assert sorted(seen) == list(range(61))
+
+
+def test_a_pickled_sampler_goes_on_where_it_was():
+    sampler = BucketBatchSampler(np.arange(200) % 17 + 1, token_budget=60, seed=3)
+    passing = iter(sampler)
+    first = list(itertools.islice(passing, 5))
+    again = pickle.loads(pickle.dumps(sampler))
+    assert again.state_dict() == sampler.state_dict()
+    assert first + list(again) == [batch.tolist() for batch in sampler.batches(0)]
+    assert list(again) == [batch.tolist() for batch in sampler.batches(1)]

@@ -293,7 +293,16 @@ def test_windows_of_nothing_are_wrong_use(example_store, examples, window):
         feature_loader(FeatureDataset(example_store, examples), window=window)
 
 
-@pytest.mark.parametrize("options", [{"num_workers": 1}, {"collate_fn": list}, {"resident": "cpu"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_workers": 1},
+        {"collate_fn": list},
+        {"resident": "cpu"},
+        {"shuffle": "by length"},
+        {"weights": "balanced"},
+    ],
+)
 def test_windows_and_what_cannot_use_them_are_wrong_use(example_store, examples, options):
     dataset = FeatureDataset(example_store, examples, resident=options.pop("resident", None))
     with pytest.raises(UsageError, match="leave out"):
