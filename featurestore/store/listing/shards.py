@@ -82,9 +82,9 @@ class Part:
         """(n, 16) uint8."""
         return names_of(self.rows)
 
-    def file_names(self) -> list[str]:
-        """Return the file name of each shard."""
-        return _joined(self.names).decode().split("\n")
+    def file_names(self, start: int = 0, stop: int | None = None) -> list[str]:
+        """Return the file names of successive shards."""
+        return _joined(self.names[start:stop]).decode().split("\n")
 
 
 class Shards(Sequence[ShardEntry]):
