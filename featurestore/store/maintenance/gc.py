@@ -35,10 +35,11 @@ from featurestore.store.format.directory import (
     read_without_lists,
 )
 from featurestore.store.format.manifest import Manifest
-from featurestore.store.index.loading import is_index_of, stale_files
+from featurestore.store.index.loading import stale_files, used_files
 from featurestore.store.listing.files import LISTS
 from featurestore.store.listing.shards import Shards
 from featurestore.store.locks import cleaning, unused
+from featurestore.store.snapshot import shard_list
 
 KEEP_LAST = 2
 """Snapshots kept whatever their age: with one alone, a damaged manifest would be a lost store."""
@@ -48,6 +49,9 @@ OLDER_THAN = 24 * 3600.0
 
 SHARD_NAME = re.compile(r"[0-9a-f]{32}\.h5")
 LIST_NAME = re.compile(r"[0-9a-f]{32}\.list")
+
+_MOST_INDEXED = 64
+"""Snapshots, the last ones, whose index files stay."""
 
 _CLOCK_TICK = 0.02
 """Seconds after which a directory that changes has another time than before, on any kernel."""
@@ -248,19 +252,20 @@ def _unreferenced(path: Path, numbers: list[int], read: ReadListed) -> tuple[lis
     shards = [*shards_besides(path, []), *shards_besides(path, [], CANARIES)]
     indexes: list[Path] | None = None
     known: Shards | None = None
-    for number in reversed(numbers):
-        if not shards and indexes == []:
+    for position, number in enumerate(reversed(numbers)):
+        # An index is derived: one that only an old snapshot uses is built again there.
+        if not shards and (indexes == [] or position >= _MOST_INDEXED):
             break  # nothing is left that an older snapshot could need
         manifest = read(path, number, known)
         if manifest is None:
             continue  # removed by another gc since it was listed
         known = manifest.shards
         shards = _without(shards, manifest)
-        names, sizes = known.names(), known.sizes.tolist()
         if indexes is None:
-            indexes = stale_files(path / INDEX, names, sizes)
-        else:
-            indexes = [file for file in indexes if not is_index_of(file, names, sizes)]
+            indexes = stale_files(path / INDEX, shard_list(manifest))
+        elif indexes:
+            used = used_files(path / INDEX, shard_list(manifest)) or ()
+            indexes = [file for file in indexes if file not in used]
     return shards, indexes or []
 
 

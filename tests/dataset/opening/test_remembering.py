@@ -13,11 +13,12 @@ import pytest
 
 from featurestore import FeatureDataset, LabelSet, Store, open_corpus
 from featurestore.corpora.contract import identity
+from featurestore.corpora.memory import corpus_from_sentences
 from featurestore.dataset.opening import remembering
 from featurestore.dataset.opening.keeping import KeptSentences, kept
 from featurestore.dataset.opening.numbering import LabelNumbering
 from featurestore.dataset.opening.placing import Placement
-from featurestore.errors import LabelError, MissingSentencesError, UsageError
+from featurestore.errors import CorpusError, LabelError, MissingSentencesError, UsageError
 from featurestore.keys import ConditionedSentence
 from tests.dataset.opening.remembered import (
     CORPUS,
@@ -270,3 +271,16 @@ def test_it_says_that_it_recalled_and_from_where(store, corpus, caplog):
         assert caplog.text == ""
         FeatureDataset(store, labelled(corpus))
     assert f"50 examples opened at once: remembered in {openings()[0]}" in caplog.text
+
+
+def test_what_is_in_files_and_not_in_files_together_is_not_remembered(store, corpus):
+    dataset = FeatureDataset(store, [labelled(corpus), corpus_from_sentences(list(labelled(corpus))[:2])])
+    assert (len(dataset), openings()) == (52, [])
+
+
+def test_a_corpus_that_is_gone_is_an_error_of_ours(store, corpus):
+    given = labelled(corpus)
+    corpus.unlink()
+    with pytest.raises(CorpusError, match="no such file"):
+        FeatureDataset(store, given)
+    assert openings() == []
