@@ -72,14 +72,8 @@ def _scan(
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    library = load_library(
+    takes = (_POINTER, _NUMBER, _NUMBER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER, _POINTER)
+    return load_library(
         Path(__file__).parent, "_scan", prefix="featurestore_scan", version=_VERSION,
-        instead="NumPy searches stores",
+        instead="NumPy searches stores", functions={"featurestore_scan": (ctypes.c_int, *takes)},
     )  # fmt: skip
-    if library is None:
-        return None
-    library.featurestore_scan.restype = ctypes.c_int
-    library.featurestore_scan.argtypes = [
-        _POINTER, _NUMBER, _NUMBER, _NUMBER, _NUMBER, _POINTER, _POINTER, _POINTER, _POINTER,
-    ]  # fmt: skip
-    return library

@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from featurestore.dataset.sampling.dealing import flights
+from featurestore.dataset.sampling.dealing import flights, side_by_side
 from featurestore.dataset.sampling.drawing import Key
 from featurestore.dataset.sampling.packing import (
     QUANTUM,
@@ -33,11 +33,15 @@ _CHUNK = 1 << 22
 
 @dataclass(frozen=True)
 class PlannedPool:
-    """The batches of a pool in the order of the epoch; how many, and what of the budget, end with them."""
+    """The batches of a pool in the order of the epoch; how many, and what of the budget, end with them.
+
+    ``n_pools``: where each process reads pools of its own, so many are planned together.
+    """
 
     batches: list[Indices]
     stop: int
     quanta: int
+    n_pools: int = 1
 
     @cached_property
     def digest(self) -> str:
@@ -106,8 +110,10 @@ class Plan:
             self._n_batches = self._counted()
         return self._n_batches
 
-    def pool(self, epoch: int, number: int, before: int, quanta: int, flight: int) -> PlannedPool:
-        """Return the batches of a pool.
+    def pool(
+        self, epoch: int, number: int, before: int, quanta: int, flight: int, shift: int = 0
+    ) -> PlannedPool:
+        """Return the batches of a pool, or of those that are planned together with it.
 
         Parameters
         ----------
@@ -116,8 +122,10 @@ class Plan:
             Batches of the pools before it, and what of the budget their sentences take.
         flight : int
             Processes that the epoch is for.
+        shift : int
+            Where each process reads pools of its own: the one that the first batch is for.
         """
-        place = (epoch, number, before, quanta, flight)
+        place = (epoch, number, before, quanta, flight, shift)
         planned = self._recent.pop(place, None)
         if planned is None:
             planned = self._planned(*place)
@@ -126,19 +134,45 @@ class Plan:
         self._recent[place] = planned
         return planned
 
-    def _planned(self, epoch: int, number: int, before: int, quanta: int, flight: int) -> PlannedPool:
+    def _planned(
+        self, epoch: int, number: int, before: int, quanta: int, flight: int, shift: int
+    ) -> PlannedPool:
+        key = Key(self.seed, epoch, number + 1, 1)
+        if flight > 1 and self.pools.apart:
+            return self._planned_together(epoch, number, before, quanta, flight, shift, key)
+        batches, quanta = self._made(epoch, number, before, quanta)
+        if self.shuffle and not self._ascending:
+            offset = before + epoch * self.n_batches if self._endless else before
+            batches = flights(batches, self.lengths, flight, offset, key)
+        batches = batches[: self._most_after(before)]
+        return PlannedPool(batches, before + len(batches), quanta)
+
+    def _planned_together(
+        self, epoch: int, number: int, before: int, quanta: int, flight: int, shift: int, key: Key
+    ) -> PlannedPool:
+        """Return the batches of as many pools as there are processes, each process's out of one of them."""
+        parts: list[list[Indices]] = []
+        for each in range(number, min(number + flight, self.pools.count(epoch))):
+            batches, quanta = self._made(epoch, each, before, quanta)
+            parts.append(batches[: self._most_after(before)])
+            before += len(parts[-1])
+        together = side_by_side(parts, self.lengths, flight, shift, key if self.shuffle else None)
+        return PlannedPool(together, before, quanta, len(parts))
+
+    def _made(self, epoch: int, number: int, before: int, quanta: int) -> tuple[list[Indices], int]:
+        """Return the batches of a pool, in no order of theirs, and what of the budget ends with them."""
         sentences = self.pools.sentences(epoch, number)
         batches = self._cut(epoch, number, sentences, self.budget)
         if self.pools.vary:
             quanta += self._quanta(sentences)
             batches = self._as_many_as_wanted(epoch, number, before, quanta, sentences, batches)
-        if self.shuffle and not self._ascending:
-            key = Key(self.seed, epoch, number + 1, 1)
-            offset = before + epoch * self.n_batches if self._endless else before
-            batches = flights(batches, self.lengths, flight, offset, key)
+        return batches, quanta
+
+    def _most_after(self, before: int) -> int | None:
+        """Return how many batches may follow so many; None for all there are."""
         if self.pools.vary and (self.drop_last or self._weights is not None):
-            batches = batches[: max(0, self.n_batches - before)]
-        return PlannedPool(batches, before + len(batches), quanta)
+            return max(0, self.n_batches - before)
+        return None
 
     def split(self, batches: Iterable[Indices], wanted: int) -> list[Indices]:
         """Split batches until there are as many as wanted, between groups where there are groups."""

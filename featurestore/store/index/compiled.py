@@ -89,14 +89,9 @@ def compiled_lookup(runs: Sequence[IndexRun]) -> CompiledLookup | None:
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    library = load_library(
+    takes = (_POINTER, _NUMBER, _POINTER, ctypes.c_char_p, _NUMBER, _POINTER, _POINTER)
+    return load_library(
         Path(__file__).parent, "_lookup", prefix="featurestore_index", version=_VERSION,
         instead="NumPy finds keys in indexes",
+        functions={"featurestore_index_locate": (ctypes.c_int, *takes)},
     )  # fmt: skip
-    if library is None:
-        return None
-    library.featurestore_index_locate.restype = ctypes.c_int
-    library.featurestore_index_locate.argtypes = [
-        _POINTER, _NUMBER, _POINTER, ctypes.c_char_p, _NUMBER, _POINTER, _POINTER,
-    ]  # fmt: skip
-    return library
