@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.store.listing.rows import contradictory
+from featurestore.store.listing.rows import DATASETS, contradictory
 from featurestore.store.listing.shards import Part, Shards
 
 _MOST_THREADS = 4
@@ -32,49 +32,58 @@ def doubtful_heads(directory: Path, shards: Shards) -> list[int]:
     shards : Shards
         Those that no list holds are all among the doubtful ones.
     """
-    try:
-        folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return list(range(len(shards)))
-    doubtful: list[NDArray[np.int64]] = []
-    first = 0
-    try:
-        # Hashing and reading leave the other threads running.
-        with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-            for part in shards.parts:
-                steps = range(0, len(part), _AT_ONCE)
-                begin = pool.map(lambda start, part=part: _sound(folder, part, start), steps)
-                sound = np.concatenate(list(begin))
-                doubtful.append(first + np.flatnonzero(~sound))
-                first += len(part)
-    finally:
-        os.close(folder)
-    return [*(number for some in doubtful for number in some.tolist()), *range(first, len(shards))]
+    doubtful: list[int] = []
+    first, folder = 0, f"{directory}{os.sep}"
+    # Hashing and reading leave the other threads running.
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+        for part in shards.parts:
+            steps = range(0, len(part), _AT_ONCE)
+            sound = np.concatenate(
+                list(pool.map(lambda start, part=part: _sound(folder, part, start), steps))
+            )
+            doubtful += (first + np.flatnonzero(~sound)).tolist()
+            first += len(part)
+    return [*doubtful, *range(first, len(shards))]
 
 
-def _sound(folder: int, part: Part, start: int) -> NDArray[np.bool_]:
+def _sound(folder: str, part: Part, start: int) -> NDArray[np.bool_]:
     """Return which of some successive shards of a part need no closer look."""
     rows = part.rows[start : start + _AT_ONCE]
-    heads = rows["offsets"][:, -1].tolist()
-    digests = np.ascontiguousarray(rows["head_sha256"]).view("V32").ravel().tolist()
+    at = {name: rows["offsets"][:, column].astype(np.int64) for column, name in enumerate(DATASETS)}
+    # The last offsets of sentences and of tokens say what these add up to.
+    last_sentence = at["offsets"] + 8 * rows["n_sentences"].astype(np.int64)
     wrong = contradictory(rows, part.kind.token_shape)
-    names, sizes = part.file_names(start, start + _AT_ONCE), rows["n_bytes"].tolist()
-    files = zip(names, sizes, heads, digests, strict=True)
-    sound: NDArray[np.bool_] = np.fromiter((_begins(folder, *each) for each in files), bool, len(rows))
-    return sound & ~wrong
+    last_token = at["token_offsets"] + np.where(wrong, 0, 8 * rows["n_tokens"].astype(np.int64))
+    files = zip(
+        part.file_names(start, start + _AT_ONCE),
+        rows["n_bytes"].tolist(),
+        at["values"].tolist(),
+        np.ascontiguousarray(rows["head_sha256"]).view("V32").ravel().tolist(),
+        zip(last_sentence.tolist(), rows["n_tokens"].tolist(), strict=True),
+        zip(last_token.tolist(), rows["token_bytes"].tolist(), strict=True),
+        strict=True,
+    )
+    good = (not bad and _begins(folder, *each) for bad, each in zip(wrong.tolist(), files, strict=True))
+    sound: NDArray[np.bool_] = np.fromiter(good, bool, len(rows))
+    return sound
 
 
-def _begins(folder: int, name: str, n_bytes: int, head: int, digest: bytes) -> bool:
-    """Return whether a file has a size, and at its beginning bytes of a hash."""
+def _begins(
+    folder: str, name: str, n_bytes: int, n_head: int, digest: bytes, *words: tuple[int, int]
+) -> bool:
+    """Return whether a file has a size, and at its beginning bytes of a hash, with these words in them."""
     try:
-        descriptor = os.open(name, _FLAGS, dir_fd=folder)
+        descriptor = os.open(folder + name, _FLAGS)
     except OSError:
         return False
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size != n_bytes:
             return False
-        return hashlib.sha256(os.pread(descriptor, head, 0)).digest() == digest
+        head = os.pread(descriptor, n_head, 0)
+        return hashlib.sha256(head).digest() == digest and all(
+            int.from_bytes(head[place : place + 8], "little") == word for place, word in words
+        )
     except OSError:
         return False
     finally:
