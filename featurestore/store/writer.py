@@ -86,10 +86,9 @@ class WriteSession:
         self.store = store
         self.manifest: Manifest = store.manifest
         self._manifests = str(store.location / MANIFESTS)
-        self._seen: Signature | None = (
-            None  # of that directory, when the manifest's content was last compared
-        )
-        self._latest: Signature | None = None  # of that directory, when the manifest was the latest
+        # Of that directory, when the manifest's content was last compared, and when it was the latest.
+        self._seen: Signature | None = None
+        self._latest: Signature | None = None
         self._codec = get_codec(codec or store.manifest.codec)
         self._encoder = encoder
         self._filesystem = store.filesystem
@@ -331,9 +330,8 @@ class WriteSession:
             logger.info("another writer took snapshot %d; following it", manifest.number)
             self._latest = None
             return False
-        self.manifest, self._seen = published, None
-        # If another writer was quicker than this call, the next number is taken, which publishing notices.
-        self._latest = signature(self._manifests)
+        # If another writer is quicker than the signature, the next number is taken, which publishing notices.
+        self.manifest, self._seen, self._latest = published, None, signature(self._manifests)
         self._since_opening.add(keys)
         return True
 
@@ -369,12 +367,11 @@ class WriteSession:
         location, replaced = self.store.location, self.store.replaced
         found = signature(self._manifests)
         # Listing takes as long as there are snapshots, so it is not done where none came or went.
-        is_latest = found is not None and found == self._latest
-        is_latest = is_latest or list_numbers(location, self._filesystem)[-1] == self.manifest.number
+        unchanged = found is not None and found == self._latest
+        is_latest = unchanged or list_numbers(location, self._filesystem)[-1] == self.manifest.number
         if is_latest and not replaced and is_there(location, self.manifest):
             self._seen = self._latest = found
             return
-        self._latest = None
         latest = read_manifest(location, filesystem=self._filesystem, known=self.manifest.shards)
         self._make_sure_of_commits()
         latest.recipe.require_equal(
@@ -393,7 +390,7 @@ class WriteSession:
         view = Snapshot(self.store.location, latest, filesystem=self._filesystem)
         for number in latest.shards.besides(self.manifest.shards).tolist():
             self._since_opening.add(view.keys_of(number))
-        self.manifest, self._seen = latest, None
+        self.manifest, self._seen, self._latest = latest, None, None
 
     def _make_sure_of_commits(self) -> None:
         """Wait until the manifests that were found are on the disk.

@@ -22,7 +22,7 @@ def upgrade(store: Path, as_json: bool) -> None:
     shards. A store never changes its version by itself: upgrade it when everybody who uses it has a
     featurestore that reads the new one.
     """
-    from featurestore.store.maintenance.upgrading import upgrade as upgrade_store
+    from featurestore.store.upgrading import upgrade as upgrade_store
     from featurestore.store.store import Store
 
     opened = Store.open(store)
