@@ -191,8 +191,8 @@ class WriteSession:
         key = sentence_key(sentence)
         if key in self._pending or self._is_stored(key):
             return False
-        # Checked now, not when the shard is sealed: one bad vector must not cost its neighbours.
         staged = np.empty(expected, self._codec.staging_dtype)
+        # Checked now, not when the shard is sealed: one bad vector must not cost its neighbours.
         stage(staged, vectors, sentence, self._codec)
         start, self._pending_tokens = self._pending_tokens, self._pending_tokens + len(sentence)
         self._pending[key] = sentence, staged, sample(start, vectors, self._pending_tokens)
@@ -374,11 +374,8 @@ class WriteSession:
             return
         latest = read_manifest(location, filesystem=self._filesystem, known=self.manifest.shards)
         self._make_sure_of_commits()
-        latest.recipe.require_equal(
-            self.store.recipe,
-            where=f"store {self.store.path}",
-            remedy="Use a store of its own for each recipe.",
-        )
+        remedy = "Use a store of its own for each recipe."
+        latest.recipe.require_equal(self.store.recipe, where=f"store {self.store.path}", remedy=remedy)
         if replaced:
             raise StoreError(
                 f"the store {self.store.path} was replaced by another while this process added to it: "

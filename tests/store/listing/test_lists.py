@@ -21,8 +21,8 @@ from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.repair import repair
 from featurestore.store.maintenance.replacing import compact, remove
 from featurestore.store.maintenance.selection import select
-from featurestore.store.upgrading import upgrade
 from featurestore.store.store import Store
+from featurestore.store.upgrading import upgrade
 from featurestore.store.verification import verify
 from tests.kit.damage import flip_bit
 from tests.kit.stores import (

@@ -22,8 +22,8 @@ def upgrade(store: Path, as_json: bool) -> None:
     shards. A store never changes its version by itself: upgrade it when everybody who uses it has a
     featurestore that reads the new one.
     """
-    from featurestore.store.upgrading import upgrade as upgrade_store
     from featurestore.store.store import Store
+    from featurestore.store.upgrading import upgrade as upgrade_store
 
     opened = Store.open(store)
     before = opened.manifest.version
