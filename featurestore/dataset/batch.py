@@ -90,7 +90,10 @@ class FeatureBatch(MappingOfTensors):
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> FeatureBatch:  # needs a GPU
-        """Return the batch in pinned memory (what a DataLoader with ``pin_memory=True`` calls)."""
+        """Return the batch in pinned memory (what a DataLoader with ``pin_memory=True`` calls).
+
+        What lies there already is not copied.
+        """
         return self._mapped(lambda tensor: tensor.pin_memory())
 
     def packed(self) -> FeatureBatch:
@@ -186,9 +189,18 @@ class BatchSource(Protocol):
         """Return one example."""
 
     def gather(
-        self, indices: Sequence[int], gatherer: Any = None, *, packed: bool = False, jagged: bool = False
+        self,
+        indices: Sequence[int],
+        gatherer: Any = None,
+        *,
+        packed: bool = False,
+        jagged: bool = False,
+        empty: Any = None,
     ) -> FeatureBatch:
-        """Return a padded, packed or jagged batch; ``gatherer`` reads it in place of the dataset's own."""
+        """Return a padded, packed or jagged batch.
+
+        ``gatherer`` reads it, and ``empty`` gives its memory, in place of the dataset's own.
+        """
 
 
 class ItemBatch(MutableSequence[FeatureItem]):
