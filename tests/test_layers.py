@@ -57,7 +57,15 @@ ARROWS: dict[str, set[str] | None] = {
     "extraction/planning": {
         "extraction", *CORPORA, "encoders", "store/index", "disk", "native", *STORE, *LEAVES,
     },
-    "extraction": {"extraction/planning", *CORPORA, "encoders", "store/maintenance", *STORE, *LEAVES},
+    "extraction/engines": {"extraction", "extraction/planning", *CORPORA, "encoders", *STORE, *LEAVES},
+    "extraction/cluster": {
+        "extraction", "extraction/engines", "extraction/planning", "corpora", "encoders", "disk", *STORE,
+        *LEAVES,
+    },
+    "extraction": {
+        "extraction/engines", "extraction/planning", *CORPORA, "encoders", "store/maintenance", *STORE,
+        *LEAVES,
+    },
     "search": {"native", "store/maintenance", *STORE, *LEAVES},
     "inspection": {*CORPORA, "store/maintenance", "store/index", *STORE, *LEAVES},
     "exchange/incoming": {"disk", *CORPORA, *LEAVES},

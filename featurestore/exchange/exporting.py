@@ -12,6 +12,7 @@ from typing import Any
 
 from featurestore.corpora.corpus import Corpus
 from featurestore.disk.atomic import building
+from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.disk.places import free_bytes, local_path
 from featurestore.errors import StoreWriteError, UsageError
 from featurestore.exchange.allennlp_hdf5 import write_allennlp
@@ -71,6 +72,7 @@ def export(
     dtype: str | None = None,
     rows: str | None = None,
     progress: Callable[[int], object] | None = None,
+    filesystem: FileSystem = LOCAL,
 ) -> ExportReport:
     """Write vectors with their tokens, and labels, into a format of others.
 
@@ -126,7 +128,7 @@ def export(
             progress(len(sentence.tokens))
 
     _require_space(path, exported, to)
-    with building(path) as temporary:
+    with building(path, filesystem) as temporary:
         FORMATS[to](exported, temporary, step, **options)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     n_bytes = sum(file.stat().st_size for file in files)
