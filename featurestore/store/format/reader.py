@@ -224,7 +224,7 @@ class ShardReader:
 
     def span(self, first: int, last: int) -> tuple[Array, Array | None]:
         """Return the rows of some tokens as they lie on disk, and their scales; no checksum is compared."""
-        self._require_uncut()
+        self.require_uncut()
         return self._span(first, last)
 
     def read_into(self, out: Floats, row: int) -> None:
