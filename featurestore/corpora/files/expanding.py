@@ -86,7 +86,7 @@ def _in_folder(folder: str, format_by_name: FormatOf, asked: str | None) -> list
     left_out = sorted(set(files) - set(chosen))
     if left_out:
         names = [os.path.relpath(file, folder) for file in left_out]
-        _logger.warning("%s: %d files are not read: %s", folder, len(names), _named(names))
+        _logger.warning("%s: not read, as their names tell no format: %s", folder, _named(names))
     return chosen
 
 

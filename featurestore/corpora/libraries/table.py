@@ -112,7 +112,6 @@ class TableCorpus(Corpus):
         self._n_read = 0
         self._first_state: object = None
         self._latest_state: object = None
-        self._content: tuple[object, str | None] | None = None
 
     def __iter__(self) -> Iterator[Example]:
         state = self._table.state()
@@ -176,21 +175,18 @@ class TableCorpus(Corpus):
 
     def identity(self) -> dict[str, Any] | None:
         """Return a hash of the content, the name, the options, and a hash of the readers' code."""
-        state = self._table.state()
-        if self._content is None or state is None or self._content[0] != state:
-            self._content = state, self._table.content(self._columns)
-        return self._identity(self._content[1])
-
-    def identity_read(self) -> dict[str, Any] | None:
-        """Return the identity of what the latest complete pass has read: that of a state that is known."""
-        if self._content is None or self._latest_state is None or self._content[0] != self._latest_state:
-            return None
-        return self._identity(self._content[1])
-
-    def _identity(self, content: str | None) -> dict[str, Any] | None:
+        content = self._table.content(self._columns)
         if content is None:
             return None
         return {"content": content, **identity_of_reading(self._options, self.format)}
+
+    def identity_read(self) -> dict[str, Any] | None:
+        """Return the identity as it is behind the latest complete pass; None before one.
+
+        What was read in no order cannot be hashed on the way: it is what it was before, where both are equal.
+        """
+        state = self._latest_state
+        return self.identity() if state is not None and state == self._table.state() else None
 
     def findings(self) -> dict[str, Any]:
         """Return what was warned of and left out."""
