@@ -19,8 +19,20 @@ MAX_HEAD_BYTES = 1 << 30
 
 DEFAULT_SHARD_BYTES = 128 << 20
 
-MAX_SHARDS = 1 << 16
-"""8 TiB in shards of the default size. Every commit writes the list of all of them."""
+MAX_SHARDS = 1 << 20
+"""128 TiB in shards of the default size."""
+
+MAX_LISTED_SHARDS = 1 << 16
+"""Of a manifest of version 1, which lists all shards itself."""
+
+MAX_LIST_SHARDS = 1 << 16
+"""Of one list; those that a writer makes are not joined beyond it."""
+
+MAX_LISTS = 1024
+"""That a manifest names. A writer's are at most 32 for the largest store."""
+
+MAX_COUNT = 1 << 48
+"""Of anything that is counted and has no bound of its own, such as the tokens of a shard."""
 
 MAX_CANARIES = 64
 MAX_CANARY_TOKENS = 4096

@@ -12,7 +12,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "extract": (
         "featurestore extract train.conllu dev.conllu --store features/ewt",
         "featurestore extract reviews.csv --text-column review --tokenize \\\n"
-        "    --store features/reviews --encoder elmo:small",
+        "    --store features/reviews --encoder elmo:demo",
         "zcat news.txt.gz | featurestore extract - --store features/news",
     ),
     "plan": ("featurestore plan train.conllu --store features/ewt --label upos",),
@@ -59,7 +59,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "featurestore subset features/all --corpus train.conllu -o features/train",
         "featurestore subset features/all --text Berlin -o features/berlin",
     ),
-    "copy": ("featurestore copy features/ewt /mnt/share/ewt",),
+    "copy": ("featurestore copy features/ewt backup/ewt",),
     "recode": ("featurestore recode features/ewt --codec int8 -o features/ewt-int8",),
     "layers": (
         "featurestore layers features/all-layers --layers 1 -o features/layer-1",
@@ -74,6 +74,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "repair": ("featurestore repair features/ewt --dry-run",),
     "gc": ("featurestore gc features/ewt --keep-last 1 --older-than 7d --dry-run",),
     "forget": ("featurestore forget",),
+    "completion": (
+        "featurestore completion bash > ~/.featurestore-completion.bash",
+        "featurestore completion fish > ~/.config/fish/completions/featurestore.fish",
+    ),
     "merge": ("featurestore merge machine1/ewt machine2/ewt --into features/ewt",),
 }
 """By command, in full; the empty name is the help of ``featurestore`` itself."""

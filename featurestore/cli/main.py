@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import importlib
 import keyword
+import os
 import sys
 from collections.abc import Sequence
 
 import click
 
 from featurestore._version import __version__
+from featurestore.cli.completing import VARIABLE, register
 from featurestore.cli.display.streams import Unread, ending_when_unread, prepare_streams
 from featurestore.cli.epilogs import epilog
 from featurestore.cli.groups import SuggestingGroup
+from featurestore.cli.project.command import config_options
 from featurestore.errors import FeaturestoreError
 
 _C = "featurestore.cli.commands"
@@ -62,6 +65,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "gc": (f"{_C}.keeping.maintain", "Remove old snapshots and unreferenced files."),
         "forget": (f"{_C}.keeping.maintain", "Forget what was found when datasets were opened."),
         "merge": (f"{_C}.keeping.maintain", "Add stores of one recipe, filled elsewhere, to another."),
+    },
+    "At the keyboard": {
+        "completion": (f"{_C}.completion", "Print a script that completes commands in bash, zsh or fish."),
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
@@ -113,6 +119,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
 
 @click.group(
     cls=_LazyGroup,
+    params=[*config_options(hidden=False)],
     epilog=f"{epilog('')}\n\n{EXIT_CODES}",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
@@ -142,8 +149,12 @@ def cli(context: click.Context, verbose: int) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its documented code."""
     prepare_streams()
+    if VARIABLE in os.environ:
+        register()
     try:
-        code = cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
+        code = cli.main(
+            args=None if arguments is None else list(arguments), complete_var=VARIABLE, standalone_mode=False
+        )
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except Unread:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from featurestore.cli.display.reading import say_reading, say_warnings
-from featurestore.cli.options import Reading, options, reading_options
+from featurestore.cli.options import Reading, device_option, options, reading_options
 
 if TYPE_CHECKING:
     from featurestore.corpora.observed import ObservedCorpus
@@ -48,8 +48,6 @@ scored_corpus_options = options(
                  metavar="SHARE", help="With --on-missing skip or zeros, refuse to score a corpus of which a "
                  "larger share of the sentences is missing."),
 )  # fmt: skip
-
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 
 inference_options = options(
     click.option("--token-budget", type=click.IntRange(1), default=8192, show_default=True,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from featurestore.cli.completing import files, formats, words
 from featurestore.corpora.contract.options import (
     EMPTY_TOKEN,
     MISSING_LABEL,
@@ -44,6 +45,17 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[_Command], _Command]
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+progress_option = click.option("--no-progress", is_flag=True, help="Show no progress bar.")
+corpora_argument = click.argument(
+    "corpora", nargs=-1, required=True, metavar="CORPUS...", shell_complete=files
+)
+device_option = click.option(
+    "--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:1, ...",
+    shell_complete=words("auto", "cpu", "cuda"),
+)  # fmt: skip
+CODECS = ("float16", "float32", "int8")
+encoder_words = {"layers": words("average", "top", "all"), "initial_state": words("auto", "zero", "warm")}
+"""What completes options that say which vectors are meant."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,10 @@ class Reading:
         return words
 
 
+READING_NAMES = tuple(field.name.replace("_", "-") for field in fields(Reading))
+"""The options' names, without the dashes before them."""
+
+
 class _TokenizeOption(click.Option):
     """``--tokenize``, whose value may be left out: a next word that names no tokeniser is an argument."""
 
@@ -128,14 +144,14 @@ def _with_reading(command: _Command) -> _Command:
 
 
 reading_options = options(
-    click.option("--format", "format_", metavar="NAME",
+    click.option("--format", "format_", metavar="NAME", shell_complete=formats,
                  help="Corpus format: text, conll, conllu, csv, tsv, jsonl, fasttext, fasta, parquet, arrow, "
                  "datasets (a folder) or spacy; by default, by the file name; standard input is text."),
     click.option("--text-column", metavar="NAME|N", help="Column or field with the text or the tokens."),
     click.option("--header/--no-header", default=None,
                  help="Whether the first row of a table or a column file names the columns.  [default: as "
                  "the rows show]"),
-    click.option("--separator", metavar="NAME",
+    click.option("--separator", metavar="NAME", shell_complete=words("comma", "semicolon", "tab", "pipe"),
                  help="What separates the fields of a table: comma, semicolon, tab or pipe.  "
                  "[default: by the format, or as the rows show]"),
     click.option("--quotes", type=click.Choice(QUOTES),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from featurestore.cli.completing import files
 from featurestore.cli.options import Reading, options
 from featurestore.errors import UsageError
 
@@ -21,11 +22,10 @@ if TYPE_CHECKING:
 _KEY_DIGITS = 32
 
 store_argument = click.argument("store", type=click.Path(path_type=Path))
-progress_option = click.option("--no-progress", is_flag=True, help="Show no progress bar.")
 selection_options = options(
-    click.option("--corpus", "corpora", multiple=True, metavar="FILE",
+    click.option("--corpus", "corpora", multiple=True, metavar="FILE", shell_complete=files,
                  help="The sentences of a corpus; may be given several times."),
-    click.option("--keys", "key_files", multiple=True, metavar="FILE",
+    click.option("--keys", "key_files", multiple=True, metavar="FILE", shell_complete=files,
                  help="The sentences with these keys: one at the beginning of each line, as ls prints them; "
                  "- is standard input."),
     click.option("--text", metavar="PATTERN",

@@ -113,9 +113,8 @@ class Sources:
         """
         stores, places = xxhash.xxh3_64(), xxhash.xxh3_64()
         for source in self.each:
-            shards = source.store.manifest.shards
-            names = (source.store.recipe.fingerprint, *(entry.name for entry in shards))
-            stores.update("\n".join(names).encode())
+            names = source.store.manifest.shards.joined_names()
+            stores.update(source.store.recipe.fingerprint.encode() + (b"\n" + names if names else b""))
             for numbers in source.places:
                 places.update(numbers[part].astype("<i8").tobytes())
         snapshots = [source.store.snapshot for source in self.each]

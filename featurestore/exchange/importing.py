@@ -173,8 +173,8 @@ def import_vectors(
                 if layers_and_dim(vectors.shape) != (n_layers, dim) or is_wider:
                     raise CorpusError(
                         f"the vectors of {' '.join(arrival.tokens[:8])!r} ({arrival.name}) are "
-                        f"{vectors.dtype} "
-                        f"{vectors.shape}, those of the first sentence {first.dtype} {first.shape}",
+                        f"{vectors.dtype} {vectors.shape}, those of the first sentence {first.dtype} "
+                        f"{first.shape}",
                         path=source_path,
                     )
                 yield arrival.tokens, vectors

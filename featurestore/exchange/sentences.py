@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from featurestore.corpora.contract.example import Example, Labels
 from featurestore.corpora.corpus import Corpus
-from featurestore.errors import AlignmentError, MissingSentence, MissingSentencesError, UsageError
-from featurestore.keys import Sentence, sentence_key, token_bytes
+from featurestore.errors import MissingSentence, MissingSentencesError, UsageError
+from featurestore.keys import Sentence
+from featurestore.store.alignment import Asked, located
 from featurestore.store.maintenance.selection import Selection, select
 from featurestore.store.missing import how_to_add
 from featurestore.store.store import Store
@@ -131,7 +132,7 @@ class Exported:
         value_type = self.value_type
         if self.corpus is None:
             for shard, rows in enumerate(self._rows.rows):
-                reader = self.store.reader(shard)
+                reader = self.store.passing(shard)
                 for row in rows.tolist():
                     vectors = reader.read(row).astype(value_type, copy=False)
                     yield ExportedSentence(reader.tokens(row), vectors, None, reader.key(row))
@@ -145,27 +146,27 @@ class Exported:
         examples = iter(() if self.corpus is None else self.corpus)
         missing: list[MissingSentence] = []
         n_missing = n_read = 0
-        while step := list(itertools.islice(examples, _STEP)):
-            keys = [sentence_key(example.tokens) for example in step]
-            found = self.store.locate(keys)
-            n_read += len(step)
-            for example, key, shard, row in zip(
-                step, keys, found.shard.tolist(), found.row.tolist(), strict=True
-            ):
-                if shard < 0:
-                    n_missing += 1
-                    if len(missing) < _MOST_NAMED:
-                        missing.append(MissingSentence(tuple(example.tokens), key, example.place))
-                    continue
-                if not self.store.reader_of(shard, row, key).same_tokens(row, token_bytes(example.tokens)):
-                    raise AlignmentError(
-                        f"{example.place}: the stored tokens are not those of the corpus; run `featurestore "
-                        f"verify {self.store.path}`",
-                        path=example.path or None,
-                        line=example.line or None,
-                    )
-                if not n_missing:
-                    yield example, key, shard, row
+        were_open = self.store.open_shards()
+        try:
+            while step := list(itertools.islice(examples, _STEP)):
+                asked = Asked.of([example.tokens for example in step])
+                n_read += len(step)
+                used = set[int]()
+                for example, key, (shard, row) in zip(
+                    step, asked.keys, located(self.store, step, asked), strict=True
+                ):
+                    if shard < 0:
+                        n_missing += 1
+                        if len(missing) < _MOST_NAMED:
+                            missing.append(MissingSentence(tuple(example.tokens), key, example.place))
+                        continue
+                    used.add(shard)
+                    if not n_missing:
+                        yield example, key, shard, row
+                # A corpus often goes through a store in its order: what it has passed need not stay open.
+                self.store.close_shards(but=were_open | used)
+        finally:
+            self.store.close_shards(but=were_open)
         if n_missing:
             shown = "".join(f"\n  {place}: {' '.join(tokens[:12])}" for tokens, _, place in missing[:3])
             raise MissingSentencesError(

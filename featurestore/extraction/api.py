@@ -13,6 +13,7 @@ from featurestore.errors import UsageError
 from featurestore.extraction.choice import EncoderChoice
 from featurestore.extraction.destination import Destination
 from featurestore.extraction.job import Job
+from featurestore.extraction.planning.parts import Part
 from featurestore.extraction.progress import BarProgress, Progress
 from featurestore.extraction.report import Report
 from featurestore.store.store import Store
@@ -33,6 +34,7 @@ def extract(
     token_budget: int | None = None,
     shard_bytes: int | None = None,
     allow_cut: bool = False,
+    part: str | tuple[int, int] | None = None,
     progress: bool | Progress = True,
 ) -> Report:
     """Encode every sentence of the corpora that a store does not hold yet.
@@ -64,6 +66,10 @@ def extract(
     allow_cut : bool
         Extract also where most of the text stands in tokens of which the encoder sees only the beginning: an
         ELMo reads 48 bytes of each.
+    part : str or (int, int), optional
+        ``"0/4"`` or ``(0, 4)``: encode only what falls to the first of four parts, counted from 0. Four
+        processes that are given the same corpora and one part each encode every sentence once, about the
+        same cost each, into one store.
     progress : bool or Progress
         Show a bar on standard error, or report to an object.
 
@@ -82,6 +88,7 @@ def extract(
     CorpusError, EncoderError, StoreError
         See :mod:`featurestore.errors`. What was committed stays.
     """
+    wanted = None if part is None else Part.of(part)
     shown = progress if isinstance(progress, Progress) else BarProgress() if progress else Progress()
     destination = Destination.of(store.refreshed() if isinstance(store, Store) else store)
     source = source_of(
@@ -92,7 +99,9 @@ def extract(
         initial_state=initial_state,
         device=device,
     )
-    job = Job(as_corpora(corpora), destination, codec=codec, shard_bytes=shard_bytes, device=device)
+    job = Job(
+        as_corpora(corpora), destination, codec=codec, shard_bytes=shard_bytes, device=device, part=wanted
+    )
     plan = job.plan(source, progress=shown)
     for warning in filter(None, (*plan.warnings, plan.codec_note)):
         logger.warning("%s", warning)

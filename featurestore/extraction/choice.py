@@ -54,9 +54,8 @@ class EncoderChoice(NamedEncoder):
                 initial_state = initial_state or own.get("initial_state")
             if not spec and is_imported(recipe):
                 raise UsageError(
-                    f"the vectors of {destination.path} were imported, and no encoder adds to them: "
-                    "extract into "
-                    "another --store"
+                    f"the vectors of {destination.path} were imported, and no encoder adds to them: extract "
+                    "into another --store"
                 )
             if not spec:
                 raise UsageError(

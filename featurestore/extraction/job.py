@@ -11,7 +11,13 @@ from featurestore.encoders.base import EncoderOutline
 from featurestore.encoders.sources import EncoderSource
 from featurestore.extraction.choice import is_own, require_store_of
 from featurestore.extraction.destination import Destination
-from featurestore.extraction.planning.estimate import Speed, cost_by_length, expected_speed
+from featurestore.extraction.planning.estimate import (
+    Speed,
+    cost_anywhere,
+    cost_by_length,
+    expected_speed,
+)
+from featurestore.extraction.planning.parts import Groups, Part
 from featurestore.extraction.planning.plan import Plan, make_plan
 from featurestore.extraction.progress import Progress
 from featurestore.extraction.report import Report
@@ -34,6 +40,8 @@ class Job:
     shard_bytes : int, optional
     device : str
         For encoders that are yet to be loaded.
+    part : Part, optional
+        Encode only what falls to this part of several.
     """
 
     def __init__(
@@ -44,9 +52,10 @@ class Job:
         codec: str | None = None,
         shard_bytes: int | None = None,
         device: str = "auto",
+        part: Part | None = None,
     ) -> None:
         self.corpora, self.destination, self.device = corpora, destination, device
-        self._codec, self._shard_bytes = codec, shard_bytes
+        self._codec, self._shard_bytes, self._part = codec, shard_bytes, part
 
     def plan(self, source: EncoderSource, *, progress: Progress | None = None) -> Plan:
         """Read the corpora once and say what extracting them would do.
@@ -68,15 +77,18 @@ class Job:
         self.destination.require_usable()
         manifest = self.destination.manifest
         is_same, outline = self._outlined(source)
+        cost = partial(cost_by_length, self._family(source), self._likely_device, precision=source.precision)
+        groups = None
+        if self._part is not None:
+            groups = Groups(self._part, partial(cost_anywhere, self._family(source), self.device), cost)
         plan = make_plan(
             self.corpora,
             self.destination,
             outline,
             codec=self._codec or (manifest.codec if manifest else DEFAULT_CODEC),
             shard_bytes=manifest.shard_bytes if manifest else self._shard_bytes or limits.DEFAULT_SHARD_BYTES,
-            cost=partial(
-                cost_by_length, self._family(source), self._likely_device, precision=source.precision
-            ),
+            cost=cost,
+            groups=groups,
             progress=progress,
         )
         return plan.timed(self._speed(source, outline, is_same)) if plan.n_new else plan

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from featurestore import limits
 from featurestore.corpora.contract.example import Example
@@ -177,13 +180,20 @@ class Extraction:
         destination.require_recipe(encoder.recipe)
         return require_canaries(destination.store, encoder) if encodes else destination.store
 
+    def _left_out(self, session: WriteSession) -> Callable[[NDArray[np.uint8]], NDArray[np.bool_]]:
+        """Return what says of keys which are not to be encoded: stored, or another part's."""
+        division = self.plan.division
+        if division is None:
+            return session.stored
+        return lambda keys: session.stored(keys) | ~division.holds(keys)
+
     def _windows(self, session: WriteSession) -> Iterator[tuple[list[Example], list[bytes]]]:
         """Yield the sentences of one shard after the other, in corpus order, and their keys."""
         window: list[Example] = []
         keys: list[bytes] = []
         room = session.tokens_per_shard
         depends_on_more = bool(depends_on(self.encoder.recipe))
-        for key, example in new_examples(self.corpora, session.stored):
+        for key, example in new_examples(self.corpora, self._left_out(session)):
             if not depends_on_more and condition_of(example.tokens):
                 # Its vectors would be stored under a key that no reader asks for.
                 raise UsageError(

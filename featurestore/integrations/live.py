@@ -132,8 +132,7 @@ def require_recipe(recipe: Recipe, given: Encoder) -> CheckedEncoder:
             recipe,
             encoder.recipe,
             f"{named} gives different vectors: load it with the layers, precision and initial state above, "
-            "or "
-            "name the encoder that filled the store.",
+            "or name the encoder that filled the store.",
         ),
     )
     return encoder

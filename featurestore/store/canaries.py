@@ -262,7 +262,8 @@ def _with_canaries(store: AnySnapshot, canaries: Canaries) -> AnySnapshot:
                 entry = canaries.put(store.location, store.recipe, store.filesystem)
             last = latest.manifest
             following = replace(last, number=last.number + 1, canaries=entry, commit=commit_note(last.commit))
-            if publish(store.location, following, store.filesystem) and len(latest):
+            published = publish(store.location, following, store.filesystem)
+            if published is not None and len(latest):
                 logger.warning(
                     "store %s had no canaries and has some now: what was stored before was not compared with "
                     "what the encoder computes here; `featurestore verify %s --encode 20` compares it",

@@ -60,12 +60,11 @@ def is_shorter(store: Path, last: Manifest, latest: Manifest) -> bool:
     StoreError
         If the store was rolled back: the latest commit does not continue the last one.
     """
-    left = {shard.name for shard in latest.shards}
-    gone = [shard for shard in last.shards if shard.name not in left]
+    gone = last.shards.besides(latest.shards)
     # gc may have removed the last manifest since; then the shards are compared.
-    if latest == last or (latest.number > last.number and (not gone or is_there(store, last))):
-        return bool(gone)
-    n = sum(shard.n_sentences for shard in gone)
+    if latest == last or (latest.number > last.number and (not len(gone) or is_there(store, last))):
+        return bool(len(gone))
+    n = int(last.shards.sizes[gone].sum())
     raise StoreError(
         f"{store} is not the store that this process last saw: snapshot {last.number} is gone, and "
         f"{n:,} of its sentences with it. It was restored from an earlier state. Nothing was written to it: "

@@ -57,10 +57,9 @@ def how_to_add(recipe: Recipe, store: Path, corpora: str = "CORPUS") -> str:
     """
     if is_imported(recipe):
         return (
-            f"The vectors of {store} were imported, and no encoder here adds to them: import the others "
-            "of the same "
-            "tool into a store of their own, or extract all with one encoder (featurestore extract "
-            "--store NEW)"
+            f"The vectors of {store} were imported, and no encoder here adds to them: import the others of "
+            "the same tool into a store of their own, or extract all with one encoder (featurestore "
+            "extract --store NEW)"
         )
     command = f"{ADD_THEM} {corpora} --store {shlex.quote(str(store))}"
     family = family_of_recipe(recipe)

@@ -14,6 +14,7 @@ from featurestore.store.format.access import inspecting
 from featurestore.store.format.codec import get_codec
 from featurestore.store.format.directory import CANARIES, DAMAGED, INDEX, MANIFESTS, SHARDS, TMP
 from featurestore.store.format.manifest import Manifest
+from featurestore.store.listing.files import LISTS
 from featurestore.store.locks import LOCK
 
 
@@ -50,7 +51,7 @@ def require_creatable(path: Path) -> None:
     UnreadableStoreError
         If the path cannot be inspected.
     """
-    ours = (MANIFESTS, SHARDS, CANARIES, INDEX, TMP, DAMAGED, LOCK)
+    ours = (MANIFESTS, LISTS, SHARDS, CANARIES, INDEX, TMP, DAMAGED, LOCK)
     with inspecting(path):
         if path.exists() and (not path.is_dir() or any(p.name not in ours for p in path.iterdir())):
             raise UsageError(f"cannot make a store at {path}: something else is there; choose a new path")
@@ -75,16 +76,18 @@ def require_shards(store: Path, manifest: Manifest) -> None:
         for file in os.scandir(directory):
             with contextlib.suppress(FileNotFoundError):  # gc may be removing what no snapshot needs
                 sizes[file.name] = file.stat().st_size
-    wrong = [entry for entry in manifest.shards if sizes.get(entry.name) != entry.n_bytes]
+    shards = manifest.shards
+    committed = zip(shards.names(), shards.file_bytes.tolist(), strict=True)
+    wrong = [name for name, n_bytes in committed if sizes.get(name) != n_bytes]
     if wrong:
-        found = sizes.get(wrong[0].name)
-        state = "is missing" if found is None else f"has {found:,} bytes, expected {wrong[0].n_bytes:,}"
+        found, expected = sizes.get(wrong[0]), shards[int(shards.positions(wrong[:1])[0])].n_bytes
+        state = "is missing" if found is None else f"has {found:,} bytes, expected {expected:,}"
         raise DamagedStoreError(
             f"{len(wrong):,} of {len(manifest.shards):,} shards of {store} are not what was committed; "
-            f"the first, {wrong[0].name}, {state}. Restore them from a copy, or run `featurestore repair "
+            f"the first, {wrong[0]}, {state}. Restore them from a copy, or run `featurestore repair "
             f"{store}` and extract again",
-            path=directory / wrong[0].name,
-            shard=wrong[0].name,
+            path=directory / wrong[0],
+            shard=wrong[0],
             is_gone=found is None,
         )
 

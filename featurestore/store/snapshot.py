@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -24,6 +24,7 @@ from featurestore.store.format.reader import Access, Check, ShardReader
 from featurestore.store.index.filerows import DamagedIndexError
 from featurestore.store.index.loading import load_index
 from featurestore.store.index.lookup import Index, Locations
+from featurestore.store.listing.shards import Shards
 from featurestore.store.locks import Hold, hold
 from featurestore.store.pending import commit_pending
 from featurestore.vectors import vector_shape
@@ -112,10 +113,11 @@ class Snapshot:
         access: Access,
         check: Check,
         filesystem: FileSystem,
+        known: Shards | None = None,
     ) -> AnySnapshot:
         for attempt in itertools.count(1):
             try:
-                manifest = read_manifest(path, snapshot, filesystem)
+                manifest = read_manifest(path, snapshot, filesystem, known)
             except DamagedStoreError as error:
                 if not (error.is_gone and attempt < _TRIES):
                     raise
@@ -186,7 +188,7 @@ class Snapshot:
     @property
     def codec_error(self) -> CodecError:
         """What the codecs lost, added up over all shards."""
-        return sum((shard.error for shard in self.manifest.shards), CodecError())
+        return self.manifest.shards.error()
 
     def __len__(self) -> int:
         return self.manifest.n_sentences
@@ -212,9 +214,8 @@ class Snapshot:
 
     def _load_index(self, *, rebuild: bool = False) -> Index:
         shards, directory = self.manifest.shards, self.location / INDEX
-        names, sizes = [shard.name for shard in shards], [shard.n_sentences for shard in shards]
         return load_index(
-            directory, names, self.keys_of, sizes=sizes, filesystem=self.filesystem,
+            directory, shards.names(), self.keys_of, sizes=shards.sizes.tolist(), filesystem=self.filesystem,
             access=self._access, rebuild=rebuild,
         )  # fmt: skip
 
@@ -227,29 +228,44 @@ class Snapshot:
             return question(self._index)
 
     def reader(self, shard: int) -> ShardReader:
-        """Return a shard, open, by its number in the manifest.
+        """Return a shard by its number in the manifest; it stays open as long as this snapshot.
 
         Raises
         ------
         DamagedStoreError
             If it is missing or not what was committed.
         """
-        reader = self._readers[shard]
-        if reader is None:
-            entry = self.manifest.shards[shard]
-            path = self.location / SHARDS / entry.name
-            reader = ShardReader(
-                path, entry, access=self._access, check=self._check, filesystem=self.filesystem
-            )
-            if entry.token_shape != self.token_shape:
-                raise DamagedStoreError(
-                    f"shard {path} holds vectors of shape {entry.token_shape}, "
-                    f"the store of {self.token_shape}",
-                    path=path,
-                    shard=entry.name,
-                )
-            self._readers[shard] = reader
+        reader = self._readers[shard] = self.passing(shard)
         return reader
+
+    def passing(self, shard: int) -> ShardReader:
+        """Return a shard as :meth:`reader` does, open only as long as the caller has it.
+
+        Whoever goes through a store once holds one descriptor and one shard's head in memory, not all.
+        """
+        opened = self._readers[shard]
+        if opened is not None:
+            return opened
+        entry = self.manifest.shards[shard]
+        path = self.location / SHARDS / entry.name
+        reader = ShardReader(path, entry, access=self._access, check=self._check, filesystem=self.filesystem)
+        if entry.token_shape != self.token_shape:
+            raise DamagedStoreError(
+                f"shard {path} holds vectors of shape {entry.token_shape}, the store of {self.token_shape}",
+                path=path,
+                shard=entry.name,
+            )
+        return reader
+
+    def open_shards(self) -> set[int]:
+        """Return the numbers of the shards that are open."""
+        return {shard for shard, reader in enumerate(self._readers) if reader is not None}
+
+    def close_shards(self, *, but: Container[int] = ()) -> None:
+        """Let go of open shards: each closes when nobody else has it; some of them may stay."""
+        for shard in self.open_shards():
+            if shard not in but:
+                self._readers[shard] = None
 
     def keys_of(self, shard: int) -> NDArray[np.uint8]:
         """Return the keys of a shard's sentences, (n, 16) uint8, without keeping the shard open.
@@ -259,10 +275,7 @@ class Snapshot:
         DamagedStoreError
             If it is missing or not what was committed.
         """
-        opened = self._readers[shard]
-        keys = self.reader(shard).keys
-        self._readers[shard] = opened
-        return keys
+        return self.passing(shard).keys
 
     def locate(self, keys: Iterable[bytes] | NDArray[np.uint8]) -> Locations:
         """Find sentences by key.
@@ -312,6 +325,8 @@ class Snapshot:
         is_latest = list_numbers(self.location, self.filesystem)[-1] == self.snapshot and not self.replaced
         if is_latest and is_there(self.location, self.manifest):
             return self
-        newer = type(self)._open(self.location, None, self._access, self._check, self.filesystem)
+        newer = type(self)._open(
+            self.location, None, self._access, self._check, self.filesystem, self.manifest.shards
+        )
         newer.path = self.path
         return newer

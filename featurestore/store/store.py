@@ -111,7 +111,7 @@ class Store(Snapshot):
             shard_bytes=shard_bytes, commit=commit_note(),
             canaries=canaries.put(path, made_with, filesystem) if canaries is not None else None,
         )  # fmt: skip
-        if not publish(path, manifest, filesystem):
+        if publish(path, manifest, filesystem) is None:
             raise UsageError(f"there is already a store at {path}: open it, or choose another directory")
         store = cls(path, manifest, filesystem=filesystem)
         store._held()

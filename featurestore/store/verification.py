@@ -125,13 +125,13 @@ def verify_canaries(path: Path, manifest: Manifest) -> Iterator[Finding]:
 
 def draw_sentences(store: Snapshot, n: int, seed: int) -> dict[int, list[int]]:
     """Return sentences drawn at random without repetition: the rows of each shard, ascending."""
-    ends = np.cumsum([entry.n_sentences for entry in store.manifest.shards], dtype=np.int64)
+    sizes = store.manifest.shards.sizes.astype(np.int64)
+    ends = np.cumsum(sizes)
     total = int(ends[-1]) if len(ends) else 0
     chosen = np.sort(np.random.default_rng(seed).choice(total, min(n, total), replace=False))
     drawn: dict[int, list[int]] = {}
     for number, shard in zip(chosen.tolist(), np.searchsorted(ends, chosen, side="right"), strict=True):
-        entry = store.manifest.shards[shard]
-        drawn.setdefault(int(shard), []).append(number - int(ends[shard]) + entry.n_sentences)
+        drawn.setdefault(int(shard), []).append(number - int(ends[shard] - sizes[shard]))
     return drawn
 
 

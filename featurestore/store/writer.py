@@ -296,10 +296,11 @@ class WriteSession:
         manifest = following(
             self.manifest, tuple(entries), replace(commit_note(), **note), codec, self._encoder
         )
-        if not publish(self.store.location, manifest, self._filesystem):
+        published = publish(self.store.location, manifest, self._filesystem)
+        if published is None:
             logger.info("another writer took snapshot %d; following it", manifest.number)
             return False
-        self.manifest, self._seen = manifest, None
+        self.manifest, self._seen = published, None
         self._since_opening.add(keys)
         return True
 
@@ -338,7 +339,7 @@ class WriteSession:
         if is_latest and not replaced and is_there(location, self.manifest):
             self._seen = found
             return
-        latest = read_manifest(location, filesystem=self._filesystem)
+        latest = read_manifest(location, filesystem=self._filesystem, known=self.manifest.shards)
         self._make_sure_of_commits()
         latest.recipe.require_equal(
             self.store.recipe,
@@ -353,11 +354,9 @@ class WriteSession:
         if is_shorter(location, self.manifest, latest):
             self._begin_anew()
             return
-        known = {shard.name for shard in self.manifest.shards}
         view = Snapshot(self.store.location, latest, filesystem=self._filesystem)
-        for number, shard in enumerate(latest.shards):
-            if shard.name not in known:
-                self._since_opening.add(view.keys_of(number))
+        for number in latest.shards.besides(self.manifest.shards).tolist():
+            self._since_opening.add(view.keys_of(number))
         self.manifest, self._seen = latest, None
 
     def _make_sure_of_commits(self) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import click
 
+from featurestore.cli.completing import encoders
 from featurestore.cli.display import render
-from featurestore.cli.options import json_option
+from featurestore.cli.options import device_option, json_option
+from featurestore.cli.project.command import command
 
 
-@click.command("check-encoder")
-@click.argument("encoder", metavar="SPEC")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@command("check-encoder")
+@click.argument("encoder", metavar="SPEC", shell_complete=encoders)
+@device_option
 @click.option(
     "--tolerance",
     type=click.FloatRange(0, min_open=True),

@@ -26,9 +26,10 @@ from featurestore.cli.models import (
     stores_option,
 )
 from featurestore.cli.options import Reading, json_option, options
+from featurestore.cli.project.command import command
 
 
-@click.command()
+@command()
 @click.argument("model", type=MODEL_FILE)
 @click.argument("corpus", type=CORPUS)
 @options(

@@ -8,45 +8,62 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featurestore.cli.completing import encoders
 from featurestore.cli.display import render
 from featurestore.cli.display.reading import reading_rows, say_warnings
 from featurestore.cli.interrupts import Terminated, terminable
-from featurestore.cli.options import Reading, json_option, options, parse_size, reading_options
+from featurestore.cli.options import (
+    CODECS,
+    Reading,
+    corpora_argument,
+    device_option,
+    encoder_words,
+    json_option,
+    options,
+    parse_size,
+    progress_option,
+    reading_options,
+)
+from featurestore.cli.project.command import command
 from featurestore.encoders.base import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
     from featurestore.extraction.choice import EncoderChoice
     from featurestore.extraction.job import Job
+    from featurestore.extraction.planning.parts import Division
     from featurestore.extraction.planning.plan import Plan
     from featurestore.extraction.progress import Progress
     from featurestore.extraction.report import Report
     from featurestore.store.snapshot import Snapshot
 
+_MOST_SHARES = 16
+"""Parts of which ``plan`` shows each."""
+
 _extract_options = options(
-    click.argument("corpora", nargs=-1, required=True, metavar="CORPUS..."),
+    corpora_argument,
     click.option("--store", type=click.Path(path_type=Path), required=True,
                  help="Directory of the store; made if it does not exist."),
-    click.option("--encoder", metavar="SPEC",
+    click.option("--encoder", metavar="SPEC", shell_complete=encoders,
                  help="elmo:demo (comes with featurestore); elmo:small, medium, original, original-5.5b, "
                  "portuguese or pubmed (downloaded once); elmo:./FOLDER or "
                  "elmo:OPTIONS.json,WEIGHTS.hdf5; elmo:untrained-small?seed=0 (random weights); "
                  "flair:PATH, flair:glove, flair:news-forward or flair:Class=NAME?option=value (needs Flair; "
                  "+ makes a stack); or one of your own, PACKAGE.MODULE:CLASS (runs its code).  "
                  f"[default: the store's own, else {DEFAULT_ENCODER}]"),
-    click.option("--layers", metavar="WHICH",
+    click.option("--layers", metavar="WHICH", shell_complete=encoder_words["layers"],
                  help="Layers of an ELMo: average, top, all, or indices such as 0,2 (kept apart).  "
                  "[default: the store's own, else average]"),
-    click.option("--codec", type=click.Choice(["float16", "float32", "int8"]),
+    click.option("--codec", type=click.Choice(CODECS),
                  help="How vectors are stored: float32 is exact, float16 takes half, int8 a quarter.  "
                  "[default: the store's own, else float16]"),
     click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
                  help="What the encoder computes in.  [default: the store's own, else float32 on a CPU, "
                  "float16 on a GPU]"),
-    click.option("--initial-state", metavar="auto|zero|warm",
+    click.option("--initial-state", metavar="auto|zero|warm", shell_complete=encoder_words["initial_state"],
                  help="LSTM state at the start of every sentence: zero, or warm as `featurestore warm-up` "
                  "made it for the model; auto is what suits the model.  "
                  "[default: the store's own, else auto]"),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
+    device_option,
     click.option("--token-budget", type=click.IntRange(1),
                  metavar="N", help="Tokens in a batch, padding not counted; halved when memory runs out.  "
                  "[default: by the device]"),
@@ -57,13 +74,17 @@ _extract_options = options(
     click.option("--allow-cut", is_flag=True,
                  help="Extract also where most of the text stands in tokens whose end the encoder does not "
                  "see (an ELMo reads 48 bytes of a token)."),
+    click.option("--part", metavar="I/N",
+                 help="Encode only part I of N, counted from 0: N processes with the same corpora and store, "
+                 "one part each, encode every sentence once, at equal cost. "
+                 'In a SLURM array of 0 to N-1: "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT".'),
     click.option("--label", metavar="NAME|N", help="Also check that this label is there, as training will."),
-    click.option("--no-progress", is_flag=True, help="Show no progress."),
+    progress_option,
     json_option,
 )  # fmt: skip
 
 
-@click.command()
+@command()
 @_extract_options
 def extract(
     as_json: bool, no_progress: bool, token_budget: int | None, allow_cut: bool, **arguments: Any
@@ -130,7 +151,7 @@ def extract(
         raise click.exceptions.Exit(code)
 
 
-@click.command()
+@command()
 @_extract_options
 def plan(
     as_json: bool, no_progress: bool, token_budget: int | None, allow_cut: bool, **arguments: Any
@@ -147,6 +168,8 @@ def plan(
         render.echo_json(made.to_dict())
     else:
         click.echo(_plan_text(made, choice.spec))
+        if made.division is not None:
+            click.echo(_shares_text(made.division))
         _say_doubts(made, allow_cut)
         if not made.fits:
             click.echo("it does not fit: free some space, choose another disk, or --codec int8")
@@ -168,16 +191,20 @@ def _job(
     shard_size: str | None,
     reading: Reading,
     label: str | None,
+    part: str | None,
 ) -> tuple[Job, EncoderChoice]:
     from featurestore.extraction.choice import EncoderChoice
     from featurestore.extraction.destination import Destination
     from featurestore.extraction.job import Job
+    from featurestore.extraction.planning.parts import Part
 
+    wanted = None if part is None else Part.of(part)  # before anything is read
     destination = Destination.of(store)
     choice = EncoderChoice.for_store(destination, encoder, layers, precision, initial_state)
     opened = [reading.open(path, label) for path in corpora]
     shard_bytes = parse_size(shard_size) if shard_size else None
-    return Job(opened, destination, codec=codec, shard_bytes=shard_bytes, device=device), choice
+    job = Job(opened, destination, codec=codec, shard_bytes=shard_bytes, device=device, part=wanted)
+    return job, choice
 
 
 def _progress(silent: bool) -> Progress:
@@ -219,6 +246,8 @@ def _plan_text(made: Plan, encoder: str) -> str:
         ("cached", f"{made.n_cached:,}"),
         ("to encode", f"{render.count(made.n_new, 'sentence')}, {render.count(made.n_new_tokens, 'token')}"),
     ]
+    if made.division is not None:
+        rows.append(("part", f"{made.division.part}, counted from 0; what is to encode is its own"))
     if made.n_new:
         rows.append(("longest", f"{made.longest:,} tokens ({made.longest_place})"))
     if made.n_cut_tokens:
@@ -230,6 +259,24 @@ def _plan_text(made: Plan, encoder: str) -> str:
     rows.append(("disk", f"{render.size(made.n_bytes)} to write, {free}"))
     rows.append(("time", time))
     return render.facts(rows)
+
+
+def _shares_text(division: Division) -> str:
+    """Return a line for each part; of many the first, this one and the last, and how far they differ."""
+    last, mine = len(division.shares) - 1, division.part.index
+    shown = range(last + 1) if last < _MOST_SHARES else sorted({*range(_MOST_SHARES // 2), mine, last})
+    lines: list[str] = []
+    for i in shown:
+        if lines and i and i - 1 not in shown:
+            lines.append("  ...")
+        share = division.shares[i]
+        lines.append(
+            f"  part {i}/{last + 1}: {render.count(share.n_sentences, 'sentence')}, "
+            f"{render.count(share.n_tokens, 'token')}, {share.cost:.2%} of the cost"
+            + ("  <- this one" if i == mine else "")
+        )
+    costs = [share.cost for share in division.shares]
+    return "\n".join(["parts", *lines, f"  smallest {min(costs):.2%}, largest {max(costs):.2%} of the cost"])
 
 
 def _report_text(report: Report | None, plan: Plan, store: Snapshot, status: str) -> str:
@@ -245,6 +292,8 @@ def _report_text(report: Report | None, plan: Plan, store: Snapshot, status: str
         lines.append("nothing was encoded")
     elif plan.n_new:
         lines.append("nothing was added: another process stored the same sentences meanwhile")
+    elif plan.division is not None:
+        lines.append(f"nothing to encode: every sentence of part {plan.division.part} is in the store")
     else:
         lines.append("nothing to encode: every sentence is in the store")
     lines.append(

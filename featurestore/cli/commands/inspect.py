@@ -16,6 +16,7 @@ from featurestore.cli.lookup import (
     shown_condition,
 )
 from featurestore.cli.options import json_option
+from featurestore.cli.project.command import command
 from featurestore.cli.store import open_store, store_argument, tokens_option
 from featurestore.errors import MissingSentencesError, UsageError
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from featurestore.store.store import Store
 
 
-@click.command()
+@command()
 @store_argument
 @json_option
 def info(store: Path, snapshot: int | None, as_json: bool) -> None:
@@ -33,15 +34,13 @@ def info(store: Path, snapshot: int | None, as_json: bool) -> None:
     opened = open_store(store, snapshot)
     manifest, error = opened.manifest, opened.codec_error
     numbers = list_numbers(store)
-    codecs: dict[str, int] = {}
-    for shard in manifest.shards:
-        codecs[shard.codec] = codecs.get(shard.codec, 0) + 1
+    codecs = manifest.shards.codecs()
     untrained, canaries = bool(opened.recipe.get("untrained")), manifest.canaries
     if as_json:
         render.echo_json(
             {
                 "store": str(store),
-                "format_version": 1,
+                "format_version": manifest.version,
                 "snapshot": opened.snapshot,
                 "n_commits": len(numbers),
                 "commit": vars(manifest.commit),
@@ -112,7 +111,7 @@ def info(store: Path, snapshot: int | None, as_json: bool) -> None:
         click.echo(render.UNTRAINED_NOTE)
 
 
-@click.command()
+@command()
 @store_argument
 @click.option(
     "--contains", metavar="TEXT", help="Only sentences whose text, tokens joined by spaces, contains TEXT."
@@ -166,7 +165,7 @@ def ls(
         raise click.exceptions.Exit(1)
 
 
-@click.command()
+@command()
 @store_argument
 @click.argument("text", required=False)
 @click.option("--key", metavar="HEX", help="The sentence's key, as ls prints it (or its first digits).")
@@ -244,7 +243,7 @@ def show(
     )
 
 
-@click.command()
+@command()
 @store_argument
 @click.option(
     "--sample",

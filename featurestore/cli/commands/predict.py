@@ -19,14 +19,15 @@ from featurestore.cli.models import (
     stores_option,
 )
 from featurestore.cli.options import Reading, options
+from featurestore.cli.project.command import command
 
 
-@click.command()
+@command()
 @click.argument("model", type=MODEL_FILE)
 @click.argument("corpus", type=CORPUS)
 @options(
     stores_option,
-    click.option("--output", type=FILE, default="-", show_default=True,
+    click.option("-o", "--output", type=FILE, default="-", show_default=True,
                  help="File to write, in the format that its name tells; - is standard output."),
     inference_options,
     corpus_options,

@@ -11,9 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featurestore.cli.completing import words
 from featurestore.cli.display import render
 from featurestore.cli.interrupts import Terminated, terminable
-from featurestore.cli.options import Reading, json_option, options, reading_options
+from featurestore.cli.options import (
+    Reading,
+    corpora_argument,
+    device_option,
+    json_option,
+    options,
+    progress_option,
+    reading_options,
+)
+from featurestore.cli.project.command import command
 
 if TYPE_CHECKING:
     from featurestore.pretraining.progress import PretrainProgress
@@ -22,10 +32,11 @@ if TYPE_CHECKING:
 # The defaults are PretrainConfig's, written again because importing it must not be needed for help; a test
 # compares them.
 _pretrain_options = options(
-    click.argument("corpora", nargs=-1, required=True, metavar="CORPUS..."),
-    click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True,
-                 help="Folder of the model; an unfinished training in it goes on."),
+    corpora_argument,
+    click.option("-o", "--output", "--out", "out", type=click.Path(file_okay=False, path_type=Path),
+                 required=True, help="Folder of the model; an unfinished training in it goes on."),
     click.option("--shape", metavar="NAME", show_default="demo",
+                 shell_complete=words("demo", "small", "medium", "original"),
                  help="Size of the model: demo, small, medium or original."),
     click.option("--options", "options_file", type=click.Path(dir_okay=False, path_type=Path),
                  help="An options.json instead of --shape."),
@@ -61,16 +72,16 @@ _pretrain_options = options(
                  show_default=True, help="Of weights.hdf5: AllenNLP wants float32; float16 is half that."),
     click.option("--licence", "licences", multiple=True, metavar="TEXT",
                  help="A line on a text's source and licence for the model card; may be repeated."),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
+    device_option,
     click.option("--checkpoint-every", type=click.FloatRange(0), default=300.0, show_default=True,
                  metavar="SECONDS", help="What a kill can cost at most."),
     reading_options,
-    click.option("--no-progress", is_flag=True, help="Show no progress."),
+    progress_option,
     json_option,
 )  # fmt: skip
 
 
-@click.command()
+@command()
 @_pretrain_options
 def pretrain(
     corpora: tuple[str, ...],

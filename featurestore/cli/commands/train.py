@@ -17,7 +17,6 @@ from featurestore.cli.groups import SuggestingGroup
 from featurestore.cli.interrupts import Terminated, terminable
 from featurestore.cli.models import (
     CORPUS,
-    device_option,
     is_untrained,
     metric_option,
     missing_text,
@@ -28,7 +27,8 @@ from featurestore.cli.models import (
     scored_corpus_options,
     stores_option,
 )
-from featurestore.cli.options import Reading, json_option, options
+from featurestore.cli.options import Reading, device_option, json_option, options, progress_option
+from featurestore.cli.project.command import ProjectCommand
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -45,16 +45,18 @@ def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _
                      help="Labelled corpus that picks the best epoch."),
         click.option("--label", required=True, metavar="NAME|N",
                      help="Which label of the corpus: a column or field, such as upos."),
-        click.option("--model", type=click.Choice(models), default=models[0], show_default=True),
-        click.option("--out", type=click.Path(dir_okay=False, path_type=Path),
+        click.option("--model", type=click.Choice(models), default=models[0], show_default=True,
+                     help="The kind of model, as said above."),
+        click.option("-o", "--output", "--out", "out", type=click.Path(dir_okay=False, path_type=Path),
                      help=f"Model file, replaced if it exists.  [default: runs/{task}-LABEL.h5]"),
         click.option("--resume", is_flag=True,
-                     help="Go on with an interrupted training from the checkpoint beside --out; without one "
-                     "begin anew."),
+                     help="Go on with an interrupted training from the checkpoint beside --output; without "
+                     "one begin anew."),
         click.option("--checkpoint-every", "checkpoint_seconds", type=click.FloatRange(0), default=300.0,
                      show_default=True, metavar="SECONDS",
                      help="Time between checkpoints within an epoch; there is one after each epoch, too."),
-        click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
+        click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
+                     help="Of initial weights, order and dropout."),
         click.option("--epochs", type=click.IntRange(1), show_default=_BY_SIZE,
                      help="Passes over the training data at most."),
         click.option("--patience", type=click.IntRange(1), show_default=_BY_SIZE,
@@ -78,8 +80,7 @@ def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _
                      "multiplies it. Models are saved and used in float32."),
         device_option,
         scored_corpus_options,
-        click.option("--no-progress", is_flag=True,
-                     help="Show no progress bar (there is one only on a terminal)."),
+        progress_option,
         json_option,
     )  # fmt: skip
 
@@ -92,7 +93,7 @@ def train() -> None:
     """
 
 
-@train.command()
+@train.command(cls=ProjectCommand)
 @_train_options(("bilstm", "bilstm-crf", "linear"), "tagger")
 def tagger(model: str, **settings: Any) -> None:
     """Train a model that labels every token.
@@ -103,7 +104,7 @@ def tagger(model: str, **settings: Any) -> None:
     _train(f"{model}-tagger", "tagger", **settings)
 
 
-@train.command()
+@train.command(cls=ProjectCommand)
 @_train_options(("meanpool", "bilstm"), "classifier")
 def classifier(model: str, **settings: Any) -> None:
     """Train a model that labels whole sentences.

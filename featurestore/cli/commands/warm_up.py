@@ -7,14 +7,23 @@ from pathlib import Path
 
 import click
 
+from featurestore.cli.completing import encoders
 from featurestore.cli.display import render
-from featurestore.cli.options import Reading, json_option, reading_options
+from featurestore.cli.options import (
+    Reading,
+    corpora_argument,
+    device_option,
+    json_option,
+    progress_option,
+    reading_options,
+)
+from featurestore.cli.project.command import command
 from featurestore.encoders.base import DEFAULT_WARM_UP_TOKENS
 
 
-@click.command("warm-up")
-@click.argument("model")
-@click.argument("corpora", nargs=-1, required=True, metavar="CORPUS...")
+@command("warm-up")
+@click.argument("model", shell_complete=encoders)
+@corpora_argument
 @click.option(
     "--max-tokens",
     type=click.IntRange(1),
@@ -22,11 +31,18 @@ from featurestore.encoders.base import DEFAULT_WARM_UP_TOKENS
     show_default=True,
     help="Read no more of the corpora than this.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--out", type=click.Path(path_type=Path), help="File to write.  [default: beside the weights]")
+@device_option
+@click.option(
+    "-o",
+    "--output",
+    "--out",
+    "out",
+    type=click.Path(path_type=Path),
+    help="File to write.  [default: beside the weights]",
+)
 @click.option("--force", is_flag=True, help="Replace another state; stores made with it no longer match.")
 @reading_options
-@click.option("--no-progress", is_flag=True, help="Show no progress.")
+@progress_option
 @json_option
 def warm_up(
     model: str,

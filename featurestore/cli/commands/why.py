@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from featurestore.cli.completing import encoders, words
 from featurestore.cli.display import render
 from featurestore.cli.lookup import (
     condition_text,
@@ -16,20 +17,26 @@ from featurestore.cli.lookup import (
     parse_sentence,
     spelled,
 )
-from featurestore.cli.options import json_option
+from featurestore.cli.options import encoder_words, json_option, options
+from featurestore.cli.project.command import command
 from featurestore.cli.store import open_store, store_argument, tokens_option
 
 
-@click.command()
+@command()
 @store_argument
 @click.argument("text")
 @tokens_option
-@click.option("--encoder", metavar="SPEC", help="Encoder you want.  [default: the store's own]")
-@click.option("--layers", help="Layers you want.  [default: the store's own]")
-@click.option("--precision", help="Precision you want; auto fits any.  [default: the store's own]")
-@click.option(
-    "--initial-state", metavar="auto|zero|warm", help="Initial state you want.  [default: the store's own]"
-)
+@options(
+    click.option("--encoder", metavar="SPEC", shell_complete=encoders,
+                 help="Encoder you want.  [default: the store's own]"),
+    click.option("--layers", metavar="WHICH", shell_complete=encoder_words["layers"],
+                 help="Layers you want.  [default: the store's own]"),
+    click.option("--precision", metavar="NAME",
+                 shell_complete=words("auto", "float32", "bfloat16", "float16"),
+                 help="Precision you want; auto fits any.  [default: the store's own]"),
+    click.option("--initial-state", metavar="auto|zero|warm", shell_complete=encoder_words["initial_state"],
+                 help="Initial state you want.  [default: the store's own]"),
+)  # fmt: skip
 @json_option
 def why(
     store: Path,

@@ -73,8 +73,15 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+PROJECT = "featurestore.project"
+"""What a click context's ``meta`` has of the project's file where a command takes values from it."""
+
+
 def echo_json(value: Any) -> None:
-    """Print one JSON object."""
+    """Print one JSON object; where the project's file had a part in it, that is said under ``project``."""
+    context = click.get_current_context(silent=True)
+    if context is not None and PROJECT in context.meta and isinstance(value, dict):
+        value = {**value, "project": context.meta[PROJECT]}
     click.echo(json_text(value, indent=2))
 
 

@@ -33,7 +33,8 @@ class Example:
     labels : str, tuple of str, or None
         One label for the whole sentence, one per token, or none. A token's may be :data:`IGNORED`.
     path : str
-        The file it was read from (``-`` for standard input), empty if it was made in memory.
+        The file it was read from (``-`` for standard input), empty if it was made in memory; in parentheses
+        what messages call an object it was read from.
     line : int
         1-based line on which the sentence starts, 0 if it was made in memory. Where sentences are rows or
         documents, of Parquet or spaCy for instance, the number of that.
@@ -76,6 +77,11 @@ class Example:
         if not self.path:
             return "an example made in memory"
         return f"{self.path}, {self.unit} {self.line}" + (f" ({self.id})" if self.id else "")
+
+    @property
+    def is_of_file(self) -> bool:
+        """Whether it was read from a file: objects in memory have names in parentheses."""
+        return not self.path.startswith("(") if self.path else False
 
     @property
     def where(self) -> dict[str, Any]:

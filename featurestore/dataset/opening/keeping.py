@@ -137,7 +137,7 @@ def _require_counts(placement: Placement) -> None:
 def _require_places(places: Places, store: Store, n: int) -> None:
     """Raise unless every place is one of the store's, or -1."""
     shard, row = places
-    sizes = np.array([*(entry.n_sentences for entry in store.manifest.shards), 0], np.int64)
+    sizes = np.append(store.manifest.shards.sizes.astype(np.int64), 0)
     _require("places", len(shard) == len(row) == n)
     for piece in _pieces(n):
         s, r = shard[piece], row[piece]

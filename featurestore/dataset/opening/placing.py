@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore import keys
 from featurestore.corpora.contract.example import Example
 from featurestore.dataset.labels import LabelSet
 from featurestore.dataset.opening.missing import MissingSentences, missing_error
 from featurestore.dataset.opening.numbering import LabelNumbering, NumberedLabels
-from featurestore.errors import AlignmentError
 from featurestore.keys import Sentence
+from featurestore.store.alignment import Asked, located
 from featurestore.store.missing import depends_on
 from featurestore.store.store import Store
 
@@ -108,10 +107,10 @@ def place(
     numbering = LabelNumbering(labels, keep_unseen=unseen_labels == "keep")
     iterator = iter(examples)
     while chunk := list(itertools.islice(iterator, _STEP)):
-        asked = _Asked.of([example.tokens for example in chunk])
+        asked = Asked.of([example.tokens for example in chunk])
         alone = asked.alone() if True in bare else asked
         columns = [
-            _located(store, chunk, alone if without else asked)
+            located(store, chunk, alone if without else asked)
             for store, without in zip(stores, bare, strict=True)
         ]
         for example, *found in zip(chunk, *columns, strict=True):
@@ -169,58 +168,3 @@ class _Documents:
     def starts(self) -> NDArray[np.int64]:
         """Return the positions at which documents begin, none if the corpus does not tell them apart."""
         return np.array(self._starts if self._are_told_apart else (), np.int64)
-
-
-class _Asked(NamedTuple):
-    """Sentences to be looked up, and their keys."""
-
-    sentences: Sequence[Sentence]
-    keys: Sequence[bytes]
-
-    @classmethod
-    def of(cls, sentences: Sequence[Sentence]) -> _Asked:
-        return cls(sentences, [keys.sentence_key(tokens) for tokens in sentences])
-
-    def alone(self) -> _Asked:
-        """Return the sentences without conditions."""
-        if not any(map(keys.condition_of, self.sentences)):
-            return self
-        return self.of([tuple(tokens) for tokens in self.sentences])
-
-
-def _located(store: Store, chunk: Sequence[Example], asked: _Asked) -> Iterator[tuple[int, int]]:
-    """Yield the shard and row of each example (-1 if missing), its stored tokens checked."""
-    found = store.locate(asked.keys)
-    places = zip(chunk, *asked, found.shard.tolist(), found.row.tolist(), strict=True)
-    for example, tokens, key, shard, row in places:
-        if shard >= 0:
-            reader = store.reader_of(shard, row, key)
-            same = reader.same_tokens(row, keys.token_bytes(tokens))
-            if not same or reader.condition(row) != keys.condition_of(tokens):
-                raise _misaligned(store, example, tokens, reader.tokens(row))
-        yield shard, row
-
-
-def _misaligned(store: Store, example: Example, wanted: Sentence, stored: Sentence) -> AlignmentError:
-    """Return the error for an example whose tokens or condition are not the stored ones."""
-    if tuple(wanted) == tuple(stored):
-        here, there = (f"{keys.condition_of(tokens)!r:.80}" for tokens in (wanted, stored))
-        return AlignmentError(
-            f"{example.place}: the condition is {here} in the corpus but {there} in the store "
-            f"{store.path}: its vectors are those of another context. "
-            "Run `featurestore verify` on the store",
-            path=example.path or None,
-            line=example.line or None,
-        )
-    pairs = itertools.zip_longest(wanted, stored)
-    at, (here, there) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
-    return AlignmentError(
-        f"{example.place}: token {at} is {here!r} in the corpus but {there!r} in the store "
-        f"{store.path} ({len(wanted)} and {len(stored)} tokens): labels would not line up. "
-        "Run `featurestore verify` on the store",
-        path=example.path or None,
-        line=example.line or None,
-        position=at,
-        expected=here,
-        found=there,
-    )

@@ -10,6 +10,7 @@ import io
 import math
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ _MOST_HEADER_BYTES = 1 << 16
 
 
 class Rows:
-    """An array in a file, read a few rows at a time.
+    """An array in a file, which is opened by the first read of some rows.
 
     Parameters
     ----------
@@ -50,19 +51,19 @@ class Rows:
         self._offset, self._row = offset, math.prod(shape[1:]) * dtype.itemsize
         if offset + shape[0] * self._row > n_bytes:
             raise CorpusError(
-                f"an array of {dtype} {shape} takes {shape[0] * self._row:,} bytes from byte {offset:,} "
-                "on, and the "
-                f"file has {n_bytes:,}",
+                f"an array of {dtype} {shape} takes {shape[0] * self._row:,} bytes from byte {offset:,} on, "
+                f"and the file has {n_bytes:,}",
                 path=path,
             )
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
+        self._file: io.FileIO | None = None
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return rows.
@@ -75,6 +76,8 @@ class Rows:
         values = np.empty((stop - start, *self.shape[1:]), self.dtype)
         wanted = memoryview(values.reshape(-1).view(np.uint8).data)
         done = 0
+        if self._file is None:
+            self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
         while done < len(wanted):
             n_read = os.preadv(self._file.fileno(), [wanted[done:]], self._offset + start * self._row + done)
             if not n_read:
@@ -146,9 +149,8 @@ class NpyFile(FlatSource):
     def __init__(self, path: Path, corpus: Corpus | None) -> None:
         if corpus is None:
             raise UsageError(
-                f"{path}: an array does not say of which sentences it is: give their corpus (--corpus "
-                "FILE), or "
-                "the folder that `featurestore export --to npy` wrote"
+                f"{path}: an array does not say of which sentences it is: give their corpus (--corpus FILE), "
+                "or the folder that `featurestore export --to npy` wrote"
             )
         self.path, self.corpus, self.stated = path, corpus, {}
         self.rows = open_npy(path)
@@ -168,15 +170,13 @@ class NpyFile(FlatSource):
             if start > len(self.rows):
                 raise arrival.misaligned(
                     f"{self.path} has {len(self.rows):,} vectors, and the sentences up to this one have "
-                    f"{start:,} "
-                    "tokens: is it of this corpus?"
+                    f"{start:,} tokens: is it of this corpus?"
                 )
             yield arrival
         if start != len(self.rows):
             raise AlignmentError(
                 f"{self.path} has {len(self.rows):,} vectors, and {self.corpus.path} {start:,} tokens: "
-                "is it of "
-                "this corpus?",
+                "is it of this corpus?",
                 path=self.corpus.path,
             )
 
@@ -190,9 +190,8 @@ class NpyFolder(FlatSource):
         self.path = path
         self.rows = open_npy(path / "vectors.npy")
         self.require_rows()
-        offsets = open_npy(path / "offsets.npy", "i")
-        self._offsets = offsets.read(0, len(offsets)).reshape(-1)
-        offsets.close()
+        with closing(open_npy(path / "offsets.npy", "i")) as offsets:
+            self._offsets = offsets.read(0, len(offsets)).reshape(-1)
         require_offsets(self._offsets, len(self.rows), path / "offsets.npy")
         self._sentences = path / "sentences.jsonl"
         require_file(self._sentences)
@@ -237,9 +236,8 @@ class NpyFolder(FlatSource):
                 yield arrival
         if n_read != self.n_stored:
             raise AlignmentError(
-                f"{self._sentences} has "
-                f"{'over ' * (n_read > self.n_stored)}{min(n_read, self.n_stored):,} sentences, "
-                f"offsets.npy is of {self.n_stored:,}",
+                f"{self._sentences} has {'over ' * (n_read > self.n_stored)}{min(n_read, self.n_stored):,} "
+                f"sentences, offsets.npy is of {self.n_stored:,}",
                 path=self._sentences,
             )
 

@@ -130,9 +130,8 @@ class VectorFile:
                     return None
                 if here.links.get_info(step).type != h5py.h5l.TYPE_HARD:
                     raise CorpusError(
-                        f"{name[:80]!r} is a link to somewhere else, which is refused: copy the data "
-                        "into the "
-                        "file",
+                        f"{name[:80]!r} is a link to somewhere else, which is refused: copy the data into "
+                        "the file",
                         path=self.path,
                     )
                 here = h5py.h5o.open(here, step)
@@ -158,9 +157,8 @@ class VectorFile:
         most = stored if found.chunks is None else _MOST_PACKED * stored + (_SMALL_BYTES if stored else 0)
         if n_bytes > most or stored > self.n_bytes or max(found.shape) > limits.MAX_SENTENCE_TOKENS:
             raise CorpusError(
-                f"{shown} is {found.dtype} {found.shape}, {n_bytes:,} bytes, but the file holds "
-                f"{stored:,} for "
-                "it: it was not written to its end, or is no file of vectors",
+                f"{shown} is {found.dtype} {found.shape}, {n_bytes:,} bytes, but the file holds {stored:,} "
+                "for it: it was not written to its end, or is no file of vectors",
                 path=self.path,
             )
         return found
@@ -176,8 +174,7 @@ class VectorFile:
         if used - _FILTERS:
             raise CorpusError(
                 f"{name[:80]!r} is packed by filter {min(used - _FILTERS)}: expected none, gzip, lzf, "
-                "shuffle or "
-                "fletcher32 (h5repack -f NONE unpacks it)",
+                "shuffle or fletcher32 (h5repack -f NONE unpacks it)",
                 path=self.path,
             )
         if found.chunks is None:
@@ -188,9 +185,8 @@ class VectorFile:
         n_chunks = math.prod(-(-size // chunk) for size, chunk in zip(found.shape, found.chunks, strict=True))
         if found.id.get_num_chunks() != n_chunks:
             raise CorpusError(
-                f"{name[:80]!r} has {found.id.get_num_chunks():,} of its {n_chunks:,} chunks: it was "
-                "not written "
-                "to its end",
+                f"{name[:80]!r} has {found.id.get_num_chunks():,} of its {n_chunks:,} chunks: it was not "
+                "written to its end",
                 path=self.path,
             )
 

@@ -63,9 +63,8 @@ def escaped(example: Example) -> str:
     for sign, escape in _ESCAPES:
         if escape in name:
             raise Arrival.of(example, name).misaligned(
-                f"a token contains {escape!r}, by which elmoformanylangs writes {sign!r}: the file "
-                "cannot tell "
-                "the two apart; leave the sentence out"
+                f"a token contains {escape!r}, by which elmoformanylangs writes {sign!r}: the file cannot "
+                "tell the two apart; leave the sentence out"
             )
         name = name.replace(sign, escape)
     return name
@@ -98,8 +97,7 @@ class BioEmbeddings(Hdf5Source):
         if not example.id:
             raise UsageError(
                 f"{example.place}: bio_embeddings finds vectors by the name of a sequence, and this has "
-                "none: give "
-                "the FASTA file (--format fasta)"
+                "none: give the FASTA file (--format fasta)"
             )
         if example.id in self._twice:
             raise AlignmentError(

@@ -237,8 +237,7 @@ def _of_other_number(source: Hdf5Source, name: str) -> AlignmentError:
     corpus = source.corpus.path if source.corpus is not None else ""
     n_tokens = source.file.shape(name)[-2] if source.file.has(name) else 0
     return AlignmentError(
-        f"{source.path} holds {source.n_stored:,} datasets, of which {name!r} ({n_tokens} tokens) "
-        "belongs to no "
-        f"sentence of {corpus}: give the very text that was encoded, with all its lines in order",
+        f"{source.path} holds {source.n_stored:,} datasets, of which {name!r} ({n_tokens} tokens) belongs "
+        f"to no sentence of {corpus}: give the very text that was encoded, with all its lines in order",
         path=corpus or None,
     )

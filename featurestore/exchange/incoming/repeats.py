@@ -118,12 +118,10 @@ def require_rule(found: Repeats, rule: str, path: object) -> None:
     if rule != "error" or first is None:
         return
     raise CorpusError(
-        f"{found.n_differing:,} of {found.n_repeats:,} repeats of sentences in {path} have other "
-        "vectors than the "
-        f"first time, by a relative L2 of {found.mean_relative_l2:.3g} on average and "
-        f"{found.max_relative_l2:.3g} "
-        "at most (ELMo's published code carries its state from batch to batch): choose --duplicates "
-        "first, last "
+        f"{found.n_differing:,} of {found.n_repeats:,} repeats of sentences in {path} have other vectors "
+        f"than the first time, by a relative L2 of {found.mean_relative_l2:.3g} on average and "
+        f"{found.max_relative_l2:.3g} at most (ELMo's published code carries its state from batch to "
+        "batch): choose --duplicates first, last "
         f'or mean (in Python duplicates="first"). The first of them: {" ".join(first.tokens[:12])}',
         path=first.path or None,
         line=first.line or None,

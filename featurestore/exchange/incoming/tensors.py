@@ -11,6 +11,7 @@ import json
 import math
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,8 @@ class SafeTensors(FlatSource):
         self.rows, self._keys = opened["vectors"], opened["keys"]
         self._tokens, self._token_offsets = opened["tokens"], opened["token_offsets"]
         self.require_rows()
-        offsets = opened["offsets"]
-        self._offsets = offsets.read(0, len(offsets))
+        with closing(opened["offsets"]) as offsets:
+            self._offsets = offsets.read(0, len(offsets))
         if any(len(opened[name].shape) != 1 for name in ("offsets", "token_offsets", "tokens")):
             raise CorpusError("offsets and tokens are not of one dimension", path=path)
         require_offsets(self._offsets, len(self.rows), path)
@@ -138,9 +139,8 @@ def _tensors(path: Path, header: dict[str, Any], start: int, n_bytes: int) -> di
     for name, types in _NEEDED.items():
         if name not in found or found[name][0].str not in types or not found[name][1]:
             raise CorpusError(
-                f"has no tensor {name!r} as `featurestore export --to safetensors` writes it: of "
-                "others' files "
-                "save the vectors as .npy, and import them with their corpus",
+                f"has no tensor {name!r} as `featurestore export --to safetensors` writes it: of others' "
+                "files save the vectors as .npy, and import them with their corpus",
                 path=path,
             )
         dtype, shape, begin = found[name]

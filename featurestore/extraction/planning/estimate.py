@@ -122,6 +122,18 @@ def cost_by_length(family: str, device: str, n_tokens: float, *, precision: str 
     """
     compiled = "" if _recurrence_is_compiled() and precision != "float16" else ", not compiled"
     costs = LENGTH_COSTS.get(f"{family}{compiled}", LENGTH_COSTS.get(family))
+    return _interpolated(costs, device, n_tokens)
+
+
+def cost_anywhere(family: str, device: str, n_tokens: float) -> float:
+    """Return about what a token of a sentence costs, the same on every machine, however it is installed.
+
+    Parameters are those of :func:`cost_by_length`.
+    """
+    return _interpolated(LENGTH_COSTS.get(family), device, n_tokens)
+
+
+def _interpolated(costs: tuple[tuple[int, float], ...] | None, device: str, n_tokens: float) -> float:
     if costs is None or device.startswith("cuda"):
         return 1.0
     lengths, factors = zip(*costs, strict=True)

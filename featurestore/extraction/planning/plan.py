@@ -24,6 +24,7 @@ from featurestore.errors import CorpusError, StoreWriteError
 from featurestore.extraction.destination import Destination
 from featurestore.extraction.planning.estimate import Speed
 from featurestore.extraction.planning.new import SENTENCES_AT_ONCE
+from featurestore.extraction.planning.parts import Division, Groups
 from featurestore.extraction.progress import Progress
 from featurestore.keyarrays import keys_array
 from featurestore.store.canaries import canary_bytes
@@ -112,6 +113,8 @@ class Plan:
         Of the shards to be written.
     other_codecs : tuple of str
         Of shards that the store has already, if another than its own is asked for.
+    division : Division or None
+        Where this is one of several parts: the numbers of what is to be encoded are those of this part alone.
     """
 
     corpora: tuple[CorpusCount, ...]
@@ -139,6 +142,7 @@ class Plan:
     most_cut: str = ""
     codec: str = ""
     other_codecs: tuple[str, ...] = ()
+    division: Division | None = field(default=None, compare=False, repr=False)
 
     @property
     def warnings(self) -> tuple[ReadingWarning, ...]:
@@ -176,7 +180,12 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan for ``--json``."""
-        return {**asdict(self), "fits": self.fits}
+        values = {**asdict(self), "fits": self.fits}
+        values.pop("division")
+        if self.division is not None:
+            values["part"] = str(self.division.part)
+            values["parts"] = [asdict(share) for share in self.division.shares]
+        return values
 
     def require_space(self, path: Path) -> None:
         """Raise unless the disk has room.
@@ -228,6 +237,7 @@ class _Tally:
     n_new_tokens: int = 0
     n_token_bytes: int = 0
     n_condition_bytes: int = 0
+    n_weighted_tokens: float = 0.0
     longest: int = 0
     longest_place: str = ""
     corpora: list[CorpusCount] = field(default_factory=list)
@@ -235,6 +245,7 @@ class _Tally:
     lengths: Counter[int] = field(default_factory=Counter)
     n_cut: int = 0
     most_cut: tuple[float, str] = (0.0, "")
+    groups: Groups | None = None
 
 
 def make_plan(
@@ -245,6 +256,7 @@ def make_plan(
     codec: str,
     shard_bytes: int,
     cost: Callable[[int], float] = lambda n_tokens: 1.0,
+    groups: Groups | None = None,
     progress: Progress | None = None,
 ) -> Plan:
     """Read the corpora once and say what extracting them would do, but not how long it takes.
@@ -261,6 +273,8 @@ def make_plan(
         As the shards will be written.
     cost : callable
         From the length of a sentence to what each of its tokens costs, relative to one of a short sentence.
+    groups : Groups, optional
+        Empty; makes the plan one of a part.
 
     Raises
     ------
@@ -268,7 +282,7 @@ def make_plan(
         If a corpus cannot be read.
     """
     store, progress = destination.store, progress or Progress()
-    seen, tally = KeySet(destination.location / TMP), _Tally()
+    seen, tally = KeySet(destination.location / TMP), _Tally(groups=groups)
     for corpus in corpora:
         iterator, observer = iter(corpus), Observer(corpus)
         cut = CutTokens(outline.max_token_bytes) if outline.max_token_bytes else None
@@ -283,6 +297,11 @@ def make_plan(
                 reading = replace(reading, warnings=(*reading.warnings, _cut_warning(corpus.path, cut)))
         tally.corpora.append(CorpusCount(corpus.path, reading.n_sentences, reading.n_tokens))
         tally.readings.append(reading)
+    tally.n_weighted_tokens = float(sum(n * length * cost(length) for length, n in tally.lengths.items()))
+    division = None
+    if groups is not None:
+        division, mine = groups.divided()
+        tally = replace(tally, **mine)
     per_token = get_codec(codec).bytes_per_token(outline.n_layers, outline.dim)
     n_shards = -(-tally.n_new_tokens * per_token // shard_bytes)
     n_bytes = tally.n_new_tokens * (per_token + 8) + tally.n_token_bytes + tally.n_new * _SENTENCE_BYTES
@@ -306,7 +325,7 @@ def make_plan(
         seconds=None if tally.n_new else 0.0,
         seconds_low=None if tally.n_new else 0.0,
         seconds_high=None if tally.n_new else 0.0,
-        n_weighted_tokens=float(sum(n * length * cost(length) for length, n in tally.lengths.items())),
+        n_weighted_tokens=tally.n_weighted_tokens,
         readings=tuple(tally.readings),
         n_cut_tokens=tally.n_cut,
         max_token_bytes=outline.max_token_bytes,
@@ -314,6 +333,7 @@ def make_plan(
         most_cut=tally.most_cut[1] if tally.n_cut else "",
         codec=codec,
         other_codecs=_other_codecs(store, codec),
+        division=division,
     )
 
 
@@ -321,7 +341,7 @@ def _other_codecs(store: Store | None, codec: str) -> tuple[str, ...]:
     """Return the codecs of a store's shards, if another one than its own is asked for."""
     if store is None or codec == store.manifest.codec:
         return ()
-    return tuple(sorted({shard.codec for shard in store.manifest.shards} - {codec}))
+    return tuple(sorted(store.manifest.shards.codecs().keys() - {codec}))
 
 
 def _cut_warning(path: str, cut: CutTokens) -> ReadingWarning:
@@ -363,6 +383,8 @@ def _count(
     tally.n_distinct += int(new.sum())
     tally.n_conditioned += sum(map(bool, conditions))
     tally.n_cached += int((new & cached).sum())
+    if tally.groups is not None:
+        tally.groups.see(chunk_keys[new], [len(chunk[i].tokens) for i in np.flatnonzero(new)])
     for i in np.flatnonzero(new & ~cached):
         n_tokens = len(chunk[i].tokens)
         tally.n_new += 1
@@ -370,5 +392,8 @@ def _count(
         tally.lengths[n_tokens] += 1
         tally.n_token_bytes += len(messages[i]) - 4 * n_tokens
         tally.n_condition_bytes += len(conditions[i])
+        if tally.groups is not None:
+            n_bytes = len(messages[i]) - 4 * n_tokens
+            tally.groups.add(chunk_keys[i], n_tokens, n_bytes, len(conditions[i]), chunk[i].place)
         if n_tokens > tally.longest:
             tally.longest, tally.longest_place = n_tokens, chunk[i].place

@@ -11,7 +11,6 @@
  *
  * Every sum has one order, whatever sentences come together and however many threads there are.
  */
-#include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -22,6 +21,10 @@ enum { FLOAT32 = 0, BFLOAT16 = 1 };
 int featurestore_lstm_version(void) { return VERSION; }
 
 #if defined(__x86_64__) && defined(__GNUC__)
+
+#include <immintrin.h>
+
+#include "vector_arithmetic.h"
 
 extern void GOMP_parallel(void (*work)(void *), void *data, unsigned n_threads, unsigned flags) __attribute__((weak));
 
@@ -72,12 +75,10 @@ typedef struct {
     float *d_packed;     /* (2, P, D + C, 64) */
 } Lstm;
 
-typedef float Floats __attribute__((vector_size(64)));
-typedef float Anywhere __attribute__((vector_size(64), aligned(4), may_alias)); /* the same in memory */
-typedef int32_t Ints __attribute__((vector_size(64)));
+typedef float Anywhere __attribute__((vector_size(64), aligned(4), may_alias)); /* sixteen floats in memory */
 
-#define INLINE static inline __attribute__((always_inline))
 #define WIDTH 16
+#define LENGTH WIDTH
 #define PANEL 64
 #define GROUP 256 /* most tokens whose products are added before the sum is written */
 
@@ -154,10 +155,6 @@ static void parallel(const Lstm *of, Work work, int64_t n) {
     else
         work_off(&tasks);
 }
-
-#define CAT_(a, b) a##_##b
-#define CAT(a, b) CAT_(a, b)
-#define NAME(name) CAT(name, SUFFIX)
 
 #define SUFFIX avx2
 #define TARGET __attribute__((target("avx2,fma")))

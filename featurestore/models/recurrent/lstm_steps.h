@@ -415,17 +415,6 @@ static TARGET void NAME(backward)(const Lstm *of) {
     if (n_in) parallel(of, NAME(features_gradient), n_in);
 }
 
-#undef load
-#undef store
-#undef load_some
-#undef store_some
-#undef all
-#undef chosen
-#undef exponential
-#undef magnitude
-#undef with_sign_of
-#undef sigmoid
-#undef tangent
 #undef Operand
 #undef MORE_CASES
 #undef BY_ROWS

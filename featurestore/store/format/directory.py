@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from featurestore import limits
@@ -16,7 +17,9 @@ from featurestore.disk.storage import Storage
 from featurestore.disk.temporary import temporary_name
 from featurestore.errors import DamagedStoreError, NotAStoreError, StoreLimitError, UsageError
 from featurestore.store.format.access import inspecting, refuse_unreadable
-from featurestore.store.format.manifest import Manifest, parse_manifest
+from featurestore.store.format.manifest import NEWEST_VERSION, Manifest, parse_manifest
+from featurestore.store.listing.files import LISTS, Lists, Reference
+from featurestore.store.listing.shards import Shards
 
 MANIFESTS, SHARDS, CANARIES, INDEX, TMP = "manifests", "shards", "canaries", "index", "tmp"
 DAMAGED = "damaged"
@@ -37,7 +40,7 @@ def require_own_directories(store: Path) -> None:
     ------
     DamagedStoreError
     """
-    for name in (MANIFESTS, SHARDS, CANARIES, INDEX, TMP, DAMAGED):
+    for name in (MANIFESTS, LISTS, SHARDS, CANARIES, INDEX, TMP, DAMAGED):
         if (store / name).is_symlink():
             raise DamagedStoreError(
                 f"{store / name} is a symbolic link, expected a directory of the store's own: a store never "
@@ -73,8 +76,18 @@ def list_numbers(store: Path, filesystem: Storage = LOCAL) -> list[int]:
     return sorted(numbers)
 
 
-def read_manifest(store: Path, number: int | None = None, filesystem: Storage = LOCAL) -> Manifest:
-    """Read one manifest, the latest by default.
+def read_manifest(
+    store: Path, number: int | None = None, filesystem: Storage = LOCAL, known: Shards | None = None
+) -> Manifest:
+    """Read one manifest, the latest by default, and its lists.
+
+    Parameters
+    ----------
+    store : Path
+    number : int, optional
+    filesystem : Storage
+    known : Shards, optional
+        Of another snapshot: lists that both name are not read again.
 
     Raises
     ------
@@ -90,23 +103,53 @@ def read_manifest(store: Path, number: int | None = None, filesystem: Storage = 
         number = numbers[-1]
     elif number not in numbers:
         raise UsageError(f"store {store} has no snapshot {number}; it has {numbers[0]} to {numbers[-1]}")
-    return _read(store, number, filesystem)
+    return require_lists(store, read_without_lists(store, number, filesystem, known))
 
 
-def read_listed(store: Path, number: int, filesystem: Storage = LOCAL) -> Manifest | None:
+def read_listed(
+    store: Path, number: int, filesystem: Storage = LOCAL, known: Shards | None = None
+) -> Manifest | None:
     """Return a manifest that :func:`list_numbers` named, None if gc removed it since.
 
     Errors as in :func:`read_manifest`.
     """
     try:
-        return _read(store, number, filesystem)
+        return require_lists(store, read_without_lists(store, number, filesystem, known))
     except DamagedStoreError as error:
         if error.is_gone:
             return None
         raise
 
 
-def _read(store: Path, number: int, filesystem: Storage) -> Manifest:
+def require_lists(store: Path, manifest: Manifest) -> Manifest:
+    """Return a manifest after reading its lists.
+
+    Raises
+    ------
+    DamagedStoreError
+        If one is missing or damaged, or they list a shard twice. Its ``is_gone`` says that gc removed the
+        manifest, and with it lists.
+    """
+    path = manifest_path(store, manifest.number)
+    try:
+        manifest.shards.require_distinct()
+    except ValueError as error:
+        raise DamagedStoreError(f"manifest {path} is damaged: {error}", path=path) from error
+    except DamagedStoreError as error:
+        is_gone = error.is_gone and not path.exists()
+        raise DamagedStoreError(
+            f"manifest {path} cannot be used: {error}", path=error.path, is_gone=is_gone
+        ) from error
+    return manifest
+
+
+def read_without_lists(
+    store: Path, number: int, filesystem: Storage = LOCAL, known: Shards | None = None
+) -> Manifest:
+    """Read one manifest and none of its lists: they are read, and checked, when they are first needed.
+
+    Errors as in :func:`read_manifest`.
+    """
     path = manifest_path(store, number)
     try:
         file = filesystem.open(path)
@@ -125,16 +168,19 @@ def _read(store: Path, number: int, filesystem: Storage) -> Manifest:
         raise DamagedStoreError(
             f"manifest {path} cannot be read: {error.strerror or error}", path=path, is_gone=is_gone
         ) from error
-    return parse_manifest(raw, path, number)
+    return parse_manifest(raw, path, number, Lists(store, filesystem), known)
 
 
-def publish(store: Path, manifest: Manifest, filesystem: Storage = LOCAL) -> bool:
+def publish(store: Path, manifest: Manifest, filesystem: Storage = LOCAL) -> Manifest | None:
     """Make a manifest the store's next snapshot.
+
+    Hold :func:`~featurestore.store.locks.committing`: lists that it needs are placed first.
 
     Returns
     -------
-    bool
-        False if another writer took the number first; read the latest and try again.
+    Manifest or None
+        As it was written: entries may have moved into lists. None if another writer took the number first;
+        read the latest and try again.
 
     Raises
     ------
@@ -144,14 +190,30 @@ def publish(store: Path, manifest: Manifest, filesystem: Storage = LOCAL) -> boo
         See :func:`require_own_directories`.
     """
     require_own_directories(store)
-    raw = manifest.to_json()
-    if len(manifest.shards) > limits.MAX_SHARDS or len(raw) > limits.MAX_MANIFEST_BYTES:
-        raise StoreLimitError(
-            f"the manifest of {store} would list {len(manifest.shards):,} shards in {len(raw):,} bytes, over "
-            f"the bounds of {limits.MAX_SHARDS:,} and {limits.MAX_MANIFEST_BYTES:,}: make another store, of "
-            "larger shards"
-        )
     filesystem.make_directory(store / TMP, lasting=False)  # copying may have left out what is empty
+    most = limits.MAX_SHARDS if manifest.version > 1 else limits.MAX_LISTED_SHARDS
+    if len(manifest.shards) > most:
+        raise _too_large(store, manifest, most)
+    if manifest.version > 1:
+        lists = Lists(store, filesystem)
+
+        def write(reference: Reference, parts: list[bytes]) -> Lists:
+            lists.write(reference, parts, store / TMP)
+            return lists
+
+        manifest = replace(manifest, shards=manifest.shards.settled(manifest.kind, write))
+    raw = manifest.to_json()
+    if len(raw) > limits.MAX_MANIFEST_BYTES:
+        raise _too_large(store, manifest, most)
     temporary = store / TMP / temporary_name(".json")
     with filesystem.temporary_file(temporary, [raw]):
-        return filesystem.link_new(temporary, manifest_path(store, manifest.number))
+        linked = filesystem.link_new(temporary, manifest_path(store, manifest.number))
+    return manifest if linked else None
+
+
+def _too_large(store: Path, manifest: Manifest, most: int) -> StoreLimitError:
+    larger = f"`featurestore upgrade {store}`, or " if manifest.version < NEWEST_VERSION else ""
+    return StoreLimitError(
+        f"the manifest of {store} would list {len(manifest.shards):,} shards, over the bounds of {most:,} "
+        f"and {limits.MAX_MANIFEST_BYTES:,} bytes: {larger}make another store, of larger shards"
+    )

@@ -143,6 +143,32 @@ class CanaryEntry:
         return self.shard.name
 
 
+def datasets_of(
+    n_sentences: int,
+    n_tokens: int,
+    codec: str,
+    token_shape: tuple[int, ...],
+    token_bytes: int,
+    condition_bytes: int | None,
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return the type and shape of each dataset of a shard, by name; None bytes if it has no conditions."""
+    found: dict[str, tuple[str, tuple[int, ...]]] = {
+        "offsets": ("<u8", (n_sentences + 1,)),
+        "keys": ("|u1", (n_sentences, KEY_BYTES)),
+        "checksums": ("<u8", (n_sentences,)),
+        "token_offsets": ("<u8", (n_tokens + 1,)),
+        "tokens": ("|u1", (token_bytes,)),
+        "values": (get_codec(codec).value_dtype.str, (n_tokens, *token_shape)),
+    }
+    if codec == "int8":
+        found["scales"] = ("<f4", (n_tokens, *token_shape[:-1]))
+        found["norms"] = ("<f4", token_shape)
+    if condition_bytes is not None:
+        found["condition_offsets"] = ("<u8", (n_sentences + 1,))
+        found["conditions"] = ("|u1", (condition_bytes,))
+    return found
+
+
 def check_extents(
     extents: Mapping[str, Extent], n_sentences: int, n_tokens: int, n_bytes: int, codec: str
 ) -> str:
@@ -155,21 +181,11 @@ def check_extents(
     if len(values.shape) == 3 and not 1 <= values.shape[1] <= limits.MAX_LAYERS:
         return f"{values.shape[1]:,} layers"
     # As many bytes as the manifest says, in one dimension; the reader compares the offsets with that.
-    texts = {name: (extents[name].n_bytes,) if name in extents else (0,) for name in ("tokens", "conditions")}
-    expected: dict[str, tuple[str, tuple[int, ...]]] = {
-        "offsets": ("<u8", (n_sentences + 1,)),
-        "keys": ("|u1", (n_sentences, KEY_BYTES)),
-        "checksums": ("<u8", (n_sentences,)),
-        "token_offsets": ("<u8", (n_tokens + 1,)),
-        "tokens": ("|u1", texts["tokens"]),
-        "values": (get_codec(codec).value_dtype.str, (n_tokens, *values.shape[1:])),
-    }
-    if codec == "int8":
-        expected["scales"] = ("<f4", (n_tokens, *values.shape[1:-1]))
-        expected["norms"] = ("<f4", values.shape[1:])
-    if any(name in extents for name in CONDITIONS):
-        expected["condition_offsets"] = ("<u8", (n_sentences + 1,))
-        expected["conditions"] = ("|u1", texts["conditions"])
+    texts = [extents[name].n_bytes if name in extents else 0 for name in ("tokens", "conditions")]
+    has_conditions = any(name in extents for name in CONDITIONS)
+    expected = datasets_of(
+        n_sentences, n_tokens, codec, values.shape[1:], texts[0], texts[1] if has_conditions else None
+    )
     if set(extents) != set(expected):
         return f"datasets {sorted(extents)}, expected {sorted(expected)}"
     for name, (dtype, shape) in expected.items():

@@ -1,4 +1,8 @@
-"""Manifests: the list of all shards of a store at one commit, as JSON; checked wherever it is parsed."""
+"""Manifests: what a store holds at one commit, as JSON; checked wherever it is parsed.
+
+One of version 1 lists every shard itself. One of version 2 names lists of shards and holds the newest entries
+only, so that a commit writes what it adds.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from typing import Any
 
 from featurestore import limits
 from featurestore._version import __version__
+from featurestore.disk.filesystem import LOCAL
 from featurestore.disk.strict_json import parse_json
 from featurestore.errors import (
     DamagedStoreError,
@@ -21,8 +26,13 @@ from featurestore.errors import (
 )
 from featurestore.recipe import Recipe, canonical_json
 from featurestore.store.format.codec import CODECS, CodecError
-from featurestore.store.format.layout import FORMAT_VERSION, CanaryEntry, Extent, ShardEntry
+from featurestore.store.format.layout import CanaryEntry, Extent, ShardEntry
+from featurestore.store.listing.files import Kind, Lists, Reference
+from featurestore.store.listing.shards import Part, Shards
 from featurestore.vectors import token_shape
+
+NEWEST_VERSION = 1
+"""Of new stores. A store of version 1 stays one until somebody upgrades it."""
 
 _MOST_EXTENTS = 16
 _MOST_TEXT = 1000
@@ -83,10 +93,13 @@ class Manifest:
         For shards to come; each shard names its own.
     shard_bytes : int
         Payload at which a shard is full.
-    shards : tuple of ShardEntry
+    shards : Shards
+        A sequence of ShardEntry; may be given as any other one.
     canaries : CanaryEntry or None
         Vectors that an encoder must reproduce before it may add to the store.
     commit : Commit
+    version : int
+        Of the format.
     """
 
     number: int
@@ -96,9 +109,20 @@ class Manifest:
     n_layers: int
     codec: str
     shard_bytes: int
-    shards: tuple[ShardEntry, ...] = ()
+    shards: Shards = field(default_factory=Shards)
     canaries: CanaryEntry | None = None
     commit: Commit = field(default_factory=Commit)
+    version: int = NEWEST_VERSION
+
+    def __post_init__(self) -> None:
+        given: object = self.shards
+        if isinstance(given, (tuple, list)):
+            object.__setattr__(self, "shards", Shards(given))
+
+    @property
+    def kind(self) -> Kind:
+        """What its lists say of their store."""
+        return Kind(self.recipe.fingerprint, self.token_shape)
 
     @property
     def token_shape(self) -> tuple[int, ...]:
@@ -108,23 +132,23 @@ class Manifest:
     @property
     def n_sentences(self) -> int:
         """Sentences stored."""
-        return sum(shard.n_sentences for shard in self.shards)
+        return self.shards.n_sentences
 
     @property
     def n_tokens(self) -> int:
         """Tokens stored."""
-        return sum(shard.n_tokens for shard in self.shards)
+        return self.shards.n_tokens
 
     @property
     def n_bytes(self) -> int:
         """Bytes of all shards."""
-        return sum(shard.n_bytes for shard in self.shards)
+        return self.shards.n_bytes
 
     def to_json(self) -> bytes:
         """Return the manifest as it is written, its own checksum included."""
         body: dict[str, Any] = {
             "format": "featurestore",
-            "format_version": FORMAT_VERSION,
+            "format_version": self.version,
             "number": self.number,
             "recipe": self.recipe.to_dict(),
             "fingerprint": self.recipe.fingerprint,
@@ -138,9 +162,12 @@ class Manifest:
         }
         if self.canaries is not None:
             body["canaries"] = _canaries_to_json(self.canaries)
-        # Every commit writes all shards, so their text is made once. No string holds a line end and nothing
+        if self.version > 1:
+            body["lists"] = [asdict(each) for each in self.shards.references]
+        # Several commits write an entry, so its text is made once. No string holds a line end and nothing
         # else is indented so: each list below is found in one place only.
-        texts = [shard.texts for shard in self.shards]
+        entries = self.shards.inline if self.version > 1 else self.shards
+        texts = [shard.texts for shard in entries]
         canonical = canonical_json(body).removesuffix(b'"shards":[]}')
         digest = hashlib.sha256(canonical + b'"shards":[')
         digest.update(b",".join(canonical for canonical, _ in texts))
@@ -151,8 +178,22 @@ class Manifest:
         return start + b'\n "shards": ' + listed + end + b"\n"
 
 
-def parse_manifest(raw: bytes, path: Path, number: int) -> Manifest:
-    """Parse a manifest's bytes; ``path`` is for messages.
+def parse_manifest(
+    raw: bytes, path: Path, number: int, lists: Lists | None = None, known: Shards | None = None
+) -> Manifest:
+    """Parse a manifest's bytes; its lists are read when they are first needed.
+
+    Parameters
+    ----------
+    raw : bytes
+    path : Path
+        For messages.
+    number : int
+        As in the name.
+    lists : Lists, optional
+        Of the store; by default the one in which the path lies.
+    known : Shards, optional
+        Of another snapshot: lists that this one names too are taken from there.
 
     Raises
     ------
@@ -176,22 +217,22 @@ def parse_manifest(raw: bytes, path: Path, number: int) -> Manifest:
     if not isinstance(body, dict) or body.get("format") != "featurestore":
         raise damaged("not a featurestore manifest")
     version = body.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
+    if isinstance(version, int) and version > NEWEST_VERSION:
         raise FormatVersionError(
-            f"{path} has format version {version}; this featurestore reads up to {FORMAT_VERSION}: "
+            f"{path} has format version {version}; this featurestore reads up to {NEWEST_VERSION}: "
             "upgrade it (pip install --upgrade featurestore)"
         )
     stated = body.pop("checksum", None)
     try:
         found = hashlib.sha256(canonical_json(body)).hexdigest()
-    except (ValueError, RecursionError) as error:
-        raise damaged(f"values JSON does not allow ({error})") from error
+    except RecursionError as error:  # levels that were read may be too many to be written
+        raise damaged("nested too deeply") from error
     if stated != found:
         raise damaged(f"checksum {found[:16]}..., expected {str(stated)[:16]}...")
     try:
-        if type(version) is not int or version != FORMAT_VERSION:
-            raise ValueError(f"format version {version!r}, expected {FORMAT_VERSION}")
-        manifest = _from_json(body)
+        if type(version) is not int or version < 1:
+            raise ValueError(f"format version {version!r}, expected 1 to {NEWEST_VERSION}")
+        manifest = _from_json(body, lists or Lists(path.parent.parent, LOCAL), known or Shards())
         if manifest.recipe.fingerprint != body["fingerprint"]:
             raise ValueError(f"fingerprint {body['fingerprint']!r} is not that of its recipe")
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
@@ -208,7 +249,7 @@ def following(
     return replace(
         manifest,
         number=manifest.number + 1,
-        shards=(*manifest.shards, *shards),
+        shards=manifest.shards.appended(shards),
         commit=commit,
         codec=codec,
         encoder=encoder or manifest.encoder,
@@ -223,10 +264,11 @@ def _canaries_to_json(canaries: CanaryEntry) -> dict[str, Any]:
     }
 
 
-def _from_json(body: Mapping[str, Any]) -> Manifest:
+def _from_json(body: Mapping[str, Any], lists: Lists, known: Shards) -> Manifest:
     shards = body["shards"]
-    if not isinstance(shards, list) or len(shards) > limits.MAX_SHARDS:
+    if not isinstance(shards, list) or len(shards) > limits.MAX_LISTED_SHARDS:
         raise ValueError("the list of shards is not a list or too long")
+    references = _references_from_json(body["lists"]) if body["format_version"] > 1 else []
     if body["codec"] not in CODECS:
         raise ValueError(f"unknown codec {body['codec']!r}")
     if not isinstance(body["recipe"], dict) or not isinstance(body["encoder"], str):
@@ -243,18 +285,40 @@ def _from_json(body: Mapping[str, Any]) -> Manifest:
     for entry in entries if canaries is None else (*entries, canaries.shard):
         if "values" in entry.extents and entry.extents["values"].shape[1:] != shape:
             raise ValueError(f"shard {entry.name} is said to hold vectors of another shape than {shape}")
+    recipe = Recipe(body["recipe"])
+    kind, parts = Kind(recipe.fingerprint, shape), {part.reference: part for part in known.parts}
     return Manifest(
         number=_count(body["number"], least=1),
-        recipe=Recipe(body["recipe"]),
+        recipe=recipe,
         encoder=body["encoder"],
         dim=dim,
         n_layers=n_layers,
         codec=body["codec"],
         shard_bytes=_count(body["shard_bytes"], least=1),
-        shards=entries,
+        shards=Shards(
+            entries, [parts.get(each) or Part(kind, reference=each, lists=lists) for each in references]
+        ),
         canaries=canaries,
         commit=Commit(**_typed(body["commit"], Commit())),
+        version=body["format_version"],
     )
+
+
+def _references_from_json(body: Any) -> list[Reference]:
+    if not isinstance(body, list) or len(body) > limits.MAX_LISTS:
+        raise ValueError("the lists are not a list or too many")
+    found = []
+    for each in body:
+        if not isinstance(each["sha256"], str) or not _SHA256.fullmatch(each["sha256"]):
+            raise ValueError("the sha256 of a list is not 64 hexadecimal digits")
+        n_shards = _count(each["n_shards"], limits.MAX_LIST_SHARDS, least=1)
+        sums = (_count(each[name], 1 << 62) for name in ("n_sentences", "n_tokens", "n_bytes"))
+        found.append(Reference(each["sha256"], n_shards, *sums))
+    if len(set(found)) < len(found):
+        raise ValueError("it names a list twice")
+    if sum(each.n_shards for each in found) > limits.MAX_SHARDS:
+        raise ValueError("its lists hold too many shards")
+    return found
 
 
 def _shard_from_json(body: Mapping[str, Any]) -> ShardEntry:
@@ -296,7 +360,7 @@ def _canaries_from_json(body: Mapping[str, Any]) -> CanaryEntry:
     return CanaryEntry(shard, tolerance, made_with)
 
 
-def _count(value: Any, bound: int = 1 << 48, least: int = 0) -> int:
+def _count(value: Any, bound: int = limits.MAX_COUNT, least: int = 0) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= bound:
         raise ValueError(f"{value!r} is not a number between {least} and {bound}")
     return value

@@ -154,7 +154,7 @@ def _merge_shards(
     done, entries = Merged(), []
     added, new_keys = KeySet(session.store.location / TMP), []
     for number in numbers:
-        reader = store.reader(number)
+        reader = store.passing(number)
         known = session.stored(reader.keys) | added.contains(reader.keys)
         rows = np.flatnonzero(~known)
         done.n_repeated += int(known.sum())

@@ -203,7 +203,7 @@ def _shards(
     waiting: list[tuple[ShardReader, int]] = []
     n_tokens = 0
     for shard, entry in enumerate(store.manifest.shards):
-        reader = store.reader(shard)
+        reader = store.passing(shard)
         for row in range(len(reader)):
             waiting.append((reader, row))
             n_tokens += reader.length(row)

@@ -39,6 +39,7 @@ from featurestore.store.format.recover import HeadReader, entry_of_file
 from featurestore.store.index.keyset import KeySet
 from featurestore.store.index.loading import load_index
 from featurestore.store.index.lookup import empty_index
+from featurestore.store.listing.shards import Shards
 from featurestore.store.locks import cleaning
 from featurestore.store.maintenance.gc import shards_besides
 from featurestore.store.store import Store
@@ -202,7 +203,8 @@ def repair(
     with cleaning(path):
         # Inspected again under the lock: others may have committed, or replaced a damaged file, since.
         found = _inspect(path, intact, None)
-        if found.result.number > list_numbers(path)[-1] and not publish(path, found.result, filesystem):
+        is_new = found.result.number > list_numbers(path)[-1]
+        if is_new and publish(path, found.result, filesystem) is None:
             raise StoreWriteError(
                 f"another writer committed to {path} meanwhile, from where locks do not reach: run it again",
                 path=path,
@@ -269,7 +271,7 @@ def _inspect(path: Path, intact: set[str], progress: Callable[[int], object] | N
         found.result = replace(
             base,
             number=numbers[-1] + 1,
-            shards=(*kept, *found.adopted),
+            shards=Shards((*kept, *found.adopted)),
             canaries=None if found.canaries else base.canaries,
             commit=commit_note(base.commit),
         )

@@ -111,9 +111,8 @@ def remove(
     done = Removed(snapshot=store.snapshot, n_tokens=selection.n_tokens(store))
     done.n_sentences, done.n_left = selection.n_sentences, len(store) - selection.n_sentences
     chosen = [shard for shard, rows in enumerate(selection.rows) if len(rows)]
-    kept = {
-        shard: np.setdiff1d(np.arange(len(store.reader(shard))), selection.rows[shard]) for shard in chosen
-    }
+    sizes = [entry.n_sentences for entry in store.manifest.shards]
+    kept = {shard: np.setdiff1d(np.arange(sizes[shard]), selection.rows[shard]) for shard in chosen}
     done.n_rewritten = sum(len(rows) > 0 for rows in kept.values())
     done.n_shards = len(chosen) - done.n_rewritten
     if dry_run or not chosen:
@@ -121,7 +120,7 @@ def remove(
     replaced: dict[str, ShardEntry | None] = {}
     with committing(store.location):
         for shard, rows in kept.items():
-            reader = store.reader(shard)
+            reader = store.passing(shard)
             sealed = part_of(reader, rows.tolist(), store.fingerprint) if len(rows) else None
             replaced[reader.entry.name] = _placed(store.location, sealed, filesystem)
             if progress is not None:
@@ -173,7 +172,7 @@ def compact(
     replaced: dict[str, ShardEntry | None] = {}
     with committing(store.location):
         for group in groups:
-            readers = [store.reader(shard) for shard in group]
+            readers = [store.passing(shard) for shard in group]
             sealed = joined(readers, store.fingerprint)
             replaced.update(dict.fromkeys((reader.entry.name for reader in readers[1:]), None))
             replaced[readers[0].entry.name] = _placed(store.location, sealed, filesystem)
@@ -193,7 +192,7 @@ def _groups(store: Store, small: Sequence[int]) -> Iterator[list[int]]:
     waiting: dict[tuple[str, bytes], tuple[list[int], int]] = {}
     for shard in small:
         entry = store.manifest.shards[shard]
-        norms = store.reader(shard).norms
+        norms = store.passing(shard).norms if "norms" in entry.extents else None
         kind = entry.codec, b"" if norms is None else norms.tobytes()
         group, n_bytes = waiting.get(kind, ([], 0))
         if group and n_bytes + _payload(entry) > store.manifest.shard_bytes:
@@ -216,20 +215,16 @@ def _publish(store: Store, replaced: Mapping[str, ShardEntry | None], filesystem
     while True:
         session.catch_up()
         last = session.manifest
-        names = {entry.name for entry in last.shards}
-        if gone := set(replaced) - names:
+        wanted = sorted(replaced)
+        if gone := [wanted[i] for i in np.flatnonzero(last.shards.positions(wanted) < 0)]:
             raise StoreError(
                 f"another process removed, joined or repaired shards of {store.path} meanwhile "
-                f"({', '.join(sorted(gone)[:3])}): nothing was changed; run this again"
+                f"({', '.join(gone[:3])}): nothing was changed; run this again"
             )
         # A shard that an earlier snapshot made of the same sentences may be listed already.
-        kept = [replaced.get(entry.name, entry) for entry in last.shards]
-        shards = tuple(dict.fromkeys(entry.name for entry in kept if entry is not None))
-        by_name = {entry.name: entry for entry in kept if entry is not None}
         manifest = replace(
-            following(last, (), commit_note(last.commit), last.codec),
-            shards=tuple(by_name[name] for name in shards),
+            following(last, (), commit_note(last.commit), last.codec), shards=last.shards.replaced(replaced)
         )
-        if publish(store.location, manifest, filesystem):
+        if publish(store.location, manifest, filesystem) is not None:
             return manifest.number
         logger.info("another writer took snapshot %d; following it", manifest.number)

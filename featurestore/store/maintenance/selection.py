@@ -42,8 +42,11 @@ class Selection:
 
     def n_tokens(self, store: Store) -> int:
         """Return the tokens of the selected sentences."""
-        lengths = (np.diff(store.reader(shard).offsets.astype(np.int64)) for shard in range(len(self.rows)))
-        return sum(int(n[rows].sum()) for n, rows in zip(lengths, self.rows, strict=True))
+        n_tokens = 0
+        for shard, rows in enumerate(self.rows):
+            if len(rows):
+                n_tokens += int(np.diff(store.passing(shard).offsets.astype(np.int64))[rows].sum())
+        return n_tokens
 
 
 def select(
@@ -78,7 +81,7 @@ def select(
     DamagedStoreError
         If a shard cannot be opened.
     """
-    sizes = [entry.n_sentences for entry in store.manifest.shards]
+    sizes = store.manifest.shards.sizes.tolist()
     pattern = None if text is None else _pattern(text)
     for name, number in (("sample", sample), ("seed", seed)):
         if number is not None and number < 0:
@@ -128,7 +131,7 @@ def _steps(keys: Iterator[bytes]) -> Iterator[list[bytes]]:
 def _matching(
     store: Store, shard: int, rows: NDArray[np.int64], pattern: re.Pattern[str]
 ) -> NDArray[np.int64]:
-    reader = store.reader(shard)
+    reader = store.passing(shard)
     return np.array([row for row in rows.tolist() if pattern.search(" ".join(reader.tokens(row)))], np.int64)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -104,20 +105,23 @@ def gather_statistics(store: Store, *, sample: int = 2000) -> Statistics:
     DamagedStoreError
         If something read is not what was committed.
     """
-    readers = [store.reader(number) for number in range(len(store.manifest.shards))]
-    lengths = np.concatenate([np.diff(reader.offsets.astype(np.int64)) for reader in readers])
-    starts = np.cumsum([0, *(len(reader) for reader in readers)])
-    chosen = np.unique(np.linspace(0, len(lengths) - 1, min(sample, len(lengths))).astype(np.int64))
-    norms, totals, squares, n_values = [], 0.0, 0.0, 0
-    for number in chosen:
-        shard = int(np.searchsorted(starts, number, side="right")) - 1
-        vectors = readers[shard].read(int(number - starts[shard]))
-        flat = vectors.reshape(len(vectors), -1).astype(np.float64)
-        norms.append(np.sqrt((flat**2).sum(axis=1)))
-        totals += float(flat.sum())
-        squares += float((flat**2).sum())
-        n_values += flat.size
-    all_norms = np.concatenate(norms)
+    chosen = np.unique(np.linspace(0, len(store) - 1, min(sample, len(store))).astype(np.int64))
+    starts = np.cumsum([0, *(entry.n_sentences for entry in store.manifest.shards)])
+    bounds = np.searchsorted(chosen, starts).tolist()
+    of_shards, norms = list[NDArray[np.int64]](), list[NDArray[np.float64]]()
+    totals, squares, n_values = 0.0, 0.0, 0
+    for shard, (begin, end) in enumerate(itertools.pairwise(bounds)):
+        reader = store.passing(shard)
+        offsets = reader.offsets.astype(np.int64)
+        of_shards.append(offsets[1:] - offsets[:-1])
+        for row in (chosen[begin:end] - starts[shard]).tolist():
+            vectors = reader.read(row)
+            flat = vectors.reshape(len(vectors), -1).astype(np.float64)
+            norms.append(np.sqrt((flat**2).sum(axis=1)))
+            totals += float(flat.sum())
+            squares += float((flat**2).sum())
+            n_values += flat.size
+    lengths, all_norms = np.concatenate(of_shards), np.concatenate(norms)
     mean = totals / n_values
     return Statistics(
         n_sentences=len(lengths),

@@ -71,7 +71,7 @@ def subset(
     entries, keys = [], []
     with committing(target.location):
         for shard, rows in enumerate(selection.rows):
-            reader = store.reader(shard)
+            reader = store.passing(shard)
             if len(rows) == len(reader):
                 take_whole(reader, target.location, filesystem)
                 entry = reader.entry

@@ -6,25 +6,39 @@ from pathlib import Path
 
 import click
 
+from featurestore.cli.completing import files, words
 from featurestore.cli.display import render
-from featurestore.cli.options import Reading, json_option, parse_size, reading_options
-from featurestore.cli.selecting import bar, progress_option
+from featurestore.cli.options import (
+    CODECS,
+    Reading,
+    json_option,
+    parse_size,
+    progress_option,
+    reading_options,
+)
+from featurestore.cli.project.command import command
+from featurestore.cli.selecting import bar
+
+_FORMATS = ("allennlp-hdf5", "bilm-tf", "bio-embeddings", "elmoformanylangs", "npy", "safetensors")
+"""Those of the package exchange, written again because importing it must not be needed for help."""
 
 
-@click.command("import")
+@command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--from",
     "format_from",
     required=True,
     metavar="FORMAT",
-    help="allennlp-hdf5, bilm-tf, bio-embeddings, elmoformanylangs, npy or safetensors.",
+    shell_complete=words(*_FORMATS),
+    help=f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}.",
 )
 @click.option(
     "--corpus",
     "--tokens",
     "corpus",
     metavar="FILE",
+    shell_complete=files,
     help="The sentences, where the file does not hold them: the very text that was encoded.",
 )
 @click.option(
@@ -35,8 +49,9 @@ from featurestore.cli.selecting import bar, progress_option
     help="What you know of the vectors: which model made them, which layers, when. It goes into the recipe.",
 )
 @click.option(
-    "--store",
     "-o",
+    "--output",
+    "--store",
     "store",
     type=click.Path(path_type=Path),
     required=True,
@@ -52,7 +67,7 @@ from featurestore.cli.selecting import bar, progress_option
 )
 @click.option(
     "--codec",
-    type=click.Choice(["float16", "float32", "int8"]),
+    type=click.Choice(CODECS),
     help="How they are stored.  [default: float16 for vectors of float16, else float32]",
 )
 @click.option("--shard-size", default="128MiB", show_default=True, metavar="SIZE", help="Size of a shard.")

@@ -7,27 +7,34 @@ from typing import Any
 
 import click
 
+from featurestore.cli.completing import words
 from featurestore.cli.display import render
-from featurestore.cli.options import Reading, json_option, reading_options
+from featurestore.cli.options import Reading, json_option, progress_option, reading_options
+from featurestore.cli.project.command import command
 from featurestore.cli.selecting import (
     Asked,
     bar,
     opened_to_copy,
-    progress_option,
     selection_options,
     store_argument,
 )
 from featurestore.errors import UsageError
 
+_FORMATS = (
+    "npy", "safetensors", "allennlp-hdf5", "parquet", "arrow", "word2vec", "word2vec-binary", "tensorboard",
+)  # fmt: skip
+"""Those of the package exchange, written again because importing it must not be needed for help."""
 
-@click.command()
+
+@command()
 @store_argument
 @click.option(
     "--to",
     "format_to",
     required=True,
     metavar="FORMAT",
-    help="npy, safetensors, allennlp-hdf5, parquet, arrow, word2vec, word2vec-binary or tensorboard.",
+    shell_complete=words(*_FORMATS),
+    help=f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}.",
 )
 @click.option(
     "-o",

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from featurestore.cli.display import render
-from featurestore.cli.options import json_option
-from featurestore.cli.selecting import bar, progress_option, store_argument
+from featurestore.cli.options import json_option, progress_option
+from featurestore.cli.project.command import command
+from featurestore.cli.selecting import bar, store_argument
 from featurestore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def parse_duration(text: str) -> float:
         raise UsageError(f"{text!r} is not a duration: write 24h, 30min, 7d or 0s") from error
 
 
-@click.command()
+@command()
 @store_argument
 @click.option(
     "--keep-last",
@@ -102,7 +103,7 @@ def gc(store: Path, keep_last: int, older_than: str, dry_run: bool, as_json: boo
                f"{render.count(len(done.kept), 'snapshot')} left")  # fmt: skip
 
 
-@click.command()
+@command()
 @json_option
 def forget(as_json: bool) -> None:
     """Forget what was found when datasets were opened.
@@ -123,7 +124,7 @@ def forget(as_json: bool) -> None:
     click.echo(f"removed {removed} from {done.folder}, {render.size(done.n_bytes)}")
 
 
-@click.command()
+@command()
 @store_argument
 @click.option("--dry-run", is_flag=True, help="Only say what would be done. Exits with 3 if there is damage.")
 @click.option(
@@ -233,10 +234,13 @@ def _show_repair(done: Repair, lost: dict[str, int], dry_run: bool, list_: Path 
         )
 
 
-@click.command()
+@command()
 @click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="STORE...")
 @click.option(
+    "-o",
+    "--output",
     "--into",
+    "into",
     type=click.Path(path_type=Path),
     required=True,
     help="The other store; made if it does not exist.",

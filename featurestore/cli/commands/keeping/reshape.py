@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featurestore.cli.completing import files, words
 from featurestore.cli.display import render
-from featurestore.cli.options import Reading, json_option, reading_options
+from featurestore.cli.options import CODECS, Reading, json_option, progress_option, reading_options
+from featurestore.cli.project.command import command
 from featurestore.cli.selecting import (
     Asked,
     bar,
     opened_to_copy,
-    progress_option,
     selection_options,
     store_argument,
 )
@@ -43,7 +44,7 @@ def _report(into: Path, facts: dict[str, Any], text: str, as_json: bool) -> None
                    f"{render.size(facts['n_bytes'])}")  # fmt: skip
 
 
-@click.command()
+@command()
 @store_argument
 @selection_options
 @_output_option
@@ -73,7 +74,7 @@ def subset(
     _report(into, {**vars(taken), "n_missing": wanted.n_missing}, text_of, as_json)
 
 
-@click.command()
+@command()
 @store_argument
 @click.argument("into", type=click.Path(path_type=Path), metavar="NEW")
 @progress_option
@@ -89,13 +90,14 @@ def copy(store: Path, into: Path, no_progress: bool, as_json: bool) -> None:
     _report(into, vars(taken), f"copied {render.count(taken.n_whole, 'shard')}", as_json)
 
 
-@click.command()
+@command()
 @store_argument
 @selection_options
 @click.option(
     "--keep",
     multiple=True,
     metavar="FILE",
+    shell_complete=files,
     help="Not the sentences of this corpus, which needs them too; may be given several times.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
@@ -154,9 +156,15 @@ def _echo_recoded(into: Path, done: Recoded, as_json: bool) -> None:
     _report(into, facts, text, as_json)
 
 
-@click.command()
+@command()
 @store_argument
-@click.option("--codec", required=True, metavar="NAME", help="float32, float16 or int8.")
+@click.option(
+    "--codec",
+    required=True,
+    metavar=f"[{'|'.join(CODECS)}]",
+    shell_complete=words(*CODECS),
+    help="How the new store's vectors are stored.",
+)
 @_output_option
 @_again_option
 @progress_option
@@ -174,7 +182,7 @@ def recode(store: Path, codec: str, into: Path, again: bool, no_progress: bool, 
     _echo_recoded(into, done, as_json)
 
 
-@click.command()
+@command()
 @store_argument
 @click.option("--layers", metavar="N,...", help="The layers to take, of those the store keeps apart.")
 @click.option("--average", is_flag=True, help="Their average instead, as extract stores by default.")
@@ -202,7 +210,7 @@ def layers(
     _echo_recoded(into, done, as_json)
 
 
-@click.command()
+@command()
 @store_argument
 @click.option("--dry-run", is_flag=True, help="Only say what would be joined.")
 @progress_option

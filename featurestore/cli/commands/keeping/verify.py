@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featurestore.cli.completing import encoders
 from featurestore.cli.display import render
-from featurestore.cli.options import json_option
-from featurestore.cli.selecting import progress_option
+from featurestore.cli.options import device_option, json_option, progress_option
+from featurestore.cli.project.command import command
 from featurestore.cli.store import open_store, store_argument
 from featurestore.errors import UsageError
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from featurestore.store.store import Store
 
 
-@click.command()
+@command()
 @store_argument
 @click.option("--quick", is_flag=True, help="Structure only: do not read the vectors.")
 @click.option(
@@ -42,8 +43,13 @@ if TYPE_CHECKING:
     help="With --encode: relative L2 by which a sentence may differ.  "
     "[default: what the recipe's precision and the shard's codec explain]",
 )
-@click.option("--encoder", metavar="SPEC", help="With --encode: the encoder.  [default: the store's own]")
-@click.option("--device", default="auto", show_default=True, help="With --encode: auto, cpu, cuda, ...")
+@click.option(
+    "--encoder",
+    metavar="SPEC",
+    shell_complete=encoders,
+    help="With --encode: the encoder.  [default: the store's own]",
+)
+@device_option
 @progress_option
 @json_option
 def verify(
@@ -156,7 +162,7 @@ def _notes(opened: Store) -> list[str]:
     path = opened.path
     notes = []
     shards = opened.manifest.shards
-    names, sizes = [shard.name for shard in shards], [shard.n_sentences for shard in shards]
+    names, sizes = shards.names(), shards.sizes.tolist()
     index = index_path(path / INDEX, names)
     if index.exists() and not is_index_of(index, names, sizes):
         notes.append(f"the index {INDEX}/{index.name} is damaged; nothing is lost: the next reader builds it "
