@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from featurestore.encoders.loading import load_encoder
     from featurestore.errors import FeaturestoreError
     from featurestore.extraction.api import extract
+    from featurestore.extraction.cluster.engine import Ray
     from featurestore.keys import sentence_key
     from featurestore.recipe import Recipe
     from featurestore.store.store import Store
@@ -37,6 +38,7 @@ _HOMES = {
     "FeatureDataset": "featurestore.dataset.features",
     "FeaturestoreError": "featurestore.errors",
     "LabelSet": "featurestore.dataset.labels",
+    "Ray": "featurestore.extraction.cluster.engine",
     "Recipe": "featurestore.recipe",
     "Store": "featurestore.store.store",
     "collate": "featurestore.dataset.batch",
@@ -57,6 +59,7 @@ __all__ = [
     "FeatureDataset",
     "FeaturestoreError",
     "LabelSet",
+    "Ray",
     "Recipe",
     "Store",
     "collate",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +21,15 @@ def switched_off() -> bool:
     return os.environ.get(SWITCH) == "0"
 
 
-def load_library(folder: Path, name: str, *, prefix: str, version: int, instead: str) -> ctypes.CDLL | None:
+def load_library(
+    folder: Path,
+    name: str,
+    *,
+    prefix: str,
+    version: int,
+    instead: str,
+    functions: Mapping[str, Sequence[Any]],
+) -> ctypes.CDLL | None:
     """Load a library that is of the right version and has code for this processor.
 
     Parameters
@@ -34,6 +44,8 @@ def load_library(folder: Path, name: str, *, prefix: str, version: int, instead:
         Expected of ``<prefix>_version``.
     instead : str
         What is done without it; ends the sentences that are logged.
+    functions : mapping of str to sequence
+        What is called, by name: the ctypes of its result and of its arguments.
 
     Returns
     -------
@@ -48,6 +60,9 @@ def load_library(folder: Path, name: str, *, prefix: str, version: int, instead:
         library = ctypes.CDLL(str(path))
         found = library[f"{prefix}_version"]()
         supported = library[f"{prefix}_supported"]()
+        for function, (gives, *takes) in functions.items():
+            called = getattr(library, function)
+            called.restype, called.argtypes = gives, takes
     except (OSError, AttributeError) as error:
         logger.warning("%s cannot be loaded (%s): %s", path, error, instead)
         return None

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from featurestore import Store, errors, extract
-from featurestore.cli.commands.inspect import stats
+from featurestore.cli.commands.seeing.inspect import stats
 from featurestore.cli.lookup import find_key
 from featurestore.errors import (
     AlignmentError,

@@ -44,6 +44,18 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'featurestore show features/ewt --tokens \'["New York", "sleeps"]\'',
     ),
     "stats": ("featurestore stats features/ewt",),
+    "diff": (
+        "featurestore diff features/ewt train.conllu dev.conllu test.conllu",
+        "featurestore diff features/ewt train.conllu --unused >unused.txt",
+    ),
+    "compare": (
+        "featurestore compare features/ewt features/ewt-int8",
+        "featurestore compare features/old features/new --sample 0 --tolerance 1e-3",
+    ),
+    "neighbors": (
+        "featurestore neighbors features/ewt --word bank --in 'on the river bank'",
+        "featurestore neighbors features/ewt --key 1f0c --position 3 --json",
+    ),
     "why": ("featurestore why features/ewt 'It rains .' --layers top",),
     "export": (
         "featurestore export features/ewt --to parquet -o ewt.parquet",

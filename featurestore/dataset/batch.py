@@ -89,7 +89,7 @@ class FeatureBatch(MappingOfTensors):
         """Return the batch on a device."""
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> FeatureBatch:
+    def pin_memory(self) -> FeatureBatch:  # needs a GPU
         """Return the batch in pinned memory (what a DataLoader with ``pin_memory=True`` calls)."""
         return self._mapped(lambda tensor: tensor.pin_memory())
 

@@ -56,7 +56,7 @@ class DevicePrefetcher:
         self.loader, self.depth = loader, depth
         self.device = choose_device(str(device))
         self._stream: torch.cuda.Stream | None = None
-        if self.device.type == "cuda":
+        if self.device.type == "cuda":  # needs a GPU
             self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         self._state: Any = None
 
@@ -99,13 +99,13 @@ class DevicePrefetcher:
     def _copied(self, batch: FeatureBatch, state: Any) -> _Ahead:
         if self._stream is None:
             return _Ahead(batch.to(self.device), None, state)
-        with torch.cuda.stream(self._stream):
+        with torch.cuda.stream(self._stream):  # needs a GPU
             # The allocator of pinned memory keeps a block until copies from it are done.
             copy = batch.pin_memory().to(self.device, non_blocking=True)
             return _Ahead(copy, self._stream.record_event(), state)
 
     def _handed_on(self, ahead: _Ahead) -> FeatureBatch:
-        if ahead.arrived is not None:
+        if ahead.arrived is not None:  # needs a GPU
             current = torch.cuda.current_stream(self.device)
             current.wait_event(ahead.arrived)
             for tensor in _tensors(ahead.batch):
@@ -115,7 +115,7 @@ class DevicePrefetcher:
         return ahead.batch
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
+def _tensors(value: Any) -> Iterator[torch.Tensor]:  # needs a GPU
     """Yield the tensors on a GPU that a batch, or a part of one, holds."""
     if isinstance(value, FeatureBatch):
         parts: Iterable[Any] = vars(value).values()

@@ -13,6 +13,7 @@ from typing import Any
 
 from featurestore.corpora.corpus import Corpus
 from featurestore.disk.atomic import building
+from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.disk.places import free_bytes, local_path
 from featurestore.errors import StoreWriteError, UsageError
 from featurestore.exchange.allennlp_hdf5 import write_allennlp
@@ -76,6 +77,7 @@ def export(
     dtype: str | None = None,
     rows: str | None = None,
     progress: Callable[[int], object] | None = None,
+    filesystem: FileSystem = LOCAL,
 ) -> ExportReport:
     """Write vectors with their tokens, and labels, into a format of others.
 
@@ -131,7 +133,7 @@ def export(
             progress(len(sentence.tokens))
 
     _require_space(path, parts.values(), to)
-    with building(path) as temporary:
+    with building(path, filesystem) as temporary:
         if splits is None:
             FORMATS[to](parts[""], temporary, step, **options)
         else:

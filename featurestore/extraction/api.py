@@ -12,7 +12,7 @@ from featurestore.encoders.sources import EncoderSource, LoadedEncoder
 from featurestore.errors import UsageError
 from featurestore.extraction.choice import EncoderChoice
 from featurestore.extraction.destination import Destination
-from featurestore.extraction.job import Job
+from featurestore.extraction.job import Engine, Job
 from featurestore.extraction.planning.parts import Part
 from featurestore.extraction.progress import BarProgress, Progress
 from featurestore.extraction.report import Report
@@ -35,6 +35,7 @@ def extract(
     shard_bytes: int | None = None,
     allow_cut: bool = False,
     part: str | tuple[int, int] | None = None,
+    engine: Engine | None = None,
     progress: bool | Progress = True,
 ) -> Report:
     """Encode every sentence of the corpora that a store does not hold yet.
@@ -70,6 +71,8 @@ def extract(
         ``"0/4"`` or ``(0, 4)``: encode only what falls to the first of four parts, counted from 0. Four
         processes that are given the same corpora and one part each encode every sentence once, about the
         same cost each, into one store.
+    engine : Engine, optional
+        Where to encode, such as ``featurestore.Ray(address="auto")``; by default in this process.
     progress : bool or Progress
         Show a bar on standard error, or report to an object.
 
@@ -110,7 +113,7 @@ def extract(
     plan.require_space(destination.path)
     return (
         job.done(source, plan)
-        or job.extraction(source, plan, token_budget=token_budget, progress=shown).run()
+        or job.extraction(source, plan, token_budget=token_budget, progress=shown, engine=engine).run()
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Protocol
 
 from featurestore import limits
 from featurestore.corpora.corpus import Corpus
@@ -26,6 +27,45 @@ from featurestore.families import family_of, family_of_recipe
 from featurestore.store.canaries import require_canaries
 from featurestore.store.format.codec import DEFAULT_CODEC, get_codec
 from featurestore.store.preconditions import require_bounds
+from featurestore.store.snapshot import Snapshot
+
+
+class Run(Protocol):
+    """An extraction that is ready to run."""
+
+    @property
+    def report(self) -> Report:
+        """What it did so far."""
+
+    @property
+    def store(self) -> Snapshot | None:
+        """As it was found; None where it is made while running."""
+
+    @property
+    def committed(self) -> Snapshot | None:
+        """With all that was added, after :meth:`run`."""
+
+    def run(self) -> Report:
+        """Encode and commit until nothing is left."""
+
+
+class Engine(Protocol):
+    """What runs an extraction elsewhere, such as :class:`featurestore.Ray`."""
+
+    def extraction(
+        self,
+        corpora: Sequence[Corpus],
+        source: EncoderSource,
+        destination: Destination,
+        plan: Plan,
+        *,
+        device: str,
+        codec: str | None,
+        token_budget: int | None,
+        shard_bytes: int | None,
+        progress: Progress | None,
+    ) -> Run:
+        """Return the run."""
 
 
 class Job:
@@ -130,9 +170,15 @@ class Job:
         *,
         token_budget: int | None = None,
         progress: Progress | None = None,
-    ) -> Extraction:
-        """Load the encoder, check it against the store, and return the run."""
+        engine: Engine | None = None,
+    ) -> Run:
+        """Return the run; without an engine, the encoder is loaded and checked against the store before."""
         self.destination.require_addable()
+        if engine is not None:
+            return engine.extraction(
+                self.corpora, source, self.destination, plan, device=self.device, codec=self._codec,
+                token_budget=token_budget, shard_bytes=self._shard_bytes, progress=progress,
+            )  # fmt: skip
         return Extraction(
             self.corpora,
             source.load(self.device),

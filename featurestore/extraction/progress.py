@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from tqdm import tqdm
+
+_MOST_SPEEDS = 8
+"""Actors whose speeds are shown one by one."""
 
 
 class Progress:
@@ -26,8 +30,19 @@ class Progress:
     def notice(self, message: str) -> None:
         """The user should know of something that happened, such as a batch that did not fit into memory."""
 
+    def speeds(self, tokens_per_second: Mapping[str, float]) -> None:
+        """On a cluster, now and then: how fast each actor is."""
+
     def finished(self) -> None:
         """Encoding has ended, in whatever way."""
+
+
+def speeds_text(tokens_per_second: Mapping[str, float]) -> str:
+    """Return tokens per second by actor; of many the number, the slowest and the fastest."""
+    found = tokens_per_second
+    if len(found) > _MOST_SPEEDS:
+        return f"{len(found)} actors of {min(found.values()):,.0f} to {max(found.values()):,.0f} tokens/s"
+    return ", ".join(f"{name}: {speed:,.0f}/s" for name, speed in found.items())
 
 
 class BarProgress(Progress):
@@ -52,6 +67,11 @@ class BarProgress(Progress):
         """Move the bar."""
         if self._bar is not None:
             self._bar.update(n_tokens)
+
+    def speeds(self, tokens_per_second: Mapping[str, float]) -> None:
+        """Show them behind the bar; of many actors the slowest and the fastest."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(speeds_text(tokens_per_second), refresh=False)
 
     def notice(self, message: str) -> None:
         """Show a message above the bar."""

@@ -10,32 +10,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from featurestore import limits
-from featurestore.corpora.contract.example import Example
 from featurestore.corpora.corpus import Corpus
 from featurestore.encoders.base import Encoder
 from featurestore.encoders.checked import checked_encoder
-from featurestore.encoders.loading import lies_no_longer
-from featurestore.errors import EncoderError, UsageError, VectorError
+from featurestore.errors import UsageError
 from featurestore.extraction.destination import Destination
+from featurestore.extraction.engines.around import (
+    opened_or_made,
+    require_all_stored,
+    session_of,
+    share_cached,
+)
+from featurestore.extraction.engines.publishing import Publisher
+from featurestore.extraction.engines.units import units
 from featurestore.extraction.pipeline import EncodingPipeline
-from featurestore.extraction.planning.new import new_examples
 from featurestore.extraction.planning.plan import Plan
 from featurestore.extraction.progress import Progress
 from featurestore.extraction.report import Report
 from featurestore.extraction.writing import ShardWriter, sealing_threads
-from featurestore.keys import condition_of
 from featurestore.store.canaries import make_canaries, require_canaries
 from featurestore.store.format.codec import DEFAULT_CODEC
-from featurestore.store.missing import depends_on
 from featurestore.store.snapshot import Snapshot
-from featurestore.store.store import Store
-from featurestore.store.writer import WriteSession
 
 logger = logging.getLogger(__name__)
 
@@ -94,35 +91,30 @@ class Extraction:
             token_budget=token_budget or self.encoder.token_budget,
         )
         self._codec, self._n_sealing = codec, n_sealing
-        self.store = self._opened_or_made(destination, codec or DEFAULT_CODEC, shard_bytes)
+        encodes = plan.n_new > 0
+        opened = opened_or_made(
+            destination,
+            self.encoder,
+            codec=codec or DEFAULT_CODEC,
+            shard_bytes=shard_bytes,
+            canaries=lambda: make_canaries(self.encoder) if encodes else None,
+        )
+        self.store = require_canaries(opened, self.encoder) if encodes else opened
         self.committed: Snapshot = self.store
 
     def run(self) -> Report:
         """Encode and commit until nothing is left; see :func:`featurestore.extract` for errors."""
-        if self.plan.n_new and not self.plan.n_conditioned:
-            self.report.missing_context = list(depends_on(self.encoder.recipe))
-        if self.report.notice:
-            logger.warning("%s", self.report.notice)
-        named = self.store.manifest.encoder
-        moved = self.encoder.spec if self.encoder.spec and lies_no_longer(named) else None
-        if moved is not None:
-            logger.warning("the store named %s, which is gone; it names %s from now on", named, moved)
-        session = self.store.write(codec=self._codec, encoder=moved)
-        share = self.plan.n_cached / self.plan.n_distinct if self.plan.n_distinct else 0.0
-        self.progress.started(self.plan.n_new_tokens, share)
+        session = session_of(self.store, self.encoder, self.plan, self.report, self._codec)
+        self.progress.started(self.plan.n_new_tokens, share_cached(self.plan))
         started = time.perf_counter()
-        writer = ShardWriter(
-            session,
-            self.encoder.device,
-            self.report,
-            self.progress,
-            self._n_sealing or sealing_threads(session.staged_bytes),
-        )
+        n_sealing = self._n_sealing or sealing_threads(session.staged_bytes)
+        publisher = Publisher(session, self.encoder.device, self.report)
+        writer = ShardWriter(publisher, self.report, self.progress, n_sealing)
         pipeline = EncodingPipeline(self.encoder, writer, self.report, self.progress)
         try:
-            for window, keys in self._windows(session):
-                draft = session.draft([example.tokens for example in window], sentence_keys=keys)
-                pipeline.encode(draft, window)
+            for unit in units(self.corpora, session, self.plan.division):
+                draft = session.draft(unit.sentences, sentence_keys=unit.keys)
+                pipeline.encode(draft, unit.window)
             pipeline.finish()
         finally:
             # Also after an error or Ctrl-C: what was encoded is committed before the exception goes on.
@@ -133,78 +125,5 @@ class Extraction:
                 self.progress.finished()
         session.close()
         self.committed = session.store
-        self._require_all_stored()
+        require_all_stored(self.report)
         return self.report
-
-    def _require_all_stored(self) -> None:
-        """Raise for sentences that had to be left out."""
-        for left_out, error, problem, remedy in (
-            (
-                self.report.too_large,
-                EncoderError,
-                "not fit into memory even alone",
-                "Split what is too long, or encode it on a device with more memory",
-            ),
-            (
-                self.report.refused,
-                VectorError,
-                "not give vectors that can be stored",
-                "The reasons above say what to change",
-            ),
-        ):
-            if left_out:
-                listed = "".join(f"\n  {line}" for line in left_out[:10])
-                does = "sentence does" if len(left_out) == 1 else "sentences do"
-                raise error(f"{len(left_out)} {does} {problem}:{listed}\nAll others are committed. {remedy}")
-
-    def _opened_or_made(self, destination: Destination, codec: str, shard_bytes: int | None) -> Store:
-        """Return the store, after checking that this encoder may add to it."""
-        encoder, encodes = self.encoder, self.plan.n_new > 0
-        destination = destination.latest()  # loading the encoder may have taken minutes
-        if destination.store is None:
-            try:
-                return Store.create(
-                    destination.path,
-                    recipe=encoder.recipe,
-                    dim=encoder.dim,
-                    n_layers=encoder.n_layers,
-                    encoder=encoder.spec,
-                    codec=codec,
-                    shard_bytes=limits.DEFAULT_SHARD_BYTES if shard_bytes is None else shard_bytes,
-                    canaries=make_canaries(encoder) if encodes else None,
-                )
-            except UsageError:
-                destination = destination.latest()
-                if destination.store is None:
-                    raise  # else another extraction made it just now
-        destination.require_recipe(encoder.recipe)
-        return require_canaries(destination.store, encoder) if encodes else destination.store
-
-    def _left_out(self, session: WriteSession) -> Callable[[NDArray[np.uint8]], NDArray[np.bool_]]:
-        """Return what says of keys which are not to be encoded: stored, or another part's."""
-        division = self.plan.division
-        if division is None:
-            return session.stored
-        return lambda keys: session.stored(keys) | ~division.holds(keys)
-
-    def _windows(self, session: WriteSession) -> Iterator[tuple[list[Example], list[bytes]]]:
-        """Yield the sentences of one shard after the other, in corpus order, and their keys."""
-        window: list[Example] = []
-        keys: list[bytes] = []
-        room = session.tokens_per_shard
-        depends_on_more = bool(depends_on(self.encoder.recipe))
-        for key, example in new_examples(self.corpora, self._left_out(session)):
-            if not depends_on_more and condition_of(example.tokens):
-                # Its vectors would be stored under a key that no reader asks for.
-                raise UsageError(
-                    f"{example.place} ({' '.join(example.tokens[:8])!r}) comes with a context, but the "
-                    f"vectors of {self.encoder.spec!r} depend on tokens alone: read the corpus without it"
-                )
-            if window and len(example.tokens) > room:
-                yield window, keys
-                window, keys, room = [], [], session.tokens_per_shard
-            window.append(example)
-            keys.append(key)
-            room -= len(example.tokens)
-        if window:
-            yield window, keys

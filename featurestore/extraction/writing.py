@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from featurestore.errors import VectorError
 from featurestore.extraction.progress import Progress
 from featurestore.extraction.report import Report
 from featurestore.store.format.shard import ShardDraft
-from featurestore.store.writer import PreparedShard, WriteSession
+from featurestore.store.writer import PreparedShard
 
 _MOST_SEALING_THREADS = 8
 
@@ -37,8 +38,18 @@ _MOST_BATCHES = 4
 _MOST_REFUSED = 20
 """With more sentences whose vectors cannot be stored, the encoder is broken and the run ends."""
 
-_TOKENS_TO_JUDGE_BY = 2000
-"""Fewer say little about speed: what was known before is kept."""
+
+class Sealing(Protocol):
+    """What becomes of full drafts."""
+
+    def prepared(self, draft: ShardDraft) -> AbstractContextManager[PreparedShard]:
+        """Write one, in any thread; what was not published when the context ends is gone."""
+
+    def publish(self, shard: PreparedShard) -> tuple[int, int]:
+        """Publish one inside its context, after those before it; return the sentences and tokens added."""
+
+    def stop_waiting(self) -> None:
+        """Wait no longer for locks that other processes hold; may be called in any thread."""
 
 
 def sealing_threads(draft_bytes: int) -> int:
@@ -63,11 +74,10 @@ class ShardWriter:
 
     Parameters
     ----------
-    session : WriteSession
-    device : str
-        Of the encoder.
+    sealing : Sealing
+        Writes full drafts and publishes them.
     report : Report
-        Brought up to date at every commit.
+        Told of sentences that are left out.
     progress : Progress
         Told from several threads, by one at a time.
     n_sealing : int
@@ -76,10 +86,8 @@ class ShardWriter:
 
     _Job = tuple[ShardDraft, list[int], "Sequence[NDArray[np.floating]] | None"]
 
-    def __init__(
-        self, session: WriteSession, device: str, report: Report, progress: Progress, n_sealing: int
-    ) -> None:
-        self._session, self._device, self._report, self._progress = session, device, report, progress
+    def __init__(self, sealing: Sealing, report: Report, progress: Progress, n_sealing: int) -> None:
+        self._sealing, self._report, self._progress = sealing, report, progress
         self._n_sealing = n_sealing
         self._jobs: queue.Queue[ShardWriter._Job | None] = queue.Queue(maxsize=_MOST_BATCHES)
         self._under_way: deque[Future[bool]] = deque()
@@ -88,7 +96,6 @@ class ShardWriter:
         self._failed = threading.Event()
         self._open: deque[ShardDraft] = deque()
         self._sealed_last: ShardDraft | None = None
-        self._started, self._n_tokens = time.perf_counter(), 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._fill, name="featurestore-filling", daemon=True)
         self._thread.start()
@@ -120,7 +127,7 @@ class ShardWriter:
         except BaseException:
             # Ctrl-C or SIGTERM while the last shards are written: they are committed before the exception
             # goes on, unless another process keeps the store locked.
-            self._session.stop_waiting()
+            self._sealing.stop_waiting()
             self._end()
             raise
         self.check()
@@ -201,39 +208,16 @@ class ShardWriter:
     def _seal(self, draft: ShardDraft, before: Future[bool] | None) -> bool:
         """Write a draft and publish it after the one before; return False if one of them could not be."""
         try:
-            with self._session.prepared(draft) as shard:
+            with self._sealing.prepared(draft) as shard:
                 # The one before has a thread already, for drafts are given to threads in their order.
                 if before is not None and not before.result():
                     return False
-                self._publish(draft, shard)
+                added, n_tokens = self._sealing.publish(shard)
+                with self._telling:
+                    self._progress.committed(added, n_tokens)
         except BaseException as error:  # noqa: BLE001 - the encoding thread raises it
             self._fail(error)
             return False
         finally:
             draft.release()
         return True
-
-    def _publish(self, draft: ShardDraft, shard: PreparedShard) -> None:
-        """Publish a shard and say so; never in two threads at once, because each waits for the one before."""
-        self._n_tokens += draft.n_tokens
-        speed = self._n_tokens / max(time.perf_counter() - self._started, 1e-9)
-        last = self._session.manifest.commit
-        if self._n_tokens < _TOKENS_TO_JUDGE_BY and last.device == self._device and last.tokens_per_second:
-            speed = last.tokens_per_second
-        before = len(self._session.manifest.shards)
-        added = self._session.publish(
-            shard,
-            device=self._device,
-            tokens_per_second=round(speed, 3),
-            n_read=self._report.n_sentences,
-            n_distinct=self._report.n_distinct,
-            n_cached=self._report.n_cached,
-        )
-        self._report.n_encoded += added
-        entries = self._session.manifest.shards[before:][-1:] if added else ()
-        n_tokens = sum(entry.n_tokens for entry in entries)
-        self._report.n_encoded_tokens += n_tokens
-        self._report.n_shards += len(entries)
-        self._report.n_bytes += sum(entry.n_bytes for entry in entries)
-        with self._telling:
-            self._progress.committed(added, n_tokens)

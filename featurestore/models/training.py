@@ -25,6 +25,7 @@ from featurestore.errors import ModelError, UsageError
 from featurestore.models.checkpoint import TrainedModel
 from featurestore.models.fitting.averaging import WeightAverage
 from featurestore.models.fitting.generators import Drawn, as_tensors, drawn, from_tensors, put_back, seeded
+from featurestore.models.fitting.logs import Logs as Logs
 from featurestore.models.fitting.preparing import arranged, check, fit_standardization, sizes
 from featurestore.models.fitting.stopping import Best, Stopping, doubts
 from featurestore.models.fitting.stopping import Epoch as Epoch
@@ -94,6 +95,7 @@ def train(
     resume: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     keep_checkpoint: bool = False,
+    logs: Logs | None = None,
 ) -> TrainResult:
     """Train a head.
 
@@ -126,6 +128,8 @@ def train(
         Between checkpoints within an epoch; 0 for one after each step.
     keep_checkpoint : bool
         Leave the checkpoint of a training that has ended: for callers who save its model first.
+    logs : Logs, optional
+        Where to write down every step and epoch; the caller closes it.
 
     Raises
     ------
@@ -164,11 +168,12 @@ def train(
                 log.warning("there is no checkpoint %s: the training begins anew", path)
         if config.standardize and saved is None:
             fit_standardization(head, dataset, sized)
-        run = _Run(head.to(device), dataset, dev_dataset, sized, device, keeper)
+        run = _Run(head.to(device), dataset, dev_dataset, sized, device, keeper, logs or Logs())
         if keeper is not None and saved is not None:
             with keeper.checkpoint.restoring():
                 run.restore(saved)
             log.info("going on from %s: epoch %d", path, run.at.number)
+        run.logs.begin(run.average.n_updates, len(run.history))
         interrupted: KeyboardInterrupt | None = None
         with nullcontext(run.signals) if keeper is None else waiting() as run.signals:
             try:
@@ -218,10 +223,11 @@ class _Run:
         config: SizedConfig,
         device: torch.device,
         keeper: Keeper | None,
+        logs: Logs,
     ) -> None:
         self.head, self.dev_dataset, self.config, self.device = head, dev_dataset, config, device
-        self.keeper, self.signals = keeper, Waiting()
-        self.label_names = dataset.label_names
+        self.keeper, self.signals, self.logs = keeper, Waiting(), logs
+        self.label_names, self.n_tokens = dataset.label_names, int(dataset.lengths.sum())
         self.loader = feature_loader(
             dataset,
             token_budget=config.token_budget,
@@ -266,6 +272,7 @@ class _Run:
                 # The best epoch is recorded before the history, so that an interrupt never leaves it behind.
                 self.stopping.take(best, number, loss)
             self.history.append(Epoch(number, self.lr, loss, scores.value, self._seconds()))
+            self.logs.epoch(self.history[-1], self.average.n_updates, scores.metric, self.n_tokens)
             log.info("epoch %d: loss %.4f, %s %.4f", number, loss, scores.metric, scores.value)
             done = self.stopping.should_stop(number)
             if not done and self.stopping.should_anneal(number):
@@ -326,21 +333,27 @@ class _Run:
     def _learn(self, number: int, progress: bool) -> None:
         """Make the loader's next pass over the training data, or the rest of one."""
         self.head.train()
+        ended = time.perf_counter()
         for on_host in tqdm(
             self.loader, desc=f"epoch {number}", unit="batch", leave=False, disable=not progress
         ):
             self._go_on_drawing()
-            self._step(on_host.to(self.device), number)
+            loss, before = self._step(on_host.to(self.device), number), ended
+            ended = time.perf_counter()
+            if loss is not None:
+                speed = int(on_host.lengths.sum()) / (ended - before)
+                self.logs.step(self.average.n_updates, number, loss, self.lr, speed)
             self.at.begun = True
             self.signals.check()
             if self.keeper is not None and self.keeper.due():
                 self._save(self.keeper)
 
-    def _step(self, batch: FeatureBatch, number: int) -> None:
+    def _step(self, batch: FeatureBatch, number: int) -> float | None:
+        """Learn from a batch; return its loss, or None if nothing in it has a label."""
         labels: Any = batch.labels
         n = int((labels != IGNORED).sum())
         if not n:
-            return
+            return None
         loss = self.head.loss(batch.features, batch.lengths, batch.mask, labels)
         value = loss.item()
         if not math.isfinite(value):
@@ -355,6 +368,7 @@ class _Run:
         self.average.update()
         self.at.total += value * n
         self.at.n_labels += n
+        return value
 
     def _go_on_drawing(self) -> None:
         """Let the generators go on from the checkpoint: the loader has drawn for its pass a second time."""
@@ -363,6 +377,7 @@ class _Run:
             self._generators = None
 
     def _save(self, keeper: Keeper) -> None:
+        self.logs.flush()
         best = self.stopping.best
         generators, values = as_tensors(self._generators or drawn(self.device))
         keeper.write(

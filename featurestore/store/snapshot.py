@@ -24,6 +24,7 @@ from featurestore.store.format.reader import Access, Check, ShardReader
 from featurestore.store.index.filerows import DamagedIndexError
 from featurestore.store.index.loading import load_index
 from featurestore.store.index.lookup import Index, Locations
+from featurestore.store.index.shardlist import ShardList
 from featurestore.store.listing.shards import Shards
 from featurestore.store.locks import Hold, hold
 from featurestore.store.pending import commit_pending
@@ -35,6 +36,12 @@ AnySnapshot = TypeVar("AnySnapshot", bound="Snapshot")
 
 _TRIES = 100
 """Attempts to open the latest manifest while gc removes the one that was the latest a moment ago."""
+
+
+def shard_list(manifest: Manifest) -> ShardList:
+    """Return the shards of a snapshot as an index knows them."""
+    shards = manifest.shards
+    return ShardList(shards.joined_names, len(shards), shards.sizes)
 
 
 class Snapshot:
@@ -212,11 +219,10 @@ class Snapshot:
             self._index = self._load_index()
         return self._index
 
-    def _load_index(self, *, rebuild: bool = False) -> Index:
-        shards, directory = self.manifest.shards, self.location / INDEX
+    def _load_index(self, *, distrust: bool = False) -> Index:
         return load_index(
-            directory, shards.names(), self.keys_of, sizes=shards.sizes.tolist(), filesystem=self.filesystem,
-            access=self._access, rebuild=rebuild,
+            self.location / INDEX, shard_list(self.manifest), self.keys_of, filesystem=self.filesystem,
+            access=self._access, distrust=distrust,
         )  # fmt: skip
 
     def _ask_index(self, question: Callable[[Index], Answer]) -> Answer:
@@ -224,7 +230,7 @@ class Snapshot:
             return question(self.index)
         except DamagedIndexError as damage:
             logger.warning("%s (%s); building it again", damage, self.path / INDEX)
-            self._index = self._load_index(rebuild=True)
+            self._index = self._load_index(distrust=True)
             return question(self._index)
 
     def reader(self, shard: int) -> ShardReader:

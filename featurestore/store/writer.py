@@ -49,6 +49,23 @@ class PreparedShard:
     path: Path
 
 
+@dataclass(frozen=True)
+class ShardFile:
+    """A complete, synced shard file on the store's disk: see :meth:`WriteSession.publish_files`.
+
+    Attributes
+    ----------
+    entry : ShardEntry
+    path : Path
+    keys : (n, 16) uint8
+        Of its sentences, none of them in another shard.
+    """
+
+    entry: ShardEntry
+    path: Path
+    keys: NDArray[np.uint8]
+
+
 class WriteSession:
     """Adds sentences to a store; other sessions may add to it at the same time.
 
@@ -258,20 +275,32 @@ class WriteSession:
 
         One at a time: the order of these calls is the order of the shards.
         """
-        draft, placed = shard.draft, False
-        keys = keys_array(draft.keys)
+        draft = shard.draft
+        known = self.publish_files([ShardFile(shard.entry, shard.path, keys_array(draft.keys))], **note)
+        if not known.any():
+            return len(draft.sentences)
+        return self.commit(draft.subset(np.flatnonzero(~known).tolist()), **note)
+
+    def publish_files(self, files: Sequence[ShardFile], **note: Any) -> NDArray[np.bool_]:
+        """Link shard files into the store and publish one snapshot with all of them, in their order.
+
+        Returns
+        -------
+        (n,) bool
+            Which of all their sentences others have stored: if any, nothing was published.
+        """
+        keys, placed = np.concatenate([file.keys for file in files]), False
         with committing(self.store.location, self._give_up):
             while True:
                 self.catch_up()
                 known = self.stored(keys)
                 if known.any():
-                    break
-                if not placed:
-                    place_file(self.store.location, shard.entry, shard.path, self._filesystem)
-                    placed = True
-                if self.commit_placed([shard.entry], keys, self.manifest.codec, **note):
-                    return len(draft.sentences)
-        return self.commit(draft.subset(np.flatnonzero(~known).tolist()), **note)
+                    return known
+                for file in [] if placed else files:
+                    place_file(self.store.location, file.entry, file.path, self._filesystem)
+                placed = True
+                if self.commit_placed([file.entry for file in files], keys, self.manifest.codec, **note):
+                    return known
 
     def commit_placed(
         self, entries: Sequence[ShardEntry], keys: NDArray[np.uint8], codec: str, **note: Any

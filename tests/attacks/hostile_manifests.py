@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from featurestore.store.format.directory import read_manifest
-from featurestore.store.index.loading import index_bytes
+from featurestore.store.index.files import run_bytes
 from featurestore.store.index.lookup import Index
+from featurestore.store.snapshot import shard_list
 from featurestore.store.store import Store
 from tests.attacks.hostile import (
     CONTENT,
@@ -354,9 +355,9 @@ def index_of(change: Callable[[Index], Index]) -> Callable[[Path], None]:
     """Return the harm of another index whose own checksum fits."""
 
     def harm(store: Path) -> None:
-        names = [shard.name for shard in read_manifest(store).shards]
         (path,) = store.glob(INDEX)
-        path.write_bytes(index_bytes(change(Store.open(store).index), names))
+        forged = change(Store.open(store).index).runs[0]
+        path.write_bytes(run_bytes(forged, shard_list(read_manifest(store))))
 
     return harm
 

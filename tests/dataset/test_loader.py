@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import ConcatDataset, Subset, random_split
 
-from featurestore import BucketBatchSampler, Example, FeatureDataset, Store, feature_loader, open_corpus
+from featurestore import (
+    BucketBatchSampler,
+    Example,
+    FeatureDataset,
+    Store,
+    collate,
+    feature_loader,
+    open_corpus,
+)
 from featurestore.errors import UsageError
 from tests.dataset.workers import START_METHODS, run_epochs
 
@@ -279,3 +287,41 @@ def test_workers_read_missing_sentences_as_zeros_too(store, examples):
     assert len(found) == 6
     assert torch.all(found[5] == 0)
     assert all(torch.any(found[i] != 0) for i in range(5))
+
+
+class Doubled(FeatureDataset):
+    """A dataset of one's own, which changes its items."""
+
+    def __getitems__(self, indices):
+        items = [self[i] for i in indices]
+        for item in items:
+            item.features.mul_(2)
+        return items
+
+
+@pytest.mark.parametrize("options", [{}, {"packed": True}, {"jagged": True}], ids=str)
+def test_items_that_a_dataset_of_ones_own_changes_are_what_is_served(store, examples, options):
+    loader = feature_loader(Doubled(store, examples), token_budget=40, **options)
+    plain = feature_loader(FeatureDataset(store, examples), token_budget=40, **options)
+    for changed, batch in zip(loader, plain, strict=True):
+        if not options:
+            assert torch.equal(changed.features, 2 * batch.features)
+        else:
+            values = [one.features.data if "packed" in options else one.features.values()
+                      for one in (changed, batch)]  # fmt: skip
+            assert torch.equal(values[0], 2 * values[1])
+        assert torch.equal(changed.indices, batch.indices)
+
+
+def test_windows_are_of_what_is_stored_and_say_so(store, examples):
+    loader = feature_loader(Doubled(store, examples), token_budget=40, window=1 << 20)
+    with pytest.raises(UsageError, match="wrapper that changes items"):
+        next(iter(loader))
+
+
+def test_what_only_our_batches_have_is_said_of_others(dataset):
+    loader = feature_loader(dataset, token_budget=40)
+    assert loader.repeats == 0
+    others = type(loader)(dataset, batch_size=4, collate_fn=collate)
+    with pytest.raises(UsageError, match="made by a BatchSampler, which has no epochs and no state"):
+        others.set_epoch(1)

@@ -351,3 +351,23 @@ def test_datasets_put_together_read_the_same_stores(stores):
     [batch] = DataLoader(ConcatDataset([one, one]), batch_size=80, collate_fn=collate)
     assert batch.features["glove"].shape[0] == 80
     assert np.array_equal(batch.lengths, np.concatenate([one.lengths] * 2))
+
+
+def test_stores_are_put_into_an_order_that_names_each_of_them(stores):
+    dataset = FeatureDataset(stores[:2], CORPUS)
+    names = list(dataset.stores)
+    other = dataset.arranged({"a": names[1], "b": names[0]})
+    assert list(other.stores.values()) == list(dataset.stores.values())[::-1]
+    for wrong in ({"a": names[0]}, {"a": names[0], "b": names[0]}, {"a": names[0], "b": "none"}):
+        with pytest.raises(UsageError, match="expected an order of the stores"):
+            dataset.arranged(wrong)
+
+
+def test_windows_of_a_store_that_holds_none_of_the_sentences(tmp_path):
+    corpus = sentences(40, 9, 0)
+    stores = [make(tmp_path / "full", 4, corpus), make(tmp_path / "other", 6, sentences(5, 9, 1))]
+    dataset = FeatureDataset(stores, corpus, on_missing="zeros")
+    plain = FeatureDataset(stores, corpus, on_missing="zeros")
+    for batch in feature_loader(dataset, token_budget=40, window=1 << 20):
+        assert torch.equal(batch.features, plain.gather(batch.indices).features)
+        assert not batch.features[..., 4:].any()

@@ -26,7 +26,9 @@ from tests.faults.trials.scenarios import SCENARIOS, Scenario, check, prepared_o
 from tests.kit.faulty import FaultyFileSystem, WithoutLinks, ignore, raising
 from tests.kit.stores import assert_holds, create, fill, sentences, vectors_of
 
-SOME = [scenario for scenario in SCENARIOS if scenario.name in ("create", "commit", "conflict", "index")]
+SOME = [
+    scenario for scenario in SCENARIOS if scenario.name in ("create", "commit", "conflict", "index", "runs")
+]
 
 
 @pytest.mark.parametrize("name", DISK_FAULTS)

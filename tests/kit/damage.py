@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.store.index.loading import index_bytes
+from featurestore.store.index.files import run_bytes
 from featurestore.store.index.lookup import Index
+from featurestore.store.snapshot import shard_list
 from featurestore.store.store import Store
 from tests.kit.stores import shard_path
 
@@ -63,5 +64,5 @@ def forge_index(
         index.row if row is None else row,
         index.n_shards,
     )
-    path.write_bytes(index_bytes(forged, [entry.name for entry in store.manifest.shards]))
+    path.write_bytes(run_bytes(forged.runs[0], shard_list(store.manifest)))
     return path

@@ -26,9 +26,11 @@ from featurestore.cli.options import (
 )
 from featurestore.cli.project.command import command
 from featurestore.encoders.base import DEFAULT_ENCODER
+from featurestore.errors import UsageError
 
 if TYPE_CHECKING:
     from featurestore.extraction.choice import EncoderChoice
+    from featurestore.extraction.cluster.engine import Ray
     from featurestore.extraction.job import Job
     from featurestore.extraction.planning.parts import Division
     from featurestore.extraction.planning.plan import Plan
@@ -84,10 +86,36 @@ _extract_options = options(
 )  # fmt: skip
 
 
+_engine_options = options(
+    click.option("--engine", type=click.Choice(["ray"]),
+                 help="Encode on a Ray cluster, all of whose nodes share the store's directory "
+                 "(extra featurestore[ray])."),
+    click.option("--address",
+                 help="Of the cluster: auto, HOST:PORT, ray://HOST:PORT, or local, which starts one on this "
+                 "machine for this run.  [default: auto]"),
+    click.option("--actors", type=click.IntRange(1), metavar="N",
+                 help="Actors, each of which loads the encoder.  [default: as many as there is room for]"),
+    click.option("--cpus-per-actor", type=click.FloatRange(0), metavar="C",
+                 help="Cores, and threads, of each.  [default: 1]"),
+    click.option("--gpus-per-actor", type=click.FloatRange(0), metavar="G",
+                 help="GPUs of each.  [default: 0]"),
+)  # fmt: skip
+
+
 @command()
 @_extract_options
+@_engine_options
 def extract(
-    as_json: bool, no_progress: bool, token_budget: int | None, allow_cut: bool, **arguments: Any
+    as_json: bool,
+    no_progress: bool,
+    token_budget: int | None,
+    allow_cut: bool,
+    engine: str | None,
+    address: str | None,
+    actors: int | None,
+    cpus_per_actor: float | None,
+    gpus_per_actor: float | None,
+    **arguments: Any,
 ) -> None:
     """Encode corpora into a store.
 
@@ -102,6 +130,9 @@ def extract(
     format.
     """
     progress = _progress(no_progress or as_json)
+    elsewhere = _engine(
+        engine, address=address, actors=actors, cpus_per_actor=cpus_per_actor, gpus_per_actor=gpus_per_actor
+    )
     job, choice = _job(**arguments)
     plan = job.plan(choice, progress=progress)
     if not as_json:
@@ -116,7 +147,9 @@ def extract(
     if report is None:
         with terminable():
             try:
-                extraction = job.extraction(choice, plan, token_budget=token_budget, progress=progress)
+                extraction = job.extraction(
+                    choice, plan, token_budget=token_budget, progress=progress, engine=elsewhere
+                )
                 report, store = extraction.report, extraction.store
                 extraction.run()
                 store = extraction.committed
@@ -205,6 +238,19 @@ def _job(
     shard_bytes = parse_size(shard_size) if shard_size else None
     job = Job(opened, destination, codec=codec, shard_bytes=shard_bytes, device=device, part=wanted)
     return job, choice
+
+
+def _engine(name: str | None, **chosen: Any) -> Ray | None:
+    """Return the engine asked for; refuse options of one that is not."""
+    given = {option: value for option, value in chosen.items() if value is not None}
+    if name is None:
+        if given:
+            options = ", ".join(f"--{option.replace('_', '-')}" for option in given)
+            raise UsageError(f"{options} without --engine ray: this is said of a Ray cluster alone")
+        return None
+    from featurestore.extraction.cluster.engine import Ray
+
+    return Ray(**given)
 
 
 def _progress(silent: bool) -> Progress:

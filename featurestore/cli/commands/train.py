@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from featurestore.cli.completing import files, words
 from featurestore.cli.display.render import echo_json
 from featurestore.cli.display.train_output import UNTRAINED, EpochTable, baseline_line, summary, weight_lines
 from featurestore.cli.groups import SuggestingGroup
@@ -33,6 +34,14 @@ from featurestore.cli.project.command import ProjectCommand
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _BY_SIZE = "by the size of the training data"
+
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def _logs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    kinds = words("tensorboard", "csv", "jsonl")(context, parameter, incomplete)
+    return kinds or files(context, parameter, incomplete)
 
 
 def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _Command]:
@@ -80,6 +89,10 @@ def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _
                      "multiplies it. Models are saved and used in float32."),
         device_option,
         scored_corpus_options,
+        click.option("--log-to", nargs=2, type=(click.Choice(("tensorboard", "csv", "jsonl")), _FOLDER),
+                     multiple=True, metavar="KIND DIR", shell_complete=_logs,
+                     help="Write loss, learning rate and speed of each step and the score of each epoch into "
+                     "a folder, as tensorboard, csv or jsonl; may be given several times."),
         progress_option,
         json_option,
     )  # fmt: skip
@@ -128,6 +141,7 @@ def _train(
     reading: Reading,
     on_missing: Any,
     max_missing: float,
+    log_to: tuple[tuple[str, Path], ...],
     no_progress: bool,
     as_json: bool,
     **settings: Any,
@@ -136,7 +150,7 @@ def _train(
     from featurestore.dataset.stores import needs_dict, opened
     from featurestore.disk.destination import require_writable
     from featurestore.models.settings import TrainConfig
-    from featurestore.models.training import train
+    from featurestore.models.training import Logs, train
     from featurestore.resuming.checkpoint import refuse_unfinished
 
     config = TrainConfig(head, **settings)
@@ -165,7 +179,7 @@ def _train(
     require_enough(dataset, on_missing, max_missing, "the training corpus")
     require_enough(dev, on_missing, max_missing, "the development corpus")
     table = EpochTable(config) if not as_json else None
-    with terminable():
+    with Logs(log_to) as logs, terminable():
         try:
             result = train(
                 dataset,
@@ -178,6 +192,7 @@ def _train(
                 resume=resume,
                 checkpoint_seconds=checkpoint_seconds,
                 keep_checkpoint=True,
+                logs=logs,
             )
         except KeyboardInterrupt as stop:
             status, code = _ending(stop)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import click
 
 from featurestore.cli.display import render
-from featurestore.extraction.progress import Progress
+from featurestore.extraction.progress import Progress, speeds_text
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -17,6 +18,7 @@ class LineProgress(Progress):
 
     def __init__(self) -> None:
         self._total = self._done = 0
+        self._speeds: Mapping[str, float] = {}
         self._started = self._shown = time.monotonic()
 
     def started(self, n_tokens: int, share_cached: float) -> None:
@@ -32,11 +34,12 @@ class LineProgress(Progress):
         if now - self._shown < _SECONDS_BETWEEN_LINES:
             return
         self._shown = now
+        beside = f" ({speeds_text(self._speeds)})" if self._speeds else ""
         speed = self._done / max(now - self._started, 1e-9)
         left = render.duration(max(0, self._total - self._done) / speed)
         click.echo(
             f"encoded {self._done:,} of {self._total:,} tokens ({self._done / max(1, self._total):.0%}), "
-            f"{speed:,.0f} tokens/s, {left} left",
+            f"{speed:,.0f} tokens/s{beside}, {left} left",
             err=True,
         )
 
@@ -47,6 +50,10 @@ class LineProgress(Progress):
                 f"committed {render.count(n_sentences, 'sentence')} ({render.count(n_tokens, 'token')})",
                 err=True,
             )
+
+    def speeds(self, tokens_per_second: Mapping[str, float]) -> None:
+        """Keep them for the next line."""
+        self._speeds = dict(tokens_per_second)
 
     def notice(self, message: str) -> None:
         """Pass a message on."""

@@ -118,14 +118,12 @@ def _checked(project: Project, key: str, value: Any, parameter: click.Parameter,
             raise _wrong(project, key, "true or false", value)
         return value
     several = parameter.multiple if isinstance(parameter, click.Option) else parameter.nargs == -1
+    values = value if isinstance(value, list) else [value]
+    if several and parameter.nargs > 1:
+        pairs = values if all(isinstance(one, list) for one in values) else [values]
+        return [_pair(project, key, one, parameter.nargs) for one in pairs]
     if several:
-        return [
-            _single(project, key, one, command) for one in (value if isinstance(value, list) else [value])
-        ]
-    if parameter.nargs > 1:
-        if not isinstance(value, list) or len(value) != parameter.nargs:
-            raise _wrong(project, key, f"a list of {parameter.nargs} texts", value)
-        return [str(one) for one in value]
+        return [_single(project, key, one, command) for one in values]
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, list) and key == "store":
@@ -133,6 +131,13 @@ def _checked(project: Project, key: str, value: Any, parameter: click.Parameter,
     if isinstance(value, list) and key in ("layers", "label-names"):
         value = ",".join(map(str, value))
     return _single(project, key, value, command)
+
+
+def _pair(project: Project, key: str, value: Any, n: int) -> list[str]:
+    """Return a value of several words; the last one is a path, as of ``log-to``."""
+    if not isinstance(value, list) or len(value) != n or not all(isinstance(one, str) for one in value):
+        raise _wrong(project, key, f"a list of {n} texts", value)
+    return [*value[:-1], project.relative(value[-1])]
 
 
 def _single(project: Project, key: str, value: Any, command: str) -> Any:

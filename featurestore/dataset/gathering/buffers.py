@@ -90,9 +90,10 @@ def _references(buffer: Bytes) -> int:
 def _unused() -> int:
     """Return the count of a buffer that only a list and a loop refer to, as in :meth:`BufferPool._idle`."""
     buffers = [np.empty(1, np.uint8)]
+    counts = []
     for _, buffer in enumerate(buffers):
-        return _references(buffer)
-    return 0
+        counts.append(_references(buffer))
+    return counts[0]
 
 
 _UNUSED = _unused()

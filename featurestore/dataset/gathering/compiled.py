@@ -180,14 +180,19 @@ def compiled_gather(n_shards: int, vector_shape: tuple[int, ...]) -> CompiledGat
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    library = load_library(
+    takes = (
+        _POINTER,
+        _NUMBER,
+        _POINTER,
+        _NUMBER,
+        _NUMBER,
+        _POINTER,
+        _NUMBER,
+        ctypes.c_int,
+        _POINTER,
+        _NUMBER,
+    )
+    return load_library(
         Path(__file__).parent, "_gather", prefix="featurestore", version=_VERSION,
-        instead="torch gathers batches",
+        instead="torch gathers batches", functions={"featurestore_gather": (_NUMBER, *takes)},
     )  # fmt: skip
-    if library is None:
-        return None
-    library.featurestore_gather.restype = _NUMBER
-    library.featurestore_gather.argtypes = [
-        _POINTER, _NUMBER, _POINTER, _NUMBER, _NUMBER, _POINTER, _NUMBER, ctypes.c_int, _POINTER, _NUMBER,
-    ]  # fmt: skip
-    return library

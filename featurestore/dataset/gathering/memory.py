@@ -13,7 +13,7 @@ _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 def available_bytes(device: torch.device) -> int:
     """Return the bytes that can be allocated on a device without evicting anything."""
-    if device.type == "cuda":
+    if device.type == "cuda":  # needs a GPU
         return int(torch.cuda.mem_get_info(device)[0])
     return min(_machine_bytes(), _control_group_bytes())
 

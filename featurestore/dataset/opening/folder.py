@@ -48,6 +48,11 @@ def openings_folder() -> Path:
     return cache_folder() / "openings"
 
 
+def _locks_folder() -> Path:
+    """Return where a process says that it makes an opening."""
+    return cache_folder() / "openings.begun"
+
+
 def place_of(name: str) -> Path:
     """Return where the opening of a name belongs."""
     return openings_folder() / f"{name}{_SUFFIX}"
@@ -77,6 +82,50 @@ def open_own(path: Path) -> int:
 
 
 @contextmanager
+def first_alone(path: Path) -> Iterator[bool]:
+    """Let one process do what becomes a remembered opening, while others that come meanwhile wait for it.
+
+    Nobody waits for a process that has died, nor where the folder or the disk does not let it: each then goes
+    ahead.
+
+    Yields
+    ------
+    bool
+        Whether another process was waited for, which has come to an end of it.
+    """
+    lock = _locks_folder() / path.with_suffix(".lock").name
+    try:
+        LOCAL.make_directory(lock.parent, lasting=False)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(lock, flags, 0o600)
+    except (OSError, StoreWriteError):
+        yield False
+        return
+    is_first, waited = True, False
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("another process looks the same examples up: waiting for it (%s)", lock)
+            # Together with all who wait: whoever then finds nothing does it beside the others.
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+            is_first, waited = False, True
+        except OSError:  # not every disk has locks
+            is_first = False
+        yield waited
+    finally:
+        if is_first:
+            with contextlib.suppress(OSError):
+                lock.unlink()
+            # Before it is closed: a process forked meanwhile has it open too.
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+@contextmanager
 def writing(path: Path) -> Iterator[IO[bytes]]:
     """Hold a file that becomes a remembered opening when the context ends well; make room for the next.
 
@@ -97,6 +146,8 @@ def forget() -> Forgotten:
     """Remove all remembered openings that no process reads, and what writers that died have left."""
     folder = openings_folder()
     LOCAL.remove_orphaned(folder, ".*.tmp", older_than=0)
+    for lock in _locks_folder().glob("*.lock"):
+        _remove(lock)
     openings = _openings(folder)
     removed = [each.n_bytes for each in openings if _remove(each.path)]
     n_in_use = sum(each.path.exists() for each in openings)

@@ -70,7 +70,8 @@ def placed_again(
         If they are no placement in these stores.
     """
     try:
-        placement = _placement(facts, arrays, len(stores), known)
+        zeros = KeptSentences(arrays["zeros_at"], arrays["zeros_ends"], arrays["zeros_texts"])
+        placement = _placement(facts, arrays, zeros, len(stores), known)
     except (KeyError, TypeError, ValueError, LabelError, UsageError) as error:
         raise NotBelievedError(f"it holds no placement ({error})") from error
     _require_counts(placement)
@@ -92,12 +93,16 @@ def placed_again(
         _require("labels", numbers.min() >= 0 or bool((numbers[numbers < 0] == PADDING_LABEL).all()))
     for places, store in zip(placement.places, stores, strict=True):
         _require_places(places, store, len(lengths))
-    _require_zeros(placement)
+    _require_zeros(zeros, placement)
     return placement
 
 
 def _placement(
-    facts: Mapping[str, Any], arrays: Mapping[str, Array], n_stores: int, known: LabelSet | None
+    facts: Mapping[str, Any],
+    arrays: Mapping[str, Array],
+    zeros: KeptSentences,
+    n_stores: int,
+    known: LabelSet | None,
 ) -> Placement:
     names, occurrences = tuple(facts["names"]), tuple(map(int, facts["occurrences"]))
     labels = LabelSet(names)  # which checks them
@@ -117,7 +122,7 @@ def _placement(
         n_missing=facts["n_missing"],
         n_missing_in=tuple(facts["n_missing_in"]),
         teller=facts["teller"],
-        zeros=KeptSentences(whole["zeros_at"], whole["zeros_ends"], arrays["zeros_texts"]),
+        zeros=zeros,
         document_starts=whole["document_starts"],
     )
 
@@ -147,11 +152,9 @@ def _require_places(places: Places, store: Store, n: int) -> None:
         _require("places", r.min() >= -1)
 
 
-def _require_zeros(placement: Placement) -> None:
+def _require_zeros(zeros: KeptSentences, placement: Placement) -> None:
     """Raise unless there are tokens for the examples without a place, and only for them."""
-    zeros, shard = placement.zeros, placement.places[placement.teller].shard
-    if not isinstance(zeros, KeptSentences):
-        return
+    shard = placement.places[placement.teller].shard
     without = [piece.start + np.flatnonzero(shard[piece] < 0) for piece in _pieces(len(shard))]
     _require("zeros", np.array_equal(zeros.at, np.concatenate([*without, np.empty(0, np.int64)])))
     _require("zeros", len(zeros.ends) == len(zeros.at))

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from featurestore.corpora.corpus import Corpus
 from featurestore.corpora.given import CorpusLike, as_corpora, is_corpus, read_examples
 from featurestore.dataset import labels as label_sets
 from featurestore.dataset.labels import LabelSet
-from featurestore.dataset.opening.folder import open_own, place_of, writing
+from featurestore.dataset.opening.folder import first_alone, open_own, place_of, writing
 from featurestore.dataset.opening.keeping import kept, placed_again
 from featurestore.dataset.opening.openingfile import NotBelievedError, read_opening, write_opening
 from featurestore.dataset.opening.placing import OnMissing, Placement, UnseenLabels, place
@@ -70,7 +70,7 @@ def open_placement(
         placement = finder(read_examples(examples))
     else:
         opening = _Opening(corpora, stores, labels, [unseen_labels, on_missing])
-        placement = opening.recalled() or opening.kept(finder(read_examples(corpora)))
+        placement = opening.recalled() or opening.found(lambda: finder(read_examples(corpora)))
     if placement.n_missing:
         for n_missing, store in zip(placement.n_missing_in, stores, strict=True):
             if n_missing:
@@ -129,6 +129,15 @@ class _Opening:
             return None
         logger.info("%d examples opened at once: remembered in %s", len(placement.lengths), self._path)
         return placement
+
+    def found(self, find: Callable[[], Placement]) -> Placement:
+        """Return what is found now and keep it, or what another process finds that has begun before."""
+        if self._path is None:
+            return find()
+        with first_alone(self._path) as waited:
+            # Another may have ended just before.
+            look_again = waited or (not self._is_damaged and self._path.exists())
+            return (self.recalled() if look_again else None) or self.kept(find())
 
     def kept(self, placement: Placement) -> Placement:
         """Keep what was found now, if that can be; return it, in the kept file where it is."""

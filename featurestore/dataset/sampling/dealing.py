@@ -69,6 +69,107 @@ def _alike_together(order: Indices, costs: Indices, size: int, offset: int, key:
     return np.concatenate([odd[:head], whole.ravel(), odd[head:]])
 
 
+def side_by_side(
+    parts: Sequence[Sequence[Indices]],
+    lengths: NDArray[np.integer],
+    size: int,
+    shift: int,
+    key: Key | None,
+) -> list[Indices]:
+    """Return the batches of several parts in an order in which each process is dealt those of one part.
+
+    So that all get as many, of like cost, a few batches change places: those in which parts differ in number,
+    and as many as bring what the processes carry within a hundredth of each other.
+
+    Parameters
+    ----------
+    parts : sequence of sequences of arrays
+        Not more than processes. Part ``i`` is for all processes whose number leaves the rest ``i``, divided
+        by the number of parts.
+    lengths : (n,) int
+        Of all sentences.
+    size : int
+        Processes.
+    shift : int
+        The process that the first batch is for.
+    key : Key, optional
+        Decides the order of steps; by default they ascend in cost.
+
+    Returns
+    -------
+    list of arrays
+        Those of a step are of like cost.
+    """
+    batches = [batch for part in parts for batch in part]
+    costs = costs_of(batches, lengths)
+    counts = np.bincount((shift + np.arange(len(batches))) % size, minlength=size)
+    homes: list[list[int]] = [[] for _ in range(size)]
+    first = 0
+    for number, part in enumerate(parts):
+        owners = range(number, size, len(parts))
+        by_cost = first + np.argsort(costs[first : first + len(part)], kind="stable")
+        for turn, owner in enumerate(owners):
+            homes[owner] = by_cost[turn :: len(owners)].tolist()
+        first += len(part)
+    _even_out(homes, costs, counts)
+    head = min(-shift % size, len(batches))
+    n_steps, tail = divmod(len(batches) - head, size)
+    # Beside whole steps stand batches of middling cost, or at the ends of an ascending order.
+    before, after = (None, None) if key is not None else (0, -1)
+    begin = [_taken_out(homes[rank], before) for rank in range(shift, shift + head)]
+    end = [_taken_out(homes[rank], after) for rank in range(tail)]
+    steps = np.array(homes, np.int64).reshape(size, n_steps).T
+    if key is not None:
+        steps = steps[key.order(n_steps)]
+    return [batches[i] for i in [*begin, *steps.ravel().tolist(), *end]]
+
+
+def _even_out(homes: list[list[int]], costs: Indices, counts: Indices) -> None:
+    """Move batches so that each process has as many as counted, of like cost; each ascends in cost."""
+
+    def by_cost(batch: int) -> tuple[int, int]:
+        return int(costs[batch]), batch
+
+    spare = [
+        _taken_out(home, None)
+        for home, n in zip(homes, counts.tolist(), strict=True)
+        for _ in range(len(home) - n)
+    ]
+    loads = np.array([costs[home].sum() for home in homes], np.int64)
+    lacking = counts - np.array(list(map(len, homes)))
+    for batch in sorted(spare, key=by_cost, reverse=True):
+        rank = min(np.flatnonzero(lacking).tolist(), key=lambda rank: loads[rank])
+        homes[rank].append(batch)
+        loads[rank] += costs[batch]
+        lacking[rank] -= 1
+    # What each carries above its share of the whole, times the number of batches.
+    above = loads * len(costs) - counts * costs.sum()
+    for _ in range(4 * len(homes)):
+        most, least = int(above.argmax()), int(above.argmin())
+        gap = int(above[most] - above[least]) // max(1, len(costs))
+        if gap * len(homes) * 100 <= costs.sum():
+            break
+        ours, theirs = (np.array(sorted(homes[rank], key=by_cost), np.int64) for rank in (most, least))
+        # Of each of theirs, the two of ours that are dearer by about half of what is between them.
+        near = np.searchsorted(costs[ours], costs[theirs] + gap // 2)
+        near = np.clip(np.concatenate([near - 1, near]), 0, len(ours) - 1)
+        gains = costs[ours[near]] - np.tile(costs[theirs], 2)
+        best = int(np.abs(2 * gains - gap).argmin())
+        gain, one, other = int(gains[best]), int(ours[near[best]]), int(theirs[best % len(theirs)])
+        if not 0 < gain < gap:
+            break
+        homes[most][homes[most].index(one)] = other
+        homes[least][homes[least].index(other)] = one
+        above[[most, least]] += np.array([-gain, gain]) * len(costs)
+    for home in homes:
+        home.sort(key=by_cost)
+
+
+def _taken_out(home: list[int], at: int | None) -> int:
+    """Remove a batch and return it: by default of middling cost, where they ascend in cost."""
+    return home.pop(len(home) // 2 if at is None else at)
+
+
 class Ending(NamedTuple):
     """How a list of batches ends for a number of processes.
 

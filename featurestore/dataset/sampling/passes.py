@@ -11,7 +11,10 @@ from typing import NamedTuple, Protocol
 
 from featurestore.dataset.sampling.dealing import Uneven, ending
 from featurestore.dataset.sampling.packing import Indices
-from featurestore.dataset.sampling.planning import Plan
+from featurestore.dataset.sampling.planning import Plan, PlannedPool
+
+_MOST_HELD_BACK = 1 << 14
+"""Batches that may wait for the pools after them to be planned."""
 
 
 class Stepped(NamedTuple):
@@ -44,7 +47,10 @@ class Position:
     taken : int
         Batches of the epoch that were dealt, all processes together.
     flight : int
-        Processes the epoch was planned for; 0 before it has begun.
+        Processes the epoch was planned for; 0 before it has begun. Where each process reads pools of its own,
+        as many are planned together, and those that follow for the processes there are then.
+    shift : int
+        The process that the first batch of these pools is for.
     ends : tuple of (int, int)
         If the list's end was begun, which is made of smaller batches: for how many processes it was made,
         and how many of its batches they took; each further pair deals what the one before left.
@@ -59,6 +65,7 @@ class Position:
     quanta: int = 0
     taken: int = 0
     flight: int = 0
+    shift: int = 0
     ends: tuple[tuple[int, int], ...] = ()
     stepped: Stepped | None = None
 
@@ -75,13 +82,41 @@ class Position:
         return self.epoch if self.stepped is None else self.stepped.round
 
 
-class Dealt(NamedTuple):
-    """A batch, the plan's epoch and pool it is of, and whether it was dealt before, to fill up a step."""
+class Place(NamedTuple):
+    """The pools of the plan that batches are of: their epoch, the first of them, and how many."""
 
-    batch: Indices
     epoch: int
     pool: int
+    n_pools: int = 1
+
+
+class Dealt(NamedTuple):
+    """A batch, the pools it is of, and whether it was dealt before, to fill up a step."""
+
+    batch: Indices
+    place: Place
     repeated: bool = False
+
+
+def planned_at(plan: Plan, at: Position) -> PlannedPool:
+    """Return the batches of the pool of a position, or of those that are planned together."""
+    return plan.pool(at.planned, at.pool, at.before, at.quanta, at.flight, at.shift)
+
+
+def _after(plan: Plan, at: Position, planned: PlannedPool, n_processes: int, aligned: int) -> Position:
+    """Return where the pools after those of a position begin.
+
+    ``aligned``: a number of batches after which the next one was for the first process.
+    """
+    pool, before, quanta = at.pool + planned.n_pools, planned.stop, planned.quanta
+    return _for(plan, replace(at, pool=pool, before=before, quanta=quanta), n_processes, before - aligned)
+
+
+def _for(plan: Plan, at: Position, n_processes: int, n_dealt: int) -> Position:
+    """Return a place at the beginning of pools as it is for so many processes after so many batches."""
+    if plan.pools.apart:
+        return replace(at, flight=n_processes, shift=n_dealt % n_processes)
+    return at if at.flight else replace(at, flight=n_processes)
 
 
 class Deal:
@@ -94,11 +129,16 @@ class Deal:
         Where to begin.
     n_processes : int
     uneven : {"split", "drop", "pad", "join"}
+    n_before : int
+        Batches that were dealt before, so that the first of these is not for the first process.
     """
 
-    def __init__(self, plan: Plan, position: Position, n_processes: int, uneven: Uneven) -> None:
+    def __init__(
+        self, plan: Plan, position: Position, n_processes: int, uneven: Uneven, n_before: int = 0
+    ) -> None:
         self._plan, self._n_processes, self._uneven = plan, n_processes, uneven
-        self.position = position if position.flight else replace(position, flight=n_processes)
+        self.position = position if position.flight else _for(plan, position, n_processes, n_before)
+        self._aligned = position.taken - n_before
         self._starts: list[Position] = []
         self._end_at: int | None = None
 
@@ -107,23 +147,40 @@ class Deal:
         n_pools = self._plan.pools.count(at.planned)
         carried: list[Dealt] = []
         n_dealt = 0
+        # An end that others began may reach back to the pools before the last ones, which they planned.
+        planned_for = at.ends[0][0] if at.ends else self._n_processes
         while at.pool < n_pools:
-            planned = self._plan.pool(at.planned, at.pool, at.before, at.quanta, at.flight)
+            planned = planned_at(self._plan, at)
             self._starts.append(at)
+            place = Place(at.planned, at.pool, planned.n_pools)
             fresh = planned.batches[max(0, self.position.taken - at.before) :]
-            listed = carried + [Dealt(batch, at.planned, at.pool) for batch in fresh]
-            at = replace(at, pool=at.pool + 1, before=planned.stop, quanta=planned.quanta)
+            listed = carried + [Dealt(batch, place) for batch in fresh]
+            at = _after(self._plan, at, planned, planned_for, self._aligned)
             if at.pool == n_pools:
-                last_pool = [Dealt(batch, at.planned, at.pool - 1) for batch in planned.batches]
+                last_pool = [Dealt(batch, place) for batch in planned.batches]
                 listed = self._ended(listed, n_dealt, last_pool)
                 complete = len(listed)
             elif self.position.ends:
                 complete = 0
             else:
-                complete = len(listed) - len(listed) % self._n_processes
+                complete = self._settled(listed)
             n_dealt += complete
             yield from listed[:complete]
             carried = listed[complete:]
+
+    def _settled(self, listed: list[Dealt]) -> int:
+        """Return how many batches, in whole steps, the end cannot need: those after them suffice to be split.
+
+        Few are held back, but where most have one sentence, or the last pool is a small one.
+        """
+        n = self._n_processes
+        settled = len(listed) - len(listed) % n
+        if self._uneven == "split" and n > 1:
+            spare = sum(len(dealt.batch) - 1 for dealt in listed[settled:])
+            while settled and spare < n and len(listed) - settled < _MOST_HELD_BACK:
+                settled -= n
+                spare += sum(len(dealt.batch) - 1 for dealt in listed[settled : settled + n])
+        return settled
 
     def at(self, n_dealt: int) -> Position:
         """Return the position after so many batches of this deal, which must have been come to."""
@@ -142,7 +199,10 @@ class Deal:
     def _ended(self, listed: list[Dealt], n_before: int, last_pool: list[Dealt]) -> list[Dealt]:
         """Return what is listed with its end made, for those who began it, and for who goes on."""
         for n_processes, n_taken in self.position.ends:
-            listed = self._with_ending(listed, n_processes, "split", last_pool)[0][n_taken:]
+            ended, start = self._with_ending(listed, n_processes, "split", last_pool)
+            # What they would have dropped, as they could not split it, is left like the rest.
+            over = listed[len(ended) :] if start is None else []
+            listed = ended[n_taken:] + over
         listed, start = self._with_ending(listed, self._n_processes, self._uneven, last_pool)
         self._end_at = None if start is None else n_before + start
         return listed
@@ -156,9 +216,8 @@ class Deal:
         if not end.batches:
             return listed[: end.start], None
         repeated = end.n_repeated > 0
-        pool_of = {int(i): dealt.pool for dealt in [*listed[end.start :], *last_pool] for i in dealt.batch}
-        epoch = self.position.planned
-        last = [Dealt(batch, epoch, pool_of[int(batch[0])], repeated) for batch in end.batches]
+        place_of = {int(i): dealt.place for dealt in [*listed[end.start :], *last_pool] for i in dealt.batch}
+        last = [Dealt(batch, place_of[int(batch[0])], repeated) for batch in end.batches]
         return listed[: end.start] + last, None if repeated else end.start
 
 
@@ -177,7 +236,7 @@ class Course:
 
     def __init__(self, plan: Plan, position: Position, n_processes: int, n_steps: int) -> None:
         self._plan, self._n_processes, self._n_steps = plan, n_processes, n_steps
-        self.position = position if position.flight else replace(position, flight=n_processes)
+        self.position = position if position.flight else _for(plan, position, n_processes, 0)
         self._rounds: list[tuple[int, Deal]] = []
 
     def __iter__(self) -> Iterator[Dealt]:
@@ -192,7 +251,7 @@ class Course:
         at, n_dealt = self.position, 0
         number, step, part = at.stepped or Stepped()
         while True:
-            deal = Deal(self._plan, at, self._n_processes, "join")
+            deal = Deal(self._plan, at, self._n_processes, "join", n_dealt)
             self._rounds.append((n_dealt, deal))
             for dealt in deal:
                 n_dealt += 1
@@ -225,16 +284,21 @@ def start_of(epoch: int, plan: Plan, known: Position, n_processes: int, n_steps:
     taken, number = known.taken + ahead, at.round
     if not ahead or not plan.n_batches:
         return replace(known, epoch=epoch, stepped=Stepped(number))
+    aligned = known.taken
     n_whole = (taken - 1) // plan.n_batches
     if n_whole:
         taken, number = taken - n_whole * plan.n_batches, number + n_whole
+        aligned -= n_whole * plan.n_batches
         known = Position(epoch)
-    found = replace(known, epoch=epoch, flight=known.flight or n_processes, stepped=Stepped(number))
-    for _ in range(found.pool, plan.pools.count(number)):
-        planned = plan.pool(number, found.pool, found.before, found.quanta, found.flight)
+    found = replace(known, epoch=epoch, stepped=Stepped(number))
+    if not found.flight:
+        found = _for(plan, found, n_processes, found.before - aligned)
+    n_pools = plan.pools.count(number)
+    while found.pool < n_pools:
+        planned = planned_at(plan, found)
         if taken <= planned.stop:
             break
-        found = replace(found, pool=found.pool + 1, before=planned.stop, quanta=planned.quanta)
+        found = _after(plan, found, planned, n_processes, aligned)
     return replace(found, taken=taken)
 
 
@@ -244,8 +308,8 @@ class Passed(Protocol):
     def begin(self, begun: Pass) -> tuple[Deal | Course, Iterator[Dealt], int]:
         """Return what a pass that begins now deals, its own batches, and how many processes it deals to."""
 
-    def enter_pool(self, epoch: int, pool: int) -> None:
-        """Do what is to be done before the first batch of a pool is given."""
+    def enter_pool(self, place: Place) -> None:
+        """Do what is to be done before the first batch of pools is given."""
 
     def end(self, ended: Pass) -> None:
         """Take note that a pass has come to its end."""
@@ -265,7 +329,7 @@ class Pass(Iterator[list[int]]):
         self._sampler = sampler
         self._deal: Deal | Course | None = None
         self._dealt: Iterator[Dealt] = iter(())
-        self._stride, self._pool = 1, (-1, -1)
+        self._stride, self._place = 1, Place(-1, -1)
         self._n_yielded, self._first_repeated = 0, sys.maxsize
 
     def __next__(self) -> list[int]:
@@ -276,9 +340,9 @@ class Pass(Iterator[list[int]]):
             if self.n_handed is None:
                 self.end()
             raise StopIteration
-        if (dealt.epoch, dealt.pool) != self._pool:
-            self._pool = dealt.epoch, dealt.pool
-            self._sampler.enter_pool(*self._pool)
+        if dealt.place != self._place:
+            self._place = dealt.place
+            self._sampler.enter_pool(dealt.place)
         self._n_yielded += 1
         if dealt.repeated:
             self._first_repeated = min(self._first_repeated, self._n_yielded)

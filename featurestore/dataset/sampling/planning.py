@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from featurestore.dataset.sampling.dealing import flights
+from featurestore.dataset.sampling.dealing import flights, side_by_side
 from featurestore.dataset.sampling.drawing import Key
 from featurestore.dataset.sampling.packing import (
     QUANTUM,
@@ -33,11 +33,15 @@ _CHUNK = 1 << 22
 
 @dataclass(frozen=True)
 class PlannedPool:
-    """The batches of a pool in the order of the epoch; how many, and what of the budget, end with them."""
+    """The batches of a pool in the order of the epoch; how many, and what of the budget, end with them.
+
+    ``n_pools``: where each process reads pools of its own, so many are planned together.
+    """
 
     batches: list[Indices]
     stop: int
     quanta: int
+    n_pools: int = 1
 
     @cached_property
     def digest(self) -> str:
@@ -92,7 +96,8 @@ class Plan:
     ) -> None:
         self.lengths, self.pools, self.budget, self.seed = lengths, pools, budget, seed
         self.by_length, self.shuffle, self.drop_last = by_length, shuffle, drop_last
-        self._groups, self._weights = groups, weights
+        self._group_of = None if groups is None else partial(_group_numbers, groups)
+        self._weights = weights
         self._ascending, self._endless = ascending, endless
         self._recent: dict[tuple[int, ...], PlannedPool] = {}
         self._n_batches: int | None = None
@@ -105,8 +110,10 @@ class Plan:
             self._n_batches = self._counted()
         return self._n_batches
 
-    def pool(self, epoch: int, number: int, before: int, quanta: int, flight: int) -> PlannedPool:
-        """Return the batches of a pool.
+    def pool(
+        self, epoch: int, number: int, before: int, quanta: int, flight: int, shift: int = 0
+    ) -> PlannedPool:
+        """Return the batches of a pool, or of those that are planned together with it.
 
         Parameters
         ----------
@@ -115,8 +122,10 @@ class Plan:
             Batches of the pools before it, and what of the budget their sentences take.
         flight : int
             Processes that the epoch is for.
+        shift : int
+            Where each process reads pools of its own: the one that the first batch is for.
         """
-        place = (epoch, number, before, quanta, flight)
+        place = (epoch, number, before, quanta, flight, shift)
         planned = self._recent.pop(place, None)
         if planned is None:
             planned = self._planned(*place)
@@ -125,30 +134,51 @@ class Plan:
         self._recent[place] = planned
         return planned
 
-    def _planned(self, epoch: int, number: int, before: int, quanta: int, flight: int) -> PlannedPool:
+    def _planned(
+        self, epoch: int, number: int, before: int, quanta: int, flight: int, shift: int
+    ) -> PlannedPool:
+        key = Key(self.seed, epoch, number + 1, 1)
+        if flight > 1 and self.pools.apart:
+            return self._planned_together(epoch, number, before, quanta, flight, shift, key)
+        batches, quanta = self._made(epoch, number, before, quanta)
+        if self.shuffle and not self._ascending:
+            offset = before + epoch * self.n_batches if self._endless else before
+            batches = flights(batches, self.lengths, flight, offset, key)
+        batches = batches[: self._most_after(before)]
+        return PlannedPool(batches, before + len(batches), quanta)
+
+    def _planned_together(
+        self, epoch: int, number: int, before: int, quanta: int, flight: int, shift: int, key: Key
+    ) -> PlannedPool:
+        """Return the batches of as many pools as there are processes, each process's out of one of them."""
+        parts: list[list[Indices]] = []
+        for each in range(number, min(number + flight, self.pools.count(epoch))):
+            batches, quanta = self._made(epoch, each, before, quanta)
+            parts.append(batches[: self._most_after(before)])
+            before += len(parts[-1])
+        together = side_by_side(parts, self.lengths, flight, shift, key if self.shuffle else None)
+        return PlannedPool(together, before, quanta, len(parts))
+
+    def _made(self, epoch: int, number: int, before: int, quanta: int) -> tuple[list[Indices], int]:
+        """Return the batches of a pool, in no order of theirs, and what of the budget ends with them."""
         sentences = self.pools.sentences(epoch, number)
         batches = self._cut(epoch, number, sentences, self.budget)
         if self.pools.vary:
             quanta += self._quanta(sentences)
             batches = self._as_many_as_wanted(epoch, number, before, quanta, sentences, batches)
-        if self.shuffle and not self._ascending:
-            key = Key(self.seed, epoch, number + 1, 1)
-            offset = before + epoch * self.n_batches if self._endless else before
-            batches = flights(batches, self.lengths, flight, offset, key)
+        return batches, quanta
+
+    def _most_after(self, before: int) -> int | None:
+        """Return how many batches may follow so many; None for all there are."""
         if self.pools.vary and (self.drop_last or self._weights is not None):
-            batches = batches[: max(0, self.n_batches - before)]
-        return PlannedPool(batches, before + len(batches), quanta)
+            return max(0, self.n_batches - before)
+        return None
 
     def split(self, batches: Iterable[Indices], wanted: int) -> list[Indices]:
         """Split batches until there are as many as wanted, between groups where there are groups."""
-        if self._groups is None:
+        if self._group_of is None:
             return split_to(batches, wanted)
         return split_groups_to(batches, wanted, self._group_of)
-
-    def _group_of(self, sentences: Indices) -> Indices:
-        if self._groups is None:
-            return sentences
-        return np.searchsorted(self._groups, sentences, side="right")
 
     def _as_many_as_wanted(
         self, epoch: int, number: int, before: int, quanta: int, sentences: Indices, batches: list[Indices]
@@ -176,7 +206,7 @@ class Plan:
 
     def _cut(self, epoch: int, number: int, sentences: Indices, budget: Budget) -> list[Indices]:
         """Return the batches of a pool as they are before their number and order is settled."""
-        if self._groups is not None:
+        if self._group_of is not None:
             starts = np.flatnonzero(np.diff(self._group_of(sentences), prepend=-1))
             lengths = self.lengths[sentences].astype(np.int64)
             cuts = cut_groups(lengths, starts, budget, by_length=self.by_length)
@@ -220,7 +250,7 @@ class Plan:
         if self.drop_last:
             return max(0, math.floor(expected * (1 - margin)) - self._reserve)
         n_batches = min(len(self.lengths), math.ceil(expected * (1 + margin)) + self._reserve)
-        if 5 * n_batches > 4 * len(self.lengths) and self._groups is None:
+        if 5 * n_batches > 4 * len(self.lengths) and self._group_of is None:
             # Nearly all have one sentence. If all have, no epoch ends in batches that others could split.
             return len(self.lengths)
         return n_batches
@@ -254,6 +284,11 @@ class Plan:
                     total += int(self.budget.quanta(chunk).sum())
             self._all_quanta = total
         return self._all_quanta
+
+
+def _group_numbers(groups: Indices, sentences: Indices) -> Indices:
+    """Return the number of the group that each sentence is in, from 1."""
+    return np.searchsorted(groups, sentences, side="right")
 
 
 def _ascending(lengths: NDArray[np.integer]) -> Indices:

@@ -30,6 +30,10 @@ class Pools(Protocol):
     def drawn(self) -> bool:
         """Whether the sentences of a pool come in random order, not as they lie."""
 
+    @property
+    def apart(self) -> bool:
+        """Whether each process reads pools of its own, so that as many as processes are planned together."""
+
     def count(self, epoch: int) -> int:
         """Return the number of pools of an epoch, 0 for no sentences."""
 
@@ -63,6 +67,11 @@ class EvenPools:
     def drawn(self) -> bool:
         """See :class:`Pools`."""
         return self.vary
+
+    @property
+    def apart(self) -> bool:
+        """See :class:`Pools`."""
+        return False
 
     def count(self, epoch: int) -> int:
         """See :class:`Pools`."""
@@ -183,6 +192,11 @@ class GroupPools:
 
     @property
     def drawn(self) -> bool:
+        """See :class:`Pools`."""
+        return False
+
+    @property
+    def apart(self) -> bool:
         """See :class:`Pools`."""
         return False
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 from torch.utils.data.distributed import DistributedSampler
 
@@ -23,11 +22,21 @@ from featurestore.dataset.sampling.options import (
     whole_number,
 )
 from featurestore.dataset.sampling.packing import Budget, Indices
-from featurestore.dataset.sampling.passes import Course, Deal, Dealt, Pass, Position, Stepped, start_of
+from featurestore.dataset.sampling.passes import (
+    Course,
+    Deal,
+    Dealt,
+    Pass,
+    Place,
+    Position,
+    Stepped,
+    planned_at,
+    start_of,
+)
 from featurestore.dataset.sampling.planning import Plan
 from featurestore.dataset.sampling.pools import AscendingPools, EvenPools, GroupPools, Pools, WeightedPools
 from featurestore.dataset.sampling.processes import Share, found_share
-from featurestore.dataset.sampling.state import as_state, read_state, refuse_batches
+from featurestore.dataset.sampling.state import as_state, digest_of, read_state, refuse_batches
 from featurestore.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -35,8 +44,6 @@ logger = logging.getLogger(__name__)
 Order = Literal["length", "corpus"]
 Shuffle = bool | Literal["by length"]
 """Whether and how an epoch is shuffled."""
-
-_CHUNK = 1 << 22
 
 
 class BucketBatchSampler(DistributedSampler[list[int]]):
@@ -269,11 +276,11 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
             self._identity = {
                 **self._identity_of_data(),
                 "n_sentences": len(self.lengths),
-                "lengths": _digest(self.lengths),
-                "groups": None if self.groups is None else _digest(self.groups),
+                "lengths": digest_of(self.lengths),
+                "groups": None if self.groups is None else digest_of(self.groups),
                 "token_budget": self.token_budget,
                 "max_sentences": self.max_sentences,
-                "weights": None if self.weights is None else _digest(self.weights, "<f8"),
+                "weights": None if self.weights is None else digest_of(self.weights, "<f8"),
                 "steps_per_epoch": self.steps_per_epoch,
                 "shuffle": "by length" if self._ascending else self.shuffle,
                 "order": self.order,
@@ -340,8 +347,8 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
             self._known = ended.position() or self._known
             self._pass = None
 
-    def enter_pool(self, epoch: int, pool: int) -> None:
-        """Do what is to be done before the first batch of a pool is given."""
+    def enter_pool(self, place: Place) -> None:
+        """Do what is to be done before the first batch of pools is given."""
 
     def mean_size(self, per: Literal["sentence", "token"]) -> float:
         """Return the mean number of sentences or tokens in a batch, over an epoch and all processes."""
@@ -387,12 +394,4 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
         started = position.taken or position.ends
         if not started or position.pool >= self._plan.pools.count(position.planned):
             return None
-        at = (position.planned, position.pool, position.before, position.quanta, position.flight)
-        return self._plan.pool(*at).digest
-
-
-def _digest(numbers: NDArray[Any], dtype: str = "<u4") -> str:
-    hashed = xxhash.xxh3_64()
-    for start in range(0, len(numbers), _CHUNK):
-        hashed.update(numbers[start : start + _CHUNK].astype(dtype).tobytes())
-    return hashed.hexdigest()
+        return planned_at(self._plan, position).digest

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+import xxhash
+from numpy.typing import NDArray
+
 from featurestore.dataset.sampling.passes import Position, Stepped
 from featurestore.errors import StateError
 
-FORMAT = 1
+FORMAT = 2
 
-_COUNTS = ("epoch", "pool", "before", "quanta", "taken", "flight")
+_CHUNK = 1 << 22
+
+_COUNTS = ("epoch", "pool", "before", "quanta", "taken", "flight", "shift")
 _OTHERS = ("ends", "stepped", "batches", "of")
 _MEANING = {
     "n_sentences": "another dataset: it has {found} sentences, this one {expected}",
@@ -24,6 +29,14 @@ _REMEDY = {
     "window": "give window= the number it was saved with, None for no windows",
 }
 _DATASET = "open the store and the corpus it is of"
+
+
+def digest_of(numbers: NDArray[Any], dtype: str = "<u4") -> str:
+    """Return a hash of numbers, whatever type they are kept in."""
+    hashed = xxhash.xxh3_64()
+    for start in range(0, len(numbers), _CHUNK):
+        hashed.update(numbers[start : start + _CHUNK].astype(dtype).tobytes())
+    return hashed.hexdigest()
 
 
 def as_state(position: Position, identity: Mapping[str, Any], digest: str | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from featurestore.dataset.sampling.drawing import Key
 from featurestore.dataset.sampling.packing import Indices
+from featurestore.dataset.sampling.passes import Place
 from featurestore.dataset.sampling.pools import POOL_SENTENCES, Pools
 from featurestore.dataset.sampling.sampler import BucketBatchSampler
 from featurestore.errors import UsageError
@@ -174,6 +175,8 @@ def _extents(
 class WindowPools:
     """Pools of windows, in random order or as they lie; otherwise as ``sampling.pools.Pools``.
 
+    Each of several processes reads pools of its own.
+
     Parameters
     ----------
     windows : Windows
@@ -199,6 +202,11 @@ class WindowPools:
     def drawn(self) -> bool:
         """Whether the sentences of a pool come in random order: as they lie."""
         return False
+
+    @property
+    def apart(self) -> bool:
+        """See ``sampling.pools.Pools``."""
+        return True
 
     def windows(self, epoch: int) -> list[Indices]:
         """Return the windows of each pool."""
@@ -244,14 +252,16 @@ class _Drawn(NamedTuple):
 class WindowBatchSampler(BucketBatchSampler):
     """Batches of sentences of similar length, drawn from a few windows at a time.
 
-    The batches of an epoch are a function of the windows too. All ranks go through the same windows, and each
-    reads all of them. Parameters as :class:`~featurestore.dataset.sampling.sampler.BucketBatchSampler`, and:
+    The batches of an epoch are a function of the windows too. Several processes go through as many pools at a
+    time, and each reads the windows of one; of the few batches that even out what they carry, and of what is
+    left of pools that another number of processes began, it reads the sentences alone. Parameters as
+    :class:`~featurestore.dataset.sampling.sampler.BucketBatchSampler`, and:
 
     Parameters
     ----------
     windows : Windows
     on_pool : callable, optional
-        Called at the start of each pool with its windows and those of the next one.
+        Called at the start of each pool of this process with its windows and those of the next one.
     """
 
     def __init__(
@@ -277,11 +287,16 @@ class WindowBatchSampler(BucketBatchSampler):
         """Return the windows of each pool of an epoch."""
         return [windows.tolist() for windows in self._window_pools.windows(epoch)]
 
-    def enter_pool(self, epoch: int, pool: int) -> None:
+    def enter_pool(self, place: Place) -> None:
         """Tell who reads the windows."""
         if self.on_pool is None:
             return
-        here = self._window_pools.windows(epoch)
-        # Most likely another pass follows: its first pool is read while the last one of this is served.
-        following = here[pool + 1] if pool + 1 < len(here) else self._window_pools.windows(epoch + 1)[0]
-        self.on_pool(here[pool].tolist(), following.tolist())
+        n_processes, rank = self.share
+        here = following = self._window_pools.windows(place.epoch)
+        first = place.pool + place.n_pools
+        if first == len(here):
+            # Most likely another pass follows: its first pool is read while the last one of this is served.
+            first, following = 0, self._window_pools.windows(place.epoch + 1)
+        own = here[place.pool + rank % place.n_pools]
+        next_one = following[first + rank % min(n_processes, len(following) - first)]
+        self.on_pool(own.tolist(), next_one.tolist())

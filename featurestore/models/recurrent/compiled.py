@@ -342,13 +342,13 @@ def _compiled() -> CompiledLstm | None:
     library = load_library(
         Path(__file__).parent, "_lstm", prefix="featurestore_lstm", version=_VERSION,
         instead="torch trains the LSTMs of light models, which takes twice as long",
+        functions={
+            "featurestore_lstm_multiplies": (ctypes.c_int, _NUMBER),
+            "featurestore_lstm_forward": (ctypes.c_int, _POINTER),
+            "featurestore_lstm_backward": (ctypes.c_int, _POINTER),
+        },
     )  # fmt: skip
-    if library is None:
-        return None
-    library.featurestore_lstm_multiplies.argtypes = [_NUMBER]
-    for function in (library.featurestore_lstm_forward, library.featurestore_lstm_backward):
-        function.argtypes = [_POINTER]
-    return CompiledLstm(library)
+    return None if library is None else CompiledLstm(library)
 
 
 def _allocated(

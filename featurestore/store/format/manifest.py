@@ -375,3 +375,14 @@ def _typed(body: Mapping[str, Any], example: Commit | CodecError) -> Mapping[str
         if not isinstance(value, allowed) or isinstance(value, bool):
             raise ValueError(f"{name} is {value!r}, expected {expected.__name__}")
     return known
+
+
+def entry_from_json(body: Mapping[str, Any]) -> ShardEntry:
+    """Return the entry of which :meth:`ShardEntry.to_dict` made an object of JSON.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError, AttributeError
+        If it is something else.
+    """
+    return _shard_from_json(body)

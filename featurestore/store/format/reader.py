@@ -172,6 +172,27 @@ class ShardReader:
             ) from error
         return sentence_with(tokens, self.condition(row))
 
+    @property
+    def token_offsets(self) -> NDArray[np.uint64]:
+        """Where each token begins in :attr:`token_text`, then where the last one ends; (n_tokens + 1,)."""
+        return self._token_offsets
+
+    @property
+    def token_text(self) -> NDArray[np.uint8]:
+        """The UTF-8 bytes of all tokens, end to end."""
+        return self._structure("tokens").view(np.uint8)
+
+    def token(self, number: int) -> str:
+        """Return a token by its number in the shard."""
+        start = self.entry.extents["tokens"].offset
+        first, last = int(self._token_offsets[number]), int(self._token_offsets[number + 1])
+        try:
+            return bytes(self._head[start + first : start + last]).decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise self._damaged(
+                f"shard {self.path} is damaged: token {number} is not UTF-8 ({error})"
+            ) from error
+
     def same_tokens(self, row: int, tokens: Sequence[bytes]) -> bool:
         """Return whether a sentence's tokens are these, given as UTF-8 bytes."""
         start, stop = self.bounds[row], self.bounds[row + 1]
@@ -198,6 +219,11 @@ class ShardReader:
             self._require_intact(row, values, scales)
             self.verified[row] = self.check == "first"
         return values, scales
+
+    def span(self, first: int, last: int) -> tuple[Array, Array | None]:
+        """Return the rows of some tokens as they lie on disk, and their scales; no checksum is compared."""
+        self._require_uncut()
+        return self._span(first, last)
 
     def read_into(self, out: Floats, row: int) -> None:
         """Decode a sentence into a float array of its shape.
@@ -236,7 +262,9 @@ class ShardReader:
             )
 
     def _rows(self, row: int) -> tuple[Array, Array | None]:
-        start, stop = self.bounds[row], self.bounds[row + 1]
+        return self._span(self.bounds[row], self.bounds[row + 1])
+
+    def _span(self, start: int, stop: int) -> tuple[Array, Array | None]:
         scales = None if self.scales is None else self.scales[start:stop]
         if self.values is not None:
             return self.values[start:stop], scales

@@ -1,17 +1,23 @@
-"""Building a large index in bounded memory: parts are sorted one by one, then merged in scratch files."""
+"""Building a large run in bounded memory: parts are sorted one by one, then merged in scratch files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featurestore.disk.filesystem import FileSystem
-from featurestore.keyarrays import Words, key_words
-from featurestore.store.index.buckets import RECORD_WORDS, bits_for, bucket_table
-from featurestore.store.index.runs import Run, ScratchFile, StoredRun, merge, sort_rows
+from featurestore.keyarrays import Words
+from featurestore.store.index.buckets import bits_for, bucket_table
+from featurestore.store.index.sorting import (
+    RowsOnDisk,
+    ScratchFile,
+    SortedRows,
+    distinct,
+    merge,
+    sort_rows,
+)
 
 _AT_ONCE = 1 << 19
 """Keys sorted or merged at once, some 50 MB."""
@@ -21,17 +27,15 @@ _BUCKETS_AT_ONCE = 1 << 16
 _COPIED_AT_ONCE = 8 << 20
 
 
-class MergedIndex:
-    """The table and records of an index, each in a scratch file.
+class MergedRun:
+    """The table and records of a run, each in a scratch file.
 
     Parameters
     ----------
-    before : Run of (n, 3) uint64
-        Records of the index that is extended.
-    n_before, n_shards : int
-        Shards covered by that index, and by the new one.
-    read_keys : callable
-        Shard number to its (n, 16) uint8 keys.
+    before : sequence of SortedRows of (n, 3) uint64
+        Records of the runs that it takes in.
+    shards : iterable of (n, 3) uint64
+        Those of the shards that none of them covers.
     directory : Path
         The scratch files are on its disk, 72 bytes a key at most.
 
@@ -40,23 +44,20 @@ class MergedIndex:
     n_keys : int
         Distinct keys; of equal keys the first place is kept.
     bits, largest : int
-        As in :class:`featurestore.store.index.lookup.Index`.
+        As in :class:`featurestore.store.index.run.IndexRun`.
     """
 
     def __init__(
         self,
-        before: Run,
-        n_before: int,
-        n_shards: int,
-        read_keys: Callable[[int], NDArray[np.uint8]],
+        before: Sequence[SortedRows],
+        shards: Iterable[Words],
         directory: Path,
         filesystem: FileSystem,
     ) -> None:
-        runs: list[Run] = [before]
-        shards = (_shard_records(number, read_keys(number)) for number in range(n_before, n_shards))
-        for rows in _sorted_parts(shards):
-            runs.append(StoredRun(iter([rows]), directory, filesystem))
-        self._records = StoredRun(map(_distinct, merge(runs, _AT_ONCE)), directory, filesystem)
+        # One file for all parts: a billion keys have two thousand, more than a process may have open.
+        parts = ScratchFile(directory, filesystem)
+        pieces = [*before, *(RowsOnDisk([rows], parts) for rows in _sorted_parts(shards))]
+        self._records = RowsOnDisk(map(distinct, merge(pieces, _AT_ONCE)), ScratchFile(directory, filesystem))
         self.n_keys = len(self._records)
         self.bits = bits_for(self.n_keys)
         self.largest = 0
@@ -68,11 +69,12 @@ class MergedIndex:
             block = bucket_table(buckets, self._records.rows(position, stop), position, self.bits)
             sizes = np.diff(block[:, 0].astype(np.int64), append=stop)
             self.largest = max(self.largest, int(sizes.max()))
-            self._table.append(block.astype("<u8"))
+            self._table.append(block.astype("<u8", copy=False))
         self._table.append(np.array([self.n_keys, 0], "<u8"))
 
-    def parts(self) -> Iterator[bytes]:
-        """Yield the bytes of table and records end to end, in pieces."""
+    def parts(self, header: bytes) -> Iterator[bytes]:
+        """Yield the bytes of header, table and records end to end, in pieces."""
+        yield header
         for start in range(0, self._table.n_bytes, _COPIED_AT_ONCE):
             yield self._table.read(start, min(_COPIED_AT_ONCE, self._table.n_bytes - start))
         for start in range(0, self.n_keys, _AT_ONCE):
@@ -86,26 +88,15 @@ class MergedIndex:
         return self._records.position(np.uint64(bucket << (64 - self.bits))) if bucket else 0
 
 
-def _distinct(rows: Words) -> Words:
-    fresh = np.ones(len(rows), bool)
-    fresh[1:] = (rows[1:, :2] != rows[:-1, :2]).any(1)
-    return rows[fresh]
-
-
 def _sorted_parts(shards: Iterable[Words]) -> Iterator[Words]:
     """Yield the records of all shards in sorted parts."""
     parts: list[Words] = []
+    n_rows = 0
     for rows in shards:
         parts.append(rows)
-        if sum(map(len, parts)) >= _AT_ONCE:
+        n_rows += len(rows)
+        if n_rows >= _AT_ONCE:
             yield sort_rows(np.concatenate(parts))
-            parts = []
+            parts, n_rows = [], 0
     if parts:
         yield sort_rows(np.concatenate(parts))
-
-
-def _shard_records(number: int, keys: NDArray[np.uint8]) -> Words:
-    records = np.empty((len(keys), RECORD_WORDS), np.uint64)
-    records[:, 0], records[:, 1] = key_words(keys)
-    records[:, 2] = np.arange(len(keys), dtype=np.uint64) | (np.uint64(number) << np.uint64(32))
-    return records

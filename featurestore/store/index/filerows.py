@@ -26,10 +26,14 @@ class OpenFile:
     ----------
     descriptor : int
         Of the file; from now on this object's.
+
+    Attributes
+    ----------
+    descriptor : int
     """
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         weakref.finalize(self, os.close, descriptor)
 
     def read(self, offset: int, n_bytes: int) -> bytes:
@@ -43,7 +47,7 @@ class OpenFile:
         pieces = []
         while n_bytes:
             try:
-                piece = os.pread(self._descriptor, n_bytes, offset)
+                piece = os.pread(self.descriptor, n_bytes, offset)
             except OSError as error:
                 raise DamagedIndexError(f"an index cannot be read: {error.strerror}") from error
             if not piece:
@@ -56,7 +60,7 @@ class OpenFile:
 class FileRows:
     """Rows of 64-bit words of a file, with what the lookups need of an array's methods.
 
-    It is a :class:`~featurestore.store.index.runs.Run` too, where the rows are in ascending order.
+    They are :class:`~featurestore.store.index.sorting.SortedRows` too, where they ascend.
 
     Parameters
     ----------

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.keyarrays import Words, find, key_words, keys_array, split_keys
-from featurestore.store.index.runs import MemoryRun, Run, StoredRun, merge, sort_rows
+from featurestore.store.index.sorting import (
+    RowsInMemory,
+    RowsOnDisk,
+    ScratchFile,
+    SortedRows,
+    merge,
+    sort_rows,
+)
 
 _MOST_IN_MEMORY = 1 << 16
 """Keys kept as Python objects, some 6 MB."""
@@ -68,23 +75,24 @@ class KeySet:
                 self._newest.add(key)
         if len(self._newest) > self._most_in_memory:
             rows = np.stack(key_words(keys_array(self._newest)), 1)
-            stored = [*self._stored, self._filtered([MemoryRun(sort_rows(rows))])]
+            stored = [*self._stored, self._filtered([RowsInMemory(sort_rows(rows))])]
             while len(stored) > 1 and len(stored[-2].run) < 2 * len(stored[-1].run):
                 stored.append(self._filtered([stored.pop().run, stored.pop().run]))
             self._stored = tuple(stored)
             self._newest = set()
         return new
 
-    def _filtered(self, runs: list[Run]) -> _FilteredRun:
+    def _filtered(self, runs: list[SortedRows]) -> _FilteredRun:
         return _FilteredRun(runs, self._directory, self._filesystem)
 
 
 class _FilteredRun:
     """A stored run, and a Bloom filter in which the bits of a key lie in one word."""
 
-    def __init__(self, runs: list[Run], directory: Path, filesystem: FileSystem) -> None:
+    def __init__(self, runs: list[SortedRows], directory: Path, filesystem: FileSystem) -> None:
         self._filter = np.zeros(max(1, sum(map(len, runs)) * _FILTER_BITS // 64), np.uint64)
-        self.run = StoredRun(self._filtering(merge(runs, _MERGED_AT_ONCE)), directory, filesystem)
+        file = ScratchFile(directory, filesystem)
+        self.run = RowsOnDisk(self._filtering(merge(runs, _MERGED_AT_ONCE)), file)
 
     def may_hold(self, high: Words, low: Words) -> NDArray[np.bool_]:
         """Return True for keys in the run and for about 1 % of all others; (n,) bool."""

@@ -34,8 +34,9 @@ from featurestore.store.format.directory import (
     read_listed,
 )
 from featurestore.store.format.manifest import Manifest
-from featurestore.store.index.loading import is_index_of, stale_files
+from featurestore.store.index.loading import stale_files, used_files
 from featurestore.store.locks import cleaning, unused
+from featurestore.store.snapshot import shard_list
 
 KEEP_LAST = 2
 """Snapshots kept whatever their age: with one alone, a damaged manifest would be a lost store."""
@@ -241,12 +242,11 @@ def _unreferenced(path: Path, numbers: list[int], read: ReadListed) -> tuple[lis
         if manifest is None:
             continue  # removed by another gc since it was listed
         shards = _without(shards, manifest)
-        names = [shard.name for shard in manifest.shards]
-        sizes = [shard.n_sentences for shard in manifest.shards]
         if indexes is None:
-            indexes = stale_files(path / INDEX, names, sizes)
-        else:
-            indexes = [file for file in indexes if not is_index_of(file, names, sizes)]
+            indexes = stale_files(path / INDEX, shard_list(manifest))
+        elif indexes:
+            used = used_files(path / INDEX, shard_list(manifest)) or ()
+            indexes = [file for file in indexes if file not in used]
     return shards, indexes or []
 
 

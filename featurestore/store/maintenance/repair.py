@@ -37,11 +37,11 @@ from featurestore.store.format.layout import ShardEntry
 from featurestore.store.format.manifest import Manifest, commit_note
 from featurestore.store.format.recover import HeadReader, entry_of_file
 from featurestore.store.index.keyset import KeySet
-from featurestore.store.index.loading import load_index
-from featurestore.store.index.lookup import empty_index
+from featurestore.store.index.loading import index_state
 from featurestore.store.listing.shards import Shards
 from featurestore.store.locks import cleaning
 from featurestore.store.maintenance.gc import shards_besides
+from featurestore.store.snapshot import shard_list
 from featurestore.store.store import Store
 from featurestore.store.verification import Finding, verify_canaries, verify_shard
 
@@ -367,21 +367,6 @@ def _quarantine(path: Path, name: str, filesystem: FileSystem) -> str:
 
 def _index_state(path: Path, manifest: Manifest) -> tuple[bool, bool]:
     """Return whether an index on disk covers all shards of a snapshot, and whether what it says is right."""
-    keys = [_head_keys(path, entry) for entry in manifest.shards]
-    asked_for = []
-
-    def read_keys(number: int) -> NDArray[np.uint8]:
-        asked_for.append(number)
-        return keys[number]
-
-    loaded = load_index(
-        path / INDEX,
-        [entry.name for entry in manifest.shards],
-        read_keys,
-        sizes=[entry.n_sentences for entry in manifest.shards],
-        save=False,
-    )
-    fresh = empty_index().extended(keys)
-    return not asked_for, all(
-        np.array_equal(getattr(loaded, name), getattr(fresh, name)) for name in ("table", "records")
+    return index_state(
+        path / INDEX, shard_list(manifest), lambda number: _head_keys(path, manifest.shards[number])
     )

@@ -21,6 +21,7 @@ import numpy as np
 
 from featurestore.store.index.loading import load_index
 from featurestore.store.index.lookup import Index
+from featurestore.store.index.shardlist import ShardList
 from tests.bench.machine import machine
 from tests.kit.programs import environment, program
 
@@ -36,7 +37,8 @@ def keys_of(shard: int, n_keys: int) -> np.ndarray:
 def open_index(folder: Path, n_keys: int, n_shards: int | None = None) -> Index:
     n_shards = n_shards or -(-n_keys // SHARD_KEYS)
     sizes = [min(SHARD_KEYS, n_keys - shard * SHARD_KEYS) for shard in range(n_shards)]
-    return load_index(folder, [str(i) for i in range(n_shards)], lambda i: keys_of(i, n_keys), sizes=sizes)
+    shards = ShardList(lambda first, stop: "\n".join(map(str, range(first, stop))).encode(), n_shards, sizes)
+    return load_index(folder, shards, lambda i: keys_of(i, n_keys))
 
 
 def private_bytes(kind: str = "Private") -> int:

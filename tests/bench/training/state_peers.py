@@ -3,7 +3,7 @@
 What :mod:`tests.bench.training.state` measures of ours, of the two peers that stream shuffled datasets, over
 integers written in their own formats. They go in an environment of their own, without featurestore:
 
-    python -m venv peers && peers/bin/pip install torch==2.13.0 litdata mosaicml-streaming
+    python -m venv peers && peers/bin/pip install torch==2.14.1 torchvision==0.29.1 litdata mosaicml-streaming
     peers/bin/python tests/bench/training/state_peers.py --sizes 10000 100000
 """
 

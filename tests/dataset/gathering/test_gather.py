@@ -141,3 +141,22 @@ def test_a_pickled_gatherer_reads_the_same(tmp_path):
     dataset.gather([0, 1])
     again = pickle.loads(pickle.dumps(dataset))
     assert torch.equal(again.gather([3, 5]).features, dataset.gather([3, 5]).features)
+
+
+def test_the_compiled_gather_writes_only_into_what_is_as_large_as_it_needs(tmp_path, way):
+    if way == "torch":
+        pytest.skip("is of the compiled gather")
+    store, corpus = make_store(tmp_path / "s.fs", ["float32"], dim=4, n=5)
+    dataset = FeatureDataset(store, corpus)
+    dataset.gather([0, 1])  # opens and verifies
+    gatherer = dataset._sources.each[0].gatherer
+    shard, row = (array[:2] for array in dataset._sources.each[0].places)
+    source = compiled.Source(gatherer.compiled, shard, row)
+    lengths, longest = dataset.lengths[:2], int(dataset.lengths[:2].max())
+    sound, small = torch.full((2, longest, 4), 5.0), torch.full((1, longest, 4), 5.0)
+    assert compiled.gather_together([source], sound, lengths, longest=longest)
+    assert not compiled.gather_together([source], small, lengths, longest=longest)
+    assert torch.all(small == 5)
+    in_pieces = torch.zeros(3, 6, 4)[:, ::2].transpose(0, 1)
+    assert not compiled.takes(in_pieces, 4)
+    assert compiled.takes(torch.zeros(3, 6, 9)[..., :4], 4)

@@ -314,6 +314,9 @@ def test_the_least_recently_used_go_first_and_those_in_use_stay(store, tmp_path,
     monkeypatch.setattr(limits, "MAX_OPENINGS_BYTES", 100)
     FeatureDataset(store, labelled(corpora[3]))
     assert set(openings()) == {by_corpus[1]}
+    by_corpus[1].with_name("folder.opening").mkdir()  # is no opening, and in nobody's way
+    FeatureDataset(store, labelled(corpora[3]))
+    assert len(openings()) == 2
 
 
 def _path_of(corpus):

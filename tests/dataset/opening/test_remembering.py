@@ -6,19 +6,25 @@ import gzip
 import importlib
 import json
 import logging
+import multiprocessing
 import os
 import shutil
+import time
+from unittest import mock
 
 import numpy as np
 import pytest
 
-from featurestore import Example, FeatureDataset, LabelSet, Store, open_corpus
+from featurestore import Example, FeatureDataset, LabelSet, Store, limits, open_corpus
 from featurestore.corpora.contract import identity
-from featurestore.dataset.opening import remembering
+from featurestore.corpora.given import read_examples
+from featurestore.corpora.memory import corpus_from_sentences
+from featurestore.dataset.opening import folder, remembering
+from featurestore.dataset.opening.folder import forget
 from featurestore.dataset.opening.keeping import KeptSentences, kept
 from featurestore.dataset.opening.numbering import LabelNumbering
 from featurestore.dataset.opening.placing import Placement
-from featurestore.errors import LabelError, MissingSentencesError, UsageError
+from featurestore.errors import CorpusError, LabelError, MissingSentencesError, UsageError
 from featurestore.keys import ConditionedSentence
 from tests.corpora.libraries.writing import columns_of, data_set, spacy_docs
 from tests.dataset.opening.remembered import (
@@ -166,7 +172,7 @@ def test_sentences_without_a_place_keep_their_conditions():
     labels = LabelNumbering(None, keep_unseen=False).finished()
     _, arrays = kept(Placement((), nothing, labels, 0, (), 0, sentences, nothing))
     again = KeptSentences(arrays["zeros_at"], arrays["zeros_ends"], arrays["zeros_texts"])
-    assert dict(again) == sentences
+    assert (dict(again), len(again)) == (sentences, 3)
     assert [type(tokens) for tokens in again.values()] == [type(tokens) for tokens in sentences.values()]
     assert 1 not in again
     assert 6 not in again
@@ -306,3 +312,65 @@ def test_it_says_that_it_recalled_and_from_where(store, corpus, caplog):
         assert caplog.text == ""
         FeatureDataset(store, labelled(corpus))
     assert f"50 examples opened at once: remembered in {openings()[0]}" in caplog.text
+
+
+def test_what_is_in_files_and_not_in_files_together_is_not_remembered(store, corpus):
+    dataset = FeatureDataset(store, [labelled(corpus), corpus_from_sentences(list(labelled(corpus))[:2])])
+    assert (len(dataset), openings()) == (52, [])
+
+
+def test_a_corpus_that_is_gone_is_an_error_of_ours(store, corpus):
+    given = labelled(corpus)
+    corpus.unlink()
+    with pytest.raises(CorpusError, match="no such file"):
+        FeatureDataset(store, given)
+    assert openings() == []
+
+
+def look_up(store, corpus, start, answers, dies: bool) -> None:
+    """Open slowly, so that others come meanwhile; or die while they wait."""
+    with counting() as lookups, mock.patch.object(remembering, "read_examples") as reading:
+
+        def read(corpora):
+            start.wait()
+            time.sleep(0.5)
+            if dies:
+                os._exit(9)
+            return read_examples(corpora)
+
+        reading.side_effect = read
+        dataset = FeatureDataset(store, labelled(corpus))
+        answers.put((len(lookups), dataset.lengths.tolist(), dataset.label_counts))
+
+
+@pytest.mark.parametrize(
+    ("dies", "n_lookups"), [(False, 1), (True, 1), ("too large", 3)], ids=["ends", "dies", "not kept"]
+)
+def test_processes_wait_for_the_one_that_looks_up(store, corpus, monkeypatch, dies, n_lookups):
+    if dies == "too large":
+        monkeypatch.setattr(limits, "MAX_OPENINGS_BYTES", 1)
+    context = multiprocessing.get_context("fork")
+    start, answers = context.Barrier(1 if dies == "too large" else 2), context.Queue()
+    first = context.Process(target=look_up, args=(store.path, corpus, start, answers, dies is True))
+    first.start()
+    if dies != "too large":
+        start.wait()  # it holds the lock, and reads
+    go_on = context.Barrier(1)
+    others = [
+        context.Process(target=look_up, args=(store.path, corpus, go_on, answers, False))
+        for _ in range(1 if dies is True else 2)
+    ]
+    for process in others:
+        process.start()
+    found = [answers.get(timeout=60) for _ in range(len(others) + (dies is not True))]
+    for process in (first, *others):
+        process.join(60)
+    assert first.exitcode == (9 if dies is True else 0)
+    assert sum(n for n, _, _ in found) == n_lookups
+    once = FeatureDataset(store, labelled(corpus), remember=False)
+    assert [rest for _, *rest in found] == [[once.lengths.tolist(), once.label_counts]] * len(found)
+    assert len(openings()) == (dies != "too large")
+    locks = folder.openings_folder().with_name("openings.begun")
+    assert len(list(locks.iterdir())) == (dies is True)
+    forget()
+    assert not [*locks.iterdir(), *openings()]

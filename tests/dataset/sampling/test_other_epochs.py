@@ -260,3 +260,40 @@ def test_a_state_of_another_kind_of_epoch_is_refused():
     for wrong in (None, [1, 2], [0, -1, 0], "abc"):
         with pytest.raises(StateError, match="not one that state_dict"):
             sampler.load_state_dict({**saved, "stepped": wrong})
+
+
+def test_an_epoch_before_the_one_that_was_begun_is_what_it_was():
+    lengths = np.random.default_rng(0).integers(1, 30, 300)
+    sampler = BucketBatchSampler(lengths, token_budget=60, steps_per_epoch=7)
+    straight = [list(sampler) for _ in range(5)]
+    for epoch in (1, 4, 0, 3):
+        sampler.set_epoch(epoch)
+        assert list(sampler) == straight[epoch]
+
+
+def test_dropped_batches_of_many_pools_are_left_out_of_every_epoch_alike():
+    lengths = np.random.default_rng(1).integers(1, 30, 400)
+    sampler = BucketBatchSampler(lengths, token_budget=60, drop_last=True)
+    epochs = [sampler.batches(epoch) for epoch in range(4)]
+    assert {len(batches) for batches in epochs} == {len(sampler)}
+    for batches in epochs:
+        indices = np.concatenate(batches)
+        assert len(np.unique(indices)) == len(indices) > 300
+
+
+def test_a_large_dataset_is_permuted_a_pool_at_a_time(monkeypatch):
+    monkeypatch.setattr(pools, "_DRAWN_WHOLE", 10)
+    large = pools.EvenPools(500, seed=2, shuffle=True)
+    monkeypatch.setattr(pools, "_DRAWN_WHOLE", 1 << 18)
+    small = pools.EvenPools(500, seed=2, shuffle=True)
+    assert large.count(0) > 1
+    for pool in range(large.count(0)):
+        assert np.array_equal(large.sentences(3, pool), small.sentences(3, pool))
+
+
+def test_a_sentence_of_any_length_has_its_share_of_the_budget(monkeypatch):
+    monkeypatch.setattr(planning, "_CHUNK", 16)
+    lengths = np.random.default_rng(2).integers(1, 30, 300)
+    sampler = BucketBatchSampler(lengths, token_budget=60)
+    monkeypatch.setattr(planning, "_CHUNK", 1 << 22)
+    assert len(sampler) == len(BucketBatchSampler(lengths, token_budget=60))

@@ -12,6 +12,7 @@ import pytest
 import torch.distributed
 
 from featurestore import BucketBatchSampler, FeatureDataset, extract, feature_loader, open_corpus
+from featurestore.dataset import loader as loading
 from featurestore.dataset.sampling import processes
 from featurestore.dataset.sampling.windows import WindowBatchSampler
 from featurestore.errors import UsageError
@@ -88,10 +89,13 @@ def test_an_epoch_of_several_processes_is_that_of_one(dataset, tmp_path, window)
 
 
 @gloo
-def test_a_job_goes_on_with_another_number_of_processes(dataset, tmp_path):
+@pytest.mark.parametrize("window", [None, 3_000])
+def test_a_job_goes_on_with_another_number_of_processes(dataset, tmp_path, window, monkeypatch):
+    monkeypatch.setattr(loading, "_LEAST_MEMORY", 1)
     seen, state = [], None
     for n, n_steps in ((4, 3), (2, 2), (3, EVERYTHING)):
-        found = run(tmp_path, dataset, n, state=state, n_steps=n_steps)
+        found = run(tmp_path, dataset, n, window=window, state=state, n_steps=n_steps)
+        assert sum(answer.n_wrong for answer in found) == 0
         assert len({len(answer.batches) for answer in found}) == 1
         seen.extend(i for answer in found for batch in answer.batches for i in batch)
         state = found[-1].state

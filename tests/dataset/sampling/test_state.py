@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -45,19 +46,37 @@ def dataset(tmp_path_factory) -> FeatureDataset:
     return FeatureDataset(path, [Example(tuple(s), tuple(s)) for s in sentences])
 
 
+class CutAnyhow:
+    """Windows of consecutive sentences, some to a pool."""
+
+    def __init__(self, lengths: np.ndarray, n_windows: int) -> None:
+        self.of = np.arange(len(lengths)) * n_windows // len(lengths)
+        self.regions = list(range(n_windows))
+        self.n_bytes = np.bincount(self.of, lengths).astype(np.int64)
+        self.pool_bytes = 1 + int(self.n_bytes.sum()) * 2 // n_windows
+
+
+def any_sampler(lengths, in_windows: bool, **given_options) -> BucketBatchSampler:
+    if in_windows:
+        cut = CutAnyhow(lengths, 1 + len(lengths) // 20)
+        return windows.WindowBatchSampler(lengths, cut, **given_options)
+    return BucketBatchSampler(lengths, **given_options)
+
+
 def through_json(state: dict) -> dict:
     return json.loads(json.dumps(state))
 
 
-@settings(max_examples=60)
+@pytest.mark.parametrize("in_windows", [False, True])
+@settings(max_examples=50)
 @given(LENGTHS, OPTIONS, st.integers(1, 5), st.floats(0, 1), st.integers(0, 1))
 def test_every_epoch_has_as_many_batches_and_a_restored_one_ends_as_it_would(
-    lengths, options, n_ranks, share, epoch
+    in_windows, lengths, options, n_ranks, share, epoch
 ):
     n_ranks = min(n_ranks, len(lengths))
 
     def sampler(rank=0):
-        return BucketBatchSampler(lengths, num_replicas=n_ranks, rank=rank, **options)
+        return any_sampler(lengths, in_windows, num_replicas=n_ranks, rank=rank, **options)
 
     straight = [sampler(rank) for rank in range(n_ranks)]
     epochs = [[list(one) for _ in range(4)] for one in straight]
@@ -84,14 +103,15 @@ def test_every_epoch_has_as_many_batches_and_a_restored_one_ends_as_it_would(
         assert list(restored) == next(following)
 
 
-@settings(max_examples=60)
+@pytest.mark.parametrize("in_windows", [False, True])
+@settings(max_examples=50)
 @given(LENGTHS, OPTIONS, st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=2, max_size=4))
-def test_what_is_left_of_an_epoch_is_shared_by_any_number_of_processes(lengths, options, runs):
+def test_what_is_left_of_an_epoch_is_shared_by_any_number_of_processes(in_windows, lengths, options, runs):
     options["uneven"] = "split"
     seen, state = [], None
     for n_ranks, n_steps in [*runs, (1, 10**6)]:
         n_ranks = min(n_ranks, len(lengths))
-        ranks = [BucketBatchSampler(lengths, num_replicas=n_ranks, rank=rank, **options)
+        ranks = [any_sampler(lengths, in_windows, num_replicas=n_ranks, rank=rank, **options)
                  for rank in range(n_ranks)]  # fmt: skip
         passes = []
         for one in ranks:
@@ -109,6 +129,36 @@ def test_what_is_left_of_an_epoch_is_shared_by_any_number_of_processes(lengths, 
     assert len(set(seen)) == len(seen)
     # Where each batch has one sentence and nothing is left to be split, the last ones are dropped.
     assert len(lengths) - len(seen) < max(n for n, _ in runs)
+
+
+@pytest.mark.parametrize(
+    ("n", "seed", "budget", "runs", "shuffle"),
+    [
+        (171, 0, 100, [(6, 6), (2, 99)], False),  # an end that reaches back to the pools before
+        (57, 0, 100, [(4, 4), (3, 99)], False),
+        (34, 0, 5, [(2, 4), (3, 5), (5, 99)], True),  # what two could not split, three may take
+    ],
+)
+@pytest.mark.parametrize("in_windows", [False, True])
+def test_what_another_number_of_processes_began_to_end_is_not_lost(
+    n, seed, budget, runs, shuffle, in_windows
+):
+    lengths = np.random.default_rng(seed).integers(1, 30, n)
+    seen, state = [], None
+    for n_ranks, n_steps in runs:
+        ranks = [any_sampler(lengths, in_windows, num_replicas=n_ranks, rank=rank, token_budget=budget,
+                             shuffle=shuffle, seed=3) for rank in range(n_ranks)]  # fmt: skip
+        for one in ranks:
+            if state is not None:
+                one.load_state_dict(state)
+                one.set_epoch(0)  # an end stays the end
+        steps = zip(*(itertools.islice(one, n_steps) for one in ranks), strict=True)
+        seen.extend(i for step in steps for batch in step for i in batch)
+        state = ranks[0].state_dict()
+        if state["epoch"] == 1:
+            break
+    assert len(set(seen)) == len(seen)
+    assert n - len(seen) < n_ranks
 
 
 LOADERS = {
@@ -245,8 +295,9 @@ def test_what_is_no_state_is_refused():
         with pytest.raises(StateError, match="takes what state_dict"):
             sampler.load_state_dict(wrong)
     changes = [
-        ("format", 2, "format 2"), ("taken", -1, "not one that"), ("pool", 7, "other batches"),
-        ("before", 1.5, "not one that"), ("ends", [[0, 1]], "not one that"), ("batches", "f", "other"),
+        ("format", 1, "format 1, this featurestore reads 2"), ("taken", -1, "not one that"),
+        ("pool", 7, "other batches"), ("before", 1.5, "not one that"), ("ends", [[0, 1]], "not one that"),
+        ("batches", "f", "other"), ("batches", 7, "not one that"),
         ("of", 3, "not one that"), ("epoch", 3, "other batches"), ("taken", "1", "not one that"),
     ]  # fmt: skip
     for name, value, says in changes:
@@ -272,3 +323,29 @@ def test_epochs_of_nearly_single_sentences_have_as_many_steps(n):
     lengths = np.random.default_rng((n, 0)).integers(1, 30, n)
     sampler = BucketBatchSampler(lengths, token_budget=5, seed=2, num_replicas=2)
     assert {len(sampler.batches(epoch)) for epoch in range(4)} == {len(sampler)}
+
+
+@pytest.mark.parametrize("n_left", [1, 2, 3, 4])
+def test_an_end_that_reaches_back_into_the_pool_before_goes_on(n_left):
+    def ranks(n):
+        # A pool of four batches and one of a single sentence: four processes make eight of them, two steps.
+        options = {"token_budget": 45, "groups": [0, 60], "shuffle": False, "num_replicas": n}
+        return [BucketBatchSampler([3] * 61, rank=rank, **options) for rank in range(n)]
+
+    assert [(len(one), len(list(one))) for one in ranks(4)] == [(2, 2)] * 4
+    stopped = ranks(4)
+    seen = [i for one in stopped for batch in itertools.islice(one, 1) for i in batch]
+    for one in ranks(n_left):
+        one.load_state_dict(through_json(stopped[0].state_dict()))
+        seen += [i for batch in one for i in batch]
+    assert sorted(seen) == list(range(61))
+
+
+def test_a_pickled_sampler_goes_on_where_it_was():
+    sampler = BucketBatchSampler(np.arange(200) % 17 + 1, token_budget=60, seed=3)
+    passing = iter(sampler)
+    first = list(itertools.islice(passing, 5))
+    again = pickle.loads(pickle.dumps(sampler))
+    assert again.state_dict() == sampler.state_dict()
+    assert first + list(again) == [batch.tolist() for batch in sampler.batches(0)]
+    assert list(again) == [batch.tolist() for batch in sampler.batches(1)]

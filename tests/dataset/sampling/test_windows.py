@@ -189,6 +189,35 @@ def test_passes_of_several_threads_give_the_right_vectors(tmp_path, small_window
         list(threads.map(load, range(4)))
 
 
+@pytest.mark.parametrize("n_ranks", [2, 3])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_process_reads_windows_of_its_own(tmp_path, small_windows, n_ranks, shuffle):
+    store, corpus = make_store(tmp_path / "s.fs", ["float16"], n=400)
+    dataset = FeatureDataset(store, corpus)
+    alone = [set(batch) for batch in sampler_of(dataset, memory=24_000, shuffle=shuffle)]
+    read, seen, elsewhere = [], [], 0
+    for rank in range(n_ranks):
+        sampler = sampler_of(dataset, memory=24_000, shuffle=shuffle, num_replicas=n_ranks, rank=rank)
+        entered = []
+        sampler.on_pool = lambda pool, following, entered=entered: entered.append((pool, following))
+        for batch in sampler:
+            here = set(sampler.windows.of[batch].tolist())
+            elsewhere += not here <= set(entered[-1][0])
+            assert any(set(batch) <= whole for whole in alone)
+            seen.extend(batch)
+        assert [pool for pool, _ in entered[1:]] == [following for _, following in entered[:-1]]
+        read.append([window for pool, _ in entered for window in pool])
+    pools = sampler.pools(0)
+    assert len(pools) > 2 * n_ranks
+    assert sorted(seen) == list(range(len(dataset)))
+    assert set(itertools.chain(*read)) == set(range(len(sampler.windows.regions)))
+    assert elsewhere < 0.3 * len(alone)  # nine batches a pool: of many, it is one in twenty
+    for windows in read:
+        assert len(windows) == len(set(windows))
+        n_pools = sum(set(pool) <= set(windows) for pool in pools)
+        assert n_pools == -(-len(pools) // n_ranks)  # the last pools may be fewer than the processes
+
+
 @pytest.mark.parametrize("n_ranks", [2, 5])
 def test_ranks_go_through_the_same_pools(tmp_path, small_windows, n_ranks):
     dataset = make_dataset(tmp_path)
@@ -293,7 +322,16 @@ def test_windows_of_nothing_are_wrong_use(example_store, examples, window):
         feature_loader(FeatureDataset(example_store, examples), window=window)
 
 
-@pytest.mark.parametrize("options", [{"num_workers": 1}, {"collate_fn": list}, {"resident": "cpu"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_workers": 1},
+        {"collate_fn": list},
+        {"resident": "cpu"},
+        {"shuffle": "by length"},
+        {"weights": "balanced"},
+    ],
+)
 def test_windows_and_what_cannot_use_them_are_wrong_use(example_store, examples, options):
     dataset = FeatureDataset(example_store, examples, resident=options.pop("resident", None))
     with pytest.raises(UsageError, match="leave out"):

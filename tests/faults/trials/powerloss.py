@@ -126,6 +126,8 @@ class Disk:
             # By its name: a file may be synced that was opened for reading.
             self._directory(path.parent).entries[path.name].sync()
             return
+        if path.name == "(scratch)":
+            return  # it has no name: nothing of it is left
         if kind in ("reserve", "write"):
             file, position = self._open[operation.descriptor]
             if kind == "reserve":

@@ -18,16 +18,13 @@ from featurestore.keyarrays import keys_array
 from featurestore.keys import sentence_key
 from featurestore.store.index import loading
 from featurestore.store.index.buckets import bucket_check
-from featurestore.store.index.loading import (
-    SUPERSEDED_SECONDS,
-    index_path,
-    load_index,
-)
+from featurestore.store.index.files import run_path
+from featurestore.store.index.loading import SUPERSEDED_SECONDS, load_index
 from featurestore.store.index.lookup import empty_index
 from featurestore.store.store import Store
 from tests.kit.stores import create, fill, sentences
 from tests.store.index.keys import KEY_LISTS, KEYS
-from tests.store.index.saved import ABSENT, answers, grown, one_by_one, reading, saved_index
+from tests.store.index.saved import ABSENT, answers, grown, listed, one_by_one, reading, saved_index
 
 
 @given(st.lists(st.lists(KEYS, unique=True, max_size=8), max_size=5), KEY_LISTS)
@@ -75,12 +72,12 @@ def test_prefix_finds_stored_sentences(tmp_path):
 @given(KEY_LISTS.filter(bool))
 def test_saved_index_is_loaded_without_reading_shards(tmp_path_factory, keys):
     directory = tmp_path_factory.mktemp("index")
-    built = load_index(directory, ["a"], lambda number: keys_array(dict.fromkeys(keys)))
+    built = load_index(directory, listed(["a"]), lambda number: keys_array(dict.fromkeys(keys)))
 
     def fail(number: int):
         raise AssertionError(f"read shard {number}")
 
-    loaded = load_index(directory, ["a"], fail)
+    loaded = load_index(directory, listed(["a"]), fail)
     np.testing.assert_array_equal(loaded.high, built.high)
     np.testing.assert_array_equal(loaded.row, built.row)
 
@@ -94,10 +91,9 @@ def test_index_merged_on_disk_has_the_bytes_of_one_built_in_memory(tmp_path_fact
     for most_in_memory in (1000, 0):
         directory = tmp_path_factory.mktemp("index")
         for n in (cut, len(arrays)):
-            load_index(
-                directory, names[:n], arrays.__getitem__, sizes=sizes[:n], most_in_memory=most_in_memory
-            )
-        written.append(index_path(directory, names).read_bytes())
+            shard_list = listed(names[:n], sizes[:n])
+            load_index(directory, shard_list, arrays.__getitem__, most_in_memory=most_in_memory)
+        written.append(run_path(directory, shard_list, 0, len(arrays)).read_bytes())
     assert written[0] == written[1]
 
 
@@ -106,10 +102,10 @@ def test_large_index_is_merged_of_several_parts(tmp_path):
     shards = [random.integers(0, 256, (150_000, 16), np.uint8) for _ in range(8)]
     shards[7][:1000] = shards[2][:1000]  # found twice: the first place stays
     names, sizes = list("abcdefgh"), [150_000] * 8
-    load_index(tmp_path, names[:3], shards.__getitem__, sizes=sizes[:3])
-    index = load_index(tmp_path, names, shards.__getitem__, sizes=sizes)
-    assert not index.records.flags.writeable, "it lies in the file"
-    assert len(index.high) == 8 * 150_000 - 1000
+    load_index(tmp_path, listed(names[:3], sizes[:3]), shards.__getitem__)
+    index = load_index(tmp_path, listed(names, sizes), shards.__getitem__)
+    assert not index.runs[0].records.flags.writeable, "it lies in the file"
+    assert len(index) == len(index.high) == 8 * 150_000 - 1000
     for number in (0, 2, 5):
         found = index.locate(shards[number])
         assert (found.shard == number).all()
@@ -121,20 +117,20 @@ def test_large_index_is_merged_of_several_parts(tmp_path):
 def test_large_index_is_kept_in_memory_where_none_can_be_written(tmp_path):
     (tmp_path / "index").write_text("a file in its place")
     keys = keys_array([bytes([number]) * 16 for number in range(9)])
-    index = load_index(tmp_path / "index", ["a"], lambda number: keys, sizes=[9], most_in_memory=0)
+    index = load_index(tmp_path / "index", listed(["a"], [9]), lambda number: keys, most_in_memory=0)
     assert index.locate(keys).row.tolist() == list(range(9))
 
 
 def test_only_new_shards_are_read_to_extend_an_index(tmp_path):
     shards = [keys_array([bytes([number]) * 16]) for number in range(4)]
-    load_index(tmp_path, ["a", "b"], shards.__getitem__)
+    load_index(tmp_path, listed(["a", "b"]), shards.__getitem__)
     read: list[int] = []
 
     def read_keys(number: int):
         read.append(number)
         return shards[number]
 
-    index = load_index(tmp_path, ["a", "b", "c", "d"], read_keys)
+    index = load_index(tmp_path, listed(["a", "b", "c", "d"]), read_keys)
     assert read == [2, 3]
     assert index.locate(np.concatenate(shards)).shard.tolist() == [0, 1, 2, 3]
 
@@ -161,7 +157,7 @@ def test_indexes_that_stay_are_few(tmp_path, monkeypatch):
 
 def test_leftover_of_a_killed_index_writer_is_removed(tmp_path):
     (tmp_path / f".x.idx.{temporary_name('.tmp')}").write_bytes(b"half")
-    load_index(tmp_path, ["a"], lambda number: keys_array([bytes(16)]))
+    load_index(tmp_path, listed(["a"]), lambda number: keys_array([bytes(16)]))
     assert [path.suffix for path in tmp_path.iterdir()] == [".idx"]
 
 
@@ -194,8 +190,8 @@ def test_buckets_hold_a_few_keys_each_and_every_key_is_found(tmp_path, n):
     index = reading(tmp_path, keys)
     assert len(index) == n
     assert answers(index, keys) == [*range(n), *[-1] * len(ABSENT)]
-    assert n < 8 or 4 <= n / (1 << index.bits) < 8
-    assert index.largest < 40
+    assert n < 8 or 4 <= n / (1 << index.runs[0].bits) < 8
+    assert index.runs[0].largest < 40
     index.verify()
 
 
@@ -216,7 +212,7 @@ def test_keys_that_all_fall_into_one_bucket_are_found(tmp_path):
     keys[:, 8:] = np.arange(3000, dtype=">u8").view(np.uint8).reshape(-1, 8)
     saved_index(tmp_path, keys)
     index = reading(tmp_path, keys)
-    assert index.largest == 3000
+    assert index.runs[0].largest == 3000
     assert answers(index, keys) == [*range(3000), *[-1] * len(ABSENT)]
 
 

@@ -12,16 +12,13 @@ import pytest
 
 from featurestore.keyarrays import keys_array
 from featurestore.store.index.filerows import DamagedIndexError, FileRows
-from featurestore.store.index.loading import (
-    index_bytes,
-    load_index,
-    stale_files,
-)
+from featurestore.store.index.files import run_bytes
+from featurestore.store.index.loading import load_index, stale_files
 from featurestore.store.index.lookup import Index
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.store import Store
 from tests.kit.stores import create, fill, sentences
-from tests.store.index.saved import ABSENT, NAMES, answers, one_by_one, reading, saved_index
+from tests.store.index.saved import ABSENT, NAMES, answers, listed, one_by_one, reading, saved_index
 
 # -- damage: no sentence may be hidden, none invented, and the file is made whole
 
@@ -35,7 +32,7 @@ def many_keys():
 def assert_noticed(directory, keys):
     """Assert that a damaged index is rebuilt, or refuses to answer."""
     built = []
-    index = load_index(directory, NAMES, lambda number: built.append(number) or keys, sizes=[len(keys)])
+    index = load_index(directory, listed(NAMES, [len(keys)]), lambda number: built.append(number) or keys)
     if built:
         assert answers(index, keys) == [*range(len(keys)), *[-1] * len(ABSENT)]
         return
@@ -47,7 +44,7 @@ def assert_noticed(directory, keys):
         index.verify()
     with pytest.raises(DamagedIndexError):
         index.with_prefix("")
-    assert stale_files(directory, NAMES, [len(keys)]) == list(directory.iterdir())
+    assert stale_files(directory, listed(NAMES, [len(keys)])) == list(directory.iterdir())
 
 
 def test_a_flipped_bit_anywhere_is_noticed(tmp_path, many_keys):
@@ -102,7 +99,7 @@ def test_an_index_read_where_it_is_asked_answers_as_a_mapped_one(tmp_path, n):
     keys[1:4, :8] = keys[:1, :8]
     saved_index(tmp_path, keys)
     mapped, index = reading(tmp_path, keys), reading(tmp_path, keys, access="pread")
-    assert isinstance(index.records, FileRows)
+    assert isinstance(index.runs[0].records, FileRows)
     assert answers(index, keys) == answers(mapped, keys) == [*range(n), *[-1] * len(ABSENT)]
     assert one_by_one(index, np.concatenate([keys, ABSENT[:50]])) == one_by_one(
         mapped, np.concatenate([keys, ABSENT[:50]])
@@ -119,10 +116,10 @@ def test_an_index_read_where_it_is_asked_is_built_on(tmp_path, many_keys, most_i
     saved_index(tmp_path, many_keys)
     more = keys_array([bytes(16)])
     index = load_index(
-        tmp_path, ["a", "b"], [many_keys, more].__getitem__, sizes=[len(many_keys), 1], access="pread",
+        tmp_path, listed(["a", "b"], [len(many_keys), 1]), [many_keys, more].__getitem__, access="pread",
         most_in_memory=most_in_memory,
     )  # fmt: skip
-    assert isinstance(index.records, FileRows)
+    assert isinstance(index.runs[0].records, FileRows)
     assert answers(index, many_keys) == [*range(len(many_keys)), *[-1] * len(ABSENT)]
     assert index.locate(more).shard.tolist() == [1]
 
@@ -145,7 +142,7 @@ class Stale:
 def test_a_mapped_index_that_another_computer_removed_is_built_again(tmp_path):
     opened = Store.open(fill(create(tmp_path / "store.fs"), sentences(20)).path)
     assert sentences(1)[0] in opened
-    opened._index = replace(opened.index, _map=Stale())
+    opened._index = Index((replace(opened.index.runs[0], _map=Stale()),))
     assert all(tokens in opened for tokens in sentences(20))
     assert len(opened.get_many(sentences(20))) == 20
 
@@ -153,7 +150,7 @@ def test_a_mapped_index_that_another_computer_removed_is_built_again(tmp_path):
 def test_an_index_read_where_it_is_asked_that_another_computer_removed_is_built_again(tmp_path, monkeypatch):
     opened = Store.open(fill(create(tmp_path / "store.fs"), sentences(20)).path, access="pread")
     assert sentences(1)[0] in opened
-    removed, pread = opened.index.records._file._descriptor, os.pread
+    removed, pread = opened.index.runs[0].records._file.descriptor, os.pread
 
     def stale(descriptor: int, n_bytes: int, offset: int) -> bytes:
         if descriptor == removed:
@@ -217,7 +214,7 @@ def test_nothing_is_built_on_a_damaged_index(tmp_path, many_keys, caplog):
     path.write_bytes(path.read_bytes()[:-24] + bytes(24))
     more = keys_array([bytes(16)])
     shards = [many_keys, more]
-    index = load_index(tmp_path, ["a", "b"], shards.__getitem__, sizes=[len(many_keys), 1])
+    index = load_index(tmp_path, listed(["a", "b"], [len(many_keys), 1]), shards.__getitem__)
     assert answers(index, many_keys) == [*range(len(many_keys)), *[-1] * len(ABSENT)]
     assert index.locate(more).shard.tolist() == [1]
     assert [kept.stem != path.stem for kept in tmp_path.iterdir()] == [True]
@@ -230,5 +227,5 @@ def test_places_that_are_not_there_are_noticed(tmp_path, many_keys, outside):
     places = {"shard": index.shard, "row": index.row}
     places[outside] = places[outside] + np.uint32(len(many_keys))
     forged = Index.of(index.high, index.low, places["shard"], places["row"], 1)
-    path.write_bytes(index_bytes(forged, NAMES))
+    path.write_bytes(run_bytes(forged.runs[0], listed(NAMES)))
     assert_noticed(tmp_path, many_keys)

@@ -156,21 +156,19 @@ def _recheck_text(again: Recheck) -> str:
 def _notes(opened: Store) -> list[str]:
     """Return what the store does not need, and what it makes again by itself."""
     from featurestore.store.format.directory import DAMAGED, INDEX
-    from featurestore.store.index.loading import index_path, is_index_of
+    from featurestore.store.index.loading import damaged_files
     from featurestore.store.maintenance.gc import orphaned_files, unreferenced_files
+    from featurestore.store.snapshot import shard_list
 
     path = opened.path
     notes = []
-    shards = opened.manifest.shards
-    names, sizes = shards.names(), shards.sizes.tolist()
-    index = index_path(path / INDEX, names)
-    if index.exists() and not is_index_of(index, names, sizes):
-        notes.append(f"the index {INDEX}/{index.name} is damaged; nothing is lost: the next reader builds it "
-                     "again")  # fmt: skip
+    damaged = damaged_files(path / INDEX, shard_list(opened.manifest))
+    notes += [f"the index {INDEX}/{file.name} is damaged; nothing is lost: the next reader builds it again"
+              for file in damaged]  # fmt: skip
     unreferenced, indexes = unreferenced_files(path)
     for files, what in (
         (unreferenced, "that no snapshot references"),
-        ([file for file in indexes if file != index], "of an index that no snapshot references"),
+        ([file for file in indexes if file not in damaged], "of an index that no snapshot references"),
         (orphaned_files(path), "of a writer that is dead"),
     ):
         sizes = _sizes(files)

@@ -251,17 +251,13 @@ def can_be_compiled(operands: torch.dtype, rounding: torch.dtype | None, device:
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    library = load_library(
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    takes = pointer, number, *(pointer,) * 6, number, number, pointer, ctypes.c_int
+    return load_library(
         Path(__file__).parent, "_recurrence", prefix="featurestore_recurrence", version=_VERSION,
         instead="a sentence of thousands of tokens takes many times as long",
+        functions={"featurestore_recurrence": (ctypes.c_int, *takes)},
     )  # fmt: skip
-    if library is not None:
-        pointer, number = ctypes.c_void_p, ctypes.c_int64
-        library.featurestore_recurrence.argtypes = [
-            pointer, number, pointer, pointer, pointer, pointer, pointer, pointer,
-            number, number, pointer, ctypes.c_int,
-        ]  # fmt: skip
-    return library
 
 
 def _places(lengths: Sequence[int], first: int, n_steps: Sequence[int], *, from_the_end: bool) -> Tensor:

@@ -1,7 +1,7 @@
-"""Sorted runs: rows of 64-bit words in scratch files, for sets and indexes larger than memory.
+"""Sorting larger than memory: rows of 64-bit words, sorted in parts that are merged through scratch files.
 
 A row begins with a key's two words. Keys are hashes, so equal ranges of them hold about equally many rows:
-runs are merged a range at a time, in memory bounded by the range.
+sorted rows are merged a range at a time, in memory bounded by the range.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import bisect
 import itertools
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -68,7 +68,7 @@ class ScratchFile:
         return raw
 
 
-class Run(Protocol):
+class SortedRows(Protocol):
     """Rows in ascending order."""
 
     def __len__(self) -> int: ...
@@ -80,8 +80,8 @@ class Run(Protocol):
         """Return how many rows have a smaller first word."""
 
 
-class MemoryRun:
-    """A run in memory.
+class RowsInMemory:
+    """Sorted rows in memory.
 
     Parameters
     ----------
@@ -104,19 +104,19 @@ class MemoryRun:
         return bisect.bisect_left(self._rows[:, 0], word)
 
 
-class StoredRun:
-    """A run in a scratch file; 1/16 byte a row stays in memory.
+class RowsOnDisk:
+    """Sorted rows in a scratch file; 1/16 byte a row stays in memory.
 
     Parameters
     ----------
     parts : iterable of (n, n_columns) uint64
         The rows in ascending order, a part at a time.
-    directory : Path
-        The file is on its disk.
+    file : ScratchFile
+        They are written at its end, and nothing else meanwhile.
     """
 
-    def __init__(self, parts: Iterator[Words], directory: Path, filesystem: FileSystem = LOCAL) -> None:
-        self._file = ScratchFile(directory, filesystem)
+    def __init__(self, parts: Iterable[Words], file: ScratchFile) -> None:
+        self._file, self._offset = file, file.n_bytes
         self._n_rows, self._n_columns = 0, 0
         fence = []
         for part in parts:
@@ -132,7 +132,7 @@ class StoredRun:
     def rows(self, start: int, stop: int) -> Words:
         """Return rows."""
         row_bytes = 8 * self._n_columns
-        raw = self._file.read(start * row_bytes, (stop - start) * row_bytes)
+        raw = self._file.read(self._offset + start * row_bytes, (stop - start) * row_bytes)
         return np.frombuffer(raw, np.uint64).reshape(-1, self._n_columns)
 
     def position(self, word: np.uint64) -> int:
@@ -160,21 +160,36 @@ class StoredRun:
 
 
 def sort_rows(rows: Words) -> Words:
-    """Return rows in ascending order, the first column deciding first."""
-    return rows[np.lexsort(rows.T[::-1])]
+    """Return rows in ascending order, the first column deciding first; quick where parts of them ascend."""
+    first = np.ascontiguousarray(rows[:, 0])
+    order = np.argsort(first, kind="stable")
+    first = first[order]
+    tied = np.flatnonzero(first[1:] == first[:-1])
+    if len(tied):
+        tied = np.union1d(tied, tied + 1)
+        among = order[tied]
+        order[tied] = among[np.lexsort((*rows[among, :0:-1].T, first[tied]))]
+    return rows.take(order, axis=0)
 
 
-def merge(runs: Sequence[Run], rows_at_once: int) -> Iterator[Words]:
-    """Yield the rows of all runs in ascending order, about ``rows_at_once`` at a time, a key's together."""
-    n_parts = -(-sum(map(len, runs)) // rows_at_once)
-    before = [0] * len(runs)
+def merge(pieces: Sequence[SortedRows], rows_at_once: int) -> Iterator[Words]:
+    """Yield the rows of all pieces in ascending order, about ``rows_at_once`` at a time, a key's together."""
+    n_parts = -(-sum(map(len, pieces)) // rows_at_once)
+    before = [0] * len(pieces)
     for part in range(1, n_parts + 1):
         if part < n_parts:
             edge = np.uint64((part << 64) // n_parts)
-            after = [run.position(edge) for run in runs]
+            after = [piece.position(edge) for piece in pieces]
         else:
-            after = list(map(len, runs))
-        pieces = [run.rows(a, b) for run, a, b in zip(runs, before, after, strict=True) if b > a]
-        if pieces:
-            yield pieces[0] if len(pieces) == 1 else sort_rows(np.concatenate(pieces))
+            after = list(map(len, pieces))
+        found = [piece.rows(a, b) for piece, a, b in zip(pieces, before, after, strict=True) if b > a]
+        if found:
+            yield found[0] if len(found) == 1 else sort_rows(np.concatenate(found))
         before = after
+
+
+def distinct(rows: Words) -> Words:
+    """Return sorted rows without those whose key, the first two columns, is that of the one before."""
+    fresh = np.ones(len(rows), bool)
+    fresh[1:] = (rows[1:, :2] != rows[:-1, :2]).any(1)
+    return rows if fresh.all() else rows[fresh]

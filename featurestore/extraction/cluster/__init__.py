@@ -1,0 +1,1 @@
+"""Extraction on a Ray cluster: actors encode and write, one driver plans and publishes."""
