@@ -326,9 +326,11 @@ class FeatureDataset(Dataset[FeatureItem]):
         at = positions_of(indices, len(self))
         n_tokens = self.lengths[at]
         longest = int(n_tokens.max(initial=0))
-        lengths = torch.from_numpy(n_tokens)
-        mask = length_mask(lengths, longest)
-        batch = FeatureBatch(mask, lengths, mask, self._labels.of_batch(at, mask), torch.from_numpy(at))
+        tokens = length_mask(n_tokens, longest)
+        found = self._labels.of_batch(at, tokens)
+        labels = None if found is None else torch.from_numpy(found)
+        lengths, mask = torch.from_numpy(n_tokens), torch.from_numpy(tokens)
+        batch = FeatureBatch(mask, lengths, mask, labels, torch.from_numpy(at))
         if self._sources.is_resident:
             batch = batch.to(self.device)
             batch.features = self._sources.resident(batch.indices, batch.mask)
@@ -343,9 +345,10 @@ class FeatureDataset(Dataset[FeatureItem]):
         packing = PackedRows.of(lengths, mask)
         data = self._sources.end_to_end(at, n_tokens, packing.rows, gatherers)
         batch.features = changed(data, packing.packed)
-        if batch.labels is not None and batch.labels.dim() == 2:
-            padded, batch.labels = batch.labels, torch.empty_like(packing.rows)
-            batch.labels[packing.rows] = padded[mask]
+        if found is not None and found.ndim == 2:
+            flat = np.empty(len(packing.rows), np.int64)
+            flat[packing.rows.numpy()] = found[tokens]
+            batch.labels = torch.from_numpy(flat)
         return batch
 
     def tokens(self, index: int) -> Sentence:
