@@ -121,10 +121,6 @@ class Repair:
         """The old name of :attr:`unreferenced`."""
         return self.unreferenced
 
-    @stray.setter
-    def stray(self, files: list[DamagedFile]) -> None:
-        self.unreferenced = files
-
     @property
     def damaged(self) -> list[DamagedFile]:
         """Every damaged or missing file."""
