@@ -47,7 +47,12 @@ ARROWS: dict[str, set[str] | None] = {
     "corpora/readers": {"corpora/contract", "corpora/tokenizing", *LEAVES},
     "corpora/columns": {"corpora/contract", *LEAVES},
     "corpora/tables": {"corpora/contract", "corpora/readers", "corpora/tokenizing", *LEAVES},
-    "corpora": {"corpora/columns", "corpora/contract", "corpora/readers", "corpora/tables", *LEAVES},
+    "corpora/files": {*LEAVES},
+    "corpora/libraries": {"corpora/contract", "corpora/files", "corpora/readers", *LEAVES},
+    "corpora": {
+        "corpora/columns", "corpora/contract", "corpora/files", "corpora/libraries", "corpora/readers",
+        "corpora/tables", *LEAVES,
+    },
     "encoders": {*LEAVES},
     "testing": {"encoders", "store", "disk", *LEAVES},
     "encoders/elmo/model": {"native", "disk", "devices", *LEAVES},
