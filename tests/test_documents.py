@@ -25,9 +25,11 @@ PAGES = sorted(
 )  # fmt: skip
 RUN = [
     "README.md",
+    "featurestore/corpora/README.md",
     "featurestore/dataset/README.md",
     "featurestore/encoders/README.md",
     "featurestore/exchange/README.md",
+    "featurestore/report/README.md",
     "featurestore/store/README.md",
 ]
 """Pages whose blocks run here; those of Flair and of training frameworks run beside what they tell of."""

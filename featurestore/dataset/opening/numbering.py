@@ -194,7 +194,7 @@ def _refused(example: Example, what: str, *, of_label: bool = False) -> LabelErr
     """Return the error for the labels of an example; ``what`` is said of it, or of one of its labels."""
     if example.path:
         subject = "" if of_label else "the sentence "
-        return LabelError(f"{subject}{what}", path=example.path, line=example.line)
+        return LabelError(f"{subject}{what}", **example.where)
     more = " ..." if len(example.tokens) > 8 else ""
     place = f"{example.place} ({' '.join(example.tokens[:8])}{more})"
     return LabelError(f"{place}: {what}" if of_label else f"{place} {what}")
