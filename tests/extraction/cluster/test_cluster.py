@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import featurestore
 from featurestore import Ray, Store, extract
 from featurestore.errors import DriftError, EncoderError, StoreWriteError, UsageError
 from featurestore.extraction.report import Report
@@ -266,3 +269,15 @@ def test_a_node_that_does_not_share_the_directory_is_named(tmp_path, cluster, co
     cluster.remove_node(node)
     assert raised.value.path == shared / "store"
     assert list(shared.iterdir()) == []
+
+
+def test_the_code_of_the_page_runs_on_a_cluster_of_its_own(tmp_path, cluster):
+    (tmp_path / "data").symlink_to(DATA)
+    page = (Path(featurestore.__file__).parent / "extraction" / "README.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"0 \S+ [1-9]\d* \d+ tokens/s\n", done.stdout)
+    assert "ray" not in done.stderr.lower()
