@@ -3,7 +3,7 @@
     python -m tests.bench.gpu_checks > gpu.json
 
 The tests that are skipped without a GPU; ``gpu_encode`` (``original`` in float16, bfloat16 and float32, end
-to end to shards); and training batches from vectors kept on the GPU (``resident="cuda"``), compared with those
+to end to shards); and training batches from vectors kept on the GPU (``resident="cuda"``), compared with
 those of the CPU. Prints one JSON object; ends with 1 if something failed. What ran out of time says so.
 """
 
