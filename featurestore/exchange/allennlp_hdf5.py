@@ -7,11 +7,12 @@ joined by spaces, to its number. Tokens that contain spaces would make two sente
 
 from __future__ import annotations
 
-import errno
+import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import h5py
 import numpy as np
@@ -30,11 +31,14 @@ def write_allennlp(exported: Exported, path: Path, step: Any) -> None:
         If a token contains a space.
     """
     numbers: dict[str, str] = {}
-    try:
-        with h5py.File(path, "x") as file:
+    with open(path, "x+b", buffering=0) as raw:
+        remembering = _Remembering(raw)
+        with h5py.File(remembering, "w") as file:
             file.attrs["origin"] = origin_text(exported)
             for number, sentence in enumerate(exported):
                 _require_no_spaces(sentence.tokens)
+                if remembering.error is not None:
+                    raise remembering.error
                 vectors = np.asarray(sentence.vectors, np.float32)
                 if vectors.ndim == 3:
                     vectors = vectors.transpose(1, 0, 2)
@@ -43,8 +47,56 @@ def write_allennlp(exported: Exported, path: Path, step: Any) -> None:
                 step(sentence)
             text = file.create_dataset("sentence_to_index", (1,), dtype=h5py.string_dtype())
             text[0] = json.dumps(numbers)
-    except RuntimeError as error:  # what HDF5 makes of a disk that is full or fails
-        raise OSError(errno.EIO, str(error).splitlines()[0], str(path)) from error
+        if remembering.error is not None:
+            raise remembering.error
+
+
+class _Remembering(io.RawIOBase):
+    """A file for HDF5 to write to, which remembers that the disk failed.
+
+    HDF5 itself cannot close a file that it cannot write to: it says so past Python, for every object it has
+    open, and loses the reason. Here it goes on as if nothing were wrong, and the error is raised afterwards.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        return self._file.readinto(buffer)  # type: ignore[attr-defined, no-any-return]
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            if self.error is None:
+                return self._file.truncate(size)
+        except OSError as error:
+            self.error = error
+        return 0 if size is None else size
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        position = 0
+        try:
+            while position < view.nbytes and self.error is None:
+                position += self._file.write(view[position:])
+        except OSError as error:
+            self.error = error
+        return view.nbytes
 
 
 def _require_no_spaces(tokens: Sequence[str]) -> None:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from random import Random
 from xml.etree import ElementTree
 
+from featurestore.exchange.exporting import FORMATS
 from tests.attacks.trials import attack_all, flip_many, mutate_many
+from tests.faults.trials import exports as exporting
 from tests.faults.trials.crowd import crowd
 from tests.faults.trials.diskfaults import DISK_FAULTS, fail_everywhere
 from tests.faults.trials.extractions import N_WRITTEN, Kill, kill_series, nursery
@@ -76,6 +78,28 @@ def kills(long: bool) -> Row:
             if not point.killed:
                 row.problems.append(f"{point.scenario}, {point.place}: the process was not killed")
     row.detail = ", ".join(f"{name} {n}" for name, n in by_scenario.items())
+    return row
+
+
+def exports(long: bool) -> Row:
+    """Kill exports in every format at every point, and let their disk be full after any number of bytes."""
+    row = Row(
+        "exports in every format killed at every point, out of space after any number of bytes",
+        "whole or not there, nothing left once it is run again",
+        unit="points",
+    )
+    n_full = 0
+    for to in FORMATS:
+        with memory_folder() as folder:
+            store = exporting.prepared(folder)
+            for point in exporting.kill_everywhere(store, to, folder / "killed"):
+                row.n_tried += 1
+                row.problems += [f"{to}, {point.place}: {problem}" for problem in point.problems]
+            for place, problems in exporting.fill_everywhere(store, to, folder / "full", 40 if long else 8):
+                n_full += 1
+                row.problems += [f"{to}, {place}: {problem}" for problem in problems]
+    row.detail = f"{row.n_tried} kills, {n_full} full disks; {len(FORMATS)} formats"
+    row.n_tried += n_full
     return row
 
 
@@ -322,6 +346,7 @@ def _tested(row: Row, *arguments: str) -> Row:
 
 ROWS: dict[str, Callable[[bool], Row]] = {
     "kills": kills,
+    "exports": exports,
     "extractions": extractions,
     "cluster": cluster,
     "power-loss": power_loss,

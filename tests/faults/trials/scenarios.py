@@ -15,8 +15,10 @@ from unittest.mock import patch
 
 import numpy as np
 
+from featurestore.corpora.memory import corpus_from_sentences
 from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.disk.temporary import temporary_name
+from featurestore.exchange.importing import import_vectors
 from featurestore.keys import Sentence, sentence_key
 from featurestore.store.canaries import make_canaries, require_canaries
 from featurestore.store.index import covering
@@ -266,6 +268,28 @@ def _make_recoded(source: Store, path: Path, filesystem: FileSystem) -> None:
     recode(source, path, "float32", filesystem=filesystem)
 
 
+def _prepare_import(folder: Path) -> None:
+    """Vectors of others, as one array of all sentences' tokens."""
+    folder.mkdir(exist_ok=True)
+    np.save(folder / "theirs.npy", np.concatenate([vectors_of(s) for s in sentences(N_AFTER)]))
+
+
+def _act_import(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
+    path = folder / "new" / "store.fs"
+    if not Store.exists(path) or not len(Store.open(path)):
+        import_vectors(
+            folder / "theirs.npy",
+            "npy",
+            path,
+            note="of the tests",
+            corpus=corpus_from_sentences(sentences(N_AFTER)),
+            shard_bytes=600,
+            filesystem=filesystem,
+        )
+        assert len(Store.open(path).manifest.shards) > 1
+        acknowledge(sentences(N_AFTER))
+
+
 def _act_remove(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
     store = Store.open(folder / "store.fs", filesystem=filesystem)
     unwanted = select(store, keys=map(sentence_key, sentences(N_AFTER - N_BEFORE, start=N_BEFORE)))
@@ -294,6 +318,7 @@ SCENARIOS = [
         "subset", _prepare_many, _into_new(_make_subset), [], sentences(N_AFTER - 2, start=2), "new/store.fs"
     ),
     Scenario("recode", _prepare_many, _into_new(_make_recoded), [], sentences(N_AFTER), "new/store.fs"),
+    Scenario("import", _prepare_import, _act_import, [], sentences(N_AFTER), "new/store.fs"),
     Scenario("remove", _prepare_many, _act_remove, sentences(N_BEFORE), sentences(N_BEFORE)),
     Scenario("compact", _prepare_many, _act_compact, sentences(N_AFTER), sentences(N_AFTER)),
     Scenario(
