@@ -150,6 +150,9 @@ def test_ctrl_c_and_then_an_actor_and_a_node_die(tmp_path, cluster, corpus, alon
     stored = hashes(tmp_path / "store")
     assert 0 < len(stored) < len(hashes(alone))
     assert stored == hashes(alone)[: len(stored)]
+    until = time.monotonic() + 30
+    while cluster.actors() and time.monotonic() < until:
+        time.sleep(0.1)
     assert cluster.actors() == []
 
     progress = Acting(kill)
