@@ -40,9 +40,10 @@ def main(folder: Path) -> None:
         with words.write() as session:
             for example in open_corpus(tags):
                 session.add(example.tokens, np.stack(list(map(word_vector, example.tokens))))
+        options = ("--hidden", 4, "--epochs", 60, "--patience", 60, "--token-budget", 32, "--lr", 0.03)
         run("train", "tagger", "--train", tags, "--dev", tags, "--label", "2", "--model", "bilstm",
-            "--hidden", 4, "--store", elmo, "--store", folder / "words", "--out", folder / "both.h5", "--epochs", 60,
-            "--patience", 60, "--token-budget", 32, "--lr", 0.03, "--precision", "float32")  # fmt: skip
+            "--store", elmo, "--store", folder / "words", "--out", folder / "both.h5", *options,
+            "--precision", "float32")  # fmt: skip
         expected = {
             "shards": shard_hashes(folder / "words"),
             "parameters": parameters_sha256(folder / "both.h5"),
