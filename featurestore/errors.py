@@ -30,9 +30,8 @@
     ├── AlignmentError                labels and stored tokens disagree
     └── ModelError                    a trained head cannot be loaded, trained or used
 
-A message says what went wrong, where, what was expected and found, and what to do. What a program needs of
-it stands in attributes too, None or empty where it is not known; code decides on these, never on the text.
-Every error survives pickling with its attributes.
+A message says what is wrong, where, what was expected and found, and what to do. What a program needs is in
+attributes too (None or empty where unknown), which survive pickling; code decides on them, never on the text.
 """
 
 from __future__ import annotations
@@ -92,13 +91,14 @@ class CorpusError(FeaturestoreError):
     path : str or Path, optional
         The file (``-`` for standard input).
     line : int, optional
-        1-based line number.
+        1-based number of the line, or of what ``unit`` is: ``row``, ``document``.
     """
 
-    def __init__(self, message: str, *, path: str | Path | None = None, line: int | None = None) -> None:
-        self.path = path
-        self.line = line
-        place = "" if path is None else (f"{path}: " if line is None else f"{path}, line {line}: ")
+    def __init__(
+        self, message: str, *, path: str | Path | None = None, line: int | None = None, unit: str = "line"
+    ) -> None:
+        self.path, self.line, self.unit = path, line, unit
+        place = "" if path is None else (f"{path}: " if line is None else f"{path}, {unit} {line}: ")
         super().__init__(place + message)
 
 

@@ -1,4 +1,4 @@
-"""The table of encoder families: how a specification's family is loaded, and what a recipe's kind tells.
+"""Encoders to those who load none: what each does, and the table of their families.
 
 A family stands before the colon of a specification (``elmo:demo``) and in the field ``kind`` of a recipe. To
 add one, write its package and one entry in :data:`FAMILIES`. Functions are named, not imported, so that this
@@ -11,12 +11,68 @@ import importlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from featurestore.errors import EncoderError, FieldDifference
 from featurestore.recipe import Recipe
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from featurestore.keys import Sentence
+
 _OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+class Encodes(Protocol):
+    """What the store asks of an encoder; :class:`featurestore.encoders.base.Encoder` says what each is."""
+
+    # Properties to a type checker, so that a property, a constant or a frozen dataclass will do; at run time
+    # plain names, so that a class that inherits may assign them.
+    if TYPE_CHECKING:
+
+        @property
+        def spec(self) -> str:
+            """Its specification or name."""
+
+        @property
+        def recipe(self) -> Mapping[str, Any]:
+            """What decides its vectors."""
+
+        @property
+        def dim(self) -> int:
+            """Length of a vector."""
+
+        @property
+        def n_layers(self) -> int:
+            """Layers kept apart."""
+
+        @property
+        def device(self) -> str:
+            """Where it runs."""
+
+    else:
+        spec: str
+        recipe: Mapping[str, Any]
+        dim: int
+        n_layers: int
+        device: str
+
+    def encode(self, sentences: Sequence[Sentence], /) -> Sequence[NDArray[np.floating]]:
+        """Return one array per sentence, in their order.
+
+        Parameters
+        ----------
+        sentences : sequence of tuple of str
+            At least one; each has at least one token.
+
+        Returns
+        -------
+        sequence of ndarray
+            ``(n_tokens, dim)`` or ``(n_tokens, n_layers, dim)``, of floats. They are copied before the next
+            call, unless they come as :class:`~featurestore.encoders.vectors.BatchVectors`.
+        """
 
 
 @dataclass(frozen=True)

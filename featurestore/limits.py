@@ -46,6 +46,9 @@ MAX_RECIPE_DEPTH = 32
 MAX_LINE_BYTES = 64 << 20
 """Longest line of a corpus file: a file without line ends must not be read whole."""
 
+MAX_DOCUMENTS_BYTES = 4 << 30
+"""Of a spaCy file, unpacked: spaCy reads it whole."""
+
 MAX_OPTIONS_BYTES = 1 << 20
 """Largest ELMo options file."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import EncoderRuleError
+from featurestore.families import Encodes
 from featurestore.keys import Sentence
-from featurestore.recipe import Recipe
 
 PRECISION_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 """Relative L2 difference, per sentence and layer, allowed to another batch, processor or library, by the
@@ -59,36 +59,6 @@ def exceeds(difference: Any, tolerance: Any) -> Any:
     """Return whether a difference exceeds a tolerance or is NaN; elementwise for arrays and tensors."""
     within = difference <= tolerance
     return not within if isinstance(within, bool) else ~within
-
-
-class Encodes(Protocol):
-    """What the store asks of an encoder; :class:`featurestore.encoders.base.Encoder` has more.
-
-    It stands here because the store imports no encoders, and the module of ``Encoder`` loads no NumPy.
-    """
-
-    @property
-    def spec(self) -> str:
-        """Its specification or name."""
-
-    @property
-    def recipe(self) -> Recipe:
-        """What decides its vectors."""
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-
-    @property
-    def n_layers(self) -> int:
-        """Layers kept apart."""
-
-    @property
-    def device(self) -> str:
-        """Where it runs."""
-
-    def encode(self, sentences: Sequence[Sentence], /) -> Sequence[NDArray[np.floating]]:
-        """Return an array per sentence."""
 
 
 def tolerance_of(recipe: Mapping[str, Any]) -> float:

@@ -25,6 +25,7 @@ PAGES = sorted(
 )  # fmt: skip
 RUN = [
     "README.md",
+    "featurestore/corpora/README.md",
     "featurestore/dataset/README.md",
     "featurestore/encoders/README.md",
     "featurestore/exchange/README.md",

@@ -85,6 +85,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "repair": ("featurestore repair features/ewt --dry-run",),
     "gc": ("featurestore gc features/ewt --keep-last 1 --older-than 7d --dry-run",),
+    "upgrade": ("featurestore upgrade features/ewt",),
     "forget": ("featurestore forget",),
     "completion": (
         "featurestore completion bash > ~/.featurestore-completion.bash",

@@ -66,6 +66,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "verify": (f"{_C}.keeping.verify", "Check every stored byte; name what is damaged."),
         "repair": (f"{_C}.keeping.maintain", "Quarantine damaged files; say what to extract again."),
         "gc": (f"{_C}.keeping.maintain", "Remove old snapshots and unreferenced files."),
+        "upgrade": (f"{_C}.keeping.upgrade", "Go on in the newest version of the format."),
         "forget": (f"{_C}.keeping.maintain", "Forget what was found when datasets were opened."),
         "merge": (f"{_C}.keeping.maintain", "Add stores of one recipe, filled elsewhere, to another."),
     },

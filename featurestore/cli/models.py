@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from featurestore.store.store import Store
 
 FILE = click.Path(dir_okay=False, allow_dash=True)
+CORPUS = click.Path(allow_dash=True)
 MODEL_FILE = click.Path(path_type=Path)
 
 stores_option = click.option(

@@ -65,7 +65,7 @@ class Reading:
     Attributes
     ----------
     format, text_column, tokenize, header, separator, comments, missing_label, empty_token, boundaries
-    quotes, document
+    quotes, document, sentence_column
         As :func:`featurestore.open_corpus` takes them.
     label_names : str or None
         The names, separated by commas.
@@ -83,6 +83,7 @@ class Reading:
     boundaries: str | None = None
     quotes: str | None = None
     document: str | None = None
+    sentence_column: str | None = None
 
     def open(self, path: str, label: str | None = None) -> Corpus:
         """Open a corpus with these options."""
@@ -105,6 +106,7 @@ class Reading:
         words += [] if self.empty_token == REFUSE else ["--empty-token", self.empty_token]
         words += [] if self.boundaries is None else ["--boundaries", self.boundaries]
         words += [] if self.quotes is None else ["--quotes", self.quotes]
+        words += [] if self.sentence_column is None else ["--sentence-column", self.sentence_column]
         return words
 
 
@@ -143,8 +145,8 @@ def _with_reading(command: _Command) -> _Command:
 
 reading_options = options(
     click.option("--format", "format_", metavar="NAME", shell_complete=formats,
-                 help="Corpus format: text, conll, conllu, csv, tsv, jsonl, fasttext or fasta; by default, "
-                 "by the file name; standard input is text."),
+                 help="Corpus format: text, conll, conllu, csv, tsv, jsonl, fasttext, fasta, parquet, arrow, "
+                 "datasets (a folder) or spacy; by default, by the file name; standard input is text."),
     click.option("--text-column", metavar="NAME|N", help="Column or field with the text or the tokens."),
     click.option("--header/--no-header", default=None,
                  help="Whether the first row of a table or a column file names the columns.  [default: as "
@@ -161,15 +163,20 @@ reading_options = options(
                  help="Whether lines of a column file that begin with # before a sentence are comments, not "
                  "words.  [default: as the rows show]"),
     click.option("--document", metavar="NAME|N",
-                 help="Column or field that names a sentence's document (csv, tsv, jsonl)."),
+                 help="Column or field that names a sentence's document (csv, tsv, jsonl, parquet, arrow, "
+                 "datasets)."),
+    click.option("--sentence-column", metavar="NAME|N",
+                 help="Column that tells sentences apart, where a row of parquet, arrow or datasets is a "
+                 "token.  [default: a row is a sentence]"),
     click.option("--missing-label", type=click.Choice(MISSING_LABEL), default=REFUSE, show_default=True,
                  help="What is done with words that have no label: stop, or ignore them in training and "
                  "evaluation."),
     click.option("--empty-token", type=click.Choice(EMPTY_TOKEN), default=REFUSE, show_default=True,
                  help="What is done with rows that have no token: stop, or skip and count them."),
-    click.option("--boundaries", metavar="[punctuation|N|punctuation,N]",
-                 help="Where sentences of a column file end beside its blank lines: behind rows of "
-                 "sentence-final punctuation, after N words at the latest, or both."),
+    click.option("--boundaries", metavar="[punctuation|N|punctuation,N|none]",
+                 help="Where sentences of a column file end beside its blank lines, and documents of spaCy "
+                 "beside their own: behind sentence-final punctuation, after N words at the latest, both, or "
+                 "nowhere."),
     click.option("--tokenize", cls=_TokenizeOption, is_flag=False, flag_value=RULES,
                  metavar="[rules|icu|characters]",
                  help="The text is raw: split it into tokens. rules, the default, is for languages that "

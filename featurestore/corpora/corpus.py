@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import xxhash
 
-from featurestore import limits
 from featurestore.corpora.contract.boundaries import boundaries_of
+from featurestore.corpora.contract.corpus import Corpus
 from featurestore.corpora.contract.example import Example
 from featurestore.corpora.contract.identity import identity_of_reading
+from featurestore.corpora.contract.label_names import checked_label_names, named
 from featurestore.corpora.contract.lines import read_lines
 from featurestore.corpora.contract.options import (
     ReadOptions,
@@ -24,82 +25,23 @@ from featurestore.corpora.contract.options import (
     separator_sign,
     tokenizer_name,
 )
-from featurestore.corpora.formats import format_of, make_reader
-from featurestore.corpora.label_names import checked_label_names, named
-from featurestore.corpora.source import Source
+from featurestore.corpora.contract.sizes import check_size
+from featurestore.corpora.files.expanding import expanded, means_several
+from featurestore.corpora.files.source import STDIN, Source
+from featurestore.corpora.foreign import refuse_foreign
+from featurestore.corpora.formats import (
+    DATASETS,
+    format_by_name,
+    format_of,
+    make_reader,
+    opened_whole,
+    require_options,
+)
+from featurestore.corpora.joined import JoinedCorpus
+from featurestore.corpora.libraries.objects import corpus_of, format_of_object, kind_of, name_of
 from featurestore.errors import CorpusChangedError, CorpusError, UsageError
 
-
-class Corpus(ABC):
-    """A stream of examples that can be read again; made by :func:`open_corpus`.
-
-    Attributes
-    ----------
-    path : str
-        The file as given (``-`` for standard input), or the name of a corpus in memory.
-    format : str
-        The name of its format, ``memory`` for a corpus in memory.
-    """
-
-    path: str
-    format: str
-
-    @abstractmethod
-    def __iter__(self) -> Iterator[Example]:
-        """Yield the examples in the order of the file."""
-
-    @abstractmethod
-    def check_unchanged(self) -> None:
-        """Raise CorpusChangedError if the latest complete pass read other bytes than the first."""
-
-    @property
-    @abstractmethod
-    def bytes_read(self) -> int:
-        """How much of ``n_bytes`` the latest pass has read."""
-
-    @property
-    @abstractmethod
-    def n_bytes(self) -> int | None:
-        """Size of the file on disk (compressed, if it is); None where it is not known (yet)."""
-
-    @property
-    def n_skipped(self) -> int:
-        """How many rows, objects and tokens the latest complete pass left out because they are empty."""
-        return 0
-
-    def identity(self) -> dict[str, Any] | None:
-        """Return what decides the examples, as values of JSON; None where that takes reading them.
-
-        The bytes of a file are read and hashed. Corpora of the same identity have the same examples, but for
-        the folders in their paths.
-        """
-        return None
-
-    def identity_read(self) -> dict[str, Any] | None:
-        """Return the identity of what the latest complete pass has read; None where there is none."""
-        return None
-
-    def findings(self) -> dict[str, Any]:
-        """Return what the latest complete pass has found beside the examples, as values of JSON."""
-        return {}
-
-    def recall(self, identity: Mapping[str, Any], findings: Mapping[str, Any]) -> None:  # noqa: B027
-        """Be as after a complete pass: what that warned of is logged.
-
-        Parameters
-        ----------
-        identity, findings
-            What :meth:`identity_read` and :meth:`findings` returned after one, of this corpus or another of
-            the same identity.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError
-            If they are something else; nothing has changed then.
-        """
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.path!r} ({self.format})>"
+__all__ = ["Corpus", "FileCorpus", "open_corpus"]
 
 
 class FileCorpus(Corpus):
@@ -138,7 +80,7 @@ class FileCorpus(Corpus):
         n_sentences = 0
         with closing(self._source.chunks(digest)) as chunks:
             for example in self._examples(chunks):
-                _check_size(example)
+                check_size(example)
                 n_sentences += 1
                 yield example
         self._passed(digest.digest())
@@ -225,7 +167,7 @@ class FileCorpus(Corpus):
 
 
 def open_corpus(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Any,
     *,
     format: str | None = None,
     text_column: str | int | None = None,
@@ -240,25 +182,31 @@ def open_corpus(
     boundaries: str | int | None = None,
     quotes: str | None = None,
     document: str | int | None = None,
-) -> FileCorpus:
-    """Open a file of sentences; it is read when the corpus is iterated.
+    sentence_column: str | int | None = None,
+) -> Corpus:
+    """Open a file of sentences, or what holds them in another library; it is read when it is iterated.
 
-    Files are UTF-8 (a byte order mark and CRLF line ends are accepted) and may be compressed: gzip, bzip2, xz
-    or Zstandard.
+    Files of text are UTF-8 (a byte order mark and CRLF line ends are accepted) and may be compressed: gzip,
+    bzip2, xz or Zstandard.
 
     Parameters
     ----------
-    path : str or path
-        The file, or ``-`` for standard input, which is kept in a temporary file to be readable again.
+    path : str, path or object
+        The file, or ``-`` for standard input, which is kept in a temporary file to be readable again; a
+        folder, for the files in it and below it, or a pattern such as ``data/*.conllu``; a folder that
+        ``Dataset.save_to_disk`` made; or an object: a Dataset of datasets, a frame of pandas or polars, a
+        table of pyarrow, a Doc or DocBin of spaCy.
     format : str, optional
-        ``text``, ``conll``, ``conllu``, ``csv``, ``tsv``, ``jsonl``, ``fasttext`` or ``fasta``; by default
-        what the file name's extension means, and ``text`` for standard input.
+        ``text``, ``conll``, ``conllu``, ``csv``, ``tsv``, ``jsonl``, ``fasttext``, ``fasta``, ``parquet``,
+        ``arrow``, ``datasets`` or ``spacy``; by default what the file name's extension means, and ``text``
+        for standard input.
     text_column : str or int, optional
         Where the text or tokens are: the name of a column or of a JSON field, or the column's 1-based number
         (not of a JSON field; in a table, where no column has that name).
     label : str or int, optional
         Where the labels are, in the same way; for CoNLL also ``last``, for CoNLL-U also ``feats.KEY`` and
-        ``misc.KEY``. Without it no labels are read.
+        ``misc.KEY``, for spaCy ``tag``, ``pos``, ``lemma``, ``dep``, ``morph``, ``ent`` or ``cats``. Without
+        it no labels are read. Integers that a ClassLabel of datasets names get their names.
     tokenize : bool or str
         Tokenise raw text: True or ``rules`` by :mod:`featurestore.corpora.tokenizing.rules`; ``icu`` also
         parts scripts that write no spaces between words (:mod:`featurestore.corpora.tokenizing.unspaced`);
@@ -284,6 +232,9 @@ def open_corpus(
     document : str or int, optional
         Column of a table or JSON field that names the document of a sentence. Column files mark their
         documents themselves (``# newdoc``, ``-DOCSTART-``, ``#begin document``).
+    sentence_column : str or int, optional
+        Column that tells sentences apart, of Parquet, Arrow, a data set or a frame with a row for each token;
+        by default a row is a sentence.
     header : bool, optional
         Whether the first row of a table (csv, tsv) names its columns; by default decided by the rows.
     separator : str, optional
@@ -305,9 +256,8 @@ def open_corpus(
     CorpusError
         If there is no such file, or it may not be read.
     """
-    name = os.fspath(path)
-    if not isinstance(name, str):
-        raise UsageError(f"a corpus path is a str or a Path, not {type(name).__name__}: {name!r}")
+    in_library = kind_of(path) is not None
+    name = name_of(path) if in_library else _path_text(path)
     options = ReadOptions(
         name,
         text_column=column_text(text_column, "text column"),
@@ -322,28 +272,36 @@ def open_corpus(
         boundaries=boundaries_of(boundaries),
         quotes=quotes_name(quotes),
         document=column_text(document, "document"),
+        sentence=column_text(sentence_column, "sentence column"),
         format_is_guessed=format is None,
     )
-    return FileCorpus(options, format)
+    if in_library:
+        if format is not None:
+            raise UsageError(f"{name}: the format {format} is one of files: leave it out")
+        require_options(format_of_object(path), options)
+        return corpus_of(path, options)
+    is_one = name == STDIN or format == DATASETS or format_by_name(name) == DATASETS
+    if is_one or not means_several(name):
+        return _opened(options, format)
+    files = expanded(name, format_by_name, format)
+    parts = [_opened(replace(options, path=file), format) for file in files]
+    return parts[0] if len(parts) == 1 else JoinedCorpus(name, parts)
 
 
-def _check_size(example: Example) -> None:
-    """Refuse here, with the place, what could not be keyed or stored later."""
-    n_tokens = len(example.tokens)
-    if n_tokens > limits.MAX_SENTENCE_TOKENS:
-        raise CorpusError(
-            f"the sentence has {n_tokens:,} tokens, over the bound of {limits.MAX_SENTENCE_TOKENS:,}: "
-            "are the sentences separated?",
-            path=example.path,
-            line=example.line,
-        )
-    # No character takes more than four bytes.
-    if max(map(len, example.tokens)) * 4 <= limits.MAX_TOKEN_BYTES:
-        return
-    longest = max(len(token.encode("utf-8", "surrogatepass")) for token in example.tokens)
-    if longest > limits.MAX_TOKEN_BYTES:
-        raise CorpusError(
-            f"a token has {longest:,} bytes, over the bound of {limits.MAX_TOKEN_BYTES:,}: is this text?",
-            path=example.path,
-            line=example.line,
-        )
+def _path_text(path: object) -> str:
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        refuse_foreign(path)
+        raise UsageError(f"a corpus path is a str or a Path, not {type(path).__name__}: {path!r:.100}")
+    name = os.fspath(path)
+    if not isinstance(name, str):
+        raise UsageError(f"a corpus path is a str or a Path, not {type(name).__name__}: {name!r}")
+    return name
+
+
+def _opened(options: ReadOptions, format: str | None) -> Corpus:
+    """Open one file."""
+    if not os.path.lexists(options.path) and options.path != STDIN:
+        Source(options.path)  # which says so, whatever the name tells of a format
+    name = format_of(options.path, format)
+    whole = opened_whole(name, options)
+    return FileCorpus(options, format) if whole is None else whole

@@ -16,28 +16,33 @@ _TEXT_NAMES = ("tokens", "words", "text", "sentence", "content", "review", "twee
 _LABEL_NAMES = ("ner_tags", "pos_tags", "tags", "labels", "label", "target", "class", "category", "sentiment")
 _LIST_NAMES = ("tokens", "words", "ner_tags", "pos_tags", "tags")
 _IMPORT = "from featurestore import Example"
+_INSTEAD = {
+    "LazyFrame": "given.collect()",
+    "RecordBatchReader": "given.read_all()",
+    "Span": "given.as_doc()",
+}
+_INSTEAD_OF = {
+    "pandas": "a DataFrame or a Series",
+    "polars": "a DataFrame or a Series",
+    "pyarrow": "a table: pyarrow.table({'tokens': given})",
+    "spacy": "Doc objects, or a DocBin",
+}
+"""What is a corpus instead of an object, by the name of its class or by its library."""
 
 
 def refuse_foreign(given: object) -> None:
-    """Raise for an object that is no corpus but holds one, saying what to write.
+    """Raise for an object that is no corpus but may hold one, saying what to give instead.
 
     Raises
     ------
     UsageError
-        For tables and data sets of pandas, polars, pyarrow and datasets, bytes, an open file, a mapping, and
-        a generator that was used up.
+        For objects of pandas, polars, pyarrow and spaCy that are no table or document, bytes, an open file, a
+        mapping, and a generator that was used up.
     """
     kind, library = type(given).__name__, _library(given)
-    if library == "datasets":
-        is_parts = isinstance(given, Mapping)
-        which = f": give one of its parts, such as given[{_first_key(given)!r}]" if is_parts else ""
-        raise UsageError(f"a {kind} is no corpus{which}: write\n{_IMPORT}\n{_from_rows(given)}")
-    if kind == "LazyFrame" and library is not None:
-        raise UsageError("a LazyFrame is no corpus: collect() it, and write what is said of a DataFrame")
     if library is not None:
-        raise UsageError(
-            f"a {kind} of {library} is no corpus: write\n{_IMPORT}\n{_from_columns(given, library)}"
-        )
+        instead = _INSTEAD.get(kind) or _INSTEAD_OF[library]
+        raise UsageError(f"a {kind} of {library} is no corpus: give {instead}")
     if isinstance(given, (bytes, bytearray, memoryview)):
         raise UsageError(
             "bytes are no corpus: give a path, or lists of tokens: [line.split() for line in "
@@ -71,43 +76,10 @@ def refuse_foreign_item(item: object) -> None:
         )
 
 
-def _first_key(parts: Any) -> object:
-    return next(iter(parts), "train")
-
-
 def _library(given: object) -> str | None:
     """Return the library that an object's class comes from, of those known here."""
-    for base in type(given).__mro__:
-        library = base.__module__.partition(".")[0]
-        if library in ("pandas", "polars", "pyarrow", "datasets"):
-            return library
-    return None
-
-
-def _from_columns(given: Any, library: str) -> str:
-    """Return code that makes examples of a table."""
-    names = getattr(given, "column_names", None) or getattr(given, "columns", None)
-    if names is None or not isinstance(names, Iterable):
-        return "[text.split() for text in given]"
-    text, label = _chosen(names)
-    take = "given[{!r}].to_pylist()" if library == "pyarrow" else "given[{!r}]"
-    columns = take.format(text) if label is None else f"zip({take.format(text)}, {take.format(label)})"
-    variables = "text" if label is None else "text, label"
-    return _comprehension(text, label, lambda name: "text" if name == text else "label", variables, columns)
-
-
-def _from_rows(given: Any) -> str:
-    """Return code that makes examples of a data set."""
-    if isinstance(given, Mapping):
-        given = next(iter(given.values()), None)
-    text, label = _chosen(getattr(given, "column_names", None) or ())
-    features = getattr(given, "features", None) or {}
-    if label not in _LIST_NAMES or not hasattr(getattr(features.get(label), "feature", None), "names"):
-        return _comprehension(text, label, lambda name: f"row[{name!r}]", "row", "given")
-    return (
-        f"names = given.features[{label!r}].feature.names\n"
-        f"[Example(tuple(row[{text!r}]), tuple(names[i] for i in row[{label!r}])) for row in given]"
-    )
+    libraries = (base.__module__.partition(".")[0] for base in type(given).__mro__)
+    return next((library for library in libraries if library in _INSTEAD_OF), None)
 
 
 def _chosen(names: Iterable[object]) -> tuple[object, object | None]:

@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from featurestore.corpora.columns.conll import conll_reader
 from featurestore.corpora.columns.conllu import conllu_reader
-from featurestore.corpora.compression import without_compression
-from featurestore.corpora.containers import advice_by_name
+from featurestore.corpora.contract.corpus import Corpus
 from featurestore.corpora.contract.options import Reader, ReadOptions
+from featurestore.corpora.files.compression import without_compression
+from featurestore.corpora.files.containers import advice_by_name
+from featurestore.corpora.files.source import STDIN
+from featurestore.corpora.libraries.arrow import ArrowFiles
+from featurestore.corpora.libraries.data_sets import is_saved, saved_table
+from featurestore.corpora.libraries.spacy_docs import DocsCorpus
+from featurestore.corpora.libraries.table import TableCorpus
 from featurestore.corpora.readers.fasta import fasta_reader
 from featurestore.corpora.readers.fasttext import fasttext_reader
 from featurestore.corpora.readers.jsonl import jsonl_reader
 from featurestore.corpora.readers.text import text_reader
-from featurestore.corpora.source import STDIN
 from featurestore.corpora.tables.reader import csv_reader, tsv_reader
 from featurestore.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    make_reader: Callable[[ReadOptions], Reader]
+    """Either ``make_reader``, of lines, or ``open`` is there."""
+
+    make_reader: Callable[[ReadOptions], Reader] | None
     extensions: tuple[str, ...]
     takes: tuple[str, ...] = ()
+    open: Callable[[ReadOptions], Corpus] | None = None
 
+
+def _parquet(options: ReadOptions) -> Corpus:
+    return TableCorpus(ArrowFiles(options.path, "parquet", [options.path]), options)
+
+
+def _arrow(options: ReadOptions) -> Corpus:
+    return TableCorpus(ArrowFiles(options.path, "arrow", [options.path]), options)
+
+
+def _saved(options: ReadOptions) -> Corpus:
+    return TableCorpus(saved_table(options.path), options)
+
+
+_OF_ROWS = ("missing_label", "empty_token", "document", "sentence")
+
+DATASETS = "datasets"
 
 _FORMATS = {
     "text": _Format(text_reader, (".txt", ".text", ".tok")),
@@ -39,7 +64,14 @@ _FORMATS = {
     "jsonl": _Format(jsonl_reader, (".jsonl", ".ndjson"), ("missing_label", "empty_token", "document")),
     "fasttext": _Format(fasttext_reader, (".fasttext", ".ft.txt")),
     "fasta": _Format(fasta_reader, (".fasta", ".fa", ".faa", ".fas", ".fna")),
+    "parquet": _Format(None, (".parquet", ".pq"), _OF_ROWS, _parquet),
+    "arrow": _Format(None, (".arrow", ".feather", ".ipc"), _OF_ROWS, _arrow),
+    DATASETS: _Format(None, (), _OF_ROWS, _saved),
+    "spacy": _Format(None, (".spacy",), ("missing_label", "empty_token", "boundaries"), DocsCorpus),
 }
+_IN_MEMORY = {"pandas": "arrow", "polars": "arrow"}
+"""Formats that no file has, and the one whose options they take."""
+
 
 FORMAT_NAMES = tuple(_FORMATS)
 
@@ -65,16 +97,10 @@ def format_of(path: str, asked: str | None) -> str:
         return asked
     if path == STDIN:
         return "text"
-    name = without_compression(path)
-    fitting = [
-        (len(extension), format_name)
-        for format_name, format_ in _FORMATS.items()
-        for extension in format_.extensions
-        if name.endswith(extension)
-    ]
-    if fitting:
-        return max(fitting)[1]
-    advice = advice_by_name(name)
+    found = format_by_name(path)
+    if found is not None:
+        return found
+    advice = advice_by_name(without_compression(path))
     if advice is not None:
         raise UsageError(f"{path}: {advice}")
     known = ", ".join(f"{name} ({' '.join(format_.extensions)})" for name, format_ in _FORMATS.items())
@@ -83,21 +109,66 @@ def format_of(path: str, asked: str | None) -> str:
     )
 
 
+def format_by_name(path: str) -> str | None:
+    """Return the format that the name of a file means, ``datasets`` for a folder it saved; None for none."""
+    if os.path.isdir(path):
+        return DATASETS if is_saved(path) else None
+    name = without_compression(path)
+    fitting = [
+        (len(extension), format_name)
+        for format_name, format_ in _FORMATS.items()
+        for extension in format_.extensions
+        if name.endswith(extension)
+    ]
+    return max(fitting)[1] if fitting else None
+
+
+def require_options(format_name: str, options: ReadOptions) -> None:
+    """Refuse options that make no sense for a format.
+
+    Raises
+    ------
+    UsageError
+        Naming the formats they are for.
+    """
+    takes = _FORMATS[_IN_MEMORY.get(format_name, format_name)].takes
+    plain = ReadOptions("")
+    for name in sorted({name for format_ in _FORMATS.values() for name in format_.takes}):
+        if getattr(options, name) != getattr(plain, name) and name not in takes:
+            takers = ", ".join(other for other, format_ in _FORMATS.items() if name in format_.takes)
+            raise UsageError(
+                f"{options.path}: {name.replace('_', ' ')} makes no sense for the format {format_name}, only "
+                f"for {takers}: leave it out"
+            )
+
+
+def opened_whole(format_name: str, options: ReadOptions) -> Corpus | None:
+    """Return the corpus of a file that does not consist of lines; None for the format of one that does.
+
+    Raises
+    ------
+    UsageError
+        If the options make no sense for the format, or a package is missing.
+    CorpusError
+        If the file cannot be read.
+    """
+    make = _FORMATS[format_name].open
+    if make is None:
+        return None
+    require_options(format_name, options)
+    return make(options)
+
+
 def make_reader(format_name: str, options: ReadOptions) -> Reader:
-    """Return the reader of a format.
+    """Return the reader of a format that consists of lines.
 
     Raises
     ------
     UsageError
         If the options make no sense for the format.
     """
-    found = _FORMATS[format_name]
-    plain = ReadOptions("")
-    for name in sorted({name for format_ in _FORMATS.values() for name in format_.takes}):
-        if getattr(options, name) != getattr(plain, name) and name not in found.takes:
-            takers = ", ".join(other for other, format_ in _FORMATS.items() if name in format_.takes)
-            raise UsageError(
-                f"{options.path}: {name.replace('_', ' ')} makes no sense for the format {format_name}, only "
-                f"for {takers}: leave it out"
-            )
-    return found.make_reader(options)
+    require_options(format_name, options)
+    make = _FORMATS[format_name].make_reader
+    if make is None:
+        raise UsageError(f"{options.path}: the format {format_name} has no lines")
+    return make(options)

@@ -8,14 +8,20 @@ from itertools import chain, islice
 from typing import Any
 
 from featurestore.corpora.contract.example import Example
+from featurestore.corpora.contract.options import ReadOptions
 from featurestore.corpora.corpus import Corpus, open_corpus
+from featurestore.corpora.files.expanding import means_several
+from featurestore.corpora.files.source import STDIN
 from featurestore.corpora.foreign import refuse_foreign, refuse_foreign_item
+from featurestore.corpora.libraries.objects import is_document, kind_of
+from featurestore.corpora.libraries.spacy_docs import DocsCorpus, examples_of_docs
 from featurestore.corpora.memory import checked_example, corpus_from_sentences
-from featurestore.corpora.source import STDIN
 from featurestore.errors import CorpusError, UsageError
 
 CorpusLike = str | os.PathLike[str] | Corpus | Iterable[Example] | Iterable[Sequence[str]]
-"""A path, an opened corpus, or sentences in memory."""
+"""A path, an opened corpus, or sentences in memory, also in an object of another library."""
+
+_DOCUMENTS = "(spaCy documents)"
 
 
 def as_corpora(given: CorpusLike | Sequence[CorpusLike]) -> list[Corpus]:
@@ -24,6 +30,7 @@ def as_corpora(given: CorpusLike | Sequence[CorpusLike]) -> list[Corpus]:
     Parameters
     ----------
     given : path, Corpus, iterable of Example or token lists, or a sequence of paths and corpora
+        What :func:`featurestore.open_corpus` takes is a corpus too, and so are Doc objects of spaCy.
 
     Raises
     ------
@@ -35,6 +42,8 @@ def as_corpora(given: CorpusLike | Sequence[CorpusLike]) -> list[Corpus]:
     if is_corpus(given):
         return [_opened(given)]
     items = list(_iterated(given))
+    if items and all(map(is_document, items)):
+        return [DocsCorpus(ReadOptions(_DOCUMENTS), items)]
     if items and all(map(is_corpus, items)):
         return [_opened(item, alone=False) for item in items]
     return [corpus_from_sentences(items)]
@@ -57,6 +66,9 @@ def read_examples(given: CorpusLike | Sequence[CorpusLike]) -> Iterator[Example]
         return
     items = _iterated(given)
     for first in items:
+        if is_document(first):
+            yield from examples_of_docs(chain([first], items), ReadOptions(_DOCUMENTS))
+            return
         if is_corpus(first):
             yield from chain.from_iterable(as_corpora([first, *items]))
             return
@@ -65,8 +77,8 @@ def read_examples(given: CorpusLike | Sequence[CorpusLike]) -> Iterator[Example]
 
 
 def is_corpus(given: object) -> bool:
-    """Return whether something is one corpus: a path, or one that was opened."""
-    return isinstance(given, (str, os.PathLike, Corpus))
+    """Return whether something is one corpus: a path, one that was opened, or an object that holds one."""
+    return isinstance(given, (str, os.PathLike, Corpus)) or kind_of(given) is not None
 
 
 def _iterated(given: Any) -> Iterator[Any]:
@@ -89,8 +101,10 @@ def _iterated(given: Any) -> Iterator[Any]:
 def _opened(given: Any, alone: bool = True) -> Corpus:
     if isinstance(given, Corpus):
         return given
+    if kind_of(given) is not None:
+        return open_corpus(given)
     path = os.fspath(given)
-    if not alone and path != STDIN and not os.path.exists(path):
+    if not alone and path != STDIN and not os.path.exists(path) and not means_several(path):
         raise CorpusError(
             "no such file: check the path, or, if it is a sentence, give it as a list of tokens", path=path
         )

@@ -78,6 +78,8 @@ def positions_of(indices: Any, size: int) -> NDArray[np.int64]:
             f"{remedy}"
         )
     at = given.astype(np.int64, copy=False)
+    if (at.view(np.uint64) < size).all():  # as unsigned numbers, negative ones are huge
+        return at
     beyond = (at < -size) | (at >= size)
     if beyond.any():
         raise IndexError(f"example {int(at[beyond][0])} of {size}")

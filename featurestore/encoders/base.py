@@ -6,17 +6,15 @@ knows its recipe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from featurestore.errors import UsageError
+from featurestore.families import Encodes
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from featurestore.encoders.vectors import EncodedVectors
     from featurestore.keys import Sentence
 
@@ -33,7 +31,7 @@ Layers = str | int | Sequence[int]
 
 
 @runtime_checkable
-class Encoder(Protocol):
+class Encoder(Encodes, Protocol):
     """Sentences in, one array of vectors per sentence out.
 
     A class need not inherit from this; one that does declares its attributes in its body
@@ -69,56 +67,14 @@ class Encoder(Protocol):
     does not see.
     """
 
-    # Properties to a type checker, so that a property, a constant or a frozen dataclass will do; at run time
-    # plain names, so that a class that inherits may assign them.
     if TYPE_CHECKING:
-
-        @property
-        def spec(self) -> str:
-            """Its specification or name."""
-
-        @property
-        def recipe(self) -> Mapping[str, Any]:
-            """What decides its vectors."""
-
-        @property
-        def dim(self) -> int:
-            """Length of a vector."""
-
-        @property
-        def n_layers(self) -> int:
-            """Layers kept apart."""
-
-        @property
-        def device(self) -> str:
-            """Where it runs."""
 
         @property
         def token_budget(self) -> int:
             """Tokens of a batch by default."""
 
     else:
-        spec: str
-        recipe: Mapping[str, Any]
-        dim: int
-        n_layers: int
-        device: str
         token_budget: int
-
-    def encode(self, sentences: Sequence[Sentence], /) -> Sequence[NDArray[np.floating]]:
-        """Return one array per sentence, in their order.
-
-        Parameters
-        ----------
-        sentences : sequence of tuple of str
-            At least one; each has at least one token.
-
-        Returns
-        -------
-        sequence of ndarray
-            ``(n_tokens, dim)`` or ``(n_tokens, n_layers, dim)``, of floats. They are copied before the next
-            call, unless they come as :class:`~featurestore.encoders.vectors.BatchVectors`.
-        """
 
     if not TYPE_CHECKING:
 

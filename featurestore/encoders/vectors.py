@@ -9,8 +9,9 @@ from typing import Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.families import Encodes
 from featurestore.keys import Sentence
-from featurestore.vectors import Encodes, require_arrays, vector_shape
+from featurestore.vectors import require_arrays, vector_shape
 
 
 class BatchVectors(Sequence["NDArray[np.floating]"]):

@@ -31,9 +31,9 @@ _HEADER_ROOM = 2048 - 8
 _SAFETENSORS = {"float16": "F16", "float32": "F32", "int64": "I64", "uint8": "U8"}
 
 
-def plain_labels(labels: Labels) -> Any:
+def plain_labels(labels: Labels | int) -> Any:
     """Return labels as JSON holds them: null for a token whose label is ignored."""
-    if labels is None or isinstance(labels, str):
+    if labels is None or isinstance(labels, (str, int)):
         return labels
     return [None if label is IGNORED else label for label in labels]
 

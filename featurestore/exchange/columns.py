@@ -8,7 +8,7 @@ floats stay half floats, which pyarrow, polars and DuckDB read; ``dtype="float32
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,7 +28,14 @@ _BATCH_BYTES = 32 << 20
 """Vectors of one record batch or row group."""
 
 
-def _pyarrow() -> Any:
+def needed_pyarrow() -> Any:
+    """Return pyarrow.
+
+    Raises
+    ------
+    UsageError
+        If it is not installed.
+    """
     try:
         import pyarrow
     except ImportError as error:
@@ -38,8 +45,15 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
-def _schema(exported: Exported, rows: Rows) -> pa.Schema:
-    pa = _pyarrow()
+def table_schema(exported: Exported, rows: Rows) -> pa.Schema:
+    """Return the schema of the rows, with the origin as its metadata.
+
+    Raises
+    ------
+    UsageError
+        If pyarrow is missing.
+    """
+    pa = needed_pyarrow()
     vector = pa.float16() if exported.value_type == np.float16 else pa.float32()
     for size in reversed(exported.token_shape):
         vector = pa.list_(vector, size)
@@ -48,24 +62,44 @@ def _schema(exported: Exported, rows: Rows) -> pa.Schema:
         fields = [("sentence", pa.int64()), ("position", pa.int32()), ("token", text), ("vector", vector)]
         fields += [("label", text)] if kind else []
     else:
-        fields = [("key", pa.binary(16)), ("tokens", pa.list_(text)), ("vectors", pa.list_(vector))]
+        fields = [("key", pa.binary()), ("tokens", pa.list_(text)), ("vectors", pa.list_(vector))]
         fields += [("labels", pa.list_(text))] if kind == "token" else [("label", text)] if kind else []
     return pa.schema(fields, metadata={"featurestore": origin_text(exported)})
 
 
-def record_batches(exported: Exported, rows: Rows, step: Any) -> Iterator[pa.RecordBatch]:
-    """Yield record batches of sentences or tokens; ``step`` is called with each sentence.
+def record_batches(
+    exported: Exported,
+    rows: Rows,
+    step: Any,
+    schema: pa.Schema | None = None,
+    sentences: Iterable[ExportedSentence] | None = None,
+    n_before: int = 0,
+) -> Iterator[pa.RecordBatch]:
+    """Yield record batches of sentences or tokens.
+
+    Parameters
+    ----------
+    exported : Exported
+    rows : {"sentence", "token"}
+    step : callable
+        Called with each sentence.
+    schema : pyarrow.Schema, optional
+        Of the batches; by default :func:`table_schema`.
+    sentences : iterable of ExportedSentence, optional
+        Those of ``exported`` that are wanted; by default all.
+    n_before : int
+        How many were before them.
 
     Raises
     ------
     UsageError
         If pyarrow is missing.
     """
-    schema = _schema(exported, rows)
+    schema = table_schema(exported, rows) if schema is None else schema
     most = max(1, _BATCH_BYTES // (int(np.prod(exported.token_shape)) * exported.value_type.itemsize))
     waiting: list[ExportedSentence] = []
-    n_tokens = n_before = 0
-    for sentence in exported:
+    n_tokens = 0
+    for sentence in exported if sentences is None else sentences:
         waiting.append(sentence)
         n_tokens += len(sentence.tokens)
         if n_tokens >= most:
@@ -78,7 +112,7 @@ def record_batches(exported: Exported, rows: Rows, step: Any) -> Iterator[pa.Rec
 
 
 def _batch(sentences: list[ExportedSentence], n_before: int, schema: pa.Schema, rows: Rows) -> pa.RecordBatch:
-    pa = _pyarrow()
+    pa = needed_pyarrow()
     lengths = np.array([len(sentence.tokens) for sentence in sentences])
     tokens = pa.array([_text(token) for sentence in sentences for token in sentence.tokens], pa.string())
     vectors = _fixed(np.concatenate([sentence.vectors for sentence in sentences]))
@@ -89,13 +123,14 @@ def _batch(sentences: list[ExportedSentence], n_before: int, schema: pa.Schema, 
         columns = [pa.array(numbers, pa.int64()), pa.array(positions, pa.int32()), tokens, vectors]
         if "label" in schema.names:
             labels = [
-                [sentence.labels] * len(sentence.tokens) if isinstance(sentence.labels, str)
+                [sentence.labels] * len(sentence.tokens) if isinstance(sentence.labels, (str, int))
                 else plain_labels(sentence.labels)
                 for sentence in sentences
             ]  # fmt: skip
-            columns.append(pa.array([label for some in labels for label in some], pa.string()))
+            kind = schema.field("label").type
+            columns.append(pa.array([label for some in labels for label in some], kind))
     else:
-        keys = pa.array([sentence.key for sentence in sentences], pa.binary(16))
+        keys = pa.array([sentence.key for sentence in sentences], pa.binary())
         columns = [
             keys,
             pa.ListArray.from_arrays(offsets, tokens),
@@ -114,7 +149,7 @@ def _text(token: str) -> str:
 
 def _fixed(values: np.ndarray[Any, Any]) -> Any:
     """Return (n, ...) values as an array of fixed-size lists, without copying them."""
-    pa = _pyarrow()
+    pa = needed_pyarrow()
     array = pa.array(np.ascontiguousarray(values).reshape(-1))
     for size in reversed(values.shape[1:]):
         array = pa.FixedSizeListArray.from_arrays(array, size)
@@ -123,12 +158,12 @@ def _fixed(values: np.ndarray[Any, Any]) -> Any:
 
 def write_parquet(exported: Exported, path: Path, step: Any, *, rows: Rows = "sentence") -> None:
     """Write a Parquet file; ``step`` is called with each sentence written."""
-    _pyarrow()
+    needed_pyarrow()
     from pyarrow import parquet
 
     # Vectors hardly compress, and a dictionary of them would only be given up.
     with parquet.ParquetWriter(
-        path, _schema(exported, rows), compression="NONE", use_dictionary=["token", "label"]
+        path, table_schema(exported, rows), compression="NONE", use_dictionary=["token", "label"]
     ) as writer:
         for batch in record_batches(exported, rows, step):
             writer.write_batch(batch)
@@ -136,14 +171,14 @@ def write_parquet(exported: Exported, path: Path, step: Any, *, rows: Rows = "se
 
 def write_arrow(exported: Exported, path: Path, step: Any, *, rows: Rows = "sentence") -> None:
     """Write an Arrow IPC file, which readers map; ``step`` is called with each sentence written."""
-    pa = _pyarrow()
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, _schema(exported, rows)) as writer:
+    pa = needed_pyarrow()
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table_schema(exported, rows)) as writer:
         for batch in record_batches(exported, rows, step):
             writer.write_batch(batch)
 
 
 def as_table(exported: Exported, rows: Rows = "sentence") -> pa.Table:
     """Return the same rows as a table in memory."""
-    pa = _pyarrow()
+    pa = needed_pyarrow()
     batches = record_batches(exported, rows, lambda sentence: None)
-    return pa.Table.from_batches(batches, schema=_schema(exported, rows))
+    return pa.Table.from_batches(batches, schema=table_schema(exported, rows))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from featurestore.errors import StoreWriteError, UsageError
 from featurestore.exchange.allennlp_hdf5 import write_allennlp
 from featurestore.exchange.arrays import write_npy, write_safetensors
 from featurestore.exchange.columns import write_arrow, write_parquet
+from featurestore.exchange.data_sets import write_data_set, write_splits
 from featurestore.exchange.sentences import Exported, ExportedSentence
 from featurestore.exchange.word_vectors import write_projector, write_word2vec
 from featurestore.store.maintenance.derived import require_outside_stores
@@ -32,14 +34,16 @@ FORMATS: dict[str, Writer] = {
     "allennlp-hdf5": write_allennlp,
     "parquet": write_parquet,
     "arrow": write_arrow,
+    "datasets": write_data_set,
     "word2vec": write_word2vec,
     "word2vec-binary": partial(write_word2vec, binary=True),
     "tensorboard": write_projector,
 }
 """Formats by name."""
 
-_HOLD_EVERY_TOKEN = ("npy", "safetensors", "allennlp-hdf5", "parquet", "arrow")
-_TABLES = ("parquet", "arrow")
+_HOLD_EVERY_TOKEN = ("npy", "safetensors", "allennlp-hdf5", "parquet", "arrow", "datasets")
+_SPLIT = re.compile(r"\w+(\.\w+)*")
+_TABLES = ("parquet", "arrow", "datasets")
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ def export(
     *,
     corpus: Corpus | None = None,
     selection: Selection | None = None,
+    splits: Mapping[str, Corpus] | None = None,
     dtype: str | None = None,
     rows: str | None = None,
     progress: Callable[[int], object] | None = None,
@@ -88,10 +93,12 @@ def export(
         Export its sentences, in its order, with its labels if it was opened with a label.
     selection : Selection, optional
         Export these sentences, in stored order.
+    splits : mapping of str to Corpus, optional
+        Export several corpora as the splits of a DatasetDict, by name: to ``datasets``.
     dtype : {"float16", "float32"}, optional
         Of the values; by default float16 where they are stored so, else float32.
     rows : {"sentence", "token"}, optional
-        What a row of a table is: of parquet and arrow; by default a sentence.
+        What a row of a table is: of parquet, arrow and datasets; by default a sentence.
     progress : callable, optional
         Called with the tokens of each sentence written.
 
@@ -116,33 +123,63 @@ def export(
     options: dict[str, Any] = {}
     if rows is not None:
         if to not in _TABLES:
-            raise UsageError(f"rows= is for {' and '.join(_TABLES)}: {to} has no rows to choose")
+            raise UsageError(f"rows= is for {', '.join(_TABLES)}: {to} has no rows to choose")
         if rows not in ("sentence", "token"):
             raise UsageError(f"rows={rows!r}: expected sentence or token")
         options["rows"] = rows
     opened = store if isinstance(store, Store) else Store.open(store, access="pread", check="always")
-    exported = Exported(opened, corpus, selection, dtype)
-    if not exported.n_sentences:
-        raise UsageError(f"there is nothing to export: {opened.path} holds no such sentence")
+    parts = _parts(opened, to, corpus, selection, splits, dtype)
 
     def step(sentence: ExportedSentence) -> None:
         if progress is not None:
             progress(len(sentence.tokens))
 
-    _require_space(path, exported, to)
+    _require_space(path, parts.values(), to)
     with building(path, filesystem) as temporary:
-        FORMATS[to](exported, temporary, step, **options)
+        if splits is None:
+            FORMATS[to](parts[""], temporary, step, **options)
+        else:
+            write_splits(parts, temporary, step, **options)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     n_bytes = sum(file.stat().st_size for file in files)
-    return ExportReport(path, to, *exported.counts, n_bytes)
+    n_sentences, n_tokens = (sum(counts) for counts in zip(*(p.counts for p in parts.values()), strict=True))
+    return ExportReport(path, to, n_sentences, n_tokens, n_bytes)
 
 
-def _require_space(path: Path, exported: Exported, to: str) -> None:
+def _parts(
+    store: Store,
+    to: str,
+    corpus: Corpus | None,
+    selection: Selection | None,
+    splits: Mapping[str, Corpus] | None,
+    dtype: str | None,
+) -> dict[str, Exported]:
+    """Return what is exported, by the names of splits; under an empty name where there are none."""
+    if splits is None:
+        parts = {"": Exported(store, corpus, selection, dtype)}
+    else:
+        if to != "datasets":
+            raise UsageError(f"splits= is for datasets: {to} has none")
+        if corpus is not None or selection is not None:
+            raise UsageError("give splits, or a corpus or a selection, not both")
+        bad = [name for name in splits if not _SPLIT.fullmatch(name)]
+        if bad or not splits:
+            raise UsageError(f"{bad[:3]} are no names of splits: expected letters, digits, _ and dots")
+        parts = {name: Exported(store, its, None, dtype) for name, its in splits.items()}
+    for exported in parts.values():
+        if not exported.n_sentences:
+            raise UsageError(f"there is nothing to export: {store.path} holds no such sentence")
+    return parts
+
+
+def _require_space(path: Path, parts: Iterable[Exported], to: str) -> None:
     """Refuse what cannot fit on the disk, before hours were spent on it."""
     if to not in _HOLD_EVERY_TOKEN:
         return
-    value_bytes = 4 if to == "allennlp-hdf5" else exported.value_type.itemsize
-    needed = exported.n_tokens * math.prod(exported.token_shape) * value_bytes
+    needed = 0
+    for exported in parts:
+        value_bytes = 4 if to == "allennlp-hdf5" else exported.value_type.itemsize
+        needed += exported.n_tokens * math.prod(exported.token_shape) * value_bytes
     free = free_bytes(path)
     if free is not None and free < needed:
         raise StoreWriteError(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from featurestore import limits
 from featurestore.disk.filesystem import FileSystem
 from featurestore.errors import DriftError, EncoderError, EncoderRuleError, SentenceError
-from featurestore.families import versions_for
+from featurestore.families import Encodes, versions_for
 from featurestore.keys import Sentence
 from featurestore.recipe import Recipe
 from featurestore.store.format.codec import Floats, get_codec
@@ -32,7 +32,6 @@ from featurestore.store.format.shard import ShardDraft, place
 from featurestore.store.locks import committing
 from featurestore.store.snapshot import AnySnapshot, Snapshot
 from featurestore.vectors import (
-    Encodes,
     encoded,
     exceeds,
     layers_and_dim,

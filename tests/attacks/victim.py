@@ -110,6 +110,7 @@ def _serve() -> None:
     heard: list[tuple[str, tuple[object, ...]]] = []
     sys.addaudithook(lambda event, arguments: heard.append((event, arguments)) if heard_from(event) else None)
     watching = [False]
+    os.chdir("/")  # the command line reads a project's file of the current folder, and those above
 
     def heard_from(event: str) -> bool:
         return watching[0] and _WATCHED.match(event) is not None
@@ -276,7 +277,8 @@ def _peak() -> int:
 def _outside(path: Path, heard: list[tuple[str, tuple[object, ...]]]) -> list[str]:
     """Return what was opened or changed outside the store, Python's own files left out."""
     inside = os.path.realpath(path) + os.sep
-    own = (sys.prefix, sys.base_prefix, str(ROOT / "featurestore"))
+    # The project's file is that of whoever runs the command, not of the store.
+    own = (sys.prefix, sys.base_prefix, str(ROOT / "featurestore"), str(ROOT / "pyproject.toml"))
     found = []
     for event, arguments in list(heard):
         if event == "open" and not isinstance(arguments[0], (str, bytes, os.PathLike)):

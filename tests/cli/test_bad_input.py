@@ -34,7 +34,13 @@ def encoder(name: str, spec: str, code: int, *says: str) -> Case:
 
 CORPORA = [
     new_store("no such file", "{nowhere.txt}", 1, "{nowhere.txt}", "no such file"),
-    new_store("a directory", "{folder}", 1, "{folder}", "is a directory"),
+    new_store("a directory without corpora", "{store}", 1, "{store}", "no file in the folder has a name"),
+    new_store(
+        "a pattern that nothing matches", "{new}/*.txt", 1, "{new}/*.txt", "no file matches the pattern"
+    ),
+    new_store(
+        "what is no Parquet", "{good.txt} --format parquet", 1, "{good.txt}", "cannot be read as Parquet"
+    ),
     new_store("no such file, of a name without format", "{new}", 1, "{new}", "no such file"),
     new_store("CoNLL-2003 called text", "{docstart.txt}", 1, "{docstart.txt}, line 1", "--format conll"),
     new_store("CoNLL-X called CoNLL", "{numbered.conll}", 1, "{numbered.conll}, line 1", "--text-column 2"),

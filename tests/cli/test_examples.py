@@ -34,7 +34,7 @@ ORDER = (
     "extract", "plan", "info", "ls", "show", "stats", "why", "diff", "compare", "neighbors", "train tagger",
     "train classifier", "train", "evaluate", "predict", "verify", "repair", "gc", "compact", "recode",
     "copy", "merge", "subset", "layers", "export", "import", "remove", "pretrain", "warm-up",
-    "check-encoder", "forget", "completion", "",
+    "check-encoder", "upgrade", "forget", "completion", "",
 )  # fmt: skip
 """Commands whose examples make what those of others need come first."""
 

@@ -163,6 +163,27 @@ def test_tensorboard(plain, tmp_path):
     assert 'tensor_path: "vectors.tsv"' in (tmp_path / "out" / "projector_config.pbtxt").read_text()
 
 
+def test_tensorboard_shows_it(plain, tmp_path):
+    """Read by the plugin of TensorBoard that serves it to the browser."""
+    projector = pytest.importorskip("tensorboard.plugins.projector.projector_plugin")
+    from tensorboard.plugins.base_plugin import TBContext
+    from werkzeug.test import Client
+
+    export(plain, tmp_path / "out", "tensorboard")
+    routes = projector.ProjectorPlugin(TBContext(logdir=str(tmp_path / "out"))).get_plugin_apps()
+
+    def served(route: str, **query: str) -> bytes:
+        return Client(routes[route]).get("/", query_string=query).data
+
+    [embedding] = json.loads(served("/info", run="."))["embeddings"]
+    named = {"run": ".", "name": embedding["tensorName"]}
+    vectors = np.frombuffer(served("/tensor", **named), np.float32).reshape(embedding["tensorShape"])
+    assert np.allclose(vectors, np.loadtxt(tmp_path / "out" / "vectors.tsv", delimiter="\t"))
+    header, *words = served("/metadata", **named).decode().splitlines()
+    assert header == "word\tcount"
+    assert {word.split("\t")[0] for word in words} == {token for tokens in WORDS for token in tokens}
+
+
 # -- a corpus in its own order, with labels
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from featurestore.errors import StoreError, StoreWriteError, UnreadableStoreError
+from featurestore.errors import DamagedStoreError, StoreError, StoreWriteError, UnreadableStoreError
+from featurestore.store.format.recover import entry_of_file
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.store import Store
 from tests.kit.failing_calls import failing
-from tests.kit.stores import assert_holds, sentences, vectors_of
+from tests.kit.stores import assert_holds, sentences, shard_path, vectors_of
 
 N = 9
 """Sentences of the store that these are given."""
@@ -93,11 +94,22 @@ def a_read_shard_is_stale(path: Path) -> None:
         store.get_many(sentences(N))
 
 
+def a_shard_that_no_manifest_lists_cannot_be_read(path: Path) -> None:
+    shard = shard_path(Store.open(path))
+    assert entry_of_file(shard).n_sentences
+    with (
+        failing("pread", errno.EIO, shard.name),
+        pytest.raises(DamagedStoreError, match="Input/output"),
+    ):
+        entry_of_file(shard)
+
+
 CASES: dict[str, Callable[[Path], None]] = {
     case.__name__: case
     for case in (
         no_lock_for_writers, no_lock_for_staged_files, no_lock_for_readers, shards_cannot_be_mapped,
         an_index_cannot_be_mapped, a_mapped_shard_is_stale, a_read_shard_is_stale,
+        a_shard_that_no_manifest_lists_cannot_be_read,
     )
 }  # fmt: skip
 

@@ -13,9 +13,10 @@ import pytest
 
 from featurestore.errors import StoreWriteError
 from featurestore.store import locks
-from featurestore.store.locks import committing
+from featurestore.store.locks import committing, unused
 from featurestore.store.store import Store
 from tests.kit.stores import assert_holds, create, fill, sentences, vectors_of
+from tests.kit.users import open_to_all, ordinary_user
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +74,13 @@ def test_a_lock_that_is_free_is_taken_also_after_giving_up(tmp_path):
     told.set()
     with committing(store.path, told):
         pass
+
+
+def test_a_file_of_another_user_is_locked_for_reading(tmp_path):
+    path = tmp_path / "file"
+    path.touch(0o644)
+    open_to_all(tmp_path)
+    with ordinary_user(), unused(path) as alone:
+        assert alone
+        with unused(path) as again:
+            assert not again

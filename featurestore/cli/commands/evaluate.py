@@ -11,7 +11,7 @@ import click
 from featurestore.cli.display.render import echo_json
 from featurestore.cli.display.train_output import UNTRAINED, baseline_line, label_table, summary
 from featurestore.cli.models import (
-    FILE,
+    CORPUS,
     MODEL_FILE,
     inference_options,
     is_untrained,
@@ -31,7 +31,7 @@ from featurestore.cli.project.command import command
 
 @command()
 @click.argument("model", type=MODEL_FILE)
-@click.argument("corpus", type=FILE)
+@click.argument("corpus", type=CORPUS)
 @options(
     stores_option,
     click.option("--label", metavar="NAME|N", help="Label of the corpus; by default, the one of training."),

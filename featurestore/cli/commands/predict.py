@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import click
 
 from featurestore.cli.display.streams import writing
 from featurestore.cli.models import (
+    CORPUS,
     FILE,
     MODEL_FILE,
     corpus_options,
@@ -20,13 +21,10 @@ from featurestore.cli.models import (
 from featurestore.cli.options import Reading, options
 from featurestore.cli.project.command import command
 
-if TYPE_CHECKING:
-    from featurestore.corpora.corpus import FileCorpus
-
 
 @command()
 @click.argument("model", type=MODEL_FILE)
-@click.argument("corpus", type=FILE)
+@click.argument("corpus", type=CORPUS)
 @options(
     stores_option,
     click.option("-o", "--output", type=FILE, default="-", show_default=True,
@@ -61,7 +59,7 @@ def predict(
 
     trained = TrainedModel.load(model)
     by_name = stores_of(trained, stores)
-    examples = cast("FileCorpus", reading.open(corpus))  # what a path is opened as
+    examples = reading.open(corpus)
 
     def write_labelled(form: Form) -> None:
         labelled = predict_labels(

@@ -17,7 +17,7 @@ from featurestore.cli.display.train_output import UNTRAINED, EpochTable, baselin
 from featurestore.cli.groups import SuggestingGroup
 from featurestore.cli.interrupts import Terminated, terminable
 from featurestore.cli.models import (
-    FILE,
+    CORPUS,
     is_untrained,
     metric_option,
     missing_text,
@@ -48,9 +48,9 @@ def _train_options(models: tuple[str, ...], task: str) -> Callable[[_Command], _
     # The defaults are TrainConfig's, written again because importing it imports torch; a test compares them.
     return options(
         stores_option,
-        click.option("--train", "train_files", type=FILE, multiple=True, required=True,
+        click.option("--train", "train_files", type=CORPUS, multiple=True, required=True,
                      help="Labelled corpus to learn from; may be given several times."),
-        click.option("--dev", "dev_file", type=FILE, required=True,
+        click.option("--dev", "dev_file", type=CORPUS, required=True,
                      help="Labelled corpus that picks the best epoch."),
         click.option("--label", required=True, metavar="NAME|N",
                      help="Which label of the corpus: a column or field, such as upos."),

@@ -18,8 +18,9 @@ from featurestore.cli.display.render import json_text
 from featurestore.corpora.contract.example import Example
 from featurestore.corpora.contract.options import ReadOptions
 from featurestore.corpora.contract.whitespace import WHITESPACE
-from featurestore.corpora.corpus import FileCorpus
+from featurestore.corpora.corpus import Corpus, FileCorpus
 from featurestore.corpora.formats import make_reader
+from featurestore.corpora.joined import JoinedCorpus
 from featurestore.errors import CorpusError, NotReadBackError, UsageError
 
 CONLLU_COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
@@ -49,7 +50,7 @@ class Form(Protocol):
         """Return a labelled sentence as lines."""
 
 
-def form_of(output: str, label: str | None, kind: str, corpus: FileCorpus, *, names: bool = False) -> Form:
+def form_of(output: str, label: str | None, kind: str, corpus: Corpus, *, names: bool = False) -> Form:
     """Return the form that the name of an output file means.
 
     Parameters
@@ -60,7 +61,7 @@ def form_of(output: str, label: str | None, kind: str, corpus: FileCorpus, *, na
         What the model calls its label.
     kind : {"token", "sentence"}
         What has a label.
-    corpus : FileCorpus
+    corpus : Corpus
         The input.
     names : bool
         Whether a column file names its columns, so that every token stays one: otherwise ``-DOCSTART-`` is a
@@ -205,19 +206,20 @@ class JsonLines:
 
     begin = ""
 
-    def __init__(self, output: str, kind: str, corpus: FileCorpus) -> None:
+    def __init__(self, output: str, kind: str, corpus: Corpus) -> None:
         self._name = "label" if kind == "sentence" else "labels"
         self.reads_as = None
         if output != "-":
             options = ReadOptions(output, text_column="tokens", label=self._name)
             self.reads_as = ("jsonl", options)
-        self._input = enumerate(corpus.lines(), 1) if corpus.format == "jsonl" else None
+        files = _files(corpus, "jsonl")
+        self._input = ((f.path, number, line) for f in files for number, line in enumerate(f.lines(), 1))
 
     def text(self, example: Example) -> str:
         """Return a labelled sentence as a line of JSON."""
         fields = {"id": example.id} if example.id else {}
-        for number, line in self._input or ():
-            if number == example.line:
+        for path, number, line in self._input:
+            if number == example.line and path == example.path:
                 fields = json.loads(line)
                 break
         return json_text({**fields, "tokens": example.tokens, self._name: example.labels}) + "\n"
@@ -228,7 +230,7 @@ class Conllu:
 
     begin = ""
 
-    def __init__(self, output: str, label: str | None, corpus: FileCorpus) -> None:
+    def __init__(self, output: str, label: str | None, corpus: Corpus) -> None:
         column, dot, key = (label or "").partition(".")
         self._column, self._key = len(CONLLU_COLUMNS) - 1, "label"
         if dot and column.lower() in _KEYED and key:
@@ -242,7 +244,9 @@ class Conllu:
             "conllu",
             ReadOptions(output, label=f"{name}.{self._key}" if self._key else name),
         )
-        self._blocks = _blocks(corpus.lines()) if corpus.format == "conllu" else None
+        self._blocks = (
+            (file.path, *block) for file in _files(corpus, "conllu") for block in _blocks(file.lines())
+        )
 
     def text(self, example: Example) -> str:
         """Return a labelled sentence with what belongs to it.
@@ -256,8 +260,8 @@ class Conllu:
         _require_fitting(example, "token", example.tokens, _NOT_IN_FIELD)
         _require_fitting(example, "label", labels, _NOT_IN_ITEM if self._key else _NOT_IN_FIELD)
         kept = ""
-        for start, lines in self._blocks or ():
-            if start + len(lines) > example.line:
+        for path, start, lines in self._blocks:
+            if start + len(lines) > example.line and path == example.path:
                 return kept + self._relabelled(lines, example, labels)
             if not any(_is_word(line) for line in lines):
                 kept += "".join(f"{line}\n" for line in lines) + "\n"
@@ -293,6 +297,13 @@ class Conllu:
             others[at:at] = [] if is_absent else [f"{self._key}={label}"]
             fields[self._column] = "|".join(others) or "_"
         return "\t".join(fields) + "\n"
+
+
+def _files(corpus: Corpus, format: str) -> list[FileCorpus]:
+    """Return the files of a corpus, all of which have a format that consists of lines; none otherwise."""
+    parts = corpus.parts if isinstance(corpus, JoinedCorpus) else (corpus,)
+    files = [part for part in parts if isinstance(part, FileCorpus) and part.format == format]
+    return files if len(files) == len(parts) else []
 
 
 def _blocks(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:

@@ -16,7 +16,7 @@ from featurestore import limits
 from featurestore.corpora.contract.example import Example
 from featurestore.errors import UsageError
 
-PUNCTUATION = "punctuation"
+PUNCTUATION, NONE = "punctuation", "none"
 
 _FINAL = re.compile(
     r"[.!?\u2026\u203c\u2047-\u2049\u3002\uff01\uff1f\uff0e\uff61\u0964\u0965\u06d4\u061f\u0589\u1362\u1367\u104b\u17d4\u17d5]+"
@@ -114,7 +114,8 @@ def boundaries_of(given: object) -> Boundaries | None:
     Parameters
     ----------
     given : str, int or None
-        ``punctuation``, a number of tokens, or both, separated by a comma.
+        ``punctuation``, a number of tokens, or both, separated by a comma; or ``none``, nowhere else than
+        where the corpus says, or at the end of a document that says nothing.
 
     Raises
     ------
@@ -123,13 +124,15 @@ def boundaries_of(given: object) -> Boundaries | None:
     """
     if given is None:
         return None
+    if given == NONE:
+        return Boundaries(False, None)
     words = [word.strip() for word in str(given).split(",")] if isinstance(given, (str, int)) else []
     numbers = [int(word) for word in words if word.isascii() and word.isdigit()]
     is_known = len(numbers) + words.count(PUNCTUATION) == len(words) and len(set(words)) == len(words)
     if isinstance(given, bool) or not words or not is_known or len(numbers) > 1:
         raise UsageError(
             f"boundaries is {given!r}: expected {PUNCTUATION}, a number of tokens, or both as in "
-            f"{PUNCTUATION},100"
+            f"{PUNCTUATION},100; or {NONE}"
         )
     most = numbers[0] if numbers else None
     if most is not None and not 1 <= most <= limits.MAX_SENTENCE_TOKENS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from featurestore.keys import Sentence
 
@@ -33,9 +33,11 @@ class Example:
     labels : str, tuple of str, or None
         One label for the whole sentence, one per token, or none. A token's may be :data:`IGNORED`.
     path : str
-        The file it was read from (``-`` for standard input), empty if it was made in memory.
+        The file it was read from (``-`` for standard input), empty if it was made in memory; in parentheses
+        what messages call an object it was read from.
     line : int
-        1-based line on which the sentence starts, 0 if it was made in memory.
+        1-based line on which the sentence starts, 0 if it was made in memory. Where sentences are rows or
+        documents, of Parquet or spaCy for instance, the number of that.
     id : str
         Its name in the file (of a FASTA record), empty if it has none. No part of the sentence's key.
     document : str
@@ -50,6 +52,7 @@ class Example:
     line: int = 0
     id: str = ""
     document: str = ""
+    unit: ClassVar[str] = "line"
 
     def __init__(
         self,
@@ -70,10 +73,34 @@ class Example:
 
     @property
     def place(self) -> str:
-        """``path, line n``, and the id if there is one, for messages."""
+        """``path, line n`` or ``path, row n``, and the id if there is one, for messages."""
         if not self.path:
             return "an example made in memory"
-        return f"{self.path}, line {self.line}" + (f" ({self.id})" if self.id else "")
+        return f"{self.path}, {self.unit} {self.line}" + (f" ({self.id})" if self.id else "")
+
+    @property
+    def is_of_file(self) -> bool:
+        """Whether it was read from a file: objects in memory have names in parentheses."""
+        return not self.path.startswith("(") if self.path else False
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """The place as arguments of :class:`~featurestore.errors.CorpusError`."""
+        return {"path": self.path or None, "line": self.line or None, "unit": self.unit}
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class RowExample(Example):
+    """A sentence of a table without lines, whose ``line`` is the 1-based number of a row."""
+
+    unit: ClassVar[str] = "row"
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class DocumentExample(Example):
+    """A sentence of a list of documents, whose ``line`` is the 1-based number of its document."""
+
+    unit: ClassVar[str] = "document"
 
 
 _slots: Any = vars(Example)

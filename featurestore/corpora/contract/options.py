@@ -74,6 +74,9 @@ class ReadOptions:
         it says nothing, the rows.
     document : str or None
         The column or field that names the document of a sentence; None for none.
+    sentence : str or None
+        The column that tells the sentences apart in a table with a row for each token; None where a row is a
+        sentence.
     format_is_guessed : bool
         Whether only the file's name, or nothing, tells the format.
     """
@@ -91,6 +94,7 @@ class ReadOptions:
     boundaries: Boundaries | None = None
     quotes: str | None = None
     document: str | None = None
+    sentence: str | None = None
     format_is_guessed: bool = False
     _warned: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
     _skipped: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -100,11 +104,11 @@ class ReadOptions:
         """How many rows, objects and tokens the latest complete pass left out because they are empty."""
         return sum(self._skipped.values())
 
-    def skipped(self, n: int, line: int, what: str) -> None:
+    def skipped(self, n: int, line: int, what: str, unit: str = "line") -> None:
         """Take note, at the end of a pass, of how many it left out and on which line first; warn once."""
         self._skipped[what] = n
         if n:
-            self.warn_once(f"skipped %d {what}, first line %d", n, line)
+            self.warn_once(f"skipped %d {what}, first {unit} %d", n, line)
 
     def warn_once(self, message: str, *values: object) -> None:
         """Log a warning about the file as ``logging`` does, at the first of the passes over it only."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from featurestore.corpora.contract.options import CHARACTERS, ICU, RULES, ReadOptions
 from featurestore.corpora.tokenizing import rules, unspaced
@@ -23,10 +23,13 @@ class Tokenizer:
         One of :data:`~featurestore.corpora.contract.options.TOKENIZERS`.
     path : str
         The file, for messages.
+    unit : str
+        What its numbers count, for messages: ``line`` or ``row``.
     """
 
     name: str
     path: str
+    unit: str = "line"
 
     def tokens(self, text: str, line: int) -> Sentence:
         """Return the tokens of a text, which is one sentence.
@@ -57,12 +60,13 @@ class Tokenizer:
             self._refuse(found, line)
 
     def _refuse(self, found: str, line: int) -> NoReturn:
+        where: dict[str, Any] = {"line": line, "unit": self.unit}
         if self.name == ICU:
             raise CorpusError(
                 f"ICU has no dictionary for the script of {found!r}, which writes no spaces between words: "
                 "take --tokenize characters (in Python tokenize='characters'), or bring your own tokens",
                 path=self.path,
-                line=line,
+                **where,
             )
         raise CorpusError(
             f"{found!r} writes no spaces between words, and --tokenize splits where they are: take "
@@ -70,13 +74,13 @@ class Tokenizer:
             f"({unspaced.EXTRA}), or --tokenize characters (in Python tokenize='icu' or 'characters'), or "
             "bring your own tokens",
             path=self.path,
-            line=line,
+            **where,
         )
 
 
-def make_tokenizer(options: ReadOptions) -> Tokenizer | None:
+def make_tokenizer(options: ReadOptions, unit: str = "line") -> Tokenizer | None:
     """Return the tokeniser that was asked for; None for text whose tokens stand between spaces."""
-    return None if options.tokenize is None else Tokenizer(options.tokenize, options.path)
+    return None if options.tokenize is None else Tokenizer(options.tokenize, options.path, unit)
 
 
 def _one_sentence(text: str) -> list[Sentence]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from featurestore.native import load_library, switched_off
 
-_VERSION = 2
+_VERSION = 3
 """Version of the functions in gather.c."""
 
 _TYPES = {np.dtype("<f4"): 0, np.dtype("<f2"): 1, np.dtype("i1"): 2}
@@ -39,20 +39,21 @@ class CompiledGather:
     n_shards : int
     vector_shape : tuple of int
         Of a token: ``(dim,)`` or ``(n_layers, dim)``.
+
+    Attributes
+    ----------
+    n_numbers : int
+        In the vectors of a token.
     """
 
     def __init__(self, library: ctypes.CDLL, n_shards: int, vector_shape: tuple[int, ...]) -> None:
         self.function = library.featurestore_gather
         self.shape = (1, *vector_shape)[-2:]
-        # A row is a Shard of gather.c: five addresses, the number of sentences, and a type.
-        self.table = np.zeros((n_shards, 7), np.int64)
+        self.n_numbers = self.shape[0] * self.shape[1]
+        # A row is a Shard of gather.c: six addresses, the number of sentences, and a type.
+        self.table = np.zeros((n_shards, 8), np.int64)
         self.address: int = self.table.ctypes.data
         self._held: list[Any] = [None] * n_shards
-
-    @property
-    def n_numbers(self) -> int:
-        """Numbers in the vectors of a token."""
-        return self.shape[0] * self.shape[1]
 
     def open(
         self,
@@ -61,6 +62,7 @@ class CompiledGather:
         offsets: NDArray[np.uint64],
         *,
         verified: bytearray | None = None,
+        checksums: NDArray[np.uint64] | None = None,
         scales: NDArray[Any] | None = None,
         norms: NDArray[Any] | None = None,
     ) -> None:
@@ -74,12 +76,15 @@ class CompiledGather:
         offsets : (n_sentences + 1,) uint64
             Where each sentence begins, then where the last one ends.
         verified : bytearray, optional
-            For each sentence, whether its checksum need not be compared. By default none need be.
+            For each sentence, whether its checksum need not be compared; written to when one was. By default
+            none need be.
+        checksums : (n_sentences,) uint64, optional
+            The XXH3-64 of each sentence's values, then its scales; with ``verified``.
         scales, norms : float32, optional
             Of int8 values.
         """
         flags = None if verified is None else np.frombuffer(verified, np.uint8)
-        arrays = values, offsets, flags, scales, norms
+        arrays = values, offsets, flags, checksums, scales, norms
         self._held[shard] = arrays
         addresses = [0 if array is None else array.ctypes.data for array in arrays]
         self.table[shard] = [*addresses, len(offsets) - 1, _TYPES[values.dtype]]
@@ -110,6 +115,7 @@ def gather_together(
     *,
     longest: int = -1,
     into: NDArray[np.int64] | None = None,
+    verify: bool = False,
 ) -> bool:
     """Decode sentences into a tensor, each source into its part of every row, in one call.
 
@@ -125,31 +131,36 @@ def gather_together(
         Rows of a padded sentence; -1 lays the sentences end to end.
     into : (n_tokens,) int64, optional
         The row of each token, where sentences that are not padded do not lie end to end; all different.
+    verify : bool
+        Compare the checksum of each sentence that is not verified, before it is decoded. The files of their
+        shards must be as long as when they were mapped.
 
     Returns
     -------
     bool
-        False, and nothing is written, if a sentence cannot be read as it is: its shard is not open, it is
-        not verified, it has another length, or there is no such sentence.
+        False if a sentence cannot be read as it is: its shard is not open, it is not verified, it has another
+        length or checksum, or there is no such sentence. What was written then is of no use.
     """
-    lengths = np.ascontiguousarray(lengths, np.int64)
-    places = [[np.ascontiguousarray(numbers, np.int64) for numbers in source[1:3]] for source in sources]
-    n_rows = len(lengths) * longest if longest >= 0 else int(lengths.sum())
-    n_numbers = max(source.offset + source.compiled.n_numbers for source in sources)
+    n_numbers = sources[-1].offset + sources[-1].compiled.n_numbers
     stride = _row_stride(out, n_numbers)
+    n_rows = len(lengths) * longest if longest >= 0 else out.numel() // n_numbers
     if stride is None or n_rows * n_numbers != out.numel() or (into is not None and len(into) != n_rows):
         return False
+    # Lengths, then shards and rows of each source, in one array: asking for an address takes a microsecond.
+    numbers = np.empty((1 + 2 * len(sources), len(lengths)), np.int64)
+    numbers[0] = lengths
+    address, n_bytes = torch.from_numpy(numbers).data_ptr(), 8 * len(lengths)
     # A row is a Source of gather.c.
     table: list[int] = []
-    for source, (shards, rows) in zip(sources, places, strict=True):
-        compiled = source.compiled
-        addresses = compiled.address, len(compiled.table), shards.ctypes.data, rows.ctypes.data
-        table += [*addresses, *compiled.shape, source.offset]
-    numbers = np.array(table, np.int64)
+    for number, (compiled, shards, rows, offset) in enumerate(sources):
+        at = 1 + 2 * number
+        numbers[at], numbers[at + 1] = shards, rows
+        addresses = address + at * n_bytes, address + (at + 1) * n_bytes
+        table += [compiled.address, len(compiled.table), *addresses, *compiled.shape, offset]
     failed: int = sources[0].compiled.function(
-        numbers.ctypes.data,
+        (_NUMBER * len(table))(*table),
         len(sources),
-        lengths.ctypes.data,
+        address,
         len(lengths),
         longest,
         None if into is None else into.ctypes.data,
@@ -157,6 +168,7 @@ def gather_together(
         _OUT_TYPES[out.dtype],
         out.data_ptr(),
         stride,
+        verify,
     )
     return failed < 0
 
@@ -180,18 +192,11 @@ def compiled_gather(n_shards: int, vector_shape: tuple[int, ...]) -> CompiledGat
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    takes = (
-        _POINTER,
-        _NUMBER,
-        _POINTER,
-        _NUMBER,
-        _NUMBER,
-        _POINTER,
-        _NUMBER,
+    # gather.c names what it takes.
+    takes = [
+        _POINTER, _NUMBER, _POINTER, _NUMBER, _NUMBER, _POINTER, _NUMBER, ctypes.c_int, _POINTER, _NUMBER,
         ctypes.c_int,
-        _POINTER,
-        _NUMBER,
-    )
+    ]  # fmt: skip
     return load_library(
         Path(__file__).parent, "_gather", prefix="featurestore", version=_VERSION,
         instead="torch gathers batches", functions={"featurestore_gather": (_NUMBER, *takes)},

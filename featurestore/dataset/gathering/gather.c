@@ -1,4 +1,4 @@
-/* Sentences out of mapped shards into a batch, decoded on the way, in one call.
+/* Sentences out of mapped shards into a batch, checked and decoded on the way, in one call.
  *
  * Read by featurestore/dataset/gathering/compiled.py through ctypes: no Python header is needed to compile it. The
  * instructions are those of x86 processors since 2013 (AVX2, F16C); elsewhere featurestore_supported() says 0
@@ -7,17 +7,18 @@
 #include <stdint.h>
 #include <string.h>
 
-#define VERSION 2
+#define VERSION 3
 
 enum { FLOAT32 = 0, FLOAT16 = 1, INT8 = 2 };
 
 /* A shard, as a row of the table that compiled.py keeps. */
 typedef struct {
-    const char *values;      /* (n_tokens, n_layers, dim); NULL: not there to be read */
-    const char *offsets;     /* (n_sentences + 1,) uint64: where each sentence begins */
-    const uint8_t *verified; /* (n_sentences,): its checksum need not be compared; NULL: all of them */
-    const char *scales;      /* (n_tokens, n_layers) float32; INT8 only */
-    const char *norms;       /* (n_layers, dim) float32; INT8 only */
+    const char *values;    /* (n_tokens, n_layers, dim); NULL: not there to be read */
+    const char *offsets;   /* (n_sentences + 1,) uint64: where each sentence begins */
+    uint8_t *verified;     /* (n_sentences,): its checksum need not be compared; NULL: all of them */
+    const char *checksums; /* (n_sentences,) uint64; with verified only */
+    const char *scales;    /* (n_tokens, n_layers) float32; INT8 only */
+    const char *norms;     /* (n_layers, dim) float32; INT8 only */
     int64_t n_sentences;
     int64_t type; /* of the values */
 } Shard;
@@ -34,21 +35,35 @@ typedef struct {
 
 int featurestore_version(void) { return VERSION; }
 
-/* Offsets lie in a file, perhaps on an odd address. */
-static int64_t offset_at(const Shard *shard, int64_t row) {
-    uint64_t offset;
-    memcpy(&offset, shard->offsets + 8 * row, sizeof offset);
-    return (int64_t)offset;
+/* Offsets and checksums lie in a file, perhaps on an odd address. */
+static uint64_t number_at(const char *numbers, int64_t row) {
+    uint64_t number;
+    memcpy(&number, numbers + 8 * row, sizeof number);
+    return number;
 }
+
+static int64_t offset_at(const Shard *shard, int64_t row) { return (int64_t)number_at(shard->offsets, row); }
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 
 #define VECTORISED __attribute__((target("avx2,f16c")))
 
+#include "xxh3.h"
+
 int featurestore_supported(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c"); }
 
 static const int64_t SIZES[] = {4, 2, 1};
+
+/* Hashed at a time: so few that they are still in the first cache when they are decoded. */
+enum { CHECKED_BYTES = 2048 };
+
+/* The XXH3-64 of n_first bytes and n_second that are thought to follow them, a few at a time; 0: all at once. */
+uint64_t featurestore_hash(const void *first, int64_t n_first, const void *second, int64_t n_second, int64_t step) {
+    Hashing begun = hashing(first, n_first, second, n_second);
+    for (int64_t end = step; step && end < n_first + n_second; end += step) hash_to(&begun, end);
+    return hash_end(&begun);
+}
 
 VECTORISED static void halves_to_floats(float *out, const uint16_t *in, int64_t n) {
     int64_t i = 0;
@@ -124,73 +139,124 @@ static void decode(char *out, int type, const Shard *shard, int64_t start, int64
 }
 
 /* Return the first sentence that cannot be read as it is from a source, -1 if all can. */
-static int64_t unreadable(const Source *source, const int64_t *lengths, int64_t count) {
+static int64_t unreadable(const Source *source, const int64_t *lengths, int64_t count, int verify) {
     for (int64_t i = 0; i < count; i++) {
         if (source->shard[i] >= source->n_shards) return i;
         if (source->shard[i] < 0) continue;
         const Shard *from = source->shards + source->shard[i];
         int64_t row = source->row[i];
         if (row < 0 || row >= from->n_sentences) return i;
-        if (!from->values || (from->verified && !from->verified[row])) return i;
+        if (!from->values || (!verify && from->verified && !from->verified[row])) return i;
         if (offset_at(from, row + 1) - offset_at(from, row) != lengths[i]) return i;
     }
     return -1;
 }
 
-/* Decode tokens of a sentence, from its first on, into rows that begin step bytes apart. */
-static void decode_rows(char *out, int64_t step, int type, const Source *source, int64_t i, int64_t first,
-                        int64_t n_tokens) {
-    const Shard *from = source->shard[i] < 0 ? NULL : source->shards + source->shard[i];
-    int64_t start = from ? offset_at(from, source->row[i]) + first : 0, n_layers = source->n_layers, dim = source->dim;
-    out += source->offset * SIZES[type];
-    if (step == n_layers * dim * SIZES[type])
-        decode(out, type, from, start, n_tokens, n_layers, dim);
+/* A sentence of a source. */
+typedef struct {
+    const Source *source;
+    const Shard *shard; /* NULL: zeros */
+    int64_t row, start; /* in the shard: its number, and that of its first token */
+} Sentence;
+
+static Sentence sentence_at(const Source *source, int64_t i) {
+    const Shard *shard = source->shard[i] < 0 ? NULL : source->shards + source->shard[i];
+    Sentence found = {source, shard, source->row[i], shard ? offset_at(shard, source->row[i]) : 0};
+    return found;
+}
+
+/* Where tokens are decoded into: rows that begin step bytes apart, one after the other or, with into, the numbers of
+ * which it has. */
+typedef struct {
+    char *first;
+    const int64_t *into;
+    int64_t step;
+    int type;
+} Rows;
+
+/* Decode n tokens of a sentence, from one on, into the rows for them. */
+static void decode_rows(const Rows *rows, const Sentence *sentence, int64_t from, int64_t n) {
+    const Source *source = sentence->source;
+    int64_t start = sentence->start + from, n_layers = source->n_layers, dim = source->dim, step = rows->step;
+    char *out = rows->first + source->offset * SIZES[rows->type];
+    if (!rows->into && step == n_layers * dim * SIZES[rows->type])
+        decode(out + from * step, rows->type, sentence->shard, start, n, n_layers, dim);
     else
-        for (int64_t t = 0; t < n_tokens; t++) decode(out + t * step, type, from, start + t, 1, n_layers, dim);
+        for (int64_t t = 0; t < n; t++)
+            decode(out + (rows->into ? rows->into[from + t] : from + t) * step, rows->type, sentence->shard, start + t, 1,
+                   n_layers, dim);
+}
+
+/* Decode a sentence and return whether its bytes are those that were committed, if that is not known yet. */
+static int decode_sentence(const Rows *rows, const Sentence *sentence, int64_t n_tokens) {
+    const Shard *shard = sentence->shard;
+    if (!shard || !shard->verified || shard->verified[sentence->row]) {
+        decode_rows(rows, sentence, 0, n_tokens);
+        return 1;
+    }
+    int64_t n_vectors = sentence->source->n_layers, n_bytes = n_vectors * sentence->source->dim * SIZES[shard->type];
+    int64_t at_once = n_bytes < CHECKED_BYTES ? CHECKED_BYTES / n_bytes : 1;
+    const char *scales = shard->scales ? shard->scales + 4 * n_vectors * sentence->start : NULL;
+    Hashing begun = hashing(shard->values + n_bytes * sentence->start, n_bytes * n_tokens, scales,
+                            scales ? 4 * n_vectors * n_tokens : 0);
+    /* A few rows are hashed, then decoded from the cache; whether all were right is known in the end. */
+    for (int64_t t = 0; t < n_tokens; t += at_once) {
+        int64_t n = n_tokens - t < at_once ? n_tokens - t : at_once;
+        hash_to(&begun, n_bytes * (t + n));
+        decode_rows(rows, sentence, t, n);
+    }
+    if (hash_end(&begun) != number_at(shard->checksums, sentence->row)) return 0;
+    shard->verified[sentence->row] = 1;
+    return 1;
 }
 
 /* Decode sentences into a batch, from one source or several, each of which fills its part of every row.
  *
  * lengths: (count,) of each sentence, the same in all sources.
- * longest: rows of a padded sentence, which end in zeros; -1: the sentences lie end to end.
- * into: (sum of lengths,) the row for each token, all different, where the sentences do not lie end to end; NULL: they do.
+ * longest: rows of a padded sentence, which end in zeros; -1: the sentences are not padded.
+ * into: (n_rows,) the row for each token, all different, where sentences that are not padded do not lie end to end;
+ *     NULL: they do.
  * out, type: n_rows rows of FLOAT32 or FLOAT16, of which one begins stride numbers after the other; what lies between
  *     the parts of the sources is left alone.
+ * verify: whether to compare those checksums of the sentences that were not compared before.
  *
  * Returns -1; or the first sentence that cannot be read as it is, because its shard is not open, its checksum has
- * not been compared, it has another length, there is no such sentence, or out has no such row. Nothing is written
- * then.
+ * not been compared, it has another length, there is no such sentence, or out has no such row; or count, if out
+ * has more rows. Nothing is written then. With verify, also the first sentence of which a checksum is another: what was
+ * written then must not be used.
  */
 int64_t featurestore_gather(const Source *sources, int64_t n_sources, const int64_t *lengths, int64_t count,
-                            int64_t longest, const int64_t *into, int64_t n_rows, int type, char *out, int64_t stride) {
-    int64_t step = stride * SIZES[type], n_used = 0;
+                            int64_t longest, const int64_t *into, int64_t n_rows, int type, char *out, int64_t stride,
+                            int verify) {
+    int64_t n_used = 0;
     for (int64_t i = 0; i < count; i++) {
         if (lengths[i] < 0 || (longest >= 0 && lengths[i] > longest)) return i;
-        for (int64_t t = 0; into && t < lengths[i]; t++)
+        int64_t n_more = longest < 0 ? lengths[i] : longest;
+        if (n_more > n_rows - n_used) return i;
+        for (int64_t t = 0; into && t < n_more; t++)
             if (into[n_used + t] < 0 || into[n_used + t] >= n_rows) return i;
-        n_used += longest < 0 ? lengths[i] : longest;
-        if (n_used > n_rows) return i;
+        n_used += n_more;
     }
+    if (n_used != n_rows) return count;
     for (int64_t s = 0; s < n_sources; s++) {
-        int64_t failed = unreadable(sources + s, lengths, count);
+        int64_t failed = unreadable(sources + s, lengths, count, verify);
         if (failed >= 0) return failed;
     }
+    Rows rows = {out, into, stride * SIZES[type], type};
     for (int64_t i = 0; i < count; i++) {
-        int64_t n_padding = longest < 0 || into ? 0 : longest - lengths[i];
-        if (!into && n_sources == 1) {
-            decode_rows(out, step, type, sources, i, 0, lengths[i]);
-            out += lengths[i] * step;
-        } else {
-            /* All parts of a row in turn: a batch is larger than the cache, and is written once. */
-            for (int64_t t = 0; t < lengths[i]; t++) {
-                char *row = into ? out + *into++ * step : out;
-                for (int64_t s = 0; s < n_sources; s++) decode_rows(row, step, type, sources + s, i, t, 1);
-                out += into ? 0 : step;
-            }
+        for (int64_t s = 0; s < n_sources; s++) {
+            Sentence sentence = sentence_at(sources + s, i);
+            if (!decode_sentence(&rows, &sentence, lengths[i])) return i;
         }
-        for (int64_t t = 0; t < n_padding; t++, out += step)
+        if (into) {
+            rows.into += lengths[i];
+            continue;
+        }
+        rows.first += lengths[i] * rows.step;
+        for (int64_t t = lengths[i]; t < longest; t++, rows.first += rows.step)
             for (int64_t s = 0; s < n_sources; s++)
-                memset(out + sources[s].offset * SIZES[type], 0, sources[s].n_layers * sources[s].dim * SIZES[type]);
+                memset(rows.first + sources[s].offset * SIZES[type], 0,
+                       sources[s].n_layers * sources[s].dim * SIZES[type]);
     }
     return -1;
 }

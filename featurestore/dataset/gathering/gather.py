@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import threading
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -12,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featurestore.dataset.gathering.buffers import BufferPool, Bytes, aligned
+from featurestore.dataset.gathering.buffers import BufferPool
 from featurestore.dataset.gathering.compiled import (
     CompiledGather,
     Integers,
@@ -21,12 +18,10 @@ from featurestore.dataset.gathering.compiled import (
     gather_together,
     takes,
 )
+from featurestore.dataset.gathering.decoding import Scratch, copy, decode_int8, sentences_at_once
 from featurestore.store.format.codec import Array
 from featurestore.store.format.reader import ShardReader
 from featurestore.store.store import Store
-
-CHUNK_BYTES = 512 << 10
-"""Decoded bytes per chunk where decoding takes several steps: few enough to stay in a core's cache."""
 
 _INT8 = np.dtype(np.int8)
 
@@ -62,7 +57,7 @@ class Gatherer:
 
     def __init__(self, store: Store, windows: RowsInMemory | None = None) -> None:
         self.store, self._windows = store, windows
-        self._scratch, self._buffers = _Scratch(), BufferPool()
+        self._scratch, self._buffers = Scratch(), BufferPool()
         self.compiled: CompiledGather | None = None
         if windows is None:
             self.compiled = compiled_gather(len(store.manifest.shards), store.token_shape)
@@ -110,7 +105,7 @@ class Gatherer:
         pieces = self.stored(lengths, shards, rows)
         dtypes = {piece.dtype for piece in pieces if len(piece)}
         if _INT8 not in dtypes:
-            _copy(out.flatten(0, 1), self._padded(pieces, [out.shape[1]] * len(out)))
+            copy(out.flatten(0, 1), self._padded(pieces, [out.shape[1]] * len(out)))
         elif len(dtypes) == 1 and (step := sentences_at_once(out, int8=True)) > 1:
             self._fill_in_chunks(out, pieces, step, shards, rows)
         else:  # long sentences, or shards of several codecs
@@ -147,13 +142,11 @@ class Gatherer:
         if _INT8 in {piece.dtype for piece in pieces if len(piece)}:
             self._decode_each(out.split_with_sizes(list(lengths)), pieces, shards, rows)
         else:
-            _copy(out, self._padded(pieces, lengths))
+            copy(out, self._padded(pieces, lengths))
 
     def stored(self, lengths: Sequence[int], shards: Sequence[int], rows: Sequence[int]) -> list[Array]:
         """Return the rows of sentences as they are stored, checked; none for a shard of -1."""
-        for shard in set(shards):
-            if shard >= 0 and self._readers[shard] is None:
-                self._open(shard)
+        self._open(shards)
         values, bounds, verified = self._values, self._bounds, self._verified
         places = list(zip(shards, rows, lengths, strict=True))
         if self._windows is not None or any(values[shard] is None for shard in set(shards)):
@@ -177,7 +170,26 @@ class Gatherer:
                 return rows
         return reader.stored(row)[0]
 
-    def _open(self, shard: int) -> None:
+    def make_ready(self, shards: Integers) -> None:
+        """Open shards, and look whether their files are still as long as they were.
+
+        Raises
+        ------
+        DamagedStoreError
+            If one is missing, shorter, or its head is not what was committed.
+        """
+        (numbers,) = _as_lists(shards)
+        self._open(numbers)
+        for shard in set(numbers):
+            if shard >= 0:
+                self.store.reader(shard).require_uncut()
+
+    def _open(self, shards: Sequence[int]) -> None:
+        for shard in set(shards):
+            if shard >= 0 and self._readers[shard] is None:
+                self._open_one(shard)
+
+    def _open_one(self, shard: int) -> None:
         reader = self.store.reader(shard)
         self._values[shard], self._bounds[shard] = reader.values, reader.bounds
         self._verified[shard] = reader.verified
@@ -192,6 +204,7 @@ class Gatherer:
                 reader.values,
                 reader.offsets,
                 verified=reader.verified,
+                checksums=reader.checksums,
                 scales=reader.scales,
                 norms=reader.norms,
             )
@@ -310,86 +323,19 @@ def in_one_call(
     rows_of_tokens = None if into is None else into.numpy()
     if gather_together(sources, out, lengths, longest=longest, into=rows_of_tokens):
         return True
-    # The first reading opens and verifies a shard; what then still fails cannot be gathered this way.
-    for gatherer, shards, rows in parts:
-        gatherer.stored(*_as_lists(lengths, shards, rows))
+    # Something is read for the first time.
+    for gatherer, shards, _ in parts:
+        gatherer.make_ready(shards)
         if gatherer.compiled is None:
             return False
-    return gather_together(sources, out, lengths, longest=longest, into=rows_of_tokens)
-
-
-def sentences_at_once(out: Tensor, *, int8: bool) -> int:
-    """Return how many sentences of a padded batch are decoded per chunk; 0 if one alone is too large."""
-    # int8 is decoded to float32 whatever it becomes.
-    return CHUNK_BYTES // (out[0].numel() * (4 if int8 else out.dtype.itemsize))
-
-
-def decode_int8(
-    out: Tensor, values: Tensor, scales: Tensor, norms: Tensor, room: Tensor | None = None
-) -> None:
-    """Decode int8 values into a float tensor of their shape.
-
-    Parameters
-    ----------
-    out, values : (..., n_tokens, dim) or (..., n_tokens, n_layers, dim)
-    scales : (..., n_tokens) or (..., n_tokens, n_layers) float32
-    norms : float32 of a shape that broadcasts to theirs
-    room : float32 of their shape or of more sentences, optional
-        Memory to use where ``out`` is not float32.
-    """
-    # Computed in float32: half precision cannot hold every product of a norm and a scale.
-    if out.dtype == torch.float32:
-        exact = out
-    elif room is None:
-        exact = torch.empty_like(out, dtype=torch.float32)
-    else:
-        exact = room[: len(out)]
-    exact.copy_(values).mul_(scales.unsqueeze(-1)).mul_(norms)
-    if exact is not out:
-        out.copy_(exact)
+    if gather_together(sources, out, lengths, longest=longest, into=rows_of_tokens, verify=True):
+        return True
+    # Damaged, which is an error here; or it cannot be gathered this way.
+    for gatherer, shards, rows in parts:
+        gatherer.stored(*_as_lists(lengths, shards, rows))
+    return False
 
 
 def _as_lists(*numbers: Integers) -> Iterator[list[int]]:
     """Return integers as lists, which Python iterates over fastest."""
     return (n.tolist() if isinstance(n, np.ndarray) else list(n) for n in numbers)
-
-
-def _copy(out: Tensor, parts: Sequence[Array]) -> None:
-    """Write float rows into a tensor end to end, cast to its type; their total is the tensor's row count."""
-    if out.dtype in (torch.float32, torch.float16) and {part.dtype for part in parts} == {out.numpy().dtype}:
-        np.concatenate(parts, out=out.numpy())
-    else:
-        # Straight from the mapped file: an intermediate copy costs as much as the cast.
-        targets = out.split_with_sizes(list(map(len, parts)))
-        torch._foreach_copy_(list(targets), list(map(torch.from_numpy, parts)))
-
-
-class _Scratch(threading.local):
-    """Memory that a thread reuses for every chunk."""
-
-    def __init__(self) -> None:
-        self._rooms: dict[np.dtype[Any], Bytes] = {}
-        self._zeros = aligned(0)
-
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """Return an uninitialised array, in the memory of the last one of this type."""
-        n_bytes = math.prod(shape) * dtype.itemsize
-        room = self._rooms.get(dtype)
-        if room is None or len(room) < n_bytes:
-            room = self._rooms[dtype] = aligned(n_bytes)
-        return room[:n_bytes].view(dtype).reshape(shape)
-
-    def zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """Return an array of zeros, not to be written to."""
-        n_bytes = math.prod(shape) * dtype.itemsize
-        if len(self._zeros) < n_bytes:
-            self._zeros = aligned(n_bytes)
-            self._zeros[:] = 0
-        return self._zeros[:n_bytes].view(dtype).reshape(shape)
-
-
-# Nothing here writes to tensors over mapped files, so the warning is not needed. torch gives it once per
-# process, for the first read-only array: this one.
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-    torch.from_numpy(np.frombuffer(b"\0", np.uint8))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from featurestore.dataset.gathering.buffers import BufferPool
 from featurestore.dataset.gathering.compiled import Source, compiled_gather, gather_together, takes
-from featurestore.dataset.gathering.gather import decode_int8, sentences_at_once
+from featurestore.dataset.gathering.decoding import decode_int8, sentences_at_once
 from featurestore.dataset.gathering.memory import available_bytes
 from featurestore.errors import UsageError
 from featurestore.store.format.codec import get_codec

@@ -57,7 +57,7 @@ class MissingSentences:
         if len(self.sentences) < _MOST_SHOWN:
             key = keys.sentence_key(example.tokens)
             self.sentences.append(MissingSentence(tuple(example.tokens), key, example.place))
-        if example.path and len(self.paths) < _MOST_PATHS and example.path not in self.paths:
+        if example.is_of_file and len(self.paths) < _MOST_PATHS and example.path not in self.paths:
             self.paths.append(example.path)
 
 

@@ -66,17 +66,17 @@ class NumberedLabels:
         start, stop = int(self.edges[position]), int(self.edges[position + 1])
         return torch.from_numpy(self.numbers[start:stop].astype(np.int64))
 
-    def of_batch(self, at: NDArray[np.int64], mask: Tensor) -> Tensor | None:
+    def of_batch(self, at: NDArray[np.int64], mask: NDArray[np.bool_]) -> NDArray[np.int64] | None:
         """Return a batch's labels: (batch,), or (batch, longest) with -100 where the mask is false."""
         if self.kind is None:
             return None
         if self.kind == "sentence":
-            return torch.from_numpy(self.numbers[at].astype(np.int64))
-        pieces = [self.numbers[a:b] for a, b in zip(self.edges[at], self.edges[at + 1], strict=True)]
-        result = torch.full(mask.shape, PADDING_LABEL)
-        if pieces:
-            result[mask] = torch.from_numpy(np.concatenate(pieces, dtype=np.int64))
-        return result
+            return self.numbers[at].astype(np.int64)
+        # The labels of whoever follows are read for the padding, and then overwritten.
+        beyond = self.edges[at][:, None] + np.arange(mask.shape[1])
+        found: NDArray[np.int64] = self.numbers.take(beyond, mode="clip").astype(np.int64)
+        found[~mask] = PADDING_LABEL
+        return found
 
 
 def narrowest(n_names: int) -> np.dtype[Any]:
@@ -194,7 +194,7 @@ def _refused(example: Example, what: str, *, of_label: bool = False) -> LabelErr
     """Return the error for the labels of an example; ``what`` is said of it, or of one of its labels."""
     if example.path:
         subject = "" if of_label else "the sentence "
-        return LabelError(f"{subject}{what}", path=example.path, line=example.line)
+        return LabelError(f"{subject}{what}", **example.where)
     more = " ..." if len(example.tokens) > 8 else ""
     place = f"{example.place} ({' '.join(example.tokens[:8])}{more})"
     return LabelError(f"{place}: {what}" if of_label else f"{place} {what}")

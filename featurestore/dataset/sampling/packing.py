@@ -68,6 +68,7 @@ def cut(lengths: Indices, budget: Budget, *, ascending: bool, full_only: bool) -
     """
     batches = []
     most = len(lengths) if budget.sentences is None else budget.sentences
+    counts = np.arange(1, len(lengths) + 1)
     start = 0
     while start < len(lengths):
         # As many as fit if all are as long as the first, and one that does not.
@@ -76,10 +77,10 @@ def cut(lengths: Indices, budget: Budget, *, ascending: bool, full_only: bool) -
         candidates = lengths[start : start + enough]
         if not ascending:
             candidates = np.maximum.accumulate(candidates)
-        padded = candidates * np.arange(1, len(candidates) + 1)
-        fitting = max(1, int(np.searchsorted(padded, budget.tokens, side="right")))
+        padded = candidates * counts[: len(candidates)]
+        fitting = max(1, int(padded.searchsorted(budget.tokens, "right")))
         stop = start + fitting
-        one_more = (fitting + 1) * candidates[fitting - 1]
+        one_more = (fitting + 1) * int(candidates[fitting - 1])
         full = fitting == budget.sentences or one_more > budget.tokens
         if full or stop < len(lengths) or not full_only:
             batches.append(slice(start, stop))

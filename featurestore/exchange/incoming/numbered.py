@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.corpora.contract.example import Example
-from featurestore.corpora.corpus import Corpus
+from featurestore.corpora.corpus import Corpus, FileCorpus
 from featurestore.disk.strict_json import parse_json
 from featurestore.errors import AlignmentError, CorpusError, UsageError
 from featurestore.exchange.incoming.hdf5 import VectorFile
@@ -219,7 +219,7 @@ class BilmTf(Hdf5Source):
     def arrivals(self) -> Iterator[Arrival]:
         """Yield the sentences of the corpus."""
         examples = self.examples("bilm-tf's files do not hold the sentences")
-        by_line = self.corpus is not None and self.corpus.format == "text"
+        by_line = isinstance(self.corpus, FileCorpus) and self.corpus.format == "text"
         expected = 0
         for n_read, example in enumerate(examples):
             number = example.line - 1 if by_line else n_read
@@ -237,7 +237,7 @@ class BilmTf(Hdf5Source):
         """Raise unless the datasets that no sentence asks for are those of blank lines."""
         for number in range(start, min(stop, self.n_stored)):
             if self.file.has(str(number)) and self.file.shape(str(number))[-2]:
-                by_line = self.corpus is not None and self.corpus.format == "text"
+                by_line = isinstance(self.corpus, FileCorpus) and self.corpus.format == "text"
                 self.require_lengths(
                     Arrival.of(e, str(e.line - 1 if by_line else n)) for n, e in enumerate(self.examples(""))
                 )

@@ -59,6 +59,8 @@ class ShardReader:
         codec has none. Their bytes are not compared with anything: call :meth:`verify_row` first, or use
         :meth:`stored`.
     offsets : (n_sentences + 1,) uint64
+    checksums : (n_sentences,) uint64
+        XXH3-64 of each sentence's values, then its scales, as they are stored.
     keys : (n_sentences, 16) uint8
     verified : (n_sentences,) bytearray
         1 where :meth:`verify_row` need not compare again.
@@ -104,7 +106,7 @@ class ShardReader:
         self.offsets: NDArray[np.uint64] = self._structure("offsets")
         self.bounds: list[int] = self.offsets.tolist()
         self.keys: NDArray[np.uint8] = self._structure("keys").view(np.uint8)
-        self._checksums: NDArray[np.uint64] = self._structure("checksums")
+        self.checksums: NDArray[np.uint64] = self._structure("checksums")
         self._token_offsets: NDArray[np.uint64] = self._structure("token_offsets")
         self._condition_offsets: NDArray[np.uint64] | None = None
         # The hash shows that the head is what its writer wrote, not that it is valid.
@@ -213,7 +215,7 @@ class ShardReader:
         DamagedStoreError
             If the bytes are not those that were committed.
         """
-        self._require_uncut()
+        self.require_uncut()
         values, scales = self._rows(row)
         if not self.verified[row]:
             self._require_intact(row, values, scales)
@@ -222,7 +224,7 @@ class ShardReader:
 
     def span(self, first: int, last: int) -> tuple[Array, Array | None]:
         """Return the rows of some tokens as they lie on disk, and their scales; no checksum is compared."""
-        self._require_uncut()
+        self.require_uncut()
         return self._span(first, last)
 
     def read_into(self, out: Floats, row: int) -> None:
@@ -244,8 +246,30 @@ class ShardReader:
 
     def row_is_intact(self, row: int) -> bool:
         """Return whether a sentence's bytes have the checksum that was committed."""
-        self._require_uncut()
-        return checksum(*self._rows(row)) == int(self._checksums[row])
+        self.require_uncut()
+        return checksum(*self._rows(row)) == int(self.checksums[row])
+
+    def require_uncut(self) -> None:
+        """Raise if the mapped file has become shorter: touching a page that is gone ends the process.
+
+        Raises
+        ------
+        DamagedStoreError
+            If it has.
+        """
+        if self._map is None:
+            return
+        try:
+            size = self._map.size()
+        except OSError as error:  # over a network, when another computer removed the file
+            refuse_unreadable(self.path, error)
+            raise self._damaged(f"shard {self.path} cannot be read: {error.strerror}") from error
+        if size < self.entry.n_bytes:
+            raise self._damaged(
+                f"shard {self.path} has {size:,} bytes now, {self.entry.n_bytes:,} when it was opened: it "
+                "was cut. Restore it from a copy; where files change under their readers, open stores with "
+                'access="pread"'
+            )
 
     def _damaged(self, message: str, row: int | None = None, *, is_gone: bool = False) -> DamagedStoreError:
         return DamagedStoreError(message, path=self.path, shard=self.entry.name, row=row, is_gone=is_gone)
@@ -253,11 +277,11 @@ class ShardReader:
     def _require_intact(self, row: int, values: Array, scales: Array | None) -> None:
         """Raise unless the bytes of a sentence are those that were committed."""
         found = checksum(values, scales)
-        if found != self._checksums[row]:
+        if found != self.checksums[row]:
             raise self._damaged(
                 f"shard {self.path} is damaged: sentence {row} (key {self.key(row).hex()}, "
                 f"{' '.join(self.tokens(row)[:8])!r}) has checksum {found:016x}, expected "
-                f"{int(self._checksums[row]):016x}. `featurestore verify` lists everything damaged",
+                f"{int(self.checksums[row]):016x}. `featurestore verify` lists everything damaged",
                 row,
             )
 
@@ -308,22 +332,6 @@ class ShardReader:
                 f"shard {self.path} ({self.entry.n_bytes:,} bytes) cannot be mapped into memory ({error}): "
                 'open the store with access="pread"'
             ) from error
-
-    def _require_uncut(self) -> None:
-        """Raise if the mapped file has become shorter: touching a page that is gone ends the process."""
-        if self._map is None:
-            return
-        try:
-            size = self._map.size()
-        except OSError as error:  # over a network, when another computer removed the file
-            refuse_unreadable(self.path, error)
-            raise self._damaged(f"shard {self.path} cannot be read: {error.strerror}") from error
-        if size < self.entry.n_bytes:
-            raise self._damaged(
-                f"shard {self.path} has {size:,} bytes now, {self.entry.n_bytes:,} when it was opened: it "
-                "was cut. Restore it from a copy; where files change under their readers, open stores with "
-                'access="pread"'
-            )
 
     def _array(self, buffer: memoryview | bytes, extent: Extent) -> Array:
         count = int(np.prod(extent.shape, dtype=np.int64))

@@ -1,9 +1,9 @@
 """Formats side by side: bytes a token, and seconds to write a store into each and to load it back.
 
 One store of made-up 1024-d vectors of a text's sentences; for each format, our export, then all of it read
-back by what its users read it with: NumPy, safetensors, h5py, pyarrow, and our import into a new store. The
-row of ours is `copy`-like: the vectors stored again, and read sentence by sentence. Files lie in the page
-cache, as after writing; no format compresses. Best of the turns.
+back by what its users read it with: NumPy, safetensors, h5py, pyarrow, datasets, and our import into a new
+store. The row of ours is `copy`-like: the vectors stored again, and read sentence by sentence. Files lie in
+the page cache, as after writing; no format compresses. Best of the turns.
 
     python -m tests.bench.store.formats --tokens 200000
 """
@@ -37,6 +37,7 @@ KEEPS = {
     "safetensors": "all; no checksums",
     "parquet": "all; no lone surrogates",
     "arrow": "all; no lone surrogates",
+    "datasets": "all; no lone surrogates",
     "allennlp-hdf5": "float32 only; tokens joined by spaces, no labels",
 }
 
@@ -80,6 +81,13 @@ def load_arrow(path: Path) -> int:
         return len(pa.ipc.open_file(file).read_all()["vectors"].combine_chunks().flatten())
 
 
+def load_data_set(path: Path) -> int:
+    import datasets
+
+    table = datasets.load_from_disk(str(path), keep_in_memory=True).data
+    return len(table["vectors"].combine_chunks().flatten())
+
+
 def load_allennlp(path: Path) -> int:
     with h5py.File(path) as file:
         numbers = json.loads(file["sentence_to_index"][0])
@@ -91,6 +99,7 @@ LOADERS: dict[str, Callable[[Path], int]] = {
     "safetensors": load_safetensors,
     "parquet": load_parquet,
     "arrow": load_arrow,
+    "datasets": load_data_set,
     "allennlp-hdf5": load_allennlp,
 }
 
@@ -108,6 +117,7 @@ def measured(n_tokens: int, turns: int, folder: Path | None) -> PartResult:
         ["bytes/token", "write, s/M tokens", "load back, s/M", "import, s/M"],
         lower_is_better=True,
     )
+    import datasets  # noqa: F401
     import pyarrow.parquet  # noqa: F401 - loaded before the clock starts, as all the others
     import safetensors.numpy  # noqa: F401
 

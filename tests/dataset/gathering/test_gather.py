@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from featurestore import FeatureDataset, Store, native
-from featurestore.dataset.gathering import compiled, gather
+from featurestore.dataset.gathering import compiled, decoding, gather
 from featurestore.errors import DamagedStoreError
 from tests.dataset.batches import CODECS, RECIPE, assert_right, expected, make_store, sentences
 
@@ -44,7 +44,7 @@ def test_batches_are_what_the_store_holds(tmp_path, codecs, n_layers, dtype, acc
 @pytest.mark.parametrize("chunk_bytes", [1, 1000, 5000, 1 << 30])
 @pytest.mark.parametrize("codec", CODECS)
 def test_batches_do_not_depend_on_how_they_are_cut(tmp_path, codec, chunk_bytes, monkeypatch):
-    monkeypatch.setattr(gather, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(decoding, "CHUNK_BYTES", chunk_bytes)
     store, corpus = make_store(tmp_path / "s.fs", [codec])
     assert_right(FeatureDataset(store, corpus), store, corpus, list(range(len(corpus))))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import json
 import logging
 import multiprocessing
@@ -14,7 +15,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from featurestore import FeatureDataset, LabelSet, Store, limits, open_corpus
+from featurestore import Example, FeatureDataset, LabelSet, Store, limits, open_corpus
 from featurestore.corpora.contract import identity
 from featurestore.corpora.given import read_examples
 from featurestore.corpora.memory import corpus_from_sentences
@@ -25,8 +26,10 @@ from featurestore.dataset.opening.numbering import LabelNumbering
 from featurestore.dataset.opening.placing import Placement
 from featurestore.errors import CorpusError, LabelError, MissingSentencesError, UsageError
 from featurestore.keys import ConditionedSentence
+from tests.corpora.libraries.writing import columns_of, data_set, spacy_docs
 from tests.dataset.opening.remembered import (
     CORPUS,
+    TAGS,
     add,
     assert_equal,
     counting,
@@ -75,6 +78,39 @@ def test_labels_of_sentences(store, tmp_path):
     dataset = both(store, open_corpus(path, text_column="tokens", label="y"))
     assert dataset.label_kind == "sentence"
     assert dataset.label_names == ("L0", "L1", "L2", "L3")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "saved", "Dataset", "Table", "spacy", "pattern"])
+def test_corpora_of_other_libraries(store, tmp_path, kind):
+    examples = [Example(tokens, tuple(TAGS[i % 3] for i, _ in enumerate(tokens))) for tokens in CORPUS]
+    columns = columns_of(examples, "tag")
+    if kind in ("Dataset", "saved"):
+        given = data_set(columns, "tag")
+        if kind == "saved":
+            given.save_to_disk(tmp_path / "saved")
+            given = tmp_path / "saved"
+    elif kind == "spacy":
+        docs = spacy_docs(examples)
+        importlib.import_module("spacy.tokens").DocBin(docs=docs).to_disk(given := tmp_path / "a.spacy")
+    else:
+        given = pytest.importorskip("pyarrow").table(columns)
+        if kind != "Table":
+            importlib.import_module("pyarrow.parquet").write_table(given, tmp_path / "a.parquet")
+            given = tmp_path / ("a.parquet" if kind == "parquet" else "*.parq*")
+    dataset = both(store, open_corpus(given, label="tag"))
+    assert [dataset.gold(i) for i in range(len(dataset))] == [e.labels for e in examples]
+    assert len(dataset.document_starts) == (17 if kind == "spacy" else 0)
+    if kind == "Dataset":  # other rows of the same data
+        assert_anew(store, open_corpus(given.select(range(40)), label="tag"))
+
+
+def test_frames_and_streams_are_looked_up_each_time(store):
+    frame = pytest.importorskip("polars").DataFrame({"tokens": [list(tokens) for tokens in CORPUS]})
+    with counting() as lookups:
+        for _ in range(2):
+            assert len(FeatureDataset(store, frame)) == len(CORPUS)
+    assert len(lookups) == 2
+    assert openings() == []
 
 
 def test_labels_that_are_ignored_and_more_than_a_byte_numbers(store, tmp_path):

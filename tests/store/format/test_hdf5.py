@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import random
+import struct
 
 import h5py
 import pytest
 
-from featurestore.store.format import hdf5
+from featurestore.store.format import hdf5, structure
 from tests.kit.stores import CONDITIONED_SENTENCES, create, fill, sentences, shard_path
 
 
@@ -63,3 +65,29 @@ def test_cut_structure_is_refused(tmp_path, keep):
     store = fill(create(tmp_path / "store.fs"), sentences(3))
     with pytest.raises(hdf5.RefusedError):
         parsed(shard_path(store).read_bytes()[:keep])
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_refused(tmp_path):
+    content = shard_path(fill(create(tmp_path / "store.fs"), sentences(8))).read_bytes()
+    with pytest.raises(hdf5.RefusedError, match="the file ends within"):
+        hdf5.parse(lambda offset, size: content[:300][offset : offset + size], len(content))
+
+
+def test_a_shape_of_more_dimensions_than_its_message_has_room_for_is_refused(tmp_path):
+    content = bytearray(shard_path(fill(create(tmp_path / "store.fs"), sentences(8))).read_bytes())
+    keys = parsed(bytes(content)).extents["keys"].shape
+    shape = content.index(b"\1\2\1" + bytes(5) + struct.pack("<4Q", *keys, *keys))
+    content[shape + 1] = 3
+    with pytest.raises(hdf5.RefusedError, match="ends outside its header"):
+        parsed(bytes(content))
+
+
+def test_what_the_library_sees_otherwise_is_refused(tmp_path):
+    one, other = (shard_path(fill(create(tmp_path / f"{n}.fs"), sentences(n))) for n in (8, 9))
+    found = parsed(one.read_bytes())
+    with open(one, "rb") as same:
+        structure._require_agreement(same, found)
+    with open(other, "rb") as another, pytest.raises(hdf5.RefusedError, match="the HDF5 library finds"):
+        structure._require_agreement(another, found)
+    with pytest.raises(hdf5.RefusedError, match="the HDF5 library does not read it"):
+        structure._require_agreement(io.BytesIO(b"no HDF5"), found)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from featurestore.store.index.runs import MemoryRun, merge, sort_rows
 
 from featurestore.keyarrays import keys_array
 from featurestore.store.index.filerows import DamagedIndexError, FileRows
@@ -229,3 +230,15 @@ def test_places_that_are_not_there_are_noticed(tmp_path, many_keys, outside):
     forged = Index.of(index.high, index.low, places["shard"], places["row"], 1)
     path.write_bytes(run_bytes(forged.runs[0], listed(NAMES)))
     assert_noticed(tmp_path, many_keys)
+
+
+def test_runs_in_files_and_in_memory_are_merged_part_by_part(tmp_path, many_keys):
+    saved_index(tmp_path, many_keys[:300])
+    in_file = reading(tmp_path, many_keys[:300], access="pread").records
+    assert isinstance(in_file, FileRows)
+    saved_index(tmp_path / "other", many_keys[300:])
+    in_memory = MemoryRun(np.array(reading(tmp_path / "other", many_keys[300:]).records))
+    parts = list(merge([in_file, in_memory], 40))
+    assert len(parts) > 5
+    together = np.concatenate([in_file.rows(0, 300), in_memory.rows(0, 100)])
+    assert np.array_equal(np.concatenate(parts), sort_rows(together))

@@ -256,3 +256,22 @@ def test_int8_is_rounded_a_second_time_only_if_asked(tmp_path):
     assert exact.codec_error.relative_l2 == pytest.approx(source.codec_error.relative_l2)
     done = recode(source, tmp_path / "again", "int8", again=True)
     assert done.error.relative_l2 > source.codec_error.relative_l2
+
+
+@pytest.mark.parametrize("codec", ["float32", "float16"])
+def test_a_store_that_another_process_fills_meanwhile_is_left_to_it(tmp_path, codec):
+    store = small_shards(tmp_path / "store")
+    into, met = tmp_path / "into", []
+
+    def meanwhile(_: int) -> None:
+        if not met:
+            met.append(fill(Store.open(into), [sentence(100)]))
+
+    def make() -> object:
+        if codec == "float32":
+            return subset(store, select(store), into, progress=meanwhile)
+        return recode(store, into, codec, progress=meanwhile)
+
+    with pytest.raises(UsageError, match="another process wrote to"):
+        make()
+    assert stored_sentences(Store.open(into)) == [sentence(100)]

@@ -21,7 +21,8 @@ from featurestore.cli.selecting import (
 from featurestore.errors import UsageError
 
 _FORMATS = (
-    "npy", "safetensors", "allennlp-hdf5", "parquet", "arrow", "word2vec", "word2vec-binary", "tensorboard",
+    "npy", "safetensors", "allennlp-hdf5", "parquet", "arrow", "datasets", "word2vec", "word2vec-binary",
+    "tensorboard",
 )  # fmt: skip
 """Those of the package exchange, written again because importing it must not be needed for help."""
 
@@ -42,10 +43,14 @@ _FORMATS = (
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE",
-    help="The file, or for npy and tensorboard the folder; it must not exist yet.",
+    help="The file, or for npy, datasets and tensorboard the folder; it must not exist yet.",
 )
 @selection_options
-@click.option("--label", metavar="NAME|N", help="With one --corpus: its labels go beside the vectors.")
+@click.option(
+    "--label",
+    metavar="NAME|N",
+    help="With one --corpus, or several to datasets: the labels go beside the vectors.",
+)
 @click.option(
     "--dtype",
     type=click.Choice(["float16", "float32"]),
@@ -54,7 +59,7 @@ _FORMATS = (
 @click.option(
     "--rows",
     type=click.Choice(["sentence", "token"]),
-    help="What a row of parquet or arrow is.  [default: sentence]",
+    help="What a row of parquet, arrow or datasets is.  [default: sentence]",
 )
 @reading_options
 @progress_option
@@ -74,18 +79,29 @@ def export(
     """Write vectors with their tokens into a format of others.
 
     All sentences in stored order, or those selected; those of one --corpus in its own order, with its labels
-    by --label. The file appears when it is complete.
+    by --label. Several to datasets become the splits of a DatasetDict, called by what their names do not
+    have in common. The file appears when it is complete.
     """
+    from featurestore.exchange.data_sets import split_names
     from featurestore.exchange.exporting import export as write
 
     if str(output) == "-":
         raise UsageError("an export goes to a file or folder, which appears when it is complete, not to -")
     opened, asked = opened_to_copy(store), Asked(**selection)
-    in_order = len(asked.corpora) == 1 and not asked.key_files and asked.text is None and asked.sample is None
-    if label is not None and not in_order:
-        raise UsageError("--label goes with one --corpus, whose labels are read, and no other selection")
+    corpora_alone = not asked.key_files and asked.text is None and asked.sample is None
+    in_order = len(asked.corpora) == 1 and corpora_alone
+    in_splits = len(asked.corpora) > 1 and corpora_alone and format_to == "datasets"
+    if label is not None and not in_order and not in_splits:
+        raise UsageError(
+            "--label goes with one --corpus, whose labels are read, and no other selection; with several "
+            "only --to datasets"
+        )
     options: dict[str, Any] = {"dtype": dtype, "rows": rows}
-    if in_order:
+    if in_splits:
+        names = split_names(asked.corpora)
+        opened_corpora = (reading.open(path, label) for path in asked.corpora)
+        options["splits"] = dict(zip(names, opened_corpora, strict=True))
+    elif in_order:
         options["corpus"] = reading.open(asked.corpora[0], label)
     elif asked.any:
         options["selection"] = asked.of(opened, reading)

@@ -174,6 +174,18 @@ def test_exporting_a_labelled_corpus(run, store, corpora, tmp_path):
     assert f"wrote 1 sentence, {len(words)} tokens to {tmp_path / 'out'}" in out
     record = json.loads((tmp_path / "out" / "sentences.jsonl").read_text())
     assert (record["tokens"], record["labels"]) == (words, [f"X{i}" for i in range(len(words))])
+    other = tmp_path / "tagged-too.conll"
+    other.write_text(tagged.read_text().splitlines()[0])
+    code, _, err = run("export", store, "--to", "datasets", "-o", tmp_path / "parts", "--corpus", tagged,
+                       "--corpus", other, "--label", 2)  # fmt: skip
+    assert (code, "featurestore extract" in err, (tmp_path / "parts").exists()) == (1, True, False)
+    shutil.copy(tagged, other)
+    code, out, _ = run("export", store, "--to", "datasets", "-o", tmp_path / "parts", "--corpus", tagged,
+                       "--corpus", other, "--label", 2)  # fmt: skip
+    assert (code, f"wrote 2 sentences, {2 * len(words)} tokens" in out) == (0, True)
+    assert json.loads((tmp_path / "parts" / "dataset_dict.json").read_text()) == {
+        "splits": ["tagged", "tagged_too"]
+    }
     code, out, _ = run("export", store, "--to", "npy", "-o", tmp_path / "some", "--sample", 3, "--json")
     assert (code, json.loads(out)["n_sentences"]) == (0, 3)
     for arguments, says in (

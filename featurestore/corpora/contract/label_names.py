@@ -52,6 +52,5 @@ def _name(label: str, names: Sequence[str], example: Example) -> str:
         return names[int(label)]
     raise LabelError(
         f"the label {label!r} is no number from 0 to {len(names) - 1}, as label_names (--label-names) want",
-        path=example.path,
-        line=example.line,
+        **example.where,
     )

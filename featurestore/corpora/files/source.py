@@ -19,14 +19,14 @@ from typing import IO, TYPE_CHECKING
 import xxhash
 
 from featurestore import limits
-from featurestore.corpora.compression import (
+from featurestore.corpora.files.compression import (
     MAGIC_BYTES,
     Compression,
     DamagedDataError,
     Readable,
     compression_of,
 )
-from featurestore.corpora.containers import HEAD_BYTES, advice_by_content
+from featurestore.corpora.files.containers import HEAD_BYTES, advice_by_content
 from featurestore.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 STDIN = "-"
 _CHUNK_BYTES = 256 << 10
 _HASHED_BYTES = 256 << 10
-_PATTERN = re.compile(r"[*?\[]")
 _URL = re.compile(r"[a-z][a-z0-9+]+://", re.IGNORECASE)
 
 
@@ -120,9 +119,7 @@ class Source:
             status = os.stat(path)
             self._seekable = stat.S_ISREG(status.st_mode)
             if stat.S_ISDIR(status.st_mode):
-                raise CorpusError(
-                    "is a directory: give the files in it one by one (in Python a list of paths)", path=path
-                )
+                raise CorpusError("is a directory, not a file", path=path)
             if self._seekable:
                 self.n_bytes = status.st_size
                 with open(path, "rb"):
@@ -175,6 +172,27 @@ class Source:
             raise compression.damaged(self.path, error) from error
         except OSError as error:
             raise _cannot_read(self.path, error) from error
+
+    def read_whole(self) -> bytes:
+        """Return the bytes of the file as they are, also compressed ones; for formats that are read at once.
+
+        Raises
+        ------
+        CorpusError
+            If the file cannot be read.
+        """
+        self.bytes_read, self.content = 0, None
+        try:
+            with _Hashed(self._open()) as raw:
+                parts = []
+                block = memoryview(bytearray(_HASHED_BYTES))
+                while n_bytes := raw.readinto(block):
+                    parts.append(bytes(block[:n_bytes]))
+                self.bytes_read = raw.tell()
+                self.content = raw.digest.hexdigest()
+        except OSError as error:
+            raise _cannot_read(self.path, error) from error
+        return b"".join(parts)
 
     def content_hash(self) -> str | None:
         """Return the hash of the file's bytes as they are now, XXH3 of 128 bits; None for what is no file.
@@ -238,8 +256,6 @@ def _remedy_of_name(path: str) -> str:
     """Return what to do about a path that names no file, by what it looks like."""
     if _URL.match(path):
         return "a URL is not read: download it first, and give the file"
-    if _PATTERN.search(path):
-        return "patterns are expanded by the shell, where they match: give the files (in Python glob.glob())"
     if path.startswith("~"):
         return "~ is not expanded here: give the whole path (in Python os.path.expanduser(path))"
     return "check the path"

@@ -1,4 +1,4 @@
-"""Files that hold text in a form that is not read here, and what makes a corpus of each."""
+"""Files that hold text in a form that is not read here or under another format, and what to do with each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 HEAD_BYTES = 512
 """How many of its first bytes tell such a file."""
 
-_FRAME = "write it as JSON Lines: {read}(FILE).to_json('OUT.jsonl', orient='records', lines=True) of pandas"
+_GIVE = "give --format {0} (in Python format={0!r}), uncompressed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,8 @@ _CONTAINERS = (
                _UNPACK + ": `unzip FILE`; or save the sheet as CSV", re.compile(rb"PK\x03\x04")),
     _Container("a 7-Zip or RAR archive", (".7z", ".rar"), _UNPACK,
                re.compile(rb"7z\xbc\xaf|Rar!\x1a")),
-    _Container("Parquet", (".parquet", ".pq"), _FRAME.format(read="read_parquet"),
-               re.compile(rb"PAR1[\x00-\x1f]")),
-    _Container("Arrow", (".arrow", ".feather"), _FRAME.format(read="read_feather"),
-               re.compile(rb"ARROW1\0")),
+    _Container("Parquet", (), _GIVE.format("parquet"), re.compile(rb"PAR1[\x00-\x1f]")),
+    _Container("Arrow", (), _GIVE.format("arrow"), re.compile(rb"ARROW1\0")),
     _Container("HDF5", (".h5", ".hdf5"), "give the corpus that it was made of", re.compile(rb"\x89HDF\r\n")),
     _Container("SQLite", (".db", ".sqlite", ".sqlite3"), "write the sentences as CSV or JSON Lines",
                re.compile(rb"SQLite format 3\0")),
@@ -47,7 +45,6 @@ _CONTAINERS = (
                "if each line is an object, give --format jsonl (in Python format='jsonl'); a list of objects "
                "becomes that by `jq -c '.[]' FILE > OUT.jsonl`"),
     _Container("markup", (".xml", ".html", ".htm", ".tei"), "save its text, one sentence per line, as .txt"),
-    _Container("a spaCy file", (".spacy",), _AS_LINES),
 )  # fmt: skip
 
 
@@ -62,4 +59,5 @@ def advice_by_content(head: bytes) -> str | None:
 
 
 def _advice(container: _Container) -> str:
-    return f"is {container.what}, which is not read: {container.remedy}"
+    is_read = container.remedy.startswith("give --format")
+    return f"is {container.what}, which is {'no text' if is_read else 'not read'}: {container.remedy}"
