@@ -31,8 +31,8 @@ class Mine:
 """
 
 ORDER = (
-    "extract", "plan", "info", "ls", "show", "stats", "why", "diff", "compare", "neighbors", "train tagger",
-    "train classifier", "train", "evaluate", "predict", "verify", "repair", "gc", "compact", "recode",
+    "extract", "plan", "info", "ls", "show", "stats", "why", "diff", "compare", "neighbors", "report",
+    "train tagger", "train classifier", "train", "evaluate", "predict", "verify", "repair", "gc", "compact", "recode",
     "copy", "merge", "subset", "layers", "export", "import", "remove", "pretrain", "warm-up",
     "check-encoder", "upgrade", "forget", "completion", "",
 )  # fmt: skip
