@@ -15,7 +15,7 @@ from featurestore.store.index.filerows import DamagedIndexError, FileRows
 from featurestore.store.index.files import run_bytes
 from featurestore.store.index.loading import load_index, stale_files
 from featurestore.store.index.lookup import Index
-from featurestore.store.index.runs import MemoryRun, merge, sort_rows
+from featurestore.store.index.sorting import RowsInMemory, merge, sort_rows
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.store import Store
 from tests.kit.stores import create, fill, sentences
@@ -234,10 +234,10 @@ def test_places_that_are_not_there_are_noticed(tmp_path, many_keys, outside):
 
 def test_runs_in_files_and_in_memory_are_merged_part_by_part(tmp_path, many_keys):
     saved_index(tmp_path, many_keys[:300])
-    in_file = reading(tmp_path, many_keys[:300], access="pread").records
+    in_file = reading(tmp_path, many_keys[:300], access="pread").runs[0].records
     assert isinstance(in_file, FileRows)
     saved_index(tmp_path / "other", many_keys[300:])
-    in_memory = MemoryRun(np.array(reading(tmp_path / "other", many_keys[300:]).records))
+    in_memory = RowsInMemory(reading(tmp_path / "other", many_keys[300:]).records)
     parts = list(merge([in_file, in_memory], 40))
     assert len(parts) > 5
     together = np.concatenate([in_file.rows(0, 300), in_memory.rows(0, 100)])
