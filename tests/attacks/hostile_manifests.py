@@ -168,7 +168,7 @@ MANIFEST_ATTACKS = {
     "shards no list": Attack(fields(shards={"0": 1}), OPEN, "not a list"),
     "shards of null": Attack(fields(shards=[None]), OPEN, "TypeError"),
     "number of another manifest": Attack(number_mismatch, OPEN, "says it is number 2"),
-    "newer version": Attack(fields(format_version=2), OPEN, "upgrade", exit_code=1),
+    "newer version": Attack(fields(format_version=3), OPEN, "upgrade", exit_code=1),
     "unknown fields": Attack(
         changed(
             lambda b: (
