@@ -44,6 +44,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'featurestore show features/ewt --tokens \'["New York", "sleeps"]\'',
     ),
     "stats": ("featurestore stats features/ewt",),
+    "report": (
+        "featurestore report features/ewt -o ewt.html",
+        "featurestore report features/ewt --corpus dev.conllu --label upos",
+    ),
     "diff": (
         "featurestore diff features/ewt train.conllu dev.conllu test.conllu",
         "featurestore diff features/ewt train.conllu --unused >unused.txt",
@@ -85,6 +89,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "repair": ("featurestore repair features/ewt --dry-run",),
     "gc": ("featurestore gc features/ewt --keep-last 1 --older-than 7d --dry-run",),
+    "upgrade": ("featurestore upgrade features/ewt",),
     "forget": ("featurestore forget",),
     "completion": (
         "featurestore completion bash > ~/.featurestore-completion.bash",

@@ -92,7 +92,7 @@ class FeatureBatch(MappingOfTensors):
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> FeatureBatch:  # needs a GPU
-        """Return the batch in pinned memory (what a DataLoader with ``pin_memory=True`` calls)."""
+        """Return the batch in pinned memory, as a DataLoader with ``pin_memory=True`` asks; some may be."""
         return self._mapped(lambda tensor: tensor.pin_memory())
 
     def packed(self) -> FeatureBatch:
@@ -188,9 +188,10 @@ class BatchSource(Protocol):
         """Return one example."""
 
     def gather(
-        self, indices: Sequence[int], gatherer: Any = None, *, packed: bool = False, jagged: bool = False
-    ) -> FeatureBatch:
-        """Return a padded, packed or jagged batch; ``gatherer`` reads it in place of the dataset's own."""
+        self, indices: Sequence[int], gatherer: Any = None, *,
+        packed: bool = False, jagged: bool = False, empty: Any = None,
+    ) -> FeatureBatch:  # fmt: skip
+        """Return a batch as :meth:`FeatureDataset.gather` does; ``gatherer`` reads it in place of its own."""
 
 
 class ItemBatch(MutableSequence[FeatureItem]):

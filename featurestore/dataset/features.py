@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from featurestore.corpora.contract.example import IGNORED, MissingLabel
 from featurestore.corpora.given import CorpusLike
 from featurestore.dataset.batch import FeatureBatch, FeatureItem, ItemBatch, PackedRows, length_mask
+from featurestore.dataset.gathering.buffers import Allocate
 from featurestore.dataset.gathering.gather import Gatherer
 from featurestore.dataset.indices import EVERYTHING, Part, position_of, positions_of
 from featurestore.dataset.labels import LabelSet
@@ -305,6 +306,7 @@ class FeatureDataset(Dataset[FeatureItem]):
         *,
         packed: bool = False,
         jagged: bool = False,
+        empty: Allocate | None = None,
     ) -> FeatureBatch:
         """Read a padded, packed or jagged batch: what :func:`collate` does with a whole batch.
 
@@ -317,6 +319,9 @@ class FeatureDataset(Dataset[FeatureItem]):
             As :meth:`FeatureBatch.packed` packs it, but without a detour over padding.
         jagged : bool
             As :meth:`FeatureBatch.jagged` makes it, without a detour over padding.
+        empty : callable, optional
+            Gives the memory of features on the CPU, which is written to as a whole: called with a shape and a
+            dtype, as ``torch.empty``. By default buffers that are used again when no tensor is over them.
 
         Raises
         ------
@@ -333,17 +338,17 @@ class FeatureDataset(Dataset[FeatureItem]):
         batch = FeatureBatch(mask, lengths, mask, labels, torch.from_numpy(at))
         if self._sources.is_resident:
             batch = batch.to(self.device)
-            batch.features = self._sources.resident(batch.indices, batch.mask)
+            batch.features = self._sources.resident(batch.indices, batch.mask, empty)
             return batch.packed() if packed else batch.jagged() if jagged else batch
         gatherers = [gatherer] if isinstance(gatherer, Gatherer) else gatherer
         if jagged:
             into = torch.arange(int(n_tokens.sum()))
-            return batch.with_tokens(self._sources.end_to_end(at, n_tokens, into, gatherers))
+            return batch.with_tokens(self._sources.end_to_end(at, n_tokens, into, gatherers, empty))
         if not packed:
-            batch.features = self._sources.padded(at, n_tokens, gatherers)
+            batch.features = self._sources.padded(at, n_tokens, gatherers, empty)
             return batch
         packing = PackedRows.of(lengths, mask)
-        data = self._sources.end_to_end(at, n_tokens, packing.rows, gatherers)
+        data = self._sources.end_to_end(at, n_tokens, packing.rows, gatherers, empty)
         batch.features = changed(data, packing.packed)
         if found is not None and found.ndim == 2:
             flat = np.empty(len(packing.rows), np.int64)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Subset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
@@ -15,13 +16,13 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from featurestore.dataset.batch import (
     FeatureBatch,
     FeatureItem,
-    ItemBatch,
     collate,
     collate_jagged,
     collate_packed,
 )
+from featurestore.dataset.collating import Collating
 from featurestore.dataset.features import FeatureDataset
-from featurestore.dataset.gathering.gather import Gatherer
+from featurestore.dataset.gathering.buffers import pinned
 from featurestore.dataset.gathering.memory import available_bytes
 from featurestore.dataset.indices import EVERYTHING, Part, positions_of
 from featurestore.dataset.sampler_inputs import balanced_weights, document_starts
@@ -31,7 +32,6 @@ from featurestore.dataset.sampling.sampler import BucketBatchSampler, Order, Shu
 from featurestore.dataset.sampling.window_reader import WindowReader
 from featurestore.dataset.sampling.windows import WindowBatchSampler
 from featurestore.errors import UsageError
-from featurestore.store.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -241,8 +241,9 @@ def feature_loader(
         0 is fastest: reading is a copy from mapped memory, and worker processes have to send whole batches
         back. Useful only if your own ``collate_fn`` or transforms are slow.
     **options
-        For :class:`torch.utils.data.DataLoader`; a ``collate_fn`` of your own gets a list of
-        :class:`~featurestore.dataset.batch.FeatureItem`.
+        For :class:`torch.utils.data.DataLoader`; with ``pin_memory=True`` and a GPU, features are gathered
+        into pinned memory at once, where no workers and no ``collate_fn`` stand between. A ``collate_fn`` of
+        your own gets a list of :class:`~featurestore.dataset.batch.FeatureItem`.
 
     Returns
     -------
@@ -309,12 +310,17 @@ def feature_loader(
     collating: Callable[[Sequence[FeatureItem]], Any] = own_collate or (
         collate_packed if packed else collate_jagged if jagged else collate
     )
+    gathering: dict[str, Any] = {}
+    if options.get("pin_memory") and not num_workers and own_collate is None and torch.cuda.is_available():
+        gathering["empty"] = pinned  # needs a GPU
     sampler = BucketBatchSampler(whole.lengths[part], **sampling)
     if memory is not None:
         windows = whole.windows(memory, part)
         reader = WindowReader(windows)
         sampler = WindowBatchSampler(sampler.lengths, windows, on_pool=reader.enter, **sampling)
-        collating = _WindowedCollate(reader, whole.stores.values(), packed, jagged)
+        gathering.update(reader=reader, stores=whole.stores.values())
+    if gathering:
+        collating = Collating(packed=packed, jagged=jagged, **gathering)
     loader = FeatureLoader(
         dataset, batch_sampler=sampler, collate_fn=collating, num_workers=num_workers, **options
     )
@@ -325,22 +331,6 @@ def feature_loader(
 
 def _identity(dataset: FeatureDataset, part: Part, memory: int | None) -> dict[str, Any]:
     return {**dataset.identity(part), "window": memory}
-
-
-class _WindowedCollate:
-    """Collates batches from the windows that are in memory."""
-
-    def __init__(self, reader: WindowReader, stores: Iterable[Store], packed: bool, jagged: bool) -> None:
-        self._lock, self._packed, self._jagged = reader.lock, packed, jagged
-        self._gatherers = [Gatherer(store, reader.of(store)) for store in stores]
-
-    def __call__(self, items: Sequence[FeatureItem]) -> FeatureBatch:
-        if not isinstance(items, ItemBatch):
-            raise UsageError("window: this loader needs the dataset itself, not a wrapper that changes items")
-        with self._lock:
-            return items.dataset.gather(
-                items.indices, self._gatherers, packed=self._packed, jagged=self._jagged
-            )
 
 
 def _whole_and_part(dataset: object) -> tuple[FeatureDataset, Part]:

@@ -30,7 +30,8 @@ class DevicePrefetcher:
         for batch in DevicePrefetcher(feature_loader(dataset), "cuda"):
             model(batch.features)
 
-    The copy runs on a CUDA stream of its own, from pinned memory; the stream that is current when a batch is
+    The copy runs on a CUDA stream of its own, from pinned memory; a loader made with ``pin_memory=True``
+    gathers features there, of others they are copied there first. The stream that is current when a batch is
     handed on waits for it, not the processor. On a CPU batches pass as they are.
 
     Parameters

@@ -12,7 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featurestore.dataset.gathering.buffers import BufferPool
+from featurestore.dataset.gathering.buffers import Allocate, BufferPool
 from featurestore.dataset.gathering.gather import Gatherer, Part
 from featurestore.dataset.gathering.resident import Resident
 from featurestore.dataset.gathering.together import gather_packed, gather_padded, gather_resident, parts_of
@@ -153,19 +153,27 @@ class Sources:
         return self._filled((n_tokens,), read)
 
     def padded(
-        self, at: NDArray[np.int64], lengths: NDArray[np.int64], gatherers: Sequence[Gatherer] | None = None
+        self,
+        at: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        gatherers: Sequence[Gatherer] | None = None,
+        empty: Allocate | None = None,
     ) -> Features:
-        """Read a padded batch: (batch, longest, dim) or (batch, longest, n_layers, dim)."""
+        """Read a padded batch: (batch, longest, dim) or (batch, longest, n_layers, dim).
+
+        ``empty`` gives its memory, by default buffers that are used again.
+        """
         if self._only is not None and gatherers is None:
             alone = self._only
             shape = (len(at), *alone.store.vector_shape(int(lengths.max(initial=0))))
-            out = self._buffers.empty(shape, self.dtype)
+            out = (empty or self._buffers.empty)(shape, self.dtype)
             alone.gatherer.gather_padded(out, lengths, alone.places.shard[at], alone.places.row[at])
             return out
         parts = self._parts(at, gatherers)
         return self._filled(
             (len(at), int(lengths.max(initial=0))),
             lambda sources, out: gather_padded([parts[number] for number in sources], out, lengths),
+            empty,
         )
 
     def end_to_end(
@@ -174,6 +182,7 @@ class Sources:
         lengths: NDArray[np.int64],
         into: Tensor,
         gatherers: Sequence[Gatherer] | None = None,
+        empty: Allocate | None = None,
     ) -> Features:
         """Read tokens into the rows ``into``: (n_tokens, dim) or (n_tokens, n_layers, dim)."""
         parts = self._parts(at, gatherers)
@@ -182,9 +191,10 @@ class Sources:
             lambda sources, out: gather_packed(
                 [parts[number] for number in sources], out, lengths, into=into
             ),
+            empty,
         )
 
-    def resident(self, at: Tensor, mask: Tensor) -> Features:
+    def resident(self, at: Tensor, mask: Tensor, empty: Allocate | None = None) -> Features:
         """Return a padded batch of resident examples, on their device."""
         held = [source.resident for source in self.each]
 
@@ -192,7 +202,7 @@ class Sources:
             chosen = [held[number] for number in sources]
             gather_resident([one for one in chosen if one is not None], at, mask, out)
 
-        return self._filled(tuple(mask.shape), read)
+        return self._filled(tuple(mask.shape), read, empty if self.device.type == "cpu" else None)
 
     def _parts(self, at: NDArray[np.int64], gatherers: Sequence[Gatherer] | None) -> list[Part]:
         readers = [source.gatherer for source in self.each] if gatherers is None else gatherers
@@ -201,17 +211,28 @@ class Sources:
             for reader, source in zip(readers, self.each, strict=True)
         ]
 
-    def _filled(self, rows: tuple[int, ...], read: Callable[[Sequence[int], Tensor], None]) -> Features:
+    def _filled(
+        self,
+        rows: tuple[int, ...],
+        read: Callable[[Sequence[int], Tensor], None],
+        empty: Allocate | None = None,
+    ) -> Features:
         """Return features of so many rows that ``read`` has filled, given the numbers of their sources."""
         if self.as_dict:
             features = {}
             for number, (name, source) in enumerate(self.by_name.items()):
                 shape = (*rows, *source.store.token_shape)
-                features[name] = source.buffers.empty(shape, self.dtype, self.device)
+                if empty is None:
+                    features[name] = source.buffers.empty(shape, self.dtype, self.device)
+                else:
+                    features[name] = empty(shape, self.dtype)
                 read([number], features[name])
             return features
         n_layers = self.each[0].store.n_layers  # of several stores, 1
         shape = (*rows, *token_shape(n_layers, sum(source.store.dim for source in self.each)))
-        whole = self._buffers.empty(shape, self.dtype, self.device)
+        if empty is None:
+            whole = self._buffers.empty(shape, self.dtype, self.device)
+        else:
+            whole = empty(shape, self.dtype)
         read(range(len(self.each)), whole)
         return whole

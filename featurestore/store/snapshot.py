@@ -281,7 +281,8 @@ class Snapshot:
         DamagedStoreError
             If it is missing or not what was committed.
         """
-        return self.passing(shard).keys
+        keys: NDArray[np.uint8] = self.passing(shard).keys.copy()  # a view would keep the file mapped
+        return keys
 
     def locate(self, keys: Iterable[bytes] | NDArray[np.uint8]) -> Locations:
         """Find sentences by key.

@@ -12,11 +12,19 @@ import numpy as np
 from featurestore.errors import DamagedStoreError, FeaturestoreError, UnreadableStoreError
 from featurestore.keys import sentence_key
 from featurestore.store.format.access import sha256_of_shard
-from featurestore.store.format.directory import CANARIES, SHARDS, list_numbers, read_listed
+from featurestore.store.format.directory import (
+    CANARIES,
+    SHARDS,
+    list_numbers,
+    manifest_path,
+    read_without_lists,
+)
 from featurestore.store.format.layout import ShardEntry
 from featurestore.store.format.manifest import Manifest
 from featurestore.store.format.reader import ShardReader
 from featurestore.store.format.structure import inspect
+from featurestore.store.listing.files import LISTS, Reference
+from featurestore.store.listing.heads import doubtful_heads
 from featurestore.store.snapshot import Snapshot
 
 
@@ -82,7 +90,8 @@ def verify(
     ----------
     store : Snapshot
     quick : bool
-        Check that every shard exists, and its size and structure, without reading the vectors.
+        Check that every shard exists, and its size and structure, without reading the vectors. The structure
+        of a shard in a list is taken for sound if it has the hash that was committed.
     sample : int, optional
         As ``quick``, and check the vectors of this many sentences drawn at random.
     seed : int
@@ -96,22 +105,59 @@ def verify(
         If a file that may be sound cannot be opened.
     """
     # Earlier snapshots too: whoever reads them needs theirs, and gc refuses to guess what they need.
+    known: set[Reference] = set()
     for number in list_numbers(store.location) if not quick and sample is None else [store.snapshot]:
-        try:
-            read_listed(store.location, number)
-        except UnreadableStoreError:
-            raise  # which says nothing of its bytes
-        except FeaturestoreError as error:
-            yield Finding("", str(error))
+        yield from verify_manifest(store.location, number, known)
     yield from verify_canaries(store.location, store.manifest)
     drawn = None if sample is None else draw_sentences(store, sample, seed)
-    for number, entry in enumerate(store.manifest.shards):
+    shards = store.manifest.shards
+    doubtful: Iterable[int] = range(len(shards))
+    if quick and drawn is None:
+        doubtful = doubtful_heads(store.location / SHARDS, shards)
+        if progress is not None:
+            progress(shards.n_bytes - sum(shards[number].n_bytes for number in doubtful))
+    for number in doubtful:
+        entry = shards[number]
         rows = None if drawn is None else drawn.get(number, [])
         yield from verify_shard(
             store.location / SHARDS / entry.name, entry, store.fingerprint, quick=quick, rows=rows
         )
         if progress is not None:
             progress(entry.n_bytes)
+
+
+def verify_manifest(path: Path, number: int, known: set[Reference]) -> Iterator[Finding]:
+    """Check a manifest and its lists and yield what is wrong, nothing if gc removed it.
+
+    Parameters
+    ----------
+    path : Path
+        Of the store.
+    number : int
+    known : set of Reference
+        Lists that were checked already; grows.
+    """
+    try:
+        manifest = read_without_lists(path, number)
+    except UnreadableStoreError:
+        raise  # which says nothing of its bytes
+    except DamagedStoreError as error:
+        if not error.is_gone:
+            yield Finding("", str(error))
+        return
+    except FeaturestoreError as error:
+        yield Finding("", str(error))
+        return
+    for part in manifest.shards.parts:
+        if part.reference is None or part.reference in known:
+            continue
+        known.add(part.reference)
+        try:
+            _ = part.rows
+        except DamagedStoreError as error:
+            if error.is_gone and not manifest_path(path, number).exists():
+                return
+            yield Finding(f"{LISTS}/{part.reference.name}", str(error), is_gone=error.is_gone)
 
 
 def verify_canaries(path: Path, manifest: Manifest) -> Iterator[Finding]:

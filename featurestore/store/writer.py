@@ -86,9 +86,9 @@ class WriteSession:
         self.store = store
         self.manifest: Manifest = store.manifest
         self._manifests = str(store.location / MANIFESTS)
-        self._seen: Signature | None = (
-            None  # of that directory, when the manifest's content was last compared
-        )
+        # Of that directory, when the manifest's content was last compared, and when it was the latest.
+        self._seen: Signature | None = None
+        self._latest: Signature | None = None
         self._codec = get_codec(codec or store.manifest.codec)
         self._encoder = encoder
         self._filesystem = store.filesystem
@@ -191,8 +191,8 @@ class WriteSession:
         key = sentence_key(sentence)
         if key in self._pending or self._is_stored(key):
             return False
-        # Checked now, not when the shard is sealed: one bad vector must not cost its neighbours.
         staged = np.empty(expected, self._codec.staging_dtype)
+        # Checked now, not when the shard is sealed: one bad vector must not cost its neighbours.
         stage(staged, vectors, sentence, self._codec)
         start, self._pending_tokens = self._pending_tokens, self._pending_tokens + len(sentence)
         self._pending[key] = sentence, staged, sample(start, vectors, self._pending_tokens)
@@ -328,8 +328,10 @@ class WriteSession:
         published = publish(self.store.location, manifest, self._filesystem)
         if published is None:
             logger.info("another writer took snapshot %d; following it", manifest.number)
+            self._latest = None
             return False
-        self.manifest, self._seen = published, None
+        # If another writer is quicker than the signature, the next number is taken, which publishing notices.
+        self.manifest, self._seen, self._latest = published, None, signature(self._manifests)
         self._since_opening.add(keys)
         return True
 
@@ -348,7 +350,7 @@ class WriteSession:
     def _begin_anew(self) -> None:
         """Forget what was read before, and start from the latest commit."""
         self.store = self.store.refreshed()
-        self.manifest, self._seen = self.store.manifest, None
+        self.manifest, self._seen, self._latest = self.store.manifest, None, None
         self._since_opening = self._no_keys()
 
     def _no_keys(self) -> KeySet:
@@ -364,17 +366,16 @@ class WriteSession:
         """
         location, replaced = self.store.location, self.store.replaced
         found = signature(self._manifests)
-        is_latest = list_numbers(location, self._filesystem)[-1] == self.manifest.number
+        # Listing takes as long as there are snapshots, so it is not done where none came or went.
+        unchanged = found is not None and found == self._latest
+        is_latest = unchanged or list_numbers(location, self._filesystem)[-1] == self.manifest.number
         if is_latest and not replaced and is_there(location, self.manifest):
-            self._seen = found
+            self._seen = self._latest = found
             return
         latest = read_manifest(location, filesystem=self._filesystem, known=self.manifest.shards)
         self._make_sure_of_commits()
-        latest.recipe.require_equal(
-            self.store.recipe,
-            where=f"store {self.store.path}",
-            remedy="Use a store of its own for each recipe.",
-        )
+        remedy = "Use a store of its own for each recipe."
+        latest.recipe.require_equal(self.store.recipe, where=f"store {self.store.path}", remedy=remedy)
         if replaced:
             raise StoreError(
                 f"the store {self.store.path} was replaced by another while this process added to it: "
@@ -386,7 +387,7 @@ class WriteSession:
         view = Snapshot(self.store.location, latest, filesystem=self._filesystem)
         for number in latest.shards.besides(self.manifest.shards).tolist():
             self._since_opening.add(view.keys_of(number))
-        self.manifest, self._seen = latest, None
+        self.manifest, self._seen, self._latest = latest, None, None
 
     def _make_sure_of_commits(self) -> None:
         """Wait until the manifests that were found are on the disk.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.attacks.hostile_canaries import CANARY_ATTACKS
+from tests.attacks.hostile_lists import LIST_ATTACKS
 from tests.attacks.hostile_manifests import DIRECTORY_ATTACKS, HEAD_ATTACKS, INDEX_ATTACKS, MANIFEST_ATTACKS
 from tests.attacks.hostile_shards import SHARD_ATTACKS
 
@@ -12,6 +13,7 @@ FAMILIES = {
     "manifest": MANIFEST_ATTACKS,
     "directory": DIRECTORY_ATTACKS,
     "index": INDEX_ATTACKS,
+    "list": LIST_ATTACKS,
     "canaries": CANARY_ATTACKS,
 }
 ATTACKS = {

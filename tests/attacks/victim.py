@@ -276,7 +276,8 @@ def _peak() -> int:
 def _outside(path: Path, heard: list[tuple[str, tuple[object, ...]]]) -> list[str]:
     """Return what was opened or changed outside the store, Python's own files left out."""
     inside = os.path.realpath(path) + os.sep
-    own = (sys.prefix, sys.base_prefix, str(ROOT / "featurestore"))
+    # The project's file is that of whoever runs the command, not of the store.
+    own = (sys.prefix, sys.base_prefix, str(ROOT / "featurestore"), str(ROOT / "pyproject.toml"))
     found = []
     for event, arguments in list(heard):
         if event == "open" and not isinstance(arguments[0], (str, bytes, os.PathLike)):

@@ -33,7 +33,8 @@ class Mine:
 ORDER = (
     "extract", "plan", "info", "ls", "show", "stats", "why", "train tagger", "train classifier", "train",
     "evaluate", "predict", "verify", "repair", "gc", "compact", "recode", "copy", "merge", "subset", "layers",
-    "export", "import", "remove", "pretrain", "warm-up", "check-encoder", "forget", "completion", "",
+    "export", "import", "remove", "pretrain", "warm-up", "check-encoder", "upgrade", "forget", "completion",
+    "",
 )  # fmt: skip
 """Commands whose examples make what those of others need come first."""
 

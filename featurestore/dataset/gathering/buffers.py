@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,18 @@ _ALIGNMENT = 64
 """Bytes of a cache line: vector instructions that straddle two take half as long again."""
 
 Bytes = NDArray[np.uint8]
+
+Allocate = Callable[[tuple[int, ...], torch.dtype], Tensor]
+"""Gives an uninitialised tensor of a shape and a type, as ``torch.empty`` does."""
+
+
+def pinned(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return an uninitialised tensor in page-locked memory, of which copies to a GPU run beside other work.
+
+    torch keeps such memory, and gives it out again when no tensor over it is left and the copies from it that
+    were asked for are done.
+    """
+    return torch.empty(shape, dtype=dtype, pin_memory=True)  # needs a GPU
 
 
 def aligned(n_bytes: int) -> Bytes:
@@ -65,8 +78,7 @@ class BufferPool:
             buffer = self._idle(n_bytes)
             if buffer is None:
                 return torch.empty(shape, dtype=dtype)
-            whole = torch.from_numpy(buffer)
-        return whole[:n_bytes].view(dtype).view(shape)
+            return torch.frombuffer(buffer, dtype=dtype, count=count).view(shape)
 
     def _idle(self, n_bytes: int) -> Bytes | None:
         """Return an unused buffer that is large enough, made if the pool has room."""

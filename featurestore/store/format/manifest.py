@@ -31,7 +31,7 @@ from featurestore.store.listing.files import Kind, Lists, Reference
 from featurestore.store.listing.shards import Part, Shards
 from featurestore.vectors import token_shape
 
-NEWEST_VERSION = 1
+NEWEST_VERSION = 2
 """Of new stores. A store of version 1 stays one until somebody upgrades it."""
 
 _MOST_EXTENTS = 16

@@ -19,8 +19,8 @@ from featurestore.store.index.sorting import (
     sort_rows,
 )
 
-_AT_ONCE = 1 << 19
-"""Keys sorted or merged at once, some 50 MB."""
+_AT_ONCE = 1 << 18
+"""Keys sorted or merged at once, some 30 MB."""
 
 _BUCKETS_AT_ONCE = 1 << 16
 
@@ -54,7 +54,7 @@ class MergedRun:
         directory: Path,
         filesystem: FileSystem,
     ) -> None:
-        # One file for all parts: a billion keys have two thousand, more than a process may have open.
+        # One file for all parts: a billion keys have four thousand, more than a process may have open.
         parts = ScratchFile(directory, filesystem)
         pieces = [*before, *(RowsOnDisk([rows], parts) for rows in _sorted_parts(shards))]
         self._records = RowsOnDisk(map(distinct, merge(pieces, _AT_ONCE)), ScratchFile(directory, filesystem))

@@ -65,7 +65,8 @@ class RunFile:
 
     def fits(self, shards: ShardList) -> bool:
         """Return whether it lies inside a list of shards and has no more keys than they; cheap."""
-        if not self.first < self.stop <= len(shards):
+        # By its name there is one file over any shards, however many a stranger put there.
+        if not self.first < self.stop <= len(shards) or self.path.name != _file_name(self.digest):
             return False
         n_keys = shards.n_keys(self.first, self.stop)
         return n_keys is None or self.n_keys <= n_keys
@@ -131,7 +132,7 @@ def open_run(path: Path) -> RunFile | None:
 
 def run_path(directory: Path, shards: ShardList, first: int, stop: int) -> Path:
     """Return where the run over these shards lies, or would lie."""
-    return directory / f"{shards.digest(first, stop)[:8].hex()}.idx"
+    return directory / _file_name(shards.digest(first, stop))
 
 
 def run_files(directory: Path) -> list[Path]:
@@ -158,6 +159,10 @@ def header_bytes(shards: ShardList, first: int, stop: int, n_keys: int, bits: in
     """Return the header of the file of a run."""
     digest = shards.digest(first, stop)
     return _sealed(_HEADER.pack(_MAGIC, n_keys, first, stop, bits, largest, digest))
+
+
+def _file_name(digest: bytes) -> str:
+    return f"{digest[:8].hex()}.idx"
 
 
 def _sealed(fields: bytes) -> bytes:

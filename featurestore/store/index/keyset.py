@@ -75,10 +75,12 @@ class KeySet:
                 self._newest.add(key)
         if len(self._newest) > self._most_in_memory:
             rows = np.stack(key_words(keys_array(self._newest)), 1)
-            stored = [*self._stored, self._filtered([RowsInMemory(sort_rows(rows))])]
-            while len(stored) > 1 and len(stored[-2].run) < 2 * len(stored[-1].run):
-                stored.append(self._filtered([stored.pop().run, stored.pop().run]))
-            self._stored = tuple(stored)
+            kept, merged, n_keys = list(self._stored), [], len(rows)
+            # All at once, so that no key is written twice for one that is added.
+            while kept and len(kept[-1].run) < 2 * n_keys:
+                merged.append(kept.pop().run)
+                n_keys += len(merged[-1])
+            self._stored = (*kept, self._filtered([RowsInMemory(sort_rows(rows)), *merged]))
             self._newest = set()
         return new
 

@@ -185,8 +185,9 @@ def _survey(
                 continue
             if file.path not in runs:
                 if not file.covers(shards):
-                    unusable.append(file)  # of other shards
-                    continue
+                    # Of other shards: where one is, there may be many.
+                    unusable += [each for each in files if not each.covers(shards)]
+                    break
                 run = _opened(file, shards, access)
                 if run is None:
                     unusable.append(file)

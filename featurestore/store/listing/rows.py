@@ -7,6 +7,7 @@ other rows can still be believed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from featurestore import limits
 from featurestore.errors import StoreError
-from featurestore.store.format.codec import CodecError
-from featurestore.store.format.layout import Extent, ShardEntry, datasets_of
+from featurestore.keys import KEY_BYTES
+from featurestore.store.format.codec import CodecError, get_codec
+from featurestore.store.format.layout import ALIGNMENT, Extent, ShardEntry, datasets_of
 
 DATASETS = (
     "checksums", "condition_offsets", "conditions", "keys", "norms", "offsets", "scales", "token_offsets",
@@ -49,6 +51,9 @@ the bytes before it."""
 Rows = NDArray[np.void]
 
 _CHECKED = ROW.itemsize - 8
+
+_MOST_TOKENS = limits.MAX_HEAD_BYTES // 8
+"""Of a shard: its head has eight bytes for each."""
 
 
 def rows_of(entries: Sequence[ShardEntry], token_shape: tuple[int, ...]) -> Rows:
@@ -116,6 +121,51 @@ def problem_of(rows: Rows) -> str:
     if len(wrong):
         return f"the error of row {wrong[0]:,} is not finite"
     return ""
+
+
+def contradictory(rows: Rows, token_shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which rows a reader would refuse, or might: their datasets overlap, or lie elsewhere; (n,) bool.
+
+    What :func:`~featurestore.store.format.layout.check_extents` finds, of all rows at once.
+    """
+    n_sentences, n_tokens = rows["n_sentences"].astype(np.int64), rows["n_tokens"].astype(np.int64)
+    offsets, codecs = rows["offsets"].astype(np.int64), rows["codec"]
+    width = math.prod(token_shape)
+    itemsize = np.array([np.dtype(get_codec(name).value_dtype).itemsize for name in CODECS])[codecs]
+    is_int8, has_conditions = codecs == CODECS.index("int8"), rows["condition_bytes"] > 0
+    sizes = {
+        "checksums": 8 * n_sentences,
+        "condition_offsets": np.where(has_conditions, 8 * (n_sentences + 1), 0),
+        "conditions": rows["condition_bytes"].astype(np.int64),
+        "keys": KEY_BYTES * n_sentences,
+        "norms": np.where(is_int8, 4 * width, 0),
+        "offsets": 8 * (n_sentences + 1),
+        "scales": np.where(is_int8, 4 * n_tokens * (width // token_shape[-1]), 0),
+        "token_offsets": 8 * (n_tokens + 1),
+        "tokens": rows["token_bytes"].astype(np.int64),
+    }
+    absent = np.zeros((len(rows), len(sizes)), bool)
+    for column, name in enumerate(sizes):
+        if name.startswith("condition"):
+            absent[:, column] = ~has_conditions
+        elif name in ("norms", "scales"):
+            absent[:, column] = ~is_int8
+    values = offsets[:, -1]
+    starts = np.where(absent, values[:, None], offsets[:, :-1])
+    ends = starts + np.stack(list(sizes.values()), axis=1)
+    order = np.lexsort((ends, starts), axis=1)
+    ordered_starts, ordered_ends = (np.take_along_axis(each, order, axis=1) for each in (starts, ends))
+    wrong: NDArray[np.bool_] = (
+        (n_sentences < 1)
+        | (n_tokens > _MOST_TOKENS)  # more do not fit a shard, and would overflow here
+        | (offsets[:, :-1][:, :] * absent != 0).any(axis=1)
+        | (ordered_ends[:, :-1] > ordered_starts[:, 1:]).any(axis=1)
+        | (ends > values[:, None]).any(axis=1)
+        | (values > limits.MAX_HEAD_BYTES)
+        | (values % ALIGNMENT != 0)
+        | (values + n_tokens * width * itemsize != rows["n_bytes"].astype(np.int64))
+    )
+    return wrong
 
 
 def intact(rows: Rows) -> NDArray[np.bool_]:

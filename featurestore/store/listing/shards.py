@@ -82,6 +82,10 @@ class Part:
         """(n, 16) uint8."""
         return names_of(self.rows)
 
+    def file_names(self, start: int = 0, stop: int | None = None) -> list[str]:
+        """Return the file names of successive shards."""
+        return _joined(self.names[start:stop]).decode().split("\n")
+
 
 class Shards(Sequence[ShardEntry]):
     """The entries of a snapshot's shards, in the order that numbers them.
@@ -190,13 +194,7 @@ class Shards(Sequence[ShardEntry]):
 
     def joined_names(self, start: int = 0, stop: int | None = None) -> bytes:
         """Return the file names of successive shards, with line ends between them."""
-        chosen = self.hashes[start:stop]
-        # One hash a row, and room for the rest of the name after it.
-        lines = np.empty((len(chosen), NAME_DIGITS + 4), np.uint8)
-        digits = np.frombuffer(binascii.hexlify(chosen.tobytes()), np.uint8)
-        lines[:, :NAME_DIGITS] = digits.reshape(-1, NAME_DIGITS)
-        lines[:, NAME_DIGITS:] = np.frombuffer(b".h5\n", np.uint8)
-        return lines.tobytes()[:-1]
+        return _joined(self.hashes[start:stop])
 
     def codecs(self) -> dict[str, int]:
         """Return how many shards each codec has, in the order in which they first come."""
@@ -322,6 +320,16 @@ class Shards(Sequence[ShardEntry]):
         same = (self.hashes[numbers] == wanted[hit]).all(axis=1)
         found[hit[same]] = numbers[same]
         return found
+
+
+def _joined(hashes: NDArray[np.uint8]) -> bytes:
+    """Return the names of files, with line ends between them."""
+    # One hash a row, and room for the rest of the name after it.
+    lines = np.empty((len(hashes), NAME_DIGITS + 4), np.uint8)
+    digits = np.frombuffer(binascii.hexlify(hashes.tobytes()), np.uint8)
+    lines[:, :NAME_DIGITS] = digits.reshape(-1, NAME_DIGITS)
+    lines[:, NAME_DIGITS:] = np.frombuffer(b".h5\n", np.uint8)
+    return lines.tobytes()[:-1]
 
 
 def _first_words(hashes: NDArray[np.uint8]) -> NDArray[np.uint64]:

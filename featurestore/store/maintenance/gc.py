@@ -32,9 +32,12 @@ from featurestore.store.format.directory import (
     list_numbers,
     manifest_path,
     read_listed,
+    read_without_lists,
 )
 from featurestore.store.format.manifest import Manifest
 from featurestore.store.index.loading import stale_files, used_files
+from featurestore.store.listing.files import LISTS
+from featurestore.store.listing.shards import Shards
 from featurestore.store.locks import cleaning, unused
 from featurestore.store.snapshot import shard_list
 
@@ -45,8 +48,15 @@ OLDER_THAN = 24 * 3600.0
 """Seconds for which a file must have been garbage before it is removed."""
 
 SHARD_NAME = re.compile(r"[0-9a-f]{32}\.h5")
+LIST_NAME = re.compile(r"[0-9a-f]{32}\.list")
 
-Kind = Literal["manifest", "shard", "canaries", "index", "temporary"]
+_MOST_INDEXED = 64
+"""Snapshots, the last ones, whose index files stay."""
+
+_CLOCK_TICK = 0.02
+"""Seconds after which a directory that changes has another time than before, on any kernel."""
+
+Kind = Literal["manifest", "list", "shard", "canaries", "index", "temporary"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +65,9 @@ class GarbageFile:
 
     Attributes
     ----------
-    kind : {"manifest", "shard", "canaries", "index", "temporary"}
-        An old snapshot, an unreferenced shard, canary file or index, or an orphaned temporary file.
+    kind : {"manifest", "list", "shard", "canaries", "index", "temporary"}
+        An old snapshot, an unreferenced list of shards, shard, canary file or index, or an orphaned temporary
+        file.
     name : str
         Path below the store's directory.
     n_bytes : int
@@ -105,8 +116,9 @@ def collect(
     """Remove what a store does not need any more.
 
     Removed are: snapshots that a later one followed ``older_than`` seconds ago or earlier, unless they are
-    among the last ``keep_last`` or open in some process; shards, canary files and indexes that no remaining
-    snapshot references, if they are as old; temporary files of dead writers. Quarantined files stay.
+    among the last ``keep_last`` or open in some process; lists, shards, canary files and indexes that no
+    remaining snapshot references, if they are as old; temporary files of dead writers. Quarantined files
+    stay.
 
     Parameters
     ----------
@@ -162,6 +174,7 @@ class _Collector:
         shards, indexes = _unreferenced(self._path, self._done.kept, _require_readable(self._path))
         self._collect_files("shard", [file for file in shards if file.parent.name == SHARDS])
         self._collect_files("canaries", [file for file in shards if file.parent.name == CANARIES])
+        self._collect_files("list", _unreferenced_lists(self._path, self._done.kept, self._before))
         self._collect_files("index", indexes)
         for file in _temporary_files(self._path):
             with unused(file) as alone:
@@ -172,6 +185,9 @@ class _Collector:
     def _collect_manifests(self, keep_last: int) -> None:
         numbers = list_numbers(self._path)
         followers = dict(itertools.pairwise(numbers))
+        if not self._dry_run:
+            # A writer tells by the directory's time that nothing came or went since its last commit.
+            time.sleep(_CLOCK_TICK)
         for position, number in enumerate(numbers):
             # Its age counts from the next snapshot: until then it was the latest.
             is_recent = position >= len(numbers) - keep_last or (
@@ -217,7 +233,7 @@ class _Collector:
         return GarbageFile(kind, str(file.relative_to(self._path)), _status(file).st_size)
 
 
-ReadListed = Callable[[Path, int], Manifest | None]
+ReadListed = Callable[[Path, int, Shards | None], Manifest | None]
 
 
 def unreferenced_files(path: Path) -> tuple[list[Path], list[Path]]:
@@ -226,7 +242,7 @@ def unreferenced_files(path: Path) -> tuple[list[Path], list[Path]]:
     Both are empty where a damaged manifest leaves that open.
     """
     try:
-        return _unreferenced(path, list_numbers(path), read_listed)
+        return _unreferenced(path, list_numbers(path), _read_listed)
     except DamagedStoreError:
         return [], []
 
@@ -235,12 +251,15 @@ def _unreferenced(path: Path, numbers: list[int], read: ReadListed) -> tuple[lis
     """Return the shard and index files that none of these snapshots references."""
     shards = [*shards_besides(path, []), *shards_besides(path, [], CANARIES)]
     indexes: list[Path] | None = None
-    for number in reversed(numbers):
-        if not shards and indexes == []:
+    known: Shards | None = None
+    for position, number in enumerate(reversed(numbers)):
+        # An index is derived: one that only an old snapshot uses is built again there.
+        if not shards and (indexes == [] or position >= _MOST_INDEXED):
             break  # nothing is left that an older snapshot could need
-        manifest = read(path, number)
+        manifest = read(path, number, known)
         if manifest is None:
             continue  # removed by another gc since it was listed
+        known = manifest.shards
         shards = _without(shards, manifest)
         if indexes is None:
             indexes = stale_files(path / INDEX, shard_list(manifest))
@@ -253,9 +272,9 @@ def _unreferenced(path: Path, numbers: list[int], read: ReadListed) -> tuple[lis
 def _require_readable(path: Path) -> ReadListed:
     """Return a way to read manifests whose errors say what damage means for gc."""
 
-    def read(_: Path, number: int) -> Manifest | None:
+    def read(_: Path, number: int, known: Shards | None) -> Manifest | None:
         try:
-            return read_listed(path, number)
+            return _read_listed(path, number, known)
         except DamagedStoreError as error:
             raise DamagedStoreError(
                 f"{error}. What this snapshot needs is unknown, so no shard was removed: run "
@@ -266,16 +285,47 @@ def _require_readable(path: Path) -> ReadListed:
     return read
 
 
+def _read_listed(path: Path, number: int, known: Shards | None) -> Manifest | None:
+    return read_listed(path, number, known=known)
+
+
+def _unreferenced_lists(path: Path, numbers: list[int], before: float) -> list[Path]:
+    """Return the lists, last written or named before some time, that none of these snapshots names."""
+    lists = {file.name: file for file in _named(path / LISTS, LIST_NAME) if _change_time(file) <= before}
+    for number in reversed(numbers):
+        if not lists:
+            break
+        try:
+            manifest = read_without_lists(path, number)
+        except DamagedStoreError as error:
+            if error.is_gone:
+                continue
+            raise
+        for reference in manifest.shards.references:
+            lists.pop(reference.name, None)
+    return sorted(lists.values())
+
+
 def shards_besides(path: Path, manifests: Iterable[Manifest], directory: str = SHARDS) -> list[Path]:
     """Return the shard files of a directory that none of these manifests references, sorted by name."""
-    try:
-        found = sorted(path.joinpath(directory).iterdir())
-    except FileNotFoundError:
-        return []
-    shards = [file for file in found if SHARD_NAME.fullmatch(file.name) and not _is_directory(file)]
+    shards = _named(path / directory, SHARD_NAME)
     for manifest in manifests:
         shards = _without(shards, manifest)
     return shards
+
+
+def _named(directory: Path, pattern: re.Pattern[str]) -> list[Path]:
+    """Return what has such a name in a directory and is no directory itself, sorted."""
+    try:
+        with os.scandir(directory) as found:
+            names = [
+                entry.name
+                for entry in found
+                if pattern.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False)
+            ]
+    except FileNotFoundError:
+        return []
+    return [directory / name for name in sorted(names)]
 
 
 def orphaned_files(path: Path) -> list[Path]:
@@ -294,8 +344,10 @@ def _temporary_files(path: Path) -> list[Path]:
     return sorted(file for file in found if stat.S_ISREG(_status(file).st_mode))
 
 
-def _without(shards: Iterable[Path], manifest: Manifest) -> list[Path]:
-    referenced = {shard.name for shard in manifest.shards}
+def _without(shards: list[Path], manifest: Manifest) -> list[Path]:
+    if not shards:
+        return []
+    referenced = set(manifest.shards.names())
     if manifest.canaries is not None:
         referenced.add(manifest.canaries.name)
     return [file for file in shards if file.name not in referenced]
@@ -312,7 +364,3 @@ def _status(file: Path) -> os.stat_result:
         return file.lstat()
     except FileNotFoundError:
         return os.stat_result((0,) * 10)  # another process removed it
-
-
-def _is_directory(file: Path) -> bool:
-    return stat.S_ISDIR(_status(file).st_mode)

@@ -29,9 +29,7 @@ from featurestore.store.format.directory import (
     SHARDS,
     TMP,
     list_numbers,
-    manifest_path,
     publish,
-    read_listed,
 )
 from featurestore.store.format.layout import ShardEntry
 from featurestore.store.format.manifest import Manifest, commit_note
@@ -41,6 +39,7 @@ from featurestore.store.index.loading import index_state
 from featurestore.store.listing.shards import Shards
 from featurestore.store.locks import cleaning
 from featurestore.store.maintenance.gc import shards_besides
+from featurestore.store.maintenance.snapshots import read_snapshots
 from featurestore.store.snapshot import shard_list
 from featurestore.store.store import Store
 from featurestore.store.verification import Finding, verify_canaries, verify_shard
@@ -93,6 +92,9 @@ class Repair:
     unreferenced : list of DamagedFile
         Damaged shards that the last snapshot did not reference.
     manifests : list of DamagedFile
+    lists : list of DamagedFile
+        Lists of shards; manifests that name one are among the damaged ones. The store's list is made again
+        of the rows that are sound and the shards that are there.
     canaries : list of DamagedFile
         The store's canary file, if it is damaged: the next extraction makes new ones.
     adopted : list of ShardEntry
@@ -108,6 +110,7 @@ class Repair:
     shards: list[DamagedFile] = field(default_factory=list)
     unreferenced: list[DamagedFile] = field(default_factory=list)
     manifests: list[DamagedFile] = field(default_factory=list)
+    lists: list[DamagedFile] = field(default_factory=list)
     canaries: list[DamagedFile] = field(default_factory=list)
     adopted: list[ShardEntry] = field(default_factory=list)
     index_rebuilt: bool = False
@@ -121,7 +124,7 @@ class Repair:
     @property
     def damaged(self) -> list[DamagedFile]:
         """Every damaged or missing file."""
-        return [*self.shards, *self.unreferenced, *self.manifests, *self.canaries]
+        return [*self.shards, *self.unreferenced, *self.manifests, *self.lists, *self.canaries]
 
     @property
     def sound(self) -> bool:
@@ -232,9 +235,14 @@ def _inspect(path: Path, intact: set[str], progress: Callable[[int], object] | N
         Hashes of shards that were found intact before; grows.
     progress : callable, optional
     """
-    numbers, manifests, damaged = _read_manifests(path)
-    base = manifests[max(manifests)]
-    found = Repair(path, base, manifests=damaged)
+    snapshots = read_snapshots(path)
+    base = snapshots.base
+    found = Repair(
+        path,
+        base,
+        manifests=[DamagedFile(*each) for each in snapshots.damaged],
+        lists=[DamagedFile(*each) for each in snapshots.damaged_lists],
+    )
     kept = []
     for entry in base.shards:
         finding = _first_finding(path, entry, base, intact)
@@ -246,14 +254,16 @@ def _inspect(path: Path, intact: set[str], progress: Callable[[int], object] | N
             progress(entry.n_bytes)
     for finding in itertools.islice(verify_canaries(path, base), 1):
         found.canaries.append(DamagedFile(finding.shard, finding.problem, missing=finding.is_gone))
-    listed = {entry.name: entry for manifest in manifests.values() for entry in manifest.shards}
+    besides = shards_besides(path, [base])
+    listed = snapshots.entries({file.name for file in besides})
     unreferenced = []
-    for file in shards_besides(path, [base]):
+    for file in besides:
         entry_found = listed.get(file.name)
         try:
             entry_found = entry_found or entry_of_file(file)
             finding = _first_finding(path, entry_found, base, intact)
-            if finding is None and file.name not in listed:
+            # What an earlier snapshot lists was removed on purpose, unless the list that named it is lost.
+            if finding is None and (file.name not in listed or not snapshots.is_whole):
                 unreferenced.append((entry_found, _head_keys(path, entry_found)))
         except DamagedStoreError as error:
             finding = Finding(file.name, str(error), is_gone=error.is_gone)
@@ -261,47 +271,18 @@ def _inspect(path: Path, intact: set[str], progress: Callable[[int], object] | N
             found.unreferenced.append(DamagedFile.of(SHARDS, finding, entry_found))
     # If the last manifest is damaged, some of these were committed. Otherwise they are those of killed
     # writers, and adopted where that brings no sentence a second time.
-    at_stake = base.number != numbers[-1]
+    last = snapshots.numbers[-1]
+    at_stake = base.number != last or not snapshots.is_whole
     found.adopted = _worth_adopting(path, kept, unreferenced, at_stake)
     if found.shards or found.canaries or found.adopted or at_stake:
         found.result = replace(
             base,
-            number=numbers[-1] + 1,
+            number=last + 1,
             shards=Shards((*kept, *found.adopted)),
             canaries=None if found.canaries else base.canaries,
             commit=commit_note(base.commit),
         )
     return found
-
-
-def _read_manifests(path: Path) -> tuple[list[int], dict[int, Manifest], list[DamagedFile]]:
-    """Return the numbers of a store's snapshots, ascending, the intact manifests, and the damaged ones."""
-    while True:
-        numbers = list_numbers(path)
-        manifests: dict[int, Manifest] = {}
-        damaged: list[DamagedFile] = []
-        gone: set[int] = set()
-        for number in reversed(numbers):
-            try:
-                manifest = read_listed(path, number)
-            except DamagedStoreError as error:
-                name = str(manifest_path(path, number).relative_to(path))
-                damaged.append(DamagedFile(name, str(error)))
-                continue
-            if manifest is None:
-                gone.add(number)
-            else:
-                manifests[number] = manifest
-        if numbers[-1] in gone:
-            continue  # gc removes the last one only when there is a later one
-        if not manifests:
-            raise DamagedStoreError(
-                f"no manifest of {path} is sound, so nothing says what its vectors were made with: restore "
-                f"one in {path / MANIFESTS} from a copy, or extract into a new store. The last: "
-                f"{damaged[0].problem}",
-                path=path / damaged[0].name,
-            )
-        return [number for number in numbers if number not in gone], manifests, damaged
 
 
 def _first_finding(path: Path, entry: ShardEntry, manifest: Manifest, intact: set[str]) -> Finding | None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from featurestore import FeatureDataset, Recipe, Store, feature_loader
+from featurestore.dataset.collating import Collating
 from featurestore.dataset.gathering.buffers import BufferPool
 
 DIM = 64
@@ -118,3 +119,55 @@ def test_a_pickled_pool_is_small_and_works():
     raw = pickle.dumps(pool)
     assert len(raw) < 1000
     assert pickle.loads(raw).empty(SHAPE, torch.float32).shape == SHAPE
+
+
+@pytest.mark.parametrize("options", [{}, {"packed": True}, {"jagged": True}])
+@pytest.mark.parametrize("kind", ["plain", "resident", "several", "by name", "windows"])
+def test_batches_are_gathered_into_memory_that_is_given(dataset, tmp_path, kind, options):
+    if kind == "resident":
+        dataset = FeatureDataset(dataset.store, [dataset.tokens(i) for i in range(200)], resident="cpu")
+    if kind in ("several", "by name"):
+        tokens = [dataset.tokens(i) for i in range(200)]
+        second = Store.create(tmp_path / "b", recipe=Recipe({"kind": "b", "version": 1}), dim=3)
+        with second.write() as session:
+            for sentence in tokens:
+                session.add(sentence, np.full((len(sentence), 3), 0.5 + len(sentence)))
+        stores = {"a": dataset.store, "b": tmp_path / "b"}
+        dataset = FeatureDataset(stores, tokens, as_dict=kind == "by name")
+    given, pool = [], BufferPool()
+
+    def empty(shape, dtype):
+        memory = pool.empty(shape, dtype)
+        memory.fill_(torch.nan)
+        given.append((memory.data_ptr(), memory.numel()))
+        return memory
+
+    gathering = {}
+    window = None
+    if kind == "windows":
+        window = 1 << 20
+    loader = feature_loader(dataset, token_budget=300, window=window, **options)
+    plain = feature_loader(dataset, token_budget=300, window=window, **options)
+    if kind == "windows":
+        reader = loader.sampler.on_pool.__self__
+        gathering = {"reader": reader, "stores": dataset.stores.values()}
+    loader.collate_fn = Collating(empty=empty, **gathering, **options)
+
+    def parts(batch):
+        features = batch.features if isinstance(batch.features, dict) else {"all": batch.features}
+        for one in features.values():
+            yield one.values() if options.get("jagged") else one.data if options.get("packed") else one
+
+    kept, n_features = [], 0
+    for number, (one, other) in enumerate(zip(loader, plain, strict=True)):
+        for found, expected in zip(parts(one), parts(other), strict=True):
+            n_features += 1
+            assert torch.equal(found, expected)
+            if kind != "resident" or not options:
+                assert (found.data_ptr(), found.numel()) in given
+        if number == 1:
+            kept.append((one, [expected.clone() for expected in parts(other)]))
+    assert len(given) == n_features
+    assert len({place for place, _ in given}) < n_features or n_features < 6  # used again when it is free
+    for batch, expected in kept:  # and only then
+        assert all(map(torch.equal, parts(batch), expected))

@@ -117,8 +117,8 @@ def test_what_is_no_manifest_is_damaged_and_names_the_file(store, raw):
 
 
 def test_newer_format_says_to_upgrade(store):
-    with pytest.raises(FormatVersionError, match=r"version 2; .* upgrade"):
-        parse(store, forged(store, format_version=2))
+    with pytest.raises(FormatVersionError, match=r"version 3; .* upgrade"):
+        parse(store, forged(store, format_version=3))
 
 
 @pytest.mark.parametrize("version", [0, "1", None, 1.5])

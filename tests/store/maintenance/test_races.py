@@ -12,7 +12,7 @@ from featurestore.disk.temporary import temporary_name
 from featurestore.store import verification
 from featurestore.store.format import directory as manifests
 from featurestore.store.maintenance import gc as gc_module
-from featurestore.store.maintenance import repair as repair_module
+from featurestore.store.maintenance import snapshots as snapshots_module
 from featurestore.store.maintenance.gc import collect, orphaned_files, unreferenced_files
 from featurestore.store.maintenance.repair import repair
 from featurestore.store.store import Store
@@ -44,7 +44,7 @@ def gc_between(monkeypatch, path):
         return numbers
 
     busy: list[bool] = []
-    for module in (verification, repair_module, gc_module):
+    for module in (verification, snapshots_module, gc_module):
         monkeypatch.setattr(module, "list_numbers", numbers_then_gc)
     return busy
 
@@ -89,7 +89,7 @@ def test_repair_goes_on_from_what_was_committed_while_gc_removed_the_last_snapsh
         collect(store, keep_last=1, older_than=0)
         return numbers
 
-    monkeypatch.setattr(repair_module, "list_numbers", numbers_then_commit)
+    monkeypatch.setattr(snapshots_module, "list_numbers", numbers_then_commit)
     assert repair(path, dry_run=True).sound
     assert len(Store.open(path)) == 15
 

@@ -21,6 +21,7 @@ _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 _KINDS = {
     "manifest": ("old snapshot", ""),
+    "list": ("unreferenced list of shards", ""),
     "shard": ("unreferenced shard", ""),
     "canaries": ("unreferenced canary file", ""),
     "index": ("unreferenced index file", ""),

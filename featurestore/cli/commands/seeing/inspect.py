@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,7 @@ def info(store: Path, snapshot: int | None, as_json: bool) -> None:
         ("store", str(store)),
         ("encoder", opened.encoder + ("  (UNTRAINED: random weights)" if untrained else "")),
         ("fingerprint", opened.fingerprint),
+        ("format", f"version {manifest.version}{_upgradable(manifest.version, store)}"),
         ("recipe", "\n".join(f"{name}: {render.value(value)}" for name, value in opened.recipe.items())),
         ("vectors", f"{layers} a token"),
         ("sentences", f"{len(opened):,}"),
@@ -284,6 +286,14 @@ def stats(store: Path, snapshot: int | None, sample: int, as_json: bool) -> None
         for (low, high), n in zip(distribution.bins(), distribution.counts, strict=True):
             span = _whole(low, high) if distribution is found.lengths else f"{low:.4g} - {high:.4g}"
             click.echo(f"  {span:>15} {n:>10,}  {render.bar(n / most)}")
+
+
+def _upgradable(version: int, store: Path) -> str:
+    from featurestore.store.format.manifest import NEWEST_VERSION
+
+    if version == NEWEST_VERSION:
+        return ""
+    return f": each commit lists all shards anew (featurestore upgrade {shlex.quote(str(store))})"
 
 
 def _whole(low: float, high: float) -> str:
