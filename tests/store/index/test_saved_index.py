@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from featurestore.store.index.runs import MemoryRun, merge, sort_rows
 
 from featurestore.keyarrays import keys_array
 from featurestore.store.index.filerows import DamagedIndexError, FileRows
 from featurestore.store.index.files import run_bytes
 from featurestore.store.index.loading import load_index, stale_files
 from featurestore.store.index.lookup import Index
-from featurestore.store.index.runs import MemoryRun, merge, sort_rows
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.store import Store
 from tests.kit.stores import create, fill, sentences
