@@ -317,9 +317,9 @@ def _prepare_full_manifest(folder: Path) -> None:
 
 
 def _act_list(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
-    """One shard more, with which the entries become a list, and another one on top of that."""
+    """One shard more, with which the entries become a list."""
     store = Store.open(folder / "store.fs", filesystem=filesystem)
-    _one_by_one(store, sentences(MOST_INLINE + 2), acknowledge)
+    _one_by_one(store, sentences(MOST_INLINE + 1), acknowledge)
 
 
 def _prepare_version_1(folder: Path) -> None:
@@ -344,7 +344,7 @@ SCENARIOS = [
     Scenario("replace", _prepare_damaged, _act_commit, sentences(N_BEFORE), EVERY_SENTENCE),
     Scenario("index", _prepare_unindexed, _act_index, sentences(N_AFTER), sentences(N_AFTER)),
     Scenario("runs", _prepare_run, _act_runs, sentences(N_AFTER), sentences(N_AFTER)),
-    Scenario("list", _prepare_full_manifest, _act_list, sentences(MOST_INLINE), sentences(MOST_INLINE + 2)),
+    Scenario("list", _prepare_full_manifest, _act_list, sentences(MOST_INLINE), sentences(MOST_INLINE + 1)),
     Scenario("upgrade", _prepare_version_1, _act_upgrade, sentences(N_AFTER), sentences(N_AFTER)),
     Scenario("gc", _prepare_garbage, _act_gc, sentences(N_AFTER), sentences(N_AFTER)),
     Scenario("merge", _prepare_merge, _act_merge, sentences(N_BEFORE), sentences(N_AFTER)),
