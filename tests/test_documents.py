@@ -29,6 +29,7 @@ RUN = [
     "featurestore/dataset/README.md",
     "featurestore/encoders/README.md",
     "featurestore/exchange/README.md",
+    "featurestore/report/README.md",
     "featurestore/store/README.md",
 ]
 """Pages whose blocks run here; those of Flair and of training frameworks run beside what they tell of."""

@@ -73,6 +73,7 @@ ARROWS: dict[str, set[str] | None] = {
     },
     "search": {"native", "store/maintenance", *STORE, *LEAVES},
     "inspection": {*CORPORA, "store/maintenance", "store/index", *STORE, *LEAVES},
+    "report": {"inspection", "corpora/contract", "store/maintenance", *STORE, *LEAVES},
     "exchange/incoming": {"disk", *CORPORA, *LEAVES},
     "exchange": {"exchange/incoming", *CORPORA, "store/maintenance", "disk", "store", *LEAVES},
     "dataset/gathering": {"native", *STORE, *LEAVES},

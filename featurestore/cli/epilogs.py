@@ -44,6 +44,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'featurestore show features/ewt --tokens \'["New York", "sleeps"]\'',
     ),
     "stats": ("featurestore stats features/ewt",),
+    "report": (
+        "featurestore report features/ewt -o ewt.html",
+        "featurestore report features/ewt --corpus dev.conllu --label upos",
+    ),
     "diff": (
         "featurestore diff features/ewt train.conllu dev.conllu test.conllu",
         "featurestore diff features/ewt train.conllu --unused >unused.txt",

@@ -43,6 +43,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "show": (f"{_C}.seeing.inspect", "Show one sentence: its tokens, its vectors, where it lies."),
         "stats": (f"{_C}.seeing.inspect", "Show the distributions of lengths and vector norms."),
         "why": (f"{_C}.seeing.why", "Say whether a sentence is cached, and if not, why."),
+        "report": (f"{_C}.seeing.report", "Make a page of a store: contents, health, vectors, words."),
         "diff": (f"{_C}.seeing.diff", "Say what corpora lack in a store, and what no corpus uses."),
         "compare": (f"{_C}.seeing.compare", "Compare the vectors of two stores, token by token."),
         "neighbors": (f"{_C}.seeing.neighbors", "Find the tokens whose vectors are nearest to one token's."),

@@ -172,5 +172,5 @@ def _n_tokens(store: Store, shard: int, rows: NDArray[np.int64]) -> int:
         return 0
     if len(rows) == store.manifest.shards[shard].n_sentences:
         return store.manifest.shards[shard].n_tokens
-    offsets = store.reader(shard).offsets.astype(np.int64)
+    offsets = store.passing(shard).offsets.astype(np.int64)
     return int((offsets[rows + 1] - offsets[rows]).sum())

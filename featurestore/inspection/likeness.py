@@ -82,7 +82,7 @@ def stored_likes(
     wanted = {tokens: normal_form(tokens) for tokens in missing}
     found: dict[Sentence, list[Like]] = {}
     for shard in range(len(store.manifest.shards)) if wanted else ():
-        reader = store.reader(shard)
+        reader = store.passing(shard)
         text, edges = reader.token_text, reader.token_offsets[reader.offsets].astype(np.int64)
         sizes, firsts, lasts = np.diff(edges), text[edges[:-1]], text[edges[1:] - 1]
         for tokens, form in wanted.items():

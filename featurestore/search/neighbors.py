@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from featurestore.errors import UsageError
 from featurestore.keys import Sentence
 from featurestore.search.scanning import Block, as_query, products
+from featurestore.store.format.reader import ShardReader
 from featurestore.store.maintenance.selection import Selection
 from featurestore.store.store import Store
 
@@ -147,16 +148,15 @@ class _Best:
         taken: list[tuple[float, int, int]] = []
         for at in candidates.tolist():
             token = int(block.tokens[at])
-            if not self._is_excluded(block.shard, token):
+            if not self._is_excluded(block.reader, token):
                 taken.append((float(closeness[at]), block.shard, token))
                 if len(taken) == self._n:
                     break
         self._found = sorted(self._found + taken, key=lambda entry: (-entry[0], *entry[1:]))[: self._n]
 
-    def _is_excluded(self, shard: int, token: int) -> bool:
+    def _is_excluded(self, reader: ShardReader, token: int) -> bool:
         if not self._words and self._excluded is None:
             return False
-        reader = self._store.reader(shard)
         row = int(np.searchsorted(reader.offsets, token, side="right")) - 1
         position = token - reader.bounds[row]
         if self._excluded is not None and self._excluded == (reader.key(row), position):
@@ -168,7 +168,7 @@ class _Best:
         query = self._query.reshape(-1).astype(np.float64)
         found = []
         for _, shard, token in self._found:
-            reader = self._store.reader(shard)
+            reader = self._store.passing(shard)
             row = int(np.searchsorted(reader.offsets, token, side="right")) - 1
             position = token - reader.bounds[row]
             vector = reader.read(row)[position]

@@ -27,6 +27,8 @@ class Block:
     Attributes
     ----------
     shard : int
+    reader : ShardReader
+        Of the shard.
     tokens : (n,) int64
         Their numbers in the shard.
     dots, squares : (n,) float32
@@ -34,6 +36,7 @@ class Block:
     """
 
     shard: int
+    reader: ShardReader
     tokens: NDArray[np.int64]
     dots: NDArray[np.float32]
     squares: NDArray[np.float32]
@@ -98,7 +101,7 @@ def products(
     n_threads = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(n_threads, thread_name_prefix="featurestore-scan") as threads:
         for shard in range(len(store.manifest.shards)):
-            reader = store.reader(shard)
+            reader = store.passing(shard)
             spans = list(_spans(reader, None if selection is None else selection.rows[shard]))
             # A few blocks more than there are threads, so that memory does not grow with the shard.
             step = 4 * n_threads
@@ -137,7 +140,7 @@ def _block(
     dots, squares = np.zeros(n, np.float32), np.zeros(n, np.float32)
     if stored_scales is None and layer is None:
         scan(values.reshape(n, -1), None, query.reshape(-1), dots, squares)
-        return Block(shard, np.arange(first, last), dots, squares)
+        return Block(shard, reader, np.arange(first, last), dots, squares)
     some, more = np.empty(n, np.float32), np.empty(n, np.float32)
     for number, at in enumerate(layers):
         norms = None if reader.norms is None else reader.norms.reshape(n_layers, -1)[at]
@@ -149,4 +152,4 @@ def _block(
             more *= scales
         dots += some
         squares += more
-    return Block(shard, np.arange(first, last), dots, squares)
+    return Block(shard, reader, np.arange(first, last), dots, squares)

@@ -110,7 +110,6 @@ def _serve() -> None:
     heard: list[tuple[str, tuple[object, ...]]] = []
     sys.addaudithook(lambda event, arguments: heard.append((event, arguments)) if heard_from(event) else None)
     watching = [False]
-    os.chdir("/")  # the command line reads a project's file of the current folder, and those above
 
     def heard_from(event: str) -> bool:
         return watching[0] and _WATCHED.match(event) is not None

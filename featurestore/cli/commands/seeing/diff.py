@@ -145,7 +145,7 @@ def _missing_text(corpus: CorpusDifference) -> str:
 
 def _unused(found: StoreDifference, store: Store) -> Iterator[tuple[str, int, str]]:
     for shard, rows in enumerate(found.unused.rows):
-        reader = store.reader(shard) if len(rows) else None
+        reader = store.passing(shard) if len(rows) else None
         for row in rows.tolist():
             if reader is not None:
                 yield reader.key(row).hex(), reader.length(row), " ".join(reader.tokens(row))

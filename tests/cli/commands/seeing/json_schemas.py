@@ -81,3 +81,71 @@ DIFF = _object(
         }
     ),
 )  # fmt: skip
+
+_DISTRIBUTION = _object(
+    mean=NUMBER, std=NUMBER, smallest=NUMBER, median=NUMBER, p95=NUMBER, largest=NUMBER, edges=_list(NUMBER),
+    counts=_list(COUNT),
+)  # fmt: skip
+_LAYER = _object(
+    norms=_DISTRIBUTION, dead=_list(COUNT), saturated=_list(COUNT),
+    dominant=_list(_object(dimension=COUNT, share=NUMBER, mean=NUMBER)), share_of_five=NUMBER,
+    anisotropy=_or_null(NUMBER), effective_dimension=_or_null(NUMBER),
+)  # fmt: skip
+_OCCURRENCE = _object(tokens=TOKENS, position=COUNT, key=KEY)
+REPORT = _object(
+    store=TEXT, encoder=TEXT, fingerprint=TEXT, snapshot=COUNT, dim=COUNT, n_layers=COUNT,
+    recipe={"type": "object"},
+    codec_error=_object(relative_l2=NUMBER, cosine_distance=NUMBER, n_tokens=COUNT),
+    n_sampled=COUNT, seed=COUNT,
+    contents=_object(
+        n_sentences=COUNT, n_tokens=COUNT, n_shards=COUNT, n_bytes=COUNT, vector_bytes=COUNT,
+        head_bytes=COUNT,
+        codecs={"type": "object"}, n_repeats=COUNT, n_read=COUNT, repeat_bytes=COUNT,
+        commits=_list(
+            _object(number=COUNT, time=TEXT, n_sentences=COUNT, n_tokens=COUNT, n_bytes=COUNT,
+                    tokens_per_second=NUMBER, device=TEXT)
+        ),
+    ),
+    health=_object(
+        checked=TEXT, findings=_list(TEXT), n_canaries=COUNT, n_quarantined=COUNT, n_orphaned=COUNT,
+        n_unreferenced=COUNT, gc_files=COUNT, gc_bytes=COUNT, notes=_list(TEXT), is_sound=FLAG,
+    ),
+    statistics=_or_null(
+        _object(
+            n_sentences=COUNT, n_tokens=COUNT, n_repeated=COUNT, lengths=_DISTRIBUTION, norms=_DISTRIBUTION,
+            n_norms=COUNT, value_mean=NUMBER, value_std=NUMBER,
+        )
+    ),
+    geometry=_or_null(
+        _object(n_tokens=COUNT, n_kept=COUNT, layers=_list(_LAYER), alignment=_list(_list(_or_null(NUMBER))))
+    ),
+    words=_or_null(
+        _object(
+            n_words=COUNT, self_similarity=_list(NUMBER),
+            ambiguous=_list(
+                _object(word=TEXT, n_occurrences=COUNT, self_similarity=NUMBER, cosine=NUMBER,
+                        occurrences=_list(_OCCURRENCE))
+            ),
+        )
+    ),
+    sentences=_or_null(
+        _object(
+            n_sentences=COUNT, n_near_duplicates=COUNT,
+            outliers=_list(_object(tokens=TOKENS, key=KEY, cosine=NUMBER)),
+            near_duplicates=_list(
+                _object(tokens=TOKENS, other=TOKENS, keys=_list(KEY), cosine=NUMBER, differs_in=_list(TEXT))
+            ),
+        )
+    ),
+    map=_or_null(
+        _object(method=TEXT, layer=TEXT, points=_list(_list(NUMBER)), words=_list(TEXT), labels=_list(TEXT),
+                explained=NUMBER)
+    ),
+    probe=_or_null(
+        _object(
+            label=TEXT, of={"enum": ["token", "sentence"]}, n_trained=COUNT, n_tested=COUNT, n_labels=COUNT,
+            majority=NUMBER, scores=_list(_object(name=TEXT, accuracy=NUMBER, margin=NUMBER)),
+            n_missing=COUNT,
+        )
+    ),
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""``neighbors``, ``compare`` and ``diff``: what they print, their JSON, their exit codes."""
+"""``neighbors``, ``compare``, ``diff`` and ``report``: what they print, their JSON, their exit codes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from featurestore.store.store import Store
-from tests.cli.commands.seeing.json_schemas import COMPARE, DIFF, NEIGHBORS
+from tests.cli.commands.seeing.json_schemas import COMPARE, DIFF, NEIGHBORS, REPORT
 from tests.cli.commands.small_store import RECIPE, make_store
 
 
@@ -182,3 +182,54 @@ def test_diff_of_a_corpus_that_is_not_there(run, store):
     code, _, err = run("diff", store.path, "/nowhere/corpus.txt")
     assert code != 0
     assert "/nowhere/corpus.txt" in err
+
+
+# -- report
+
+
+def test_report_writes_a_page_or_json(run, store, tmp_path):
+    code, out, _ = run("report", store.path, "-o", tmp_path / "page.html", "--sample", "0")
+    assert code == 0
+    assert f"wrote {tmp_path / 'page.html'}" in out
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    found = as_json(run("report", store.path, "--json")[1], REPORT)
+    assert found["contents"]["n_sentences"] == len(store)
+
+
+def test_report_of_a_labelled_corpus(run, example_store, examples, tmp_path):
+    corpus = tmp_path / "corpus.conll"
+    corpus.write_text(
+        "\n".join(
+            "".join(f"{word}\t{tag}\n" for word, tag in zip(example.tokens, example.labels, strict=True))
+            for example in examples
+        )
+    )
+    found = as_json(run("report", example_store, "--corpus", corpus, "--label", "1", "--json")[1], REPORT)
+    assert found["probe"]["label"] == "1"
+    assert len(found["map"]["labels"]) == len(found["map"]["words"])
+    code, _, err = run("report", example_store, "--corpus", corpus)
+    assert code == 2
+    assert "--corpus and --label together" in err
+
+
+def test_report_of_a_damaged_store_is_written_and_says_so(run, damaged, tmp_path):
+    code, _, err = run("report", damaged.path, "-o", tmp_path / "page.html", "--sample", "0")
+    assert code == 3
+    assert "damaged: " in err
+    assert "featurestore repair" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_report_on_a_full_disk_leaves_nothing(run, store, tmpfs):
+    disk = tmpfs("16k")
+    code, _, err = run("report", store.path, "-o", disk / "page.html", "--sample", "0")
+    assert code == 1
+    assert str(disk / "page.html") in err
+    assert list(disk.iterdir()) == []
+
+
+def test_report_of_an_empty_store(run, tmp_path):
+    Store.create(tmp_path / "s", recipe=RECIPE, dim=8)
+    code, _, err = run("report", tmp_path / "s", "-o", tmp_path / "page.html")
+    assert code == 1
+    assert "nothing to report" in err
+    assert not (tmp_path / "page.html").exists()
