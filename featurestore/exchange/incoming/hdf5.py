@@ -87,10 +87,7 @@ class VectorFile:
         return tuple(self._dataset(name).shape)
 
     def is_text(self, name: str) -> bool:
-        """Return whether there is a dataset of strings of that name: one of numbers holds a sentence's vectors.
-
-        What ``name`` links to is not followed out of the file; see :meth:`vectors`.
-        """
+        """Return whether there is a dataset of that name that is not one of numbers."""
         found = self._find(name)
         return found is not None and found.dtype.kind not in "iufc"
 
