@@ -16,7 +16,7 @@ NAMES = {".".join(("featurestore", *p.relative_to(PACKAGE).with_suffix("").parts
 MAX_LINES = 400
 MAX_FILES = 12
 
-LEAVES = {"errors", "limits", "keys", "recipe", "keyarrays", "vectors", "families", "_version"}
+LEAVES = {"errors", "limits", "keys", "recipe", "keyarrays", "vectors", "families", "notebook", "_version"}
 EVERYTHING = None
 STORE = {"store", "store/format"}
 CORPORA = {"corpora", "corpora/contract"}
@@ -31,7 +31,8 @@ ARROWS: dict[str, set[str] | None] = {
     "keys": {"limits", "errors"},
     "keyarrays": {"keys"},
     "vectors": {"keys", "families", "errors"},
-    "recipe": {"limits", "errors"},
+    "recipe": {"limits", "errors", "notebook"},
+    "notebook": set(),
     "families": {"recipe", "keys", "errors"},
     "tensorfile": {"recipe", "limits", "errors"},
     "devices": {"errors"},
