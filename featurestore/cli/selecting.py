@@ -29,7 +29,8 @@ selection_options = options(
                  help="The sentences with these keys: one at the beginning of each line, as ls prints them; "
                  "- is standard input."),
     click.option("--text", metavar="PATTERN",
-                 help="Of those, the sentences that contain this regular expression."),
+                 help="Of those, the sentences in whose tokens, joined by spaces, this regular expression "
+                 "is found."),
     click.option("--sample", type=click.IntRange(0), metavar="N", help="Of those, N drawn at random."),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw."),
 )  # fmt: skip

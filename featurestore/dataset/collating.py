@@ -61,7 +61,8 @@ class Collating:
         if not isinstance(items, ItemBatch) or not items.unread:
             if self._gatherers is not None:
                 raise UsageError(
-                    "window: this loader needs the dataset itself, not a wrapper that changes items"
+                    "window= reads the stored vectors, but this dataset makes items of its own: leave "
+                    "window= out"
                 )
             return (collate_packed if self._packed else collate_jagged if self._jagged else collate)(items)
         with self._lock:

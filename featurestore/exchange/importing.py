@@ -126,7 +126,7 @@ def import_vectors(
     corpus : Corpus, optional
         The sentences, where the file does not hold them.
     duplicates : {"error", "first", "last", "mean"}
-        Which vectors a sentence gets that comes more than once, with others each time.
+        Which vectors are taken for a sentence that comes more than once with different ones.
     codec : str, optional
         By default float16 for vectors of float16, else float32.
     shard_bytes : int

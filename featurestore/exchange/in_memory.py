@@ -68,7 +68,7 @@ def to_numpy(
 def to_torch(
     store: Store, sentences: Iterable[Sequence[str]] | None = None, *, dtype: str | None = None
 ) -> InMemory:
-    """Return :func:`to_numpy` as tensors that share its memory."""
+    """Return :func:`to_numpy` as tensors that share its memory; arguments and errors are the same."""
     import torch
 
     found = to_numpy(store, sentences, dtype=dtype)
@@ -77,6 +77,13 @@ def to_torch(
 
 def to_arrow(store: Store, *, dtype: str | None = None, rows: str = "sentence") -> pa.Table:
     """Return a table with a row a sentence or a token, as ``export --to parquet`` writes it.
+
+    Parameters
+    ----------
+    store : Store
+    dtype : {"float16", "float32"}, optional
+        By default float16 where they are stored so, else float32.
+    rows : {"sentence", "token"}
 
     Raises
     ------

@@ -315,7 +315,7 @@ def test_items_that_a_dataset_of_ones_own_changes_are_what_is_served(store, exam
 
 def test_windows_are_of_what_is_stored_and_say_so(store, examples):
     loader = feature_loader(Doubled(store, examples), token_budget=40, window=1 << 20)
-    with pytest.raises(UsageError, match="wrapper that changes items"):
+    with pytest.raises(UsageError, match="makes items of its own: leave window= out"):
         next(iter(loader))
 
 

@@ -78,8 +78,7 @@ class BufferPool:
             buffer = self._idle(n_bytes)
             if buffer is None:
                 return torch.empty(shape, dtype=dtype)
-            whole = torch.from_numpy(buffer)
-        return whole[:n_bytes].view(dtype).view(shape)
+            return torch.frombuffer(buffer, dtype=dtype, count=count).view(shape)
 
     def _idle(self, n_bytes: int) -> Bytes | None:
         """Return an unused buffer that is large enough, made if the pool has room."""

@@ -56,7 +56,7 @@ int featurestore_supported(void) { return __builtin_cpu_supports("avx2") && __bu
 static const int64_t SIZES[] = {4, 2, 1};
 
 /* Hashed at a time: so few that they are still in the first cache when they are decoded. */
-enum { CHECKED_BYTES = 2048 };
+enum { CHECKED_BYTES = 2048, ASKED_BYTES = 2048 };
 
 /* The XXH3-64 of n_first bytes and n_second that are thought to follow them, a few at a time; 0: all at once. */
 uint64_t featurestore_hash(const void *first, int64_t n_first, const void *second, int64_t n_second, int64_t step) {
@@ -187,26 +187,57 @@ static void decode_rows(const Rows *rows, const Sentence *sentence, int64_t from
                    n_layers, dim);
 }
 
-/* Decode a sentence and return whether its bytes are those that were committed, if that is not known yet. */
-static int decode_sentence(const Rows *rows, const Sentence *sentence, int64_t n_tokens) {
+/* Compare the checksum of a sentence, and with rows decode it; return whether it is the one that was committed.
+ *
+ * A few rows are hashed, then decoded from the cache; whether all were right is known in the end.
+ */
+static int decode_checked(const Rows *rows, const Sentence *sentence, int64_t n_tokens) {
     const Shard *shard = sentence->shard;
-    if (!shard || !shard->verified || shard->verified[sentence->row]) {
-        decode_rows(rows, sentence, 0, n_tokens);
-        return 1;
-    }
     int64_t n_vectors = sentence->source->n_layers, n_bytes = n_vectors * sentence->source->dim * SIZES[shard->type];
     int64_t at_once = n_bytes < CHECKED_BYTES ? CHECKED_BYTES / n_bytes : 1;
     const char *scales = shard->scales ? shard->scales + 4 * n_vectors * sentence->start : NULL;
     Hashing begun = hashing(shard->values + n_bytes * sentence->start, n_bytes * n_tokens, scales,
                             scales ? 4 * n_vectors * n_tokens : 0);
-    /* A few rows are hashed, then decoded from the cache; whether all were right is known in the end. */
-    for (int64_t t = 0; t < n_tokens; t += at_once) {
+    for (int64_t t = 0; rows && t < n_tokens; t += at_once) {
         int64_t n = n_tokens - t < at_once ? n_tokens - t : at_once;
         hash_to(&begun, n_bytes * (t + n));
         decode_rows(rows, sentence, t, n);
     }
     if (hash_end(&begun) != number_at(shard->checksums, sentence->row)) return 0;
     shard->verified[sentence->row] = 1;
+    return 1;
+}
+
+static int is_checked(const Sentence *sentence) {
+    const Shard *shard = sentence->shard;
+    return !shard || !shard->verified || shard->verified[sentence->row];
+}
+
+/* Ask for the beginning of a sentence, and the page it is in: to wait for them takes as long as a few rows. */
+static void ask_for(const Source *source, int64_t i) {
+    Sentence next = sentence_at(source, i);
+    if (!next.shard) return;
+    int64_t n_bytes = source->n_layers * source->dim * SIZES[next.shard->type];
+    const char *in = next.shard->values + n_bytes * next.start;
+    for (int64_t at = 0; at < ASKED_BYTES; at += 64) _mm_prefetch(in + at, _MM_HINT_T0);
+}
+
+/* Decode a sentence from all sources; return whether its bytes are those that were committed. */
+static int decode_sentence(const Rows *rows, const Source *sources, int64_t n_sources, int64_t i, int64_t n_tokens) {
+    Sentence sentences[n_sources];
+    for (int64_t s = 0; s < n_sources; s++) {
+        sentences[s] = sentence_at(sources + s, i);
+        if (is_checked(sentences + s)) continue;
+        if (n_sources == 1) return decode_checked(rows, sentences, n_tokens);
+        if (!decode_checked(NULL, sentences + s, n_tokens)) return 0;
+    }
+    if (n_sources == 1) {
+        decode_rows(rows, sentences, 0, n_tokens);
+        return 1;
+    }
+    /* All parts of a row in turn: a batch is larger than the cache, and its rows are written once. */
+    for (int64_t t = 0; t < n_tokens; t++)
+        for (int64_t s = 0; s < n_sources; s++) decode_rows(rows, sentences + s, t, 1);
     return 1;
 }
 
@@ -244,10 +275,8 @@ int64_t featurestore_gather(const Source *sources, int64_t n_sources, const int6
     }
     Rows rows = {out, into, stride * SIZES[type], type};
     for (int64_t i = 0; i < count; i++) {
-        for (int64_t s = 0; s < n_sources; s++) {
-            Sentence sentence = sentence_at(sources + s, i);
-            if (!decode_sentence(&rows, &sentence, lengths[i])) return i;
-        }
+        for (int64_t s = 0; i + 1 < count && s < n_sources; s++) ask_for(sources + s, i + 1);
+        if (!decode_sentence(&rows, sources, n_sources, i, lengths[i])) return i;
         if (into) {
             rows.into += lengths[i];
             continue;

@@ -108,8 +108,8 @@ class BucketBatchSampler(DistributedSampler[list[int]]):
     epoch : int
         Of the next pass.
     whole : bool
-        Whether a pass gives the batches of all processes, those of one step after each other: for whoever
-        shares them out himself, such as Accelerate.
+        Whether a pass gives the batches of all processes, those of one step after each other: for what
+        shares them out by itself, such as Accelerate.
 
     Raises
     ------

@@ -200,7 +200,7 @@ class WindowPools:
 
     @property
     def drawn(self) -> bool:
-        """Whether the sentences of a pool come in random order: as they lie."""
+        """Whether the sentences of a pool come in random order; here they come as they lie."""
         return False
 
     @property

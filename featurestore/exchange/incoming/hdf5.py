@@ -180,8 +180,13 @@ class VectorFile:
         if found.chunks is None:
             return
         n_chunk = math.prod(found.chunks) * found.dtype.itemsize
-        if n_chunk > min(_MOST_CHUNK_BYTES, max(_SMALL_BYTES, 4 * found.nbytes)):
-            raise CorpusError(f"{name[:80]!r} has chunks of {n_chunk:,} bytes", path=self.path)
+        most = min(_MOST_CHUNK_BYTES, max(_SMALL_BYTES, 4 * found.nbytes))
+        if n_chunk > most:
+            raise CorpusError(
+                f"{name[:80]!r} has chunks of {n_chunk:,} bytes, expected at most {most:,} (h5repack -l CONTI"
+                " stores it in one piece)",
+                path=self.path,
+            )
         n_chunks = math.prod(-(-size // chunk) for size, chunk in zip(found.shape, found.chunks, strict=True))
         if found.id.get_num_chunks() != n_chunks:
             raise CorpusError(

@@ -55,11 +55,15 @@ class SafeTensors(FlatSource):
         with closing(opened["offsets"]) as offsets:
             self._offsets = offsets.read(0, len(offsets))
         if any(len(opened[name].shape) != 1 for name in ("offsets", "token_offsets", "tokens")):
-            raise CorpusError("offsets and tokens are not of one dimension", path=path)
+            raise CorpusError("offsets, tokens and token_offsets: expected one dimension each", path=path)
         require_offsets(self._offsets, len(self.rows), path)
         self.n_stored = len(self._offsets) - 1
         if self._keys.shape != (self.n_stored, 16) or len(self._token_offsets) != len(self.rows) + 1:
-            raise CorpusError("keys, tokens and vectors are not of the same sentences", path=path)
+            raise CorpusError(
+                f"keys are {self._keys.shape}, token_offsets {self._token_offsets.shape}: expected "
+                f"({self.n_stored}, 16) and ({len(self.rows) + 1},) of these offsets and vectors",
+                path=path,
+            )
 
     def files(self) -> list[Path]:
         """Return the file."""

@@ -139,7 +139,7 @@ def compact(
 ) -> Compacted:
     """Publish a snapshot in which small shards are joined to full ones; vectors are never decoded.
 
-    Appending a sentence a commit leaves thousands of shards, each a file to open.
+    Committing a sentence at a time leaves thousands of shards, each a file to open.
 
     Parameters
     ----------

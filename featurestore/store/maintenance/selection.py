@@ -107,7 +107,8 @@ def _pattern(text: str) -> re.Pattern[str]:
         return re.compile(text)
     except re.error as error:
         raise UsageError(
-            f"{text!r} is no regular expression: {error}; a backslash before a sign means the sign itself"
+            f"{text!r} is no regular expression: {error}; a backslash before a character matches that "
+            "character itself"
         ) from error
 
 

@@ -9,13 +9,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from featurestore.store.index.runs import MemoryRun, merge, sort_rows
 
+from featurestore.disk.opening import open_for_reading
 from featurestore.keyarrays import keys_array
-from featurestore.store.index.filerows import DamagedIndexError, FileRows
+from featurestore.store.index.filerows import DamagedIndexError, FileRows, OpenFile
 from featurestore.store.index.files import run_bytes
 from featurestore.store.index.loading import load_index, stale_files
 from featurestore.store.index.lookup import Index
+from featurestore.store.index.sorting import RowsInMemory, merge, sort_rows
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.store import Store
 from tests.kit.stores import create, fill, sentences
@@ -232,13 +233,12 @@ def test_places_that_are_not_there_are_noticed(tmp_path, many_keys, outside):
     assert_noticed(tmp_path, many_keys)
 
 
-def test_runs_in_files_and_in_memory_are_merged_part_by_part(tmp_path, many_keys):
-    saved_index(tmp_path, many_keys[:300])
-    in_file = reading(tmp_path, many_keys[:300], access="pread").records
-    assert isinstance(in_file, FileRows)
-    saved_index(tmp_path / "other", many_keys[300:])
-    in_memory = MemoryRun(np.array(reading(tmp_path / "other", many_keys[300:]).records))
-    parts = list(merge([in_file, in_memory], 40))
+def test_rows_in_files_and_in_memory_are_merged_part_by_part(tmp_path):
+    rows = np.random.default_rng(2).integers(0, 1 << 64, (400, 3), np.uint64, endpoint=False)
+    first, second = sort_rows(rows[:300]), sort_rows(rows[300:])
+    path = tmp_path / "rows"
+    path.write_bytes(b"head" * 4 + first.astype("<u8").tobytes())
+    in_file = FileRows(OpenFile(open_for_reading(path)), 16, 300, 3)
+    parts = list(merge([in_file, RowsInMemory(second)], 40))
     assert len(parts) > 5
-    together = np.concatenate([in_file.rows(0, 300), in_memory.rows(0, 100)])
-    assert np.array_equal(np.concatenate(parts), sort_rows(together))
+    assert np.array_equal(np.concatenate(parts), sort_rows(rows))

@@ -63,7 +63,7 @@ _FORMATS = ("allennlp-hdf5", "bilm-tf", "bio-embeddings", "elmoformanylangs", "n
     type=click.Choice(["error", "first", "last", "mean"]),
     default="error",
     show_default=True,
-    help="Which vectors a sentence gets that comes more than once, with others each time.",
+    help="Which vectors are taken for a sentence that comes more than once with different ones.",
 )
 @click.option(
     "--codec",

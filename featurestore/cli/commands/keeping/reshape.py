@@ -31,7 +31,7 @@ _output_option = click.option(
     help="The new store: a directory that does not exist, or is empty.",
 )  # fmt: skip
 _again_option = click.option(
-    "--again", is_flag=True, help="Permit what rounds vectors a second time that are stored as int8."
+    "--again", is_flag=True, help="Permit rounding vectors a second time that are stored as int8."
 )
 
 
@@ -98,7 +98,7 @@ def copy(store: Path, into: Path, no_progress: bool, as_json: bool) -> None:
     multiple=True,
     metavar="FILE",
     shell_complete=files,
-    help="Not the sentences of this corpus, which needs them too; may be given several times.",
+    help="Leave the sentences of this corpus in the store; may be given several times.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @reading_options
@@ -218,8 +218,8 @@ def layers(
 def compact(store: Path, dry_run: bool, no_progress: bool, as_json: bool) -> None:
     """Join small shards to full ones.
 
-    Appending a sentence a commit leaves thousands of shards, each a file to open. Readers keep the snapshot
-    they have open; gc frees the bytes later.
+    Committing a sentence at a time leaves thousands of shards, each a file to open. Readers keep the
+    snapshot they have open; gc frees the bytes later.
     """
     from featurestore.store.maintenance.replacing import compact as join
 
