@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -122,6 +123,39 @@ def extractions(long: bool) -> Row:
                 break
     row.good = f"{seed + 1} runs equal to undisturbed ones byte for byte"
     row.detail = f"at most {again:.2f} shards encoded again, of one open and {N_WRITTEN} being written"
+    return row
+
+
+def cluster(long: bool) -> Row:
+    """Kill actors, raylets and drivers of real extractions on a real cluster; compare bytes in the end."""
+    row = Row(
+        "actors, raylets and drivers of a Ray cluster of three nodes killed at random moments, then resumed",
+        "50 kills, 0 sentences lost, equal bytes in the end, redone at most the units in flight",
+        unit="kills",
+    )
+    try:
+        from tests.faults.trials.clusters import KINDS, killed_and_resumed
+    except ImportError:
+        row.good = "not run: Ray is not installed"
+        return row
+    wanted = 50 if long else 2
+    kills: Counter[str] = Counter()
+    redone, in_flight = 0.0, 0
+    for seed in itertools.count():
+        with memory_folder() as folder:
+            n_kills = min(10, wanted - row.n_tried)
+            done = killed_and_resumed(folder, Random(seed), n_kills, 1500 if long else 200)
+        row.n_tried += len(done.kills)
+        kills.update(done.kills)
+        redone, in_flight = redone + done.n_units_redone, in_flight + done.n_units_in_flight
+        row.problems += [f"run {seed}: {problem}" for problem in done.problems]
+        if row.n_tried >= wanted or row.problems:
+            break
+    row.good = f"{seed + 1} runs equal to undisturbed ones byte for byte"
+    row.detail = (
+        f"{', '.join(f'{kind}s {kills[kind]}' for kind in KINDS)}; {redone:.0f} units encoded again, of "
+        f"{in_flight} in flight when something was killed"
+    )
     return row
 
 
@@ -314,6 +348,7 @@ ROWS: dict[str, Callable[[bool], Row]] = {
     "kills": kills,
     "exports": exports,
     "extractions": extractions,
+    "cluster": cluster,
     "power-loss": power_loss,
     "disks": disks,
     "small-disks": small_disks,

@@ -14,6 +14,8 @@ os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
 _STORE_BYTES = 80 << 20
 """Of each node's object store, in shared memory."""
 
+_TRIES = 4
+
 
 class LocalCluster:
     """A head and further nodes with a CPU each.
@@ -40,9 +42,16 @@ class LocalCluster:
 
     def add_node(self, n_cpus: float = 1, **environment: str) -> Any:
         """Start a node, whose processes have these variables too."""
-        node = self._cluster.add_node(
-            num_cpus=n_cpus, object_store_memory=_STORE_BYTES, env_vars=environment or None
-        )
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                node = self._cluster.add_node(
+                    num_cpus=n_cpus, object_store_memory=_STORE_BYTES, env_vars=environment or None
+                )
+                break
+            except Exception as error:
+                # Ray gives a node thirty seconds to start, which a busy machine may need.
+                if "timed out during startup" not in str(error) or not tries_left:
+                    raise
         self._nodes.append(node)
         return node
 

@@ -273,6 +273,11 @@ class ClusterExtraction:
         is_due = time.monotonic() - self._committed_at >= _SECONDS_BETWEEN_COMMITS
         if not waiting or not (is_last or is_due or len(waiting) > len(self._crew.members)):
             return
+        if gone := [ticket for ticket, _ in waiting if not self._files.path(ticket.name).exists()]:
+            for ticket in gone:  # somebody cleaned up: it is encoded again
+                self._n_done_tokens -= ticket.n_tokens
+                self._units.replace(ticket)
+            return
         files = [self._file(ticket, finished) for ticket, finished in waiting]
         (n_sentences, n_tokens), known = self._publisher.publish_files(files)
         if known.any():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import featurestore
 from featurestore import Ray, Store, extract
 from featurestore.errors import DriftError, EncoderError, StoreWriteError, UsageError
 from featurestore.extraction.report import Report
@@ -147,6 +150,9 @@ def test_ctrl_c_and_then_an_actor_and_a_node_die(tmp_path, cluster, corpus, alon
     stored = hashes(tmp_path / "store")
     assert 0 < len(stored) < len(hashes(alone))
     assert stored == hashes(alone)[: len(stored)]
+    until = time.monotonic() + 30
+    while cluster.actors() and time.monotonic() < until:
+        time.sleep(0.1)
     assert cluster.actors() == []
 
     progress = Acting(kill)
@@ -215,7 +221,6 @@ def test_nodes_that_cannot_take_part_are_named_before_anything_is_encoded(tmp_pa
                 corpus, chosen.pop("encoder", "tests.extraction.cluster.encoders:Slow"), tmp_path / "store",
                 engine=Ray(cluster.address, **chosen), progress=False,
             )  # fmt: skip
-        assert not (tmp_path / "store").exists() or hashes(tmp_path / "store") == []
         return str(raised.value)
 
     assert "1 GPUs" in refused(UsageError, gpus_per_actor=1)
@@ -238,11 +243,14 @@ def test_nodes_that_cannot_take_part_are_named_before_anything_is_encoded(tmp_pa
     assert "featurestore" in said
     assert "0.0.1 on" in said
 
-    # A node whose encoder computes something else: found by the canaries.
+    # A node whose encoder computes something else than what is stored: found by the canaries.
+    extract(SENTENCES[:5], Slow(seconds=0), tmp_path / "store", progress=False)
     node = cluster.add_node(n_cpus=2, TEST_DRIFT="0.5")
     said = refused(DriftError, cpus_per_actor=2)
     cluster.remove_node(node)
+    assert "actor 0" in said
     assert "differs by a relative L2" in said
+    assert len(Store.open(tmp_path / "store")) == 5
 
 
 def test_a_node_that_does_not_share_the_directory_is_named(tmp_path, cluster, corpus, tmpfs):
@@ -264,3 +272,15 @@ def test_a_node_that_does_not_share_the_directory_is_named(tmp_path, cluster, co
     cluster.remove_node(node)
     assert raised.value.path == shared / "store"
     assert list(shared.iterdir()) == []
+
+
+def test_the_code_of_the_page_runs_on_a_cluster_of_its_own(tmp_path, cluster):
+    (tmp_path / "data").symlink_to(DATA)
+    page = (Path(featurestore.__file__).parent / "extraction" / "README.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"0 \S+ [1-9]\d* \d+ tokens/s\n", done.stdout)
+    assert "ray" not in done.stderr.lower()
