@@ -9,7 +9,7 @@ from typing import Any
 
 from featurestore import limits
 from featurestore.errors import ABSENT, FieldDifference, RecipeMismatchError, UsageError
-from featurestore.notebook import facts_table
+from featurestore.notebook.facts import facts_table
 
 
 def canonical_json(value: Any) -> bytes:

@@ -74,13 +74,17 @@ ARROWS: dict[str, set[str] | None] = {
     },
     "search": {"native", "store/maintenance", *STORE, *LEAVES},
     "inspection": {*CORPORA, "store/maintenance", "store/index", *STORE, *LEAVES},
-    "report": {"inspection", "corpora/contract", "store/maintenance", *STORE, *LEAVES},
+    "report/page": {"report", "store/maintenance", *LEAVES},
+    "report": {
+        "report/page", "inspection", "notebook", "corpora/contract", "store/maintenance", *STORE, *LEAVES,
+    },
     "exchange/incoming": {"disk", *CORPORA, *LEAVES},
     "exchange": {"exchange/incoming", *CORPORA, "store/maintenance", "disk", "store", *LEAVES},
     "dataset/gathering": {"native", *STORE, *LEAVES},
     "dataset/opening": {"dataset", "disk", *CORPORA, "store", *LEAVES},
     "dataset/sampling": {"disk", *STORE, *LEAVES},
     "dataset": {
+        "notebook",
         "dataset/gathering", "dataset/opening", "dataset/sampling", "devices", *CORPORA, *STORE, *LEAVES,
     },
     "models/recurrent": {"dataset/gathering", "native"},

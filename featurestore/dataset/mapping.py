@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from featurestore.notebook import facts_table
+from featurestore.notebook.facts import facts_table
 
 _KEYS = ("lengths", "features", "mask", "labels", "indices")
 """Frameworks take the size of the first value for the batch's: of packed features that is the number of

@@ -9,7 +9,6 @@ from typing import Any
 
 from featurestore.corpora.contract.example import Example
 from featurestore.errors import MissingSentencesError, UsageError
-from featurestore.notebook import framed
 from featurestore.report.contents import Contents, Health, contents_of, health_of
 from featurestore.report.drawing import Sample
 from featurestore.report.geometry import Geometry, Kept, measure
@@ -67,11 +66,6 @@ class StoreReport:
     sentences: Sentences | None = None
     map: TokenMap | None = None
     probe: Probe | None = None
-
-    def _repr_html_(self) -> str:
-        from featurestore.report.page import render_page  # --json does without Matplotlib
-
-        return framed(render_page(self), f"Report of {self.store}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report for ``--json``: null for what is not a number."""

@@ -14,7 +14,7 @@ from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.disk.places import local_path
 from featurestore.errors import MissingSentence, MissingSentencesError, UsageError
 from featurestore.keys import Sentence, sentence_key
-from featurestore.notebook import facts_table
+from featurestore.notebook.facts import facts_table
 from featurestore.recipe import Recipe
 from featurestore.store.format.access import inspecting
 from featurestore.store.format.codec import DEFAULT_CODEC, Floats
@@ -35,7 +35,7 @@ _MOST_NAMED = 100
 
 # Named, not imported: they lie above the store, and need torch or pyarrow.
 _IN_MEMORY, _POOLING = "featurestore.exchange.in_memory", "featurestore.exchange.pooling"
-_REPORT = "featurestore.report.measuring"
+_REPORT = "featurestore.report.shown"
 
 
 def _named(module: str, function: str) -> Callable[..., Any]:
@@ -255,9 +255,9 @@ class Store(Snapshot):
 
         Returns
         -------
-        StoreReport
+        ShownReport
         """
-        return _named(_REPORT, "report_on")(self, **options)
+        return _named(_REPORT, "shown_report")(self, **options)
 
     def pooled(
         self, how: str = "mean", *, mask: Any = None, sentences: Iterable[Sequence[str]] | None = None

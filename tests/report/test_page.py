@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from featurestore.report.measuring import report_on
-from featurestore.report.page import render_page
+from featurestore.report.page.rendering import render_page
 from tests.report.conftest import WILD, labelled_by_vectors
 
 

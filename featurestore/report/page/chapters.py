@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from featurestore.report import plots
-from featurestore.report.elements import Html, Plot, figure, plot, section, table, text, tokens, unfolded
 from featurestore.report.measuring import StoreReport
+from featurestore.report.page import plots
+from featurestore.report.page.elements import Html, Plot, figure, plot, section, table, text, tokens, unfolded
 
 
 def advice(report: StoreReport) -> str:
