@@ -83,6 +83,7 @@ def test_the_code_of_a_page_runs_block_by_block(folder: Path, page: str) -> None
 def test_no_page_has_code_that_is_not_run() -> None:
     with_code = {name_of(path) for path in PAGES if python_blocks(name_of(path))}
     by_others = {f"featurestore/integrations/{name}.md" for name in ("FLAIR", "FRAMEWORKS")}
+    by_others.add("featurestore/extraction/README.md")  # tests/extraction/cluster
     assert with_code == {*RUN, *by_others, "featurestore/store/FORMAT.md"}
 
 

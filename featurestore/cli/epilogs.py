@@ -50,7 +50,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "diff": (
         "featurestore diff features/ewt train.conllu dev.conllu test.conllu",
-        "featurestore diff features/ewt train.conllu --unused >unused.txt",
+        "featurestore diff features/ewt train.conllu --unused > unused.txt",
     ),
     "compare": (
         "featurestore compare features/ewt features/ewt-int8",
@@ -58,7 +58,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "neighbors": (
         "featurestore neighbors features/ewt --word bank --in 'on the river bank'",
-        "featurestore neighbors features/ewt --key 1f0c --position 3 --json",
+        "featurestore neighbors features/ewt --key dd808d --position 1 --json",
     ),
     "why": ("featurestore why features/ewt 'It rains .' --layers top",),
     "export": (

@@ -31,7 +31,7 @@ selection_options = options(
     click.option("--text", metavar="PATTERN",
                  help="Of those, the sentences in whose tokens, joined by spaces, this regular expression "
                  "is found."),
-    click.option("--sample", type=click.IntRange(0), metavar="N", help="Of those, N drawn at random."),
+    click.option("--sample", type=click.IntRange(1), metavar="N", help="Of those, N drawn at random."),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw."),
 )  # fmt: skip
 

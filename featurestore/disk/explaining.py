@@ -54,6 +54,8 @@ def _explanation(error: OSError, what: str, path: Path, n_bytes: int | None, div
         )
     if error.errno == errno.EFBIG:
         return f"cannot write {what}: {_too_large(n_bytes, divisible)}"
+    if error.errno == errno.ENOTDIR:
+        return f"cannot write {what}: a part of the path is a file, expected a directory: choose another path"
     if error.errno in _NOT_WRITABLE:
         return f"cannot write {what}: {reason}. Is the directory read-only?"
     return (

@@ -22,6 +22,7 @@ from featurestore.exchange.columns import write_arrow, write_parquet
 from featurestore.exchange.data_sets import write_data_set, write_splits
 from featurestore.exchange.sentences import Exported, ExportedSentence
 from featurestore.exchange.word_vectors import write_projector, write_word2vec
+from featurestore.store.maintenance.derived import require_outside_stores
 from featurestore.store.maintenance.selection import Selection
 from featurestore.store.store import Store
 
@@ -118,6 +119,7 @@ def export(
     path = local_path(output)
     if os.path.lexists(path):
         raise UsageError(f"there is already something at {path}: choose another name, or delete it first")
+    require_outside_stores(path)
     options: dict[str, Any] = {}
     if rows is not None:
         if to not in _TABLES:

@@ -30,6 +30,7 @@ from featurestore.recipe import Recipe
 from featurestore.store.maintenance.derived import make_new
 from featurestore.store.maintenance.filling import fill_at_once
 from featurestore.store.preconditions import require_bounds
+from featurestore.store.store import Store
 from featurestore.vectors import layers_and_dim
 
 FORMATS: dict[str, Callable[[Path, Corpus | None], Source]] = {
@@ -150,6 +151,8 @@ def import_vectors(
     source_path = local_path(path)
     _require_arguments(format, note, duplicates)
     require_bounds(dim=1, n_layers=1, codec=codec or "float32", shard_bytes=shard_bytes)
+    if Store.exists(source_path):
+        raise UsageError(f"{source_path} is a store already: nothing is to be imported")
     if source_path.is_dir() and format != "npy":
         raise UsageError(f"{source_path} is a folder, expected the file of {format}")
     require_file(source_path / "vectors.npy" if source_path.is_dir() else source_path)

@@ -113,6 +113,7 @@ PARTS = (
     Part("index", "store.index_lookups"),
     Part("profiles", "encoding.profiles"),
     Part("memory", "store.memory_curve"),
+    Part("many-shards", "store.many_shards"),
     Part("precision", "encoding.precision", ("--corpus", str(UD_EWT)), needs=UD_EWT, in_quick=False),
     Part("gpu", "encoding.gpu_encode", gpu=True),
 )

@@ -31,10 +31,10 @@ class Mine:
 """
 
 ORDER = (
-    "extract", "plan", "info", "ls", "show", "stats", "why", "train tagger", "train classifier", "train",
-    "evaluate", "predict", "verify", "repair", "gc", "compact", "recode", "copy", "merge", "subset", "layers",
-    "export", "import", "remove", "pretrain", "warm-up", "check-encoder", "upgrade", "forget", "completion",
-    "",
+    "extract", "plan", "info", "ls", "show", "stats", "why", "diff", "compare", "neighbors", "report",
+    "train tagger", "train classifier", "train", "evaluate", "predict", "verify", "repair", "gc", "compact",
+    "recode", "copy", "merge", "subset", "layers", "export", "import", "remove", "pretrain", "warm-up",
+    "check-encoder", "upgrade", "forget", "completion", "",
 )  # fmt: skip
 """Commands whose examples make what those of others need come first."""
 
@@ -76,9 +76,18 @@ def prepare(run, command: str) -> None:
     if command == "info":
         # The example for show has a token with a space, as no line of text has.
         Path("york.jsonl").write_text('{"tokens": ["New York", "sleeps"]}\n{"tokens": ["It", "rains", "."]}\n'
-                                      '{"tokens": ["New York", "it", "is"]}\n')  # fmt: skip
+                                      '{"tokens": ["New York", "it", "is"]}\n'
+                                      '{"tokens": ["on", "the", "river", "bank"]}\n')  # fmt: skip
         files = ("test.conllu", "new.conllu", "york.jsonl")
         assert run("extract", *files, "--store", "features/ewt", *quick)[0] == 0
+    if command == "compare":
+        for name in ("features/ewt-int8", "features/old", "features/new"):
+            code = "int8" if name.endswith("int8") else "float32"
+            assert run("extract", "lines.txt", "--store", name, "--codec", code, *quick)[0] == 0
+    if command == "import":
+        shutil.rmtree("features/old")
+    if command == "recode":
+        shutil.rmtree("features/ewt-int8")  # of the example of compare
     if command == "train classifier":
         files = ("train.tsv", "dev.tsv")
         assert run("extract", *files, "--text-column", "text", "--store", "features/polarity", *quick)[0] == 0

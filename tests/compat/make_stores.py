@@ -1,7 +1,8 @@
 """Made the stores of this folder, once, by the featurestore whose format version their folder names.
 
 Later versions open them for ever, so what lies here is never made again: a format that changes gets a folder
-of its own beside ``v1``. ``python tests/compat/make_stores.py FOLDER`` makes a folder of them.
+of its own beside ``v1``. ``python -m tests.compat.make_stores FOLDER`` makes a folder of them; of version 2
+those in which the versions differ: stores with lists, and one of version 1 that was upgraded.
 
 Each store comes with ``NAME.json``: what is in it, sentence by sentence, and of a damaged one what is wrong.
 Everything is a function of the tokens alone, so no random numbers of some library are needed.
@@ -24,9 +25,9 @@ from featurestore.keys import ConditionedSentence, Sentence, condition_of, sente
 from featurestore.recipe import Recipe
 from featurestore.store.canaries import make_canaries, read_canaries
 from featurestore.store.store import Store
+from featurestore.store.upgrading import upgrade
 
 DIM = 16
-LAST = Path("manifests", "00000003.json")
 RECIPE = Recipe({"kind": "compat", "version": 1, "layers": "average", "precision": "float32"})
 SENTENCES: list[Sentence] = [
     ("The", "first", "sentence", "."),
@@ -35,6 +36,8 @@ SENTENCES: list[Sentence] = [
     ("The", "second", "shard", "begins", "here"),
     tuple(f"w{number}" for number in range(40)),
 ]
+NUMBERED: list[Sentence] = [tuple(f"{number}.{place}" for place in range(72)) for number in range(9)]
+"""One more than a manifest lists itself, and long enough for heads without padding."""
 CONDITIONED: list[Sentence] = [
     ConditionedSentence(("the", "same"), b'{"left":["Before"]}'),
     ConditionedSentence(("the", "same"), b"\xff\0 no text"),
@@ -129,14 +132,24 @@ def second_shard(path: Path) -> Path:
     return path / "shards" / Store.open(path).manifest.shards[1].name
 
 
+def last_manifest(path: Path) -> Path:
+    return max((path / "manifests").iterdir())
+
+
 def first_manifest_as_last(path: Path) -> None:
     """Put an old manifest under the number of the last one."""
-    shutil.copy(path / "manifests" / "00000002.json", path / LAST)
+    shutil.copy(path / "manifests" / "00000002.json", last_manifest(path))
 
 
 def higher_version(path: Path) -> None:
-    manifest = path / LAST
-    manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 99'))
+    manifest = last_manifest(path)
+    manifest.write_text(manifest.read_text().replace('"format_version": 2', '"format_version": 99'))
+
+
+def last_row(path: Path) -> None:
+    """Flip a bit of the last row of the only list."""
+    (only,) = (path / "lists").iterdir()
+    flip(only, -150)
 
 
 # Name -> harm, what is lost: a shard, the last manifest, the canaries or nothing, and what the error says.
@@ -145,31 +158,33 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "flipped-structure": (lambda path: flip(second_shard(path), 1000), "shard", "structure"),
     "cut-shard": (lambda path: os.truncate(second_shard(path), 4100), "shard", "was cut"),
     "missing-shard": (lambda path: second_shard(path).unlink(), "shard", "is missing"),
-    "flipped-manifest": (lambda path: flip(path / LAST, 400), "manifest", "is damaged"),
+    "flipped-manifest": (lambda path: flip(last_manifest(path), 400), "manifest", "is damaged"),
     "wrong-manifest": (first_manifest_as_last, "manifest", "it says it is number 2"),
     "higher-version": (higher_version, "version", "upgrade"),
     "flipped-canary": (lambda path: flip(next((path / "canaries").iterdir()), -3), "canaries", "checksum"),
+    "flipped-list": (last_row, "list", "has hash"),
 }  # fmt: skip
+IN_VERSION_2 = ("flipped-manifest", "wrong-manifest", "higher-version", "flipped-list")
+"""Of these, the damage that another form of the manifest makes another damage."""
 
 
 def main() -> None:
     (folder,) = map(Path, sys.argv[1:])
     folder.mkdir()
-    two = [SENTENCES[:3], SENTENCES[3:]]
+    each = [[tokens] for tokens in NUMBERED]
     stores = {
-        "float32": make(folder / "float32", [*two, CONDITIONED], codec="float32"),
-        "float16-layers": make(folder / "float16-layers", two, n_layers=3, codec="float16"),
-        "int8": make(folder / "int8", two, codec="int8"),
-        "mixed-codecs": make(folder / "mixed-codecs", two[:1], codec="float16", canaries=False),
-        "nothing": make(folder / "nothing", [], codec="float16", canaries=False),
+        "listed": make(folder / "listed", each, codec="float32"),
+        "listed-int8-layers": make(folder / "listed-int8-layers", each, n_layers=4, codec="int8"),
+        "listed-conditions": make(folder / "listed-conditions", [*each[:8], CONDITIONED], codec="float32"),
+        "upgraded": upgrade(
+            Store.open(shutil.copytree(Path(__file__).parent / "v1" / "mixed-codecs", folder / "upgraded"))
+        ),
     }
-    with stores["mixed-codecs"].write(codec="int8") as session:
-        for tokens in two[1]:
-            session.add(tokens, vectors_of(tokens, 1))
     for name, store in stores.items():
         (folder / f"{name}.json").write_text(json.dumps(describe(store.refreshed()), indent=1) + "\n")
-    for name, (harm, lost, says) in DAMAGE.items():
-        store = make(folder / name, two, codec="float32", canaries=lost == "canaries")
+    for name in IN_VERSION_2:
+        harm, lost, says = DAMAGE[name]
+        store = make(folder / name, each if lost == "list" else each[:2], codec="float32", canaries=False)
         described = {**describe(store), "lost": lost, "says": says}
         (folder / f"{name}.json").write_text(json.dumps(described, indent=1) + "\n")
         del store

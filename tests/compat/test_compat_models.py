@@ -13,6 +13,7 @@ from featurestore import Store, extract, load_encoder
 from featurestore.corpora.corpus import open_corpus
 from featurestore.store.verification import verify
 from tests.compat.make_models import NEW, TAGGERS, flair_scores, parameters_sha256, predict, shard_hashes
+from tests.compat.make_several import predict_by_both
 from tests.kit.places import TINY_ELMO
 
 KEPT = Path(__file__).parent / "models"
@@ -49,6 +50,15 @@ def test_model_has_its_parameters_and_predicts_what_it_did(copied, name):
     assert parameters_sha256(copied / f"{name}.h5") == EXPECTED["parameters"][name]
     corpus = copied / ("moods.tsv" if name == "classifier" else "tags.conll")
     assert [json.loads(line) for line in predict(copied, f"{name}.h5", corpus)] == EXPECTED[name]
+
+
+def test_model_of_several_stores_has_its_parameters_and_predicts_what_it_did(copied, tmp_path):
+    several = Path(shutil.copytree(KEPT.with_name("several"), tmp_path / "several"))
+    expected = json.loads((several / "expected.json").read_text())
+    assert shard_hashes(several / "words") == expected["shards"]
+    assert parameters_sha256(several / "both.h5") == expected["parameters"]
+    found = predict_by_both(several, copied / "store", copied / "tags.conll")
+    assert [json.loads(line) for line in found] == expected["predicted"]
 
 
 def test_pretrained_elmo_gives_the_same_vectors():

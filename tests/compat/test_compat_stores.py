@@ -54,6 +54,10 @@ def require_held(store: Store, wanted: dict[Sentence, str]) -> None:
         assert sha256(store.get(tokens)) == digest, tokens
 
 
+def before_last(expected: dict[str, Any]) -> dict[Sentence, str]:
+    return dict(list(sentences(expected).items())[: sum(expected["shards"][:-1])])
+
+
 def in_first_shard(expected: dict[str, Any]) -> dict[Sentence, str]:
     return dict(list(sentences(expected).items())[: expected["shards"][0]])
 
@@ -65,9 +69,11 @@ def run(*arguments: object) -> int:
 
 
 def test_there_are_some_of_every_kind():
-    assert len(FOLDERS) >= 13
+    assert len(FOLDERS) >= 21
+    assert {Store.open(path).manifest.version for path in FOLDERS if "lost" not in EXPECTED[path]} == {1, 2}
     assert {expected["codec"] for expected in EXPECTED.values()} == {"float32", "float16", "int8"}
-    assert sum(file.stat().st_size for path in FOLDERS for file in path.rglob("*")) < 500_000
+    for version in {path.parent for path in FOLDERS}:
+        assert sum(file.stat().st_size for file in version.rglob("*")) < 900_000
 
 
 @sound
@@ -105,6 +111,7 @@ def test_sound_store_grows_is_merged_and_cleaned(kept, copied, tmp_path):
         assert session.add(NEW, vectors_of(NEW, encoder.n_layers))
         for tokens in wanted:
             assert not session.add(tokens, vectors_of(tokens, encoder.n_layers))
+    assert store.refreshed().manifest.version == store.manifest.version
     require_held(store.refreshed(), {**wanted, NEW: sha256(store.refreshed().get(NEW))})
     merge([copied], tmp_path / "merged")
     assert len(Store.open(tmp_path / "merged")) == len(wanted) + 1
@@ -126,11 +133,11 @@ def test_damage_is_named(kept, copied, capsys):
     shown = capsys.readouterr()
     assert code == (1 if lost == "version" else 3)
     assert says in shown.out + shown.err
-    if lost in ("manifest", "version"):
+    if lost in ("manifest", "version", "list"):
         with pytest.raises(FormatVersionError if lost == "version" else DamagedStoreError, match=says):
             Store.open(copied)
         # The commit before is still there.
-        require_held(Store.open(copied, snapshot=expected["snapshot"] - 1), in_first_shard(expected))
+        require_held(Store.open(copied, snapshot=expected["snapshot"] - 1), before_last(expected))
         return
     store = Store.open(copied)
     if lost == "canaries":
@@ -161,6 +168,6 @@ def test_damage_is_repaired_and_what_is_sound_stays(kept, copied):
     assert repair(copied).damaged
     store = Store.open(copied)
     assert list(verify(store)) == []
-    whole = expected["lost"] in ("canaries", "manifest")
+    whole = expected["lost"] in ("canaries", "manifest", "list")
     require_held(store, sentences(expected) if whole else in_first_shard(expected))
     assert repair(copied).sound

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 
 from featurestore.keys import ConditionedSentence, Sentence, sentence_key
 from featurestore.recipe import Recipe
+from featurestore.store.format.directory import manifest_path
+from featurestore.store.listing.shards import Shards
 from featurestore.store.store import Store
 
 RECIPE = Recipe({"kind": "test", "version": 1})
@@ -91,6 +95,17 @@ def assert_holds(store: Store, wanted: Iterable[Sentence]) -> None:
         expected = vectors_of(tokens, dim=store.dim, n_layers=store.n_layers)
         error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
         assert error <= TOLERANCE[store.manifest.codec], (tokens, error)
+
+
+def as_version_1(path: Path) -> Store:
+    """Write a store's last manifest as an older featurestore would have; its other ones and its lists go."""
+    last = Store.open(path).manifest
+    old = replace(last, version=1, shards=Shards(tuple(last.shards)))
+    for file in (path / "manifests").iterdir():
+        file.unlink()
+    manifest_path(path, last.number).write_bytes(old.to_json())
+    shutil.rmtree(path / "lists", ignore_errors=True)
+    return Store.open(path)
 
 
 def stored_sentences(store: Store) -> list[Sentence]:

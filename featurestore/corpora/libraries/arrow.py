@@ -96,7 +96,7 @@ class ArrowFiles:
                         f"column {missing[0]!r} is not there, as it is in {self._files[0]}", path=file
                     )
                 for batch in opened.batches(columns):
-                    yield from values_of(batch, columns)
+                    yield from values_of(batch, columns, file)
 
     def state(self) -> object:
         """Return what of the files changes whenever they are written."""
@@ -124,7 +124,7 @@ class ArrowFiles:
             with ExitStack() as stack:
                 kind = _Parquet if self.format == "parquet" else _Arrow
                 yield kind(pa, file, stack)
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except (pa.ArrowException, OSError) as error:
             reason = " ".join(str(error).split())[:300]
             raise CorpusError(
                 f"cannot be read as {_name(self.format)}: {reason}. Is it whole? Copy or write it again",
@@ -150,32 +150,50 @@ class _Arrow:
     """An open Arrow IPC file or stream, mapped."""
 
     def __init__(self, pa: Any, file: str, stack: ExitStack) -> None:
-        self._pa = pa
+        self._pa, self._file = pa, file
         self._source = stack.enter_context(pa.memory_map(file))
         head = self._source.read(len(_FILE_MAGIC))
-        self._source.seek(0)
         if head.startswith(_FEATHER_1):
             raise CorpusError(
                 "is Feather of version 1: write it again as version 2 (pyarrow.feather.write_feather)",
                 path=file,
             )
-        self._is_stream = head != _FILE_MAGIC
-        self.schema = self._open(None).schema
+        # The file format is the stream behind eight bytes, with a footer; as a stream some of its columns are
+        # mapped, where the reader of files copies them, a whole batch at a time. That of polars is none.
+        self._start: int | None = 0
+        self._n_batches: int | None = None
+        if head == _FILE_MAGIC:
+            self._source.seek(0)
+            opened = pa.ipc.open_file(self._source)
+            self.schema, self._n_batches, self._start = opened.schema, opened.num_record_batches, len(head)
+            try:
+                self._reader(None)
+            except (pa.ArrowException, OSError):
+                self._start = None
+        else:
+            self.schema = self._reader(None).schema
 
-    def _open(self, columns: Sequence[str] | None) -> Any:
-        ipc, options = self._pa.ipc, None
-        if columns is not None:
-            fields = [self.schema.names.index(name) for name in columns]
-            options = ipc.IpcReadOptions(included_fields=fields, use_threads=False)
-        self._source.seek(0)
-        return (ipc.open_stream if self._is_stream else ipc.open_file)(self._source, options=options)
+    def _reader(self, columns: Sequence[str] | None) -> Any:
+        fields = None if columns is None else [self.schema.names.index(name) for name in columns]
+        options = self._pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+        self._source.seek(self._start or 0)
+        open_it = self._pa.ipc.open_file if self._start is None else self._pa.ipc.open_stream
+        return open_it(self._source, options=options)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        reader = self._open(columns)
-        batches = reader if self._is_stream else map(reader.get_batch, range(reader.num_record_batches))
-        for batch in batches:
+        reader = self._reader(columns)
+        is_file = self._start is None
+        found = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
+        n_read = 0
+        for batch in found:
             batch.validate(full=True)
+            n_read += 1
             yield batch
+        if self._n_batches not in (None, n_read):
+            raise CorpusError(
+                f"{n_read} of {self._n_batches} record batches can be read: write the file again",
+                path=self._file,
+            )
 
 
 class ArrowTable:
@@ -202,7 +220,7 @@ class ArrowTable:
 
     def batches(self, columns: Sequence[str]) -> Iterator[Sequence[list[Any]]]:
         """Yield the values of some columns, a few rows at a time."""
-        yield from values_of(self._table.select(list(columns)), columns)
+        yield from values_of(self._table.select(list(columns)), columns, self.path)
 
     def state(self) -> object:
         """Return the table itself, which cannot change."""
@@ -213,11 +231,24 @@ class ArrowTable:
         return content_of([self._table.select(list(columns))])
 
 
-def values_of(rows: Any, columns: Sequence[str]) -> Iterator[list[list[Any]]]:
-    """Yield the values of a table or a record batch as Python's, a few rows at a time."""
+def values_of(rows: Any, columns: Sequence[str], path: str) -> Iterator[list[list[Any]]]:
+    """Yield the values of a table or a record batch as Python's, a few rows at a time.
+
+    Raises
+    ------
+    CorpusError
+        If a text is not UTF-8.
+    """
     for start in range(0, rows.num_rows, _ROWS):
         part = rows.slice(start, _ROWS)
-        yield [part.column(name).to_pylist() for name in columns]
+        yield [_values(part.column(name), name, path) for name in columns]
+
+
+def _values(column: Any, name: str, path: str) -> list[Any]:
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"column {name!r} holds what is not UTF-8: {error}", path=path) from error
 
 
 def content_of(tables: Iterable[Any]) -> str:

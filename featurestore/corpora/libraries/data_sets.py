@@ -47,7 +47,7 @@ class DatasetTable:
     def batches(self, columns: Sequence[str]) -> Iterator[Sequence[list[Any]]]:
         """Yield the values of some columns, a few rows at a time."""
         for table in self._tables(columns):
-            yield from values_of(table, columns)
+            yield from values_of(table, columns, self.path)
 
     def _tables(self, columns: Sequence[str]) -> Iterator[Any]:
         """Yield tables of pyarrow; whatever format or transform the data set has."""

@@ -215,6 +215,12 @@ def _resolved(table: Table, options: ReadOptions) -> tuple[ReadOptions, list[str
             asked[name] = _column(table, column, name)
     if found.text_column is None:
         asked["text_column"] = _column(table, _default_text(table, found), "text_column")
+    if asked["label"] is not None and asked["label"] == asked["text_column"]:
+        raise LabelError(
+            f"column {asked['label']!r} is asked for as text and as label; a number that names a column "
+            "means that one",
+            path=table.path,
+        )
     wanted = [column for column in asked.values() if column is not None]
     return replace(found, **asked), list(dict.fromkeys(wanted))
 

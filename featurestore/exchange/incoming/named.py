@@ -34,6 +34,7 @@ class ElmoForManyLangs(Hdf5Source):
 
     def __init__(self, path: Path, corpus: Corpus | None) -> None:
         super().__init__(path, corpus)
+        self.refuse_allennlp()
         if layer := _LAYER.search(path.name):
             self.stated["layer"] = _LAYERS.get(layer[1], layer[1])
 
@@ -82,6 +83,7 @@ class BioEmbeddings(Hdf5Source):
 
     def __init__(self, path: Path, corpus: Corpus | None) -> None:
         super().__init__(path, corpus)
+        self.refuse_allennlp()
         self._names: dict[str, str] = {}
         self._twice: set[str] = set()
         for name in self.file.names():

@@ -40,6 +40,16 @@ class Hdf5Source(Source):
         self.n_stored = self.file.n_names
         self.stated: dict[str, Any] = {"attributes": self.file.attributes()}
 
+    def refuse_allennlp(self) -> None:
+        """Refuse a file that AllenNLP or our export wrote, whose sentences would not be heard of.
+
+        Raises
+        ------
+        UsageError
+        """
+        if self.file.text(INDEX) is not None:
+            raise UsageError(f"{self.path} has a {INDEX}, as AllenNLP writes it: --from allennlp-hdf5")
+
     def files(self) -> list[Path]:
         """Return the file."""
         return [self.path]
@@ -199,6 +209,7 @@ class BilmTf(Hdf5Source):
 
     def __init__(self, path: Path, corpus: Corpus | None) -> None:
         super().__init__(path, corpus)
+        self.refuse_allennlp()
         if self.file.has("embedding") and not self.file.has("0"):
             raise CorpusError(
                 "holds token embeddings of a vocabulary (dump_token_embeddings), not vectors of sentences",

@@ -69,6 +69,8 @@ def list_numbers(store: Path, filesystem: Storage = LOCAL) -> list[int]:
                 raise NotAStoreError(
                     f"there is no store at {store}: `featurestore extract ... --store {store}` makes one"
                 )
+            if not store.is_dir():
+                raise NotAStoreError(f"{store} is not a store: it is a file, expected a directory")
             raise NotAStoreError(f"{store} is not a store: it has no directory {MANIFESTS}/")
         numbers = [int(m[1]) for name in filesystem.names(directory) if (m := _FILE_NAME.fullmatch(name))]
     if not numbers:

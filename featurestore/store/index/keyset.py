@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,7 +93,10 @@ class _FilteredRun:
     """A stored run, and a Bloom filter in which the bits of a key lie in one word."""
 
     def __init__(self, runs: list[SortedRows], directory: Path, filesystem: FileSystem) -> None:
-        self._filter = np.zeros(max(1, sum(map(len, runs)) * _FILTER_BITS // 64), np.uint64)
+        n_words = max(1, sum(map(len, runs)) * _FILTER_BITS // 64)
+        # Mapped, so that all of it goes back to the system with the run: in a heap, where one filter follows
+        # another that is half as large, holes would stay that no later one fits.
+        self._filter = np.frombuffer(mmap.mmap(-1, 8 * n_words), np.uint64)
         file = ScratchFile(directory, filesystem)
         self.run = RowsOnDisk(self._filtering(merge(runs, _MERGED_AT_ONCE)), file)
 

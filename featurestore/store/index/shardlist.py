@@ -36,14 +36,17 @@ class ShardList:
         self._joined_names, self._n = joined_names, n
         self._digests: dict[tuple[int, int], bytes] = {}
         self.sizes = None if sizes is None else np.ascontiguousarray(sizes, np.uint64)
-        self._before = None if self.sizes is None else np.append(0, np.cumsum(self.sizes.astype(np.int64)))
+        self._before = np.zeros(n + 1, np.uint64)
+        """Sentences of all shards before each; zeros if unknown."""
+        if self.sizes is not None:
+            np.cumsum(self.sizes, out=self._before[1:])
 
     def __len__(self) -> int:
         return self._n
 
     def n_keys(self, first: int, stop: int) -> int | None:
         """Return how many sentences the shards from ``first`` to before ``stop`` have; None if unknown."""
-        return None if self._before is None else int(self._before[stop] - self._before[first])
+        return None if self.sizes is None else int(self._before[stop] - self._before[first])
 
     def digest(self, first: int, stop: int) -> bytes:
         """Return 32 bytes that stand for these shards at these places of the list."""

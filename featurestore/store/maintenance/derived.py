@@ -89,6 +89,7 @@ def make_new(
         If the disk is full or failing.
     """
     path = local_path(path)
+    require_outside_stores(path)
     if Store.exists(path):
         found = Store.open(path, filesystem=filesystem)
         settings = found.recipe, found.dim, found.n_layers, found.manifest.codec, found.manifest.shard_bytes
@@ -106,6 +107,18 @@ def make_new(
         canaries=canaries,
         filesystem=filesystem,
     )
+
+
+def require_outside_stores(path: Path) -> None:
+    """Refuse a place within the directory of a store: gc, copies and people would take it for a part of it.
+
+    Raises
+    ------
+    UsageError
+    """
+    for folder in path.absolute().parents:
+        if Store.exists(folder):
+            raise UsageError(f"{path} lies within the store {folder}: choose a place outside of it")
 
 
 def take_whole(reader: ShardReader, store: Path, filesystem: FileSystem) -> None:

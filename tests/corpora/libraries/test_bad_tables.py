@@ -37,6 +37,7 @@ def refused(given, error: type[CorpusError], said: str, **options) -> CorpusErro
         ({"tokens": [5]}, "column 'tokens' is a whole number: expected a list of tokens or a string", 1),
         ({"tokens": [{"a": 1}]}, "column 'tokens' is a struct", 1),
         ({"tokens": [b"a b"]}, "column 'tokens' is a byte string", 1),
+        ({"text": pa.array([b"a \xff"]).view(pa.string())}, "column 'text' holds what is not UTF-8", None),
         ({"text": ["a", "['b', 'c']"]}, "looks like a list of tokens", 2),
         ({"tokens": pa.array([], STRINGS)}, "no sentences in it, read as .*: is it empty", None),
         ({"tokens": [["x" * (1 << 20) + "x"]]}, "a token has 1,048,577 bytes", 1),
@@ -88,6 +89,7 @@ def test_columns_that_are_not_there_or_twice(tmp_path):
         label="ner",
     )
     refused(frame, CorpusError, "column '3', asked for as text, is not there", text_column=3)
+    refused(frame, LabelError, "column 'tokens' is asked for as text and as label", label=1)
     refused(frame, CorpusError, "column 'd', asked for as document", document="d")
     refused(frame, CorpusError, "column 's', asked for as sentence", sentence_column="s")
     refused(

@@ -112,3 +112,27 @@ def test_the_english_web_treebank(shared, tmp_path, writer):
     examples = list(open_corpus(shared("corpora/ud-ewt/en_ewt-ud-dev.conllu"), label="xpos"))
     given = WRITERS[writer](columns_of(examples, "xpos"), tmp_path)
     assert plain(open_corpus(given, label="xpos")) == plain(examples)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "stream", "file"])
+def test_memory_does_not_grow_with_the_rows(tmp_path, kind):
+    """One row group, or one batch of all rows: of neither more is held than what is read at a time."""
+    pa = pytest.importorskip("pyarrow")
+    tokens = pa.array([[f"{row:012}{i:012}" for i in range(8)] for row in range(20_000)])
+    table, path = pa.table({"tokens": tokens, "other": tokens}), tmp_path / "a.arrow"
+    if kind == "parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(
+            table, path := tmp_path / "a.parquet", use_dictionary=False, data_page_size=1 << 16
+        )
+    else:
+        new = pa.ipc.new_stream if kind == "stream" else pa.ipc.new_file
+        with pa.OSFile(str(path), "wb") as file, new(file, table.schema) as out:
+            out.write_table(table)
+    n_bytes, corpus = tokens.nbytes, open_corpus(path)
+    before = most = pa.total_allocated_bytes()
+    for number, _ in enumerate(corpus):
+        if number % 500 == 0:
+            most = max(most, pa.total_allocated_bytes())
+    assert number == 19_999
+    assert most - before < n_bytes / 5

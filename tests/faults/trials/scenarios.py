@@ -23,6 +23,7 @@ from featurestore.keys import Sentence, sentence_key
 from featurestore.store.canaries import make_canaries, require_canaries
 from featurestore.store.index import covering
 from featurestore.store.index.loading import load_index
+from featurestore.store.listing.shards import MOST_INLINE
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.merge import merge
 from featurestore.store.maintenance.recoding import recode
@@ -32,12 +33,14 @@ from featurestore.store.maintenance.selection import select
 from featurestore.store.maintenance.subset import subset
 from featurestore.store.snapshot import shard_list
 from featurestore.store.store import Store
+from featurestore.store.upgrading import upgrade
 from featurestore.store.verification import verify
 from tests.kit.damage import flip_bit, value_offset
 from tests.kit.faulty import InterruptedFileSystem
 from tests.kit.stores import (
     CONDITIONED_SENTENCES,
     KitEncoder,
+    as_version_1,
     create,
     fill,
     sentences,
@@ -300,6 +303,35 @@ def _act_compact(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge)
     compact(Store.open(folder / "store.fs", filesystem=filesystem), filesystem=filesystem)
 
 
+def _one_by_one(store: Store, wanted: Iterable[Sentence], acknowledge: Acknowledge) -> None:
+    with store.write() as session:
+        for tokens in wanted:
+            session.add(tokens, vectors_of(tokens))
+            session.flush()
+            acknowledge([tokens])
+
+
+def _prepare_full_manifest(folder: Path) -> None:
+    """As many shards as a manifest lists itself."""
+    _one_by_one(create(folder / "store.fs"), sentences(MOST_INLINE), lambda _: None)
+
+
+def _act_list(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
+    """One shard more, with which the entries become a list."""
+    store = Store.open(folder / "store.fs", filesystem=filesystem)
+    _one_by_one(store, sentences(MOST_INLINE + 1), acknowledge)
+
+
+def _prepare_version_1(folder: Path) -> None:
+    """A store as an older featurestore wrote it, of more shards than a manifest of version 2 lists itself."""
+    _one_by_one(create(folder / "store.fs"), sentences(N_AFTER), lambda _: None)
+    as_version_1(folder / "store.fs")
+
+
+def _act_upgrade(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge) -> None:
+    upgrade(Store.open(folder / "store.fs", filesystem=filesystem), filesystem=filesystem)
+
+
 SCENARIOS = [
     Scenario("create", lambda folder: None, _act_create, [], sentences(N_BEFORE), "new/store.fs"),
     Scenario("append", prepare_store, _act_append, sentences(N_BEFORE), sentences(N_AFTER)),
@@ -312,6 +344,8 @@ SCENARIOS = [
     Scenario("replace", _prepare_damaged, _act_commit, sentences(N_BEFORE), EVERY_SENTENCE),
     Scenario("index", _prepare_unindexed, _act_index, sentences(N_AFTER), sentences(N_AFTER)),
     Scenario("runs", _prepare_run, _act_runs, sentences(N_AFTER), sentences(N_AFTER)),
+    Scenario("list", _prepare_full_manifest, _act_list, sentences(MOST_INLINE), sentences(MOST_INLINE + 1)),
+    Scenario("upgrade", _prepare_version_1, _act_upgrade, sentences(N_AFTER), sentences(N_AFTER)),
     Scenario("gc", _prepare_garbage, _act_gc, sentences(N_AFTER), sentences(N_AFTER)),
     Scenario("merge", _prepare_merge, _act_merge, sentences(N_BEFORE), sentences(N_AFTER)),
     Scenario(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import pickle
 import shutil
@@ -10,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from featurestore.errors import DamagedStoreError, StoreError
+from featurestore.errors import DamagedStoreError, StoreError, StoreWriteError
 from featurestore.store.format.directory import list_numbers, manifest_path, read_manifest
 from featurestore.store.format.layout import Extent
 from featurestore.store.listing import shards as shards_module
@@ -27,6 +28,7 @@ from featurestore.store.verification import verify
 from tests.kit.damage import flip_bit
 from tests.kit.stores import (
     CONDITIONED_SENTENCES,
+    as_version_1,
     assert_holds,
     create,
     fill,
@@ -35,22 +37,12 @@ from tests.kit.stores import (
     vectors_of,
 )
 from tests.store.listing.conftest import N_SHARDS, WANTED, commit_each
+from tests.store.maintenance.test_repair import Stopping
 
 
 def list_paths(store: Store) -> list:
     """Return the files of the lists that the latest manifest names, the longest first."""
     return [store.path / "lists" / each.name for each in store.refreshed().manifest.shards.references]
-
-
-def as_version_1(store: Store) -> Store:
-    """Write the last manifest anew, as an older featurestore would have written it; older ones go."""
-    last = store.manifest
-    old = replace(last, version=1, shards=Shards(tuple(last.shards)))
-    for number in list_numbers(store.path)[:-1]:
-        manifest_path(store.path, number).unlink()
-    manifest_path(store.path, last.number).write_bytes(old.to_json())
-    shutil.rmtree(store.path / "lists", ignore_errors=True)
-    return Store.open(store.path)
 
 
 # -- rows
@@ -274,6 +266,21 @@ def test_a_damaged_list_is_named_and_made_again(listed, harm):
         assert healed.manifest.shards == entries
 
 
+def test_making_a_list_again_goes_on_wherever_it_was_stopped(listed, tmp_path):
+    flip_bit(list_paths(listed)[0], 64 + 3 * ROW.itemsize + 140)
+    for step in itertools.count(0, 11):
+        path = shutil.copytree(listed.path, tmp_path / f"{step}.fs")
+        stopping = Stopping(step)
+        with contextlib.suppress(StoreWriteError):
+            repair(path, filesystem=stopping)
+        repair(path)
+        assert_holds(Store.open(path), WANTED)
+        assert list(verify(Store.open(path))) == []
+        if stopping.n_steps <= step:
+            break
+    assert step > 12
+
+
 def test_a_damaged_list_of_an_earlier_snapshot_costs_that_snapshot_alone(listed):
     first = Store.open(listed.path, snapshot=11).manifest.shards.references[0]
     assert first not in listed.manifest.shards.references
@@ -303,7 +310,7 @@ def test_a_damaged_list_of_a_killed_writer_is_replaced(listed, tmp_path):
 
 
 def test_version_1_is_appended_to_in_its_own_version(listed):
-    old = as_version_1(listed)
+    old = as_version_1(listed.path)
     assert old.manifest.version == 1
     grown = commit_each(old, sentences(2, start=100))
     assert grown.manifest.version == 1
@@ -313,7 +320,7 @@ def test_version_1_is_appended_to_in_its_own_version(listed):
 
 
 def test_upgrading_is_one_commit_that_keeps_every_shard(listed):
-    old = as_version_1(listed)
+    old = as_version_1(listed.path)
     writer = Store.open(old.path).write()
     new = upgrade(old)
     assert (new.manifest.version, new.snapshot) == (2, old.snapshot + 1)

@@ -85,6 +85,8 @@ def export(
     from featurestore.exchange.data_sets import split_names
     from featurestore.exchange.exporting import export as write
 
+    if str(output) == "-":
+        raise UsageError("an export goes to a file or folder, which appears when it is complete, not to -")
     opened, asked = opened_to_copy(store), Asked(**selection)
     corpora_alone = not asked.key_files and asked.text is None and asked.sample is None
     in_order = len(asked.corpora) == 1 and corpora_alone

@@ -63,7 +63,8 @@ def subset(
     opened = opened_to_copy(store)
     wanted = Asked(**selection).of(opened, reading)
     if not wanted.n_sentences:
-        raise UsageError(f"{store} holds none of the sentences asked for ({wanted.n_missing:,} keys tried)")
+        tried = f" ({render.count(wanted.n_missing, 'key')} tried)" if wanted.n_missing else ""
+        raise UsageError(f"{store} holds none of the sentences asked for{tried}")
     with bar("copying", opened.n_bytes, no_progress or as_json) as progress:
         taken = take(opened, wanted, into, progress=progress)
     missing = f"; {wanted.n_missing:,} of those asked for are not stored" if wanted.n_missing else ""

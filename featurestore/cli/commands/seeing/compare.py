@@ -9,6 +9,7 @@ import click
 
 from featurestore.cli.display import render
 from featurestore.cli.options import json_option, progress_option
+from featurestore.cli.project.command import command
 from featurestore.cli.selecting import bar
 from featurestore.cli.store import open_store
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from featurestore.inspection.comparing import Comparison, Spread
 
 
-@click.command()
+@command()
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 @click.option(

@@ -11,6 +11,7 @@ import click
 from featurestore.cli.display import render
 from featurestore.cli.lookup import spelled
 from featurestore.cli.options import Reading, json_option, progress_option, reading_options
+from featurestore.cli.project.command import command
 from featurestore.cli.selecting import bar
 from featurestore.cli.store import open_store, store_argument
 from featurestore.errors import UsageError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from featurestore.store.store import Store
 
 
-@click.command()
+@command()
 @store_argument
 @click.argument("corpora", nargs=-1, required=True, metavar="CORPUS...")
 @click.option(

@@ -11,6 +11,7 @@ import click
 from featurestore.cli.display import render
 from featurestore.cli.lookup import condition_text, find_key, find_sentence, parse_sentence
 from featurestore.cli.options import device_option, json_option, progress_option
+from featurestore.cli.project.command import command
 from featurestore.cli.selecting import bar
 from featurestore.cli.store import open_store, store_argument, tokens_option
 from featurestore.errors import MissingSentencesError, UsageError
@@ -35,7 +36,7 @@ class _Query(NamedTuple):
     key: bytes | None
 
 
-@click.command()
+@command()
 @store_argument
 @click.option("--word", metavar="TOKEN", help="The token whose neighbours are wanted.")
 @click.option(

@@ -9,11 +9,12 @@ import click
 
 from featurestore.cli.display import render
 from featurestore.cli.options import Reading, json_option, progress_option, reading_options
+from featurestore.cli.project.command import command
 from featurestore.cli.store import store_argument
 from featurestore.errors import UsageError
 
 
-@click.command()
+@command()
 @store_argument
 @click.option(
     "-o",
