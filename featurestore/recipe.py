@@ -9,6 +9,7 @@ from typing import Any
 
 from featurestore import limits
 from featurestore.errors import ABSENT, FieldDifference, RecipeMismatchError, UsageError
+from featurestore.notebook.facts import facts_table
 
 
 def canonical_json(value: Any) -> bytes:
@@ -88,6 +89,9 @@ class Recipe(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"Recipe({self._canonical.decode()})"
+
+    def _repr_html_(self) -> str:
+        return facts_table(f"Recipe {self.fingerprint[:16]}…", sorted(self.items()))
 
     @property
     def canonical(self) -> bytes:

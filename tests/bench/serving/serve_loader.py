@@ -114,8 +114,9 @@ def measured(tokens: int, repeats: int) -> PartResult:
     padding = BucketBatchSampler(lengths).padding()
     table.note = (
         f"One thread; {n_tokens:,} tokens of {DIM} values in {len(lengths):,} sentences of {source()}. "
-        f"int8 takes {dearer:.2f} of float16's time; the first pass, of float16, {first:.2f}. "
-        f"Padding: {100 * padding:.1f}%. {gather_note()}, but in the rows by torch and of windows."
+        f"int8 takes {dearer:.2f} of float16's time; the first pass over float16 {first:.2f} of later ones. "
+        f"Padding: {100 * padding:.1f}%. "
+        f"{gather_note()}, but in the rows by torch and of windows."
     )
     return PartResult(
         tables=[table],

@@ -69,7 +69,7 @@ def report(
         render.echo_json(made.to_dict())
     else:
         from featurestore.disk.atomic import write_atomic
-        from featurestore.report.page import render_page
+        from featurestore.report.page.rendering import render_page
 
         page = Path(f"{store.resolve().name}-report.html") if output is None else output
         write_atomic(page, render_page(made).encode("utf-8"))
