@@ -89,6 +89,11 @@ class Recipe(Mapping[str, Any]):
     def __repr__(self) -> str:
         return f"Recipe({self._canonical.decode()})"
 
+    def _repr_html_(self) -> str:
+        from featurestore.notebook.facts import facts_table  # only where there is a notebook
+
+        return facts_table(f"Recipe {self.fingerprint[:16]}…", sorted(self.items()))
+
     @property
     def canonical(self) -> bytes:
         """The recipe as canonical JSON."""

@@ -16,7 +16,7 @@ NAMES = {".".join(("featurestore", *p.relative_to(PACKAGE).with_suffix("").parts
 MAX_LINES = 400
 MAX_FILES = 12
 
-LEAVES = {"errors", "limits", "keys", "recipe", "keyarrays", "vectors", "families", "_version"}
+LEAVES = {"errors", "limits", "keys", "recipe", "keyarrays", "vectors", "families", "notebook", "_version"}
 EVERYTHING = None
 STORE = {"store", "store/format"}
 CORPORA = {"corpora", "corpora/contract"}
@@ -31,7 +31,8 @@ ARROWS: dict[str, set[str] | None] = {
     "keys": {"limits", "errors"},
     "keyarrays": {"keys"},
     "vectors": {"keys", "families", "errors"},
-    "recipe": {"limits", "errors"},
+    "recipe": {"limits", "errors", "notebook"},
+    "notebook": set(),
     "families": {"recipe", "keys", "errors"},
     "tensorfile": {"recipe", "limits", "errors"},
     "devices": {"errors"},
@@ -73,13 +74,17 @@ ARROWS: dict[str, set[str] | None] = {
     },
     "search": {"native", "store/maintenance", *STORE, *LEAVES},
     "inspection": {*CORPORA, "store/maintenance", "store/index", *STORE, *LEAVES},
-    "report": {"inspection", "corpora/contract", "store/maintenance", *STORE, *LEAVES},
+    "report/page": {"report", "store/maintenance", *LEAVES},
+    "report": {
+        "report/page", "inspection", "notebook", "corpora/contract", "store/maintenance", *STORE, *LEAVES,
+    },
     "exchange/incoming": {"disk", *CORPORA, *LEAVES},
     "exchange": {"exchange/incoming", *CORPORA, "store/maintenance", "disk", "store", *LEAVES},
     "dataset/gathering": {"native", *STORE, *LEAVES},
     "dataset/opening": {"dataset", "disk", *CORPORA, "store", *LEAVES},
     "dataset/sampling": {"disk", *STORE, *LEAVES},
     "dataset": {
+        "notebook",
         "dataset/gathering", "dataset/opening", "dataset/sampling", "devices", *CORPORA, *STORE, *LEAVES,
     },
     "models/recurrent": {"dataset/gathering", "native"},

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options of commands that read corpora: how they are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from featurestore.cli.completing import files, formats, words
+from featurestore.cli.completing import formats, words
+from featurestore.cli.flags import options
 from featurestore.corpora.contract.options import (
     EMPTY_TOKEN,
     MISSING_LABEL,
@@ -31,31 +32,6 @@ _UNITS = {"": 1, "B": 1} | {
     for power, prefix in enumerate("KMGT", start=1)
     for unit, base in (("B", 1000), ("", 1024), ("IB", 1024))
 }
-
-
-def options(*decorators: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
-    """Return one decorator for several options, listed in the order in which help shows them."""
-
-    def decorate(command: _Command) -> _Command:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return decorate
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-progress_option = click.option("--no-progress", is_flag=True, help="Show no progress bar.")
-corpora_argument = click.argument(
-    "corpora", nargs=-1, required=True, metavar="CORPUS...", shell_complete=files
-)
-device_option = click.option(
-    "--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:1, ...",
-    shell_complete=words("auto", "cpu", "cuda"),
-)  # fmt: skip
-CODECS = ("float16", "float32", "int8")
-encoder_words = {"layers": words("average", "top", "all"), "initial_state": words("auto", "zero", "warm")}
-"""What completes options that say which vectors are meant."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from featurestore.cli.completing import files
-from featurestore.cli.options import Reading, options
+from featurestore.cli.flags import options
+from featurestore.cli.options import Reading
 from featurestore.errors import UsageError
 
 if TYPE_CHECKING:

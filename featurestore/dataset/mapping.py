@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from featurestore.notebook.facts import facts_table
+
 _KEYS = ("lengths", "features", "mask", "labels", "indices")
 """Frameworks take the size of the first value for the batch's: of packed features that is the number of
 tokens."""
@@ -23,6 +25,10 @@ class MappingOfTensors(MutableMapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def _repr_html_(self) -> str:
+        rows = [(name, _described(value)) for name, value in self.items()]
+        return facts_table(f"Batch of {len(self):,} sentences, {int(self.lengths.sum()):,} tokens", rows)
 
     def __iter__(self) -> Iterator[str]:
         return (key for key in _KEYS if getattr(self, key) is not None)
@@ -55,6 +61,16 @@ class MappingOfTensors(MutableMapping[str, Any]):
     def items(self) -> ItemsView[str, Any]:
         """Return what the batch has, by name."""
         return {key: getattr(self, key) for key in self}.items()
+
+
+def _described(value: Any) -> str:
+    """Return the shape, type and place of a tensor, of a packed sequence's data, or of each of a dict."""
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {_described(one)}" for name, one in value.items())
+    tensor = getattr(value, "data", value) if not isinstance(value, Tensor) else value
+    packed = "packed, " if tensor is not value else ""
+    shape = "jagged" if tensor.is_nested else " x ".join(map(str, tensor.shape))
+    return f"{packed}{shape} {str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"
 
 
 def changed(features: Any, change: Callable[[Any], Any]) -> Any:

@@ -34,6 +34,7 @@ _MOST_NAMED = 100
 
 # Named, not imported: they lie above the store, and need torch or pyarrow.
 _IN_MEMORY, _POOLING = "featurestore.exchange.in_memory", "featurestore.exchange.pooling"
+_REPORT = "featurestore.report.shown"
 
 
 def _named(module: str, function: str) -> Callable[..., Any]:
@@ -138,6 +139,21 @@ class Store(Snapshot):
             f"{self.n_tokens:,} tokens, {self.manifest.n_layers} x {self.dim}, {self.manifest.codec})"
         )
 
+    def _repr_html_(self) -> str:
+        from featurestore.notebook.facts import facts_table  # only where there is a notebook
+
+        error = self.codec_error
+        lost = f", relative L2 {error.relative_l2:.2g}" if error.n_tokens else ""
+        return facts_table(
+            f"Store {self.path}, snapshot {self.snapshot}",
+            [
+                ("sentences", f"{len(self):,}"), ("tokens", f"{self.n_tokens:,}"),
+                ("vectors", f"{self.n_layers} x {self.dim}, {self.manifest.codec}{lost}"),
+                ("bytes", f"{self.n_bytes:,} in {len(self.manifest.shards):,} shards"),
+                ("encoder", self.encoder or "has no specification"), ("fingerprint", self.fingerprint),
+            ],
+        )  # fmt: skip
+
     def __contains__(self, tokens: Sequence[str]) -> bool:
         return bool(self.locate([sentence_key(tokens)]).found[0])
 
@@ -229,6 +245,20 @@ class Store(Snapshot):
     def to_arrow(self, *, dtype: str | None = None, rows: str = "sentence") -> Any:
         """Return a ``pyarrow.Table`` with a row a sentence or a token, as ``export`` writes it."""
         return _named(_IN_MEMORY, "to_arrow")(self, dtype=dtype, rows=rows)
+
+    def report(self, **options: Any) -> Any:
+        """Return what :func:`featurestore.report.measuring.report_on` finds; a notebook shows it as a page.
+
+        Parameters
+        ----------
+        **options
+            Of that function: ``sample``, ``seed``, ``examples`` with ``label``, ``whole``.
+
+        Returns
+        -------
+        ShownReport
+        """
+        return _named(_REPORT, "shown_report")(self, **options)
 
     def pooled(
         self, how: str = "mean", *, mask: Any = None, sentences: Iterable[Sequence[str]] | None = None

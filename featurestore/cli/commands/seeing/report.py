@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from featurestore.cli.display import render
-from featurestore.cli.options import Reading, json_option, progress_option, reading_options
+from featurestore.cli.flags import json_option, progress_option
+from featurestore.cli.options import Reading, reading_options
 from featurestore.cli.project.command import command
 from featurestore.cli.store import store_argument
 from featurestore.errors import UsageError
@@ -69,7 +70,7 @@ def report(
         render.echo_json(made.to_dict())
     else:
         from featurestore.disk.atomic import write_atomic
-        from featurestore.report.page import render_page
+        from featurestore.report.page.rendering import render_page
 
         page = Path(f"{store.resolve().name}-report.html") if output is None else output
         write_atomic(page, render_page(made).encode("utf-8"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from featurestore.families import family_of_recipe
 from featurestore.recipe import Recipe
-from featurestore.report import plots
-from featurestore.report.chapters import (
+from featurestore.report.measuring import StoreReport
+from featurestore.report.page import plots
+from featurestore.report.page.chapters import (
     advice,
     map_section,
     probe_section,
@@ -13,8 +14,7 @@ from featurestore.report.chapters import (
     vectors_section,
     words_section,
 )
-from featurestore.report.elements import Html, Plot, document, facts, figure, plot, section, table, text
-from featurestore.report.measuring import StoreReport
+from featurestore.report.page.elements import Html, Plot, document, facts, figure, plot, section, table, text
 
 
 def render_page(report: StoreReport) -> str:

@@ -30,6 +30,9 @@ _INK = "#0a0b0c"
 
 _SIZE = (7.2, 3.2)
 
+_FAR_BELOW = 20
+"""Per cent: what is that far below all scores would only make their differences small."""
+
 
 @contextmanager
 def _figure(size: tuple[float, float] = _SIZE) -> Iterator[tuple[Any, Any]]:
@@ -170,13 +173,16 @@ def scores(found: Probe, name: str) -> str:
         axes.errorbar(places, [100 * one.accuracy for one in found.scores],
                       yerr=[100 * one.margin for one in found.scores], fmt="o", color=COLOURS[0],
                       capsize=5)  # fmt: skip
-        axes.axhline(100 * found.majority, color=COLOURS[5], linestyle="--")
-        axes.annotate("always the most frequent label", (0, 100 * found.majority), xytext=(0, 4),
-                      textcoords="offset points")  # fmt: skip
+        lowest = 100 * min(one.accuracy - one.margin for one in found.scores)
+        if 100 * found.majority > lowest - _FAR_BELOW:
+            lowest = min(lowest, 100 * found.majority)
+            axes.axhline(100 * found.majority, color=COLOURS[5], linestyle="--")
+            axes.annotate("always the most frequent label", (0, 100 * found.majority), xytext=(0, 4),
+                          textcoords="offset points")  # fmt: skip
         axes.set_xticks(places, [one.name for one in found.scores])
         axes.set_xlim(-0.5, len(found.scores) - 0.5)
         axes.set_ylabel(f"{found.label}: % right")
-        axes.set_ylim(0, 100)
+        axes.set_ylim(max(0, lowest - 3), 100)
         return _svg(figure, name)
 
 

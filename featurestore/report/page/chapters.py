@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from featurestore.report import plots
-from featurestore.report.elements import Html, Plot, figure, plot, section, table, text, tokens
 from featurestore.report.measuring import StoreReport
+from featurestore.report.page import plots
+from featurestore.report.page.elements import Html, Plot, figure, plot, section, table, text, tokens, unfolded
 
 
 def advice(report: StoreReport) -> str:
@@ -94,9 +94,13 @@ def vectors_section(report: StoreReport) -> Html:
             ),
             "norms",
         ),
-        table(
-            ["layer", "dimension", "% of the layer's variance", "mean"], dimensions,
+        unfolded(
             "Dimensions that vary most",
+            table(
+                ["layer", "dimension", "% of the layer's variance", "mean"],
+                dimensions,
+                "Dimensions that vary most",
+            ),
         ),
     ]  # fmt: skip
     for kind, what in (

@@ -74,12 +74,17 @@ class Plot(NamedTuple):
     numbers: Html
 
 
+def unfolded(summary: str, inside: Html) -> Html:
+    """Return something that is shown when its summary is chosen."""
+    return Html(f"<details><summary>{text(summary)}</summary>{inside}</details>")
+
+
 def plot(drawn: Plot, name: str) -> Html:
     """Return a plot that a screen reader reads as its sentence, with its numbers to unfold and copy."""
     return Html(
         f'<figure><div role="img" aria-labelledby="{name}-says">{drawn.svg}</div>'
         f'<figcaption id="{name}-says">{text(drawn.says)}</figcaption>'
-        f"<details><summary>The numbers</summary>{drawn.numbers}</details></figure>"
+        f"{unfolded('The numbers', drawn.numbers)}</figure>"
     )
 
 
@@ -112,6 +117,7 @@ figcaption { font-size: .95rem; }
 table { border-collapse: collapse; font-size: .9rem; }
 caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align: left; vertical-align: top; }
+td { overflow-wrap: anywhere; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .wide { overflow-x: auto; } mark { background: var(--mark); color: inherit; padding: 0 .15em; }
 .said { background: var(--soft); border-left: 5px solid #0072b2; padding: .6rem 1rem; margin: 1rem 0; }

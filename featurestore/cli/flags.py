@@ -1,0 +1,37 @@
+"""Options that need nothing of what reads corpora: commands that look into stores start without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from featurestore.cli.completing import files, words
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def options(*decorators: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
+    """Return one decorator for several options, listed in the order in which help shows them."""
+
+    def decorate(command: _Command) -> _Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+progress_option = click.option("--no-progress", is_flag=True, help="Show no progress bar.")
+corpora_argument = click.argument(
+    "corpora", nargs=-1, required=True, metavar="CORPUS...", shell_complete=files
+)
+device_option = click.option(
+    "--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:1, ...",
+    shell_complete=words("auto", "cpu", "cuda"),
+)  # fmt: skip
+CODECS = ("float16", "float32", "int8")
+encoder_words = {"layers": words("average", "top", "all"), "initial_state": words("auto", "zero", "warm")}
+"""What completes options that say which vectors are meant."""

@@ -1,0 +1,1 @@
+"""The page of a report: its plots, its pieces of HTML, its sections."""
