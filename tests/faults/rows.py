@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from random import Random
 from xml.etree import ElementTree
 
-from featurestore.exchange.exporting import FORMATS
 from tests.attacks.trials import attack_all, flip_many, mutate_many
 from tests.faults.trials import exports as exporting
 from tests.faults.trials.crowd import crowd
@@ -89,7 +88,7 @@ def exports(long: bool) -> Row:
         unit="points",
     )
     n_full = 0
-    for to in FORMATS:
+    for to in exporting.KINDS:
         with memory_folder() as folder:
             store = exporting.prepared(folder)
             for point in exporting.kill_everywhere(store, to, folder / "killed"):
@@ -98,7 +97,7 @@ def exports(long: bool) -> Row:
             for place, problems in exporting.fill_everywhere(store, to, folder / "full", 40 if long else 8):
                 n_full += 1
                 row.problems += [f"{to}, {place}: {problem}" for problem in problems]
-    row.detail = f"{row.n_tried} kills, {n_full} full disks; {len(FORMATS)} formats"
+    row.detail = f"{row.n_tried} kills, {n_full} full disks; {len(exporting.KINDS)} formats and layouts"
     row.n_tried += n_full
     return row
 
