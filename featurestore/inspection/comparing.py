@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import FieldDifference, MissingSentencesError, UsageError
+from featurestore.inspection.drawing import TokenDraw
+from featurestore.inspection.json_values import json_value
 from featurestore.inspection.similarity import cosines, linear_cka, neighborhood_overlap, relative_l2s
 from featurestore.keys import Sentence
 from featurestore.store.store import Store
@@ -133,7 +135,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison for ``--json``: null for what is not a number."""
-        found: dict[str, Any] = _finite(
+        found: dict[str, Any] = json_value(
             {
                 **asdict(self),
                 "recipe": [difference._asdict() for difference in self.recipe],
@@ -142,15 +144,6 @@ class Comparison:
             }
         )
         return found
-
-
-def _finite(value: Any) -> Any:
-    """Return a value with None in place of numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {name: _finite(below) for name, below in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(below) for below in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def compare_stores(
@@ -290,9 +283,7 @@ class _Kept:
     """Tokens drawn on the way, whose vectors stay for what needs many at once."""
 
     def __init__(self, n_tokens: int, seed: int) -> None:
-        n = min(n_tokens, MOST_ALIGNED)
-        self._drawn = np.sort(np.random.default_rng(seed).choice(n_tokens, n, replace=False))
-        self._seen = 0
+        self._draw = TokenDraw(n_tokens, MOST_ALIGNED, seed)
         self._words: list[str] = []
         self._x: list[NDArray[np.float32]] = []
         self._y: list[NDArray[np.float32]] = []
@@ -301,9 +292,7 @@ class _Kept:
 
     def add(self, tokens: Sentence, x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
         """Keep those of a sentence's tokens that were drawn."""
-        first, last = np.searchsorted(self._drawn, [self._seen, self._seen + len(tokens)])
-        at = self._drawn[first:last] - self._seen
-        self._seen += len(tokens)
+        at = self._draw.positions(len(tokens))
         if len(at):
             self._words += [tokens[i] for i in at.tolist()]
             self._x.append(x[at])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.inspection.drawing import TokenDraw
 from featurestore.inspection.similarity import linear_cka
 from featurestore.report.drawing import Drawn
 from featurestore.store.maintenance.statistics import Distribution
@@ -90,19 +91,14 @@ class Kept:
     """Tokens drawn on the way: words, labels, places, vectors; each token of the sample with equal chance."""
 
     def __init__(self, n_tokens: int, seed: int, most: int = N_KEPT) -> None:
-        n = min(n_tokens, most)
-        self._drawn = np.sort(np.random.default_rng(seed).choice(n_tokens, n, replace=False))
-        self._seen = 0
+        self._draw = TokenDraw(n_tokens, most, seed)
         self._vectors: list[NDArray[np.float32]] = []
         self.words: list[str] = []
         self.places: list[tuple[bytes, int]] = []
 
     def add(self, drawn: Drawn) -> None:
         """Keep those tokens of a sentence that were drawn."""
-        n = len(drawn.tokens)
-        first, last = np.searchsorted(self._drawn, [self._seen, self._seen + n])
-        at = self._drawn[first:last] - self._seen
-        self._seen += n
+        at = self._draw.positions(len(drawn.tokens))
         if len(at):
             self.words += [drawn.tokens[i] for i in at.tolist()]
             self.places += [(drawn.key, i) for i in at.tolist()]

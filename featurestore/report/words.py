@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.inspection.similarity import directions
 from featurestore.report.drawing import Drawn
 
 LEAST_OCCURRENCES = 5
@@ -137,9 +138,8 @@ def _least_alike(sample: Iterable[Drawn], words: set[str]) -> dict[str, tuple[fl
     found: dict[str, tuple[float, tuple[Occurrence, ...]]] = {}
     for word, occurrences in met.items():
         vectors = np.stack([vector for _, vector in occurrences]).astype(np.float64)
-        norms = np.linalg.norm(vectors, axis=1)
-        directions = vectors / np.where(norms > 0, norms, 1)[:, None]
-        cosines = directions @ directions.T
+        unit = directions(vectors)
+        cosines = unit @ unit.T
         a, b = np.unravel_index(int(np.argmin(cosines)), cosines.shape)
         found[word] = float(cosines[a, b]), (occurrences[int(a)][0], occurrences[int(b)][0])
     return found

@@ -125,8 +125,7 @@ def _cost(plan: Plan | None, unknown: str) -> str:
         return f"cannot be told: {unknown}"
     time = "time unknown"
     if plan.seconds is not None:
-        low, high = render.duration(plan.seconds_low or 0.0), render.duration(plan.seconds_high or 0.0)
-        time = f"about {render.duration(plan.seconds)} ({low} to {high}; from {plan.seconds_basis})"
+        time = render.estimate(plan.seconds, plan.seconds_low, plan.seconds_high, plan.seconds_basis)
     return f"{render.size(plan.n_bytes)}, {time}"
 
 
