@@ -30,7 +30,7 @@ N_NEIGHBORS = 10
 """Neighbours of a token that are compared."""
 
 _LEAST_OCCURRENCES = 3
-"""Of a word, in the sample, before it is listed."""
+"""Words that occur less often in the sample are not listed."""
 
 
 class DifferingSentence(NamedTuple):
@@ -52,7 +52,7 @@ class DifferingWord(NamedTuple):
 
 @dataclass
 class Spread:
-    """Mean, median, 99th percentile and largest of many numbers; NaN of none."""
+    """Mean, median, 99th percentile, largest and smallest of some numbers; NaN if there are none."""
 
     mean: float = float("nan")
     median: float = float("nan")
@@ -80,15 +80,15 @@ class Comparison:
     recipe : list of FieldDifference
         Fields in which the recipes differ: ``ours`` is of the first store.
     codecs : tuple of str
-        Of the shards of each.
+        Of the shards of the first store and of the second.
     shapes : tuple of (int, int)
-        Layers and dimensions of each.
+        Layers and dimensions of the first store and of the second.
     n_a, n_b, n_both : int
-        Sentences of each, and of both.
+        Sentences in the first store, in the second, and in both.
     n_compared, n_tokens : int
         Sentences and tokens whose vectors were read.
     is_sample : bool
-        Whether these are fewer than both hold.
+        Whether ``n_compared`` sentences were drawn at random from the ``n_both``.
     relative_l2, cosine : Spread or None
         Over tokens and layers; None where the shapes differ.
     by_layer : list of float
@@ -98,11 +98,12 @@ class Comparison:
     overlap : float
         Mean share of the ten nearest tokens that both agree on, all layers end to end.
     n_aligned, n_around : int
-        Tokens that the last two rest on.
+        Tokens from which ``alignment`` and ``overlap`` were computed.
     sentences : list of DifferingSentence
-        That differ most, the worst first; empty where the shapes differ.
+        Those that differ most, the worst first; empty where the shapes differ.
     words : list of DifferingWord
-        That differ most: by relative L2, or where the shapes differ by the share of neighbours not shared.
+        Those that differ most: by relative L2, or where the shapes differ by the share of neighbours that
+        are not the same.
     """
 
     recipe: list[FieldDifference]
@@ -130,7 +131,7 @@ class Comparison:
         return self.shapes[0] == self.shapes[1]
 
     def exceeds(self, tolerance: float) -> bool:
-        """Return whether a token's relative L2 is beyond a tolerance, or cannot be told."""
+        """Return whether a token's relative L2 is beyond a tolerance, or the shapes leave it undefined."""
         return self.relative_l2 is None or not self.relative_l2.largest <= tolerance
 
     def to_dict(self) -> dict[str, Any]:
@@ -160,13 +161,13 @@ def compare_stores(
     Parameters
     ----------
     a, b : Store
-        Of any codec, precision, layers, state or model.
+        They may differ in codec, precision, layers, initial state or model.
     sample : int
         Sentences drawn at random of those both hold; 0 compares all.
     seed : int
-        Of the draw.
+        Of the random draw.
     most : int
-        Sentences and words listed.
+        Sentences listed at most, and words.
     progress : callable, optional
         Called with 1 for each sentence read.
 
@@ -174,6 +175,8 @@ def compare_stores(
     ------
     MissingSentencesError
         If no sentence is in both.
+    UsageError
+        If ``sample`` is below 0.
     DamagedStoreError
         If what is read is not what was committed.
     """
@@ -280,7 +283,7 @@ def _worst(sentences: list[DifferingSentence], most: int) -> list[DifferingSente
 
 
 class _Kept:
-    """Tokens drawn on the way, whose vectors stay for what needs many at once."""
+    """Tokens drawn on the way, whose vectors stay for measures that need many at once."""
 
     def __init__(self, n_tokens: int, seed: int) -> None:
         self._draw = TokenDraw(n_tokens, MOST_ALIGNED, seed)

@@ -17,13 +17,14 @@ N_KEPT = 5_000
 """Tokens whose vectors stay in memory, for what needs many at once."""
 
 _MOST_LISTED = 8
-"""Dimensions that are listed by name."""
+"""Dimensions that are listed by their numbers."""
 
 _DEAD = 1e-6
 """Share of the mean variance under which a dimension is dead."""
 
 _NEAR_EXTREME, _OFTEN = 0.01, 0.1
-"""A dimension is saturated if in this share of the tokens (second) it is this near to its extreme (first)."""
+"""A dimension is saturated if more than a share ``_OFTEN`` of the tokens lies near its smallest or largest
+value: nearer than ``_NEAR_EXTREME`` times the range between both."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class LayerGeometry:
     dead, saturated : list of int
         Dimensions that hardly change; that often stand at their smallest or largest value.
     dominant : list of Dominant
-        The dimensions of the largest variance, first those.
+        The dimensions of the largest variance, the largest first.
     share_of_five : float
         Share of the variance of the five largest dimensions.
     anisotropy : float
@@ -73,9 +74,9 @@ class Geometry:
     Attributes
     ----------
     n_tokens : int
-        Of the sample.
+        In the sample.
     n_kept : int
-        Tokens that effective dimension and alikeness rest on.
+        Tokens from which effective dimension and alignment were computed.
     layers : list of LayerGeometry
     alignment : list of list of float
         Linear CKA of each pair of layers.
@@ -106,7 +107,7 @@ class Kept:
 
     @property
     def vectors(self) -> NDArray[np.float32]:
-        """Of the tokens kept, (n, n_layers, dim)."""
+        """Vectors of the tokens kept, (n, n_layers, dim)."""
         if len(self._vectors) > 1:
             self._vectors = [np.concatenate(self._vectors)]
         return self._vectors[0]

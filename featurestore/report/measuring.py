@@ -24,7 +24,7 @@ DEFAULT_SAMPLE = 2_000
 
 @dataclass
 class StoreReport:
-    """What a report says; see the classes of its parts.
+    """What a report says.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ def report_on(
     sample : int
         Sentences drawn at random whose vectors are read; 0 reads all.
     seed : int
-        Of the draw, and of the map.
+        Of the random draw, and of the map.
     examples : iterable of Example, optional
         A labelled corpus, for the probe and the colours of the map.
     label : str
@@ -102,7 +102,7 @@ def report_on(
     whole : bool
         Compare every byte with what was committed, as ``featurestore verify`` does.
     progress : callable, optional
-        Called with what is done next.
+        Called with the name of each step before it begins.
 
     Raises
     ------

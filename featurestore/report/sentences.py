@@ -33,7 +33,7 @@ class Outlier:
 
 @dataclass(frozen=True)
 class NearDuplicate:
-    """Two sentences, the cosine of their mean vectors, and in what they differ if only in spelling."""
+    """Two sentences, the cosine of their mean vectors, and in what their spelling differs if that is all."""
 
     tokens: tuple[str, ...]
     other: tuple[str, ...]

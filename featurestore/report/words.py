@@ -13,14 +13,14 @@ from featurestore.inspection.similarity import directions
 from featurestore.report.drawing import Drawn
 
 LEAST_OCCURRENCES = 5
-"""Of a word, in the sample, before it counts."""
+"""Words that occur less often in the sample do not count."""
 
 _MOST_WORDS = 3_000
 """Words whose vectors are added up, the most frequent first."""
 
 _MOST_LISTED = 12
 _MOST_OCCURRENCES = 60
-"""Of a listed word whose sentences are compared."""
+"""Occurrences of a listed word that are compared with each other, the first ones."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class WordContexts:
     self_similarity : float
         Mean cosine of the vectors of two occurrences.
     cosine : float
-        Of the two that are least alike.
+        Of the two occurrences that are least alike.
     occurrences : tuple of Occurrence
         Those two.
     """
@@ -65,7 +65,8 @@ class Words:
     n_words : int
         Words met often enough.
     self_similarity : list of float
-        Of each layer, the mean over these words; less the anisotropy it says how much context decides.
+        For each layer the mean over these words. The nearer it is to the anisotropy, the more the context
+        decides.
     ambiguous : list of WordContexts
         The words least like themselves in the last layer.
     """

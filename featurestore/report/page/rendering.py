@@ -75,7 +75,7 @@ def _doubling(report: StoreReport) -> str:
         f"and {duration(contents.n_tokens / fast[-1].tokens_per_second)} at the speed of its last commit "
         f"({fast[-1].tokens_per_second:,.0f} tokens a second on {fast[-1].device or 'an unknown device'})"
         if fast
-        else "and a time that nothing here tells"
+        else "and an unknown time: no commit recorded its speed"
     )
     return f"To store as many sentences again would take {size(contents.n_bytes)} {time}."
 

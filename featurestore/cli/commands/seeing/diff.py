@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     default=5,
     show_default=True,
     metavar="N",
-    help="Missing sentences listed of each corpus.",
+    help="Missing sentences listed for each corpus, at most N.",
 )
 @click.option(
     "--unused",
@@ -48,7 +48,8 @@ def diff(
     store: Path, snapshot: int | None, corpora: tuple[str, ...], limit: int, list_unused: bool,
     reading: Reading, no_progress: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Say what corpora need that is not stored, what is stored that none of them needs, and what it costs.
+    """Say what corpora need that is not stored, what is stored that none of them needs, and what extracting
+    the rest would cost.
 
     A missing sentence is listed with stored ones that are it but for a space, a quote, case or Unicode form:
     the usual reasons. Exits with 1 if a sentence is missing. Reads no vectors.

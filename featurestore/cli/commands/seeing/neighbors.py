@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from featurestore.store.store import Store
 
 _CONTEXT = 6
-"""Tokens shown on each side of a neighbour."""
+"""Tokens shown on each side of a neighbour in its sentence."""
 
 
 class _Query(NamedTuple):
