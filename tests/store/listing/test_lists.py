@@ -22,6 +22,7 @@ from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.repair import repair
 from featurestore.store.maintenance.replacing import compact, remove
 from featurestore.store.maintenance.selection import select
+from featurestore.store.maintenance.snapshots import read_snapshots
 from featurestore.store.store import Store
 from featurestore.store.upgrading import upgrade
 from featurestore.store.verification import verify
@@ -332,6 +333,19 @@ def test_a_damaged_list_of_an_earlier_snapshot_costs_that_snapshot_alone(listed)
     with pytest.raises(Exception, match="no snapshot 11"):
         Store.open(listed.path, snapshot=11)
     assert repair(listed.path).sound
+
+
+def test_entries_are_found_in_the_snapshots_that_gc_left_meanwhile(listed):
+    found, shards = read_snapshots(listed.path), listed.manifest.shards
+    wanted = {number: shards[number] for number in (0, 9, -1)}
+    *earlier, last = list_numbers(listed.path)
+    for number in earlier:
+        manifest_path(listed.path, number).unlink()
+    names = {entry.name for entry in wanted.values()}
+    assert found.entries({*names, "0" * 32 + ".h5"}) == {entry.name: entry for entry in wanted.values()}
+    flip_bit(manifest_path(listed.path, last), 100)
+    with pytest.raises(DamagedStoreError, match="manifest"):
+        found.entries(names)
 
 
 def test_a_damaged_list_of_a_killed_writer_is_replaced(listed, tmp_path):
