@@ -9,7 +9,6 @@ from typing import Any
 
 from featurestore import limits
 from featurestore.errors import ABSENT, FieldDifference, RecipeMismatchError, UsageError
-from featurestore.notebook.facts import facts_table
 
 
 def canonical_json(value: Any) -> bytes:
@@ -91,6 +90,8 @@ class Recipe(Mapping[str, Any]):
         return f"Recipe({self._canonical.decode()})"
 
     def _repr_html_(self) -> str:
+        from featurestore.notebook.facts import facts_table  # only where there is a notebook
+
         return facts_table(f"Recipe {self.fingerprint[:16]}…", sorted(self.items()))
 
     @property

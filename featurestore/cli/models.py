@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from featurestore.cli.display.reading import say_reading, say_warnings
-from featurestore.cli.options import Reading, device_option, options, reading_options
+from featurestore.cli.flags import device_option, options
+from featurestore.cli.options import Reading, reading_options
 
 if TYPE_CHECKING:
     from featurestore.corpora.observed import ObservedCorpus

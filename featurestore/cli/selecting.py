@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from featurestore.cli.completing import files
-from featurestore.cli.options import Reading, options, seed_option
+from featurestore.cli.flags import options, seed_option
+from featurestore.cli.options import Reading
 from featurestore.errors import UsageError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from featurestore.cli.options import options
+from featurestore.cli.flags import options
 
 if TYPE_CHECKING:
     from featurestore.store.store import Store

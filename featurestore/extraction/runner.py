@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from featurestore.corpora.corpus import Corpus
 from featurestore.encoders.base import Encoder
 from featurestore.encoders.checked import checked_encoder
-from featurestore.errors import UsageError
 from featurestore.extraction.destination import Destination
 from featurestore.extraction.engines.around import (
     opened_or_made,
     require_all_stored,
+    require_budget,
     session_of,
     share_cached,
 )
@@ -78,10 +78,7 @@ class Extraction:
         progress: Progress | None = None,
         n_sealing: int | None = None,
     ) -> None:
-        if token_budget is not None and (not isinstance(token_budget, int) or token_budget < 1):
-            raise UsageError(
-                f"a token budget of {token_budget!r} holds no sentence: give an int of at least 1"
-            )
+        require_budget(token_budget)
         self.corpora, self.encoder, self.plan = corpora, checked_encoder(encoder), plan
         self.progress = progress or Progress()
         self.report = Report(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,18 +101,24 @@ def products(
         In stored order. The checksums of what was read are not compared.
     """
     n_threads = len(os.sched_getaffinity(0))
+    # A few blocks more than there are threads, so that none waits and memory does not grow with the shard.
+    ahead, waiting = 3 * n_threads, deque[Future[Block]]()
+
+    def told(block: Block) -> Block:
+        if progress is not None:
+            progress(len(block.tokens))
+        return block
+
     with ThreadPoolExecutor(n_threads, thread_name_prefix="featurestore-scan") as threads:
         for shard in range(len(store.manifest.shards)):
             reader = store.passing(shard)
-            spans = list(_spans(reader, None if selection is None else selection.rows[shard]))
-            # A few blocks more than there are threads, so that memory does not grow with the shard.
-            step = 4 * n_threads
-            for start in range(0, len(spans), step):
-                some = spans[start : start + step]
-                for block in threads.map(lambda span: _block(reader, shard, query, layer, span), some):  # noqa: B023
-                    if progress is not None:
-                        progress(len(block.tokens))
-                    yield block
+            rows = None if selection is None else selection.rows[shard]
+            for span in _spans(reader, rows):
+                waiting.append(threads.submit(_block, reader, shard, query, layer, span))
+                if len(waiting) > ahead:
+                    yield told(waiting.popleft().result())
+        while waiting:
+            yield told(waiting.popleft().result())
 
 
 def _spans(reader: ShardReader, rows: NDArray[np.int64] | None) -> Iterator[tuple[int, int]]:

@@ -6,7 +6,7 @@ import itertools
 import logging
 from collections.abc import Callable, Container, Iterable
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,14 @@ from featurestore.store.format.codec import CodecError
 from featurestore.store.format.directory import INDEX, SHARDS, list_numbers, manifest_path, read_manifest
 from featurestore.store.format.manifest import Manifest
 from featurestore.store.format.reader import Access, Check, ShardReader
-from featurestore.store.index.filerows import DamagedIndexError
-from featurestore.store.index.loading import load_index
-from featurestore.store.index.lookup import Index, Locations
-from featurestore.store.index.shardlist import ShardList
 from featurestore.store.listing.shards import Shards
 from featurestore.store.locks import Hold, hold
 from featurestore.store.pending import commit_pending
 from featurestore.vectors import vector_shape
+
+if TYPE_CHECKING:
+    from featurestore.store.index.lookup import Index, Locations
+    from featurestore.store.index.shardlist import ShardList
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -40,6 +40,8 @@ _TRIES = 100
 
 def shard_list(manifest: Manifest) -> ShardList:
     """Return the shards of a snapshot as an index knows them."""
+    from featurestore.store.index.shardlist import ShardList
+
     shards = manifest.shards
     return ShardList(shards.joined_names, len(shards), shards.sizes)
 
@@ -220,12 +222,16 @@ class Snapshot:
         return self._index
 
     def _load_index(self, *, distrust: bool = False) -> Index:
+        from featurestore.store.index.loading import load_index  # who asks for no sentence starts without it
+
         return load_index(
             self.location / INDEX, shard_list(self.manifest), self.keys_of, filesystem=self.filesystem,
             access=self._access, distrust=distrust,
         )  # fmt: skip
 
     def _ask_index(self, question: Callable[[Index], Answer]) -> Answer:
+        from featurestore.store.index.filerows import DamagedIndexError
+
         try:
             return question(self.index)
         except DamagedIndexError as damage:
@@ -294,6 +300,8 @@ class Snapshot:
         wanted = keys if isinstance(keys, np.ndarray) else keys_array(keys)
         if self.manifest.shards:
             return self._ask_index(lambda index: index.locate(wanted))
+        from featurestore.store.index.lookup import Locations
+
         return Locations.nowhere(len(wanted))
 
     def with_prefix(self, digits: str) -> list[tuple[int, int]]:

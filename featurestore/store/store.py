@@ -14,7 +14,6 @@ from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.disk.places import local_path
 from featurestore.errors import MissingSentence, MissingSentencesError, UsageError
 from featurestore.keys import Sentence, sentence_key
-from featurestore.notebook.facts import facts_table
 from featurestore.recipe import Recipe
 from featurestore.store.format.access import inspecting
 from featurestore.store.format.codec import DEFAULT_CODEC, Floats
@@ -141,6 +140,8 @@ class Store(Snapshot):
         )
 
     def _repr_html_(self) -> str:
+        from featurestore.notebook.facts import facts_table  # only where there is a notebook
+
         error = self.codec_error
         lost = f", relative L2 {error.relative_l2:.2g}" if error.n_tokens else ""
         return facts_table(

@@ -111,6 +111,7 @@ PARTS = (
     Part("opening", "training.opening"),
     Part("state", "training.state"),
     Part("index", "store.index_lookups"),
+    Part("search", "store.search"),
     Part("profiles", "encoding.profiles"),
     Part("memory", "store.memory_curve"),
     Part("many-shards", "store.many_shards"),

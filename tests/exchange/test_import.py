@@ -183,6 +183,35 @@ def test_allennlp_misaligned(tmp_path):
     assert caught.value.line == 2
 
 
+def test_a_sentence_called_as_the_index_of_allennlp_is_a_sentence(tmp_path):
+    """Only a string of that name makes a file AllenNLP's; of numbers it is what the others made of a line."""
+    tokens = ("sentence_to_index",)
+    named = {tokens[0]: vectors_of(tokens), "plain": vectors_of(("plain",))}
+    path, wanted = write_hdf5(tmp_path / "named.hdf5", named), [tokens, ("plain",)]
+    for format, corpus in (("elmoformanylangs", None), ("allennlp-hdf5", None), ("allennlp-hdf5", wanted)):
+        store = imported(path, format, tmp_path / f"{format} {corpus is None}", corpus)
+        assert sorted(stored_sentences(store)) == sorted(wanted)
+        assert np.array_equal(store.get(tokens), vectors_of(tokens))
+    beside = {**named, "0": layers_first(tokens)}
+    store = imported(write_hdf5(tmp_path / "b.hdf5", beside), "bilm-tf", tmp_path / "bilm", [tokens])
+    assert np.array_equal(store.get(tokens), vectors_of(tokens, n_layers=3))
+    (tmp_path / "x.fasta").write_text(">sentence_to_index\nMKV\n")
+    path = write_hdf5(tmp_path / "bio.h5", {tokens[0]: vectors_of(tuple("MKV"))})
+    store = imported(path, "bio-embeddings", tmp_path / "bio", open_corpus(tmp_path / "x.fasta"))
+    assert np.array_equal(store.get(tuple("MKV")), vectors_of(tuple("MKV")))
+    # Beside numbered lines it is a damaged index, as before.
+    path = write_hdf5(tmp_path / "both.hdf5", beside)
+    with pytest.raises(CorpusError, match="sentence_to_index is not one string"):
+        imported(path, "allennlp-hdf5", tmp_path / "w", [tokens])
+
+
+@pytest.mark.parametrize("format", ["bilm-tf", "elmoformanylangs", "bio-embeddings"])
+def test_a_file_of_allennlp_is_sent_to_its_own_format(tmp_path, format):
+    path = allennlp(tmp_path / "x.hdf5", LINES[:1])
+    with pytest.raises(UsageError, match="as AllenNLP writes it: --from allennlp-hdf5"):
+        imported(path, format, tmp_path / "store", [tuple(LINES[0].split())])
+
+
 # -- bilm-tf
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from featurestore.exchange.exporting import FORMATS, export
-from tests.faults.trials.exports import fill_everywhere, in_child, kill_everywhere, prepared
+from featurestore.exchange.exporting import export
+from tests.faults.trials.exports import KINDS, export_as, fill_everywhere, in_child, kill_everywhere, prepared
 from tests.kit.faulty import FaultyFileSystem, ignore
 
 
@@ -14,7 +14,7 @@ def store(tmp_path_factory):
     return prepared(tmp_path_factory.mktemp("exports"))
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", KINDS)
 def test_killed_at_any_point(store, tmp_path, to):
     points = list(kill_everywhere(store, to, tmp_path / "trials"))
     assert [(point.place, point.problems) for point in points if point.problems] == []
@@ -22,17 +22,17 @@ def test_killed_at_any_point(store, tmp_path, to):
     assert len(points) > 12
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", KINDS)
 def test_out_of_space_at_any_byte(store, tmp_path, to):
     points = list(fill_everywhere(store, to, tmp_path / "trials", 8))
     assert [(place, problems) for place, problems in points if problems] == []
     assert len(points) == 8
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", KINDS)
 def test_everything_is_synced_before_it_gets_its_name_and_the_name_afterwards(store, tmp_path, to):
     watching = FaultyFileSystem(-1, ignore)
-    export(store, tmp_path / "out", to, filesystem=watching)
+    export_as(store, tmp_path / "out", to, filesystem=watching)
     done = [(operation.kind, operation.path.name) for operation in watching.operations]
     (named,) = (number for number, (kind, _) in enumerate(done) if kind in ("link", "rename"))
     assert done[named][1] == "out"

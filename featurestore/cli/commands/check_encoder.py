@@ -6,7 +6,7 @@ import click
 
 from featurestore.cli.completing import encoders
 from featurestore.cli.display import render
-from featurestore.cli.options import device_option, json_option
+from featurestore.cli.flags import device_option, json_option
 from featurestore.cli.project.command import command
 
 

@@ -10,6 +10,7 @@ import click
 
 from featurestore.cli.display.render import echo_json
 from featurestore.cli.display.train_output import UNTRAINED, baseline_line, label_table, summary
+from featurestore.cli.flags import json_option, options
 from featurestore.cli.models import (
     CORPUS,
     MODEL_FILE,
@@ -25,7 +26,7 @@ from featurestore.cli.models import (
     stores_of,
     stores_option,
 )
-from featurestore.cli.options import Reading, json_option, options
+from featurestore.cli.options import Reading
 from featurestore.cli.project.command import command
 
 

@@ -11,19 +11,17 @@ import click
 from featurestore.cli.completing import encoders
 from featurestore.cli.display import render
 from featurestore.cli.display.reading import reading_rows, say_warnings
-from featurestore.cli.interrupts import Terminated, terminable
-from featurestore.cli.options import (
+from featurestore.cli.flags import (
     CODECS,
-    Reading,
     corpora_argument,
     device_option,
     encoder_words,
     json_option,
     options,
-    parse_size,
     progress_option,
-    reading_options,
 )
+from featurestore.cli.interrupts import Terminated, terminable
+from featurestore.cli.options import Reading, parse_size, reading_options
 from featurestore.cli.project.command import command
 from featurestore.encoders.base import DEFAULT_ENCODER
 from featurestore.errors import UsageError

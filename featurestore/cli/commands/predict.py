@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from featurestore.cli.display.streams import writing
+from featurestore.cli.flags import options
 from featurestore.cli.models import (
     CORPUS,
     FILE,
@@ -18,7 +19,7 @@ from featurestore.cli.models import (
     stores_of,
     stores_option,
 )
-from featurestore.cli.options import Reading, options
+from featurestore.cli.options import Reading
 from featurestore.cli.project.command import command
 
 

@@ -13,16 +13,9 @@ import click
 
 from featurestore.cli.completing import words
 from featurestore.cli.display import render
+from featurestore.cli.flags import corpora_argument, device_option, json_option, options, progress_option
 from featurestore.cli.interrupts import Terminated, terminable
-from featurestore.cli.options import (
-    Reading,
-    corpora_argument,
-    device_option,
-    json_option,
-    options,
-    progress_option,
-    reading_options,
-)
+from featurestore.cli.options import Reading, reading_options
 from featurestore.cli.project.command import command
 
 if TYPE_CHECKING:

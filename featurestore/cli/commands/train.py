@@ -14,6 +14,7 @@ import click
 from featurestore.cli.completing import files, words
 from featurestore.cli.display.render import echo_json
 from featurestore.cli.display.train_output import UNTRAINED, EpochTable, baseline_line, summary, weight_lines
+from featurestore.cli.flags import device_option, json_option, options, progress_option
 from featurestore.cli.groups import SuggestingGroup
 from featurestore.cli.interrupts import Terminated, terminable
 from featurestore.cli.models import (
@@ -28,7 +29,7 @@ from featurestore.cli.models import (
     scored_corpus_options,
     stores_option,
 )
-from featurestore.cli.options import Reading, device_option, json_option, options, progress_option
+from featurestore.cli.options import Reading
 from featurestore.cli.project.command import ProjectCommand
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

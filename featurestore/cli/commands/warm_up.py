@@ -9,14 +9,8 @@ import click
 
 from featurestore.cli.completing import encoders
 from featurestore.cli.display import render
-from featurestore.cli.options import (
-    Reading,
-    corpora_argument,
-    device_option,
-    json_option,
-    progress_option,
-    reading_options,
-)
+from featurestore.cli.flags import corpora_argument, device_option, json_option, progress_option
+from featurestore.cli.options import Reading, reading_options
 from featurestore.cli.project.command import command
 from featurestore.encoders.base import DEFAULT_WARM_UP_TOKENS
 

@@ -86,6 +86,11 @@ class VectorFile:
         """Return the shape of a dataset of vectors, checked as :meth:`vectors` does."""
         return tuple(self._dataset(name).shape)
 
+    def is_text(self, name: str) -> bool:
+        """Return whether there is a dataset of that name that is not one of numbers."""
+        found = self._find(name)
+        return found is not None and found.dtype.kind not in "iufc"
+
     def text(self, name: str) -> str | None:
         """Return a dataset that is one string, None if there is none of that name."""
         found = self._find(name)

@@ -47,7 +47,7 @@ class Hdf5Source(Source):
         ------
         UsageError
         """
-        if self.file.text(INDEX) is not None:
+        if self.file.is_text(INDEX):
             raise UsageError(f"{self.path} has a {INDEX}, as AllenNLP writes it: --from allennlp-hdf5")
 
     def files(self) -> list[Path]:
@@ -131,7 +131,8 @@ class AllenNlp(Hdf5Source):
         self.is_numbered = self.index is not None or (self.file.has("0") and self.file.has(last))
 
     def _read_index(self) -> dict[str, str] | None:
-        text = self.file.text(INDEX)
+        # Where datasets are named by their lines, a line may be this word.
+        text = self.file.text(INDEX) if self.file.is_text(INDEX) or self.file.has("0") else None
         if text is None:
             return None
         try:

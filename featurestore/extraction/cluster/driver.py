@@ -24,7 +24,12 @@ from featurestore.extraction.cluster.given import MOST_TRIES, GivenUnits
 from featurestore.extraction.cluster.timeline import ClusterReport, Timeline
 from featurestore.extraction.cluster.unit_files import UnitFiles
 from featurestore.extraction.destination import Destination
-from featurestore.extraction.engines.around import require_all_stored, session_of, share_cached
+from featurestore.extraction.engines.around import (
+    require_all_stored,
+    require_budget,
+    session_of,
+    share_cached,
+)
 from featurestore.extraction.engines.publishing import Publisher
 from featurestore.extraction.engines.units import Ticket, Unit, units
 from featurestore.extraction.planning.plan import Plan
@@ -94,6 +99,7 @@ class ClusterExtraction:
         shard_bytes: int | None = None,
         progress: Progress | None = None,
     ) -> None:
+        require_budget(token_budget)
         self.corpora, self.plan, self.progress = corpora, plan, progress or Progress()
         self.report = ClusterReport(
             plan.n_sentences, plan.n_distinct, plan.n_cached, token_budget=token_budget or 0

@@ -41,6 +41,17 @@ class Shape(Protocol):
         """Layers kept apart."""
 
 
+def require_budget(token_budget: int | None) -> None:
+    """Raise unless a token budget holds a sentence.
+
+    Raises
+    ------
+    UsageError
+    """
+    if token_budget is not None and (not isinstance(token_budget, int) or token_budget < 1):
+        raise UsageError(f"a token budget of {token_budget!r} holds no sentence: give an int of at least 1")
+
+
 def opened_or_made(
     destination: Destination,
     encoder: Shape,

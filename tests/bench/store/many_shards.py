@@ -119,14 +119,13 @@ def seconds(call: Callable[[], object], repeats: int = 5) -> float:
 
 
 _MEMORY = """
-import resource, sys
+import re, sys
 from featurestore import Store
-from featurestore.store.format import directory
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-Store.open(sys.argv[1])
-before = peak()
+def resident(): return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1])
+small = Store.open(sys.argv[1])
+before = resident()
 store = Store.open(sys.argv[2])
-print((peak() - before) / 1024)
+print((resident() - before) / 1024)
 """
 
 

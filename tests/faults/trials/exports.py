@@ -13,11 +13,13 @@ import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from featurestore.corpora.memory import corpus_from_sentences
 from featurestore.disk import atomic
 from featurestore.disk.filesystem import LOCAL, FileSystem
 from featurestore.errors import StoreWriteError, UsageError
-from featurestore.exchange.exporting import export
+from featurestore.exchange.exporting import FORMATS, export
 from featurestore.store.store import Store
 from tests.faults.trials.kills import KillPoint
 from tests.kit.faulty import FaultyFileSystem, ignore, kill
@@ -25,12 +27,26 @@ from tests.kit.stores import create, fill, sentences
 
 N_SENTENCES = 6
 
+SPLITS = "datasets, two splits"
+KINDS = (*FORMATS, SPLITS)
+"""Formats, and folders of folders."""
+
 Progress = Callable[[int], object]
 
 
 def prepared(folder: Path) -> Store:
     """Return a store to export from."""
     return fill(create(folder / "store.fs"), sentences(N_SENTENCES))
+
+
+def export_as(store: Store, path: Path, kind: str, **options: Any) -> None:
+    """Export all sentences as one of :data:`KINDS`."""
+    if kind == SPLITS:
+        parts = {"train": sentences(N_SENTENCES)[:4], "dev": sentences(N_SENTENCES)[4:]}
+        splits = {name: corpus_from_sentences(part) for name, part in parts.items()}
+        export(store, path, "datasets", splits=splits, **options)
+    else:
+        export(store, path, kind, **options)
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -43,7 +59,7 @@ def kill_everywhere(store: Store, to: str, folder: Path) -> Iterator[KillPoint]:
     """Kill a process that exports at every point, and finish its work."""
     folder.mkdir()
     watching = FaultyFileSystem(-1, ignore)
-    export(store, folder / "whole", to, filesystem=watching)
+    export_as(store, folder / "whole", to, filesystem=watching)
     whole, n_operations = contents(folder / "whole"), len(watching.operations)
     points: list[tuple[str, FileSystem, Progress | None]] = [
         ("before 0", FaultyFileSystem(0, kill, "before"), None)
@@ -55,7 +71,9 @@ def kill_everywhere(store: Store, to: str, folder: Path) -> Iterator[KillPoint]:
     for number, (place, filesystem, progress) in enumerate(points):
         where = folder / str(number)
         where.mkdir()
-        status = in_child(partial(export, store, where / "out", to, filesystem=filesystem, progress=progress))
+        status = in_child(
+            partial(export_as, store, where / "out", to, filesystem=filesystem, progress=progress)
+        )
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         yield KillPoint(to, place, killed, list(_wrong(store, where, to, whole)))
 
@@ -75,7 +93,7 @@ def _dying_at(n: int) -> Progress:
 def fill_everywhere(store: Store, to: str, folder: Path, n_points: int) -> Iterator[tuple[str, list[str]]]:
     """Let no file grow beyond a size, so that a disk seems full after so many bytes; then let it grow."""
     folder.mkdir()
-    export(store, folder / "whole", to)
+    export_as(store, folder / "whole", to)
     whole = contents(folder / "whole")
     largest = max(map(len, whole.values()))
     for limit in sorted({largest * number // n_points for number in range(n_points)}):
@@ -86,7 +104,7 @@ def fill_everywhere(store: Store, to: str, folder: Path, n_points: int) -> Itera
         def limited(limit: int = limit, where: Path = where, sending: int = sending) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
             try:
-                export(store, where / "out", to)
+                export_as(store, where / "out", to)
             except StoreWriteError as error:
                 os.write(sending, str(error).encode())
 
@@ -124,7 +142,7 @@ def _wrong(store: Store, where: Path, to: str, whole: dict[str, bytes]) -> Itera
             yield f"left with a name that looks whole: {path.name}"
     patience, atomic._NEW_SECONDS = atomic._NEW_SECONDS, 0.0  # what is left is older than this, in life
     try:
-        export(store, out, to)
+        export_as(store, out, to)
     except UsageError as error:
         if not is_there or "already something at" not in str(error):
             yield f"{error}"

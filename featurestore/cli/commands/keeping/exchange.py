@@ -9,7 +9,8 @@ import click
 
 from featurestore.cli.completing import words
 from featurestore.cli.display import render
-from featurestore.cli.options import Reading, json_option, progress_option, reading_options
+from featurestore.cli.flags import json_option, progress_option
+from featurestore.cli.options import Reading, reading_options
 from featurestore.cli.project.command import command
 from featurestore.cli.selecting import (
     Asked,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from featurestore.cli.display import render
-from featurestore.cli.options import json_option, progress_option
+from featurestore.cli.flags import json_option, progress_option
 from featurestore.cli.project.command import command
 from featurestore.cli.selecting import bar, store_argument
 from featurestore.errors import UsageError

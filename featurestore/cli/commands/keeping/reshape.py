@@ -12,7 +12,8 @@ import click
 
 from featurestore.cli.completing import files, words
 from featurestore.cli.display import render
-from featurestore.cli.options import CODECS, Reading, json_option, progress_option, reading_options
+from featurestore.cli.flags import CODECS, json_option, progress_option
+from featurestore.cli.options import Reading, reading_options
 from featurestore.cli.project.command import command
 from featurestore.cli.selecting import (
     Asked,

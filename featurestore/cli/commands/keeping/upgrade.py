@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from featurestore.cli.display import render
-from featurestore.cli.options import json_option
+from featurestore.cli.flags import json_option
 from featurestore.cli.project.command import command
 from featurestore.cli.selecting import store_argument
 

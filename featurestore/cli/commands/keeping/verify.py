@@ -11,7 +11,7 @@ import click
 
 from featurestore.cli.completing import encoders
 from featurestore.cli.display import render
-from featurestore.cli.options import device_option, json_option, progress_option, seed_option
+from featurestore.cli.flags import device_option, json_option, progress_option, seed_option
 from featurestore.cli.project.command import command
 from featurestore.cli.store import open_store, store_argument
 from featurestore.errors import UsageError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from featurestore.cli.display import render
-from featurestore.cli.options import json_option, progress_option, sample_option, seed_option
+from featurestore.cli.flags import json_option, progress_option, sample_option, seed_option
 from featurestore.cli.project.command import command
 from featurestore.cli.selecting import bar
 from featurestore.cli.store import open_store

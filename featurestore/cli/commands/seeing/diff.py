@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from featurestore.cli.display import render
+from featurestore.cli.flags import json_option, progress_option
 from featurestore.cli.lookup import spelled
-from featurestore.cli.options import Reading, json_option, progress_option, reading_options
+from featurestore.cli.options import Reading, reading_options
 from featurestore.cli.project.command import command
 from featurestore.cli.selecting import bar
 from featurestore.cli.store import open_store, store_argument

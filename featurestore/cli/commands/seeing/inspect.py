@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from featurestore.cli.display import render
+from featurestore.cli.flags import json_option
 from featurestore.cli.lookup import (
     condition_text,
     find_key,
@@ -16,7 +17,6 @@ from featurestore.cli.lookup import (
     parse_sentence,
     shown_condition,
 )
-from featurestore.cli.options import json_option
 from featurestore.cli.project.command import command
 from featurestore.cli.store import open_store, store_argument, tokens_option
 from featurestore.errors import MissingSentencesError, UsageError

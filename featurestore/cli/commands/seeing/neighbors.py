@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from featurestore.cli.display import render
+from featurestore.cli.flags import device_option, json_option, progress_option, sample_option, seed_option
 from featurestore.cli.lookup import condition_text, find_key, find_sentence, parse_sentence
-from featurestore.cli.options import (
-    device_option,
-    json_option,
-    progress_option,
-    sample_option,
-    seed_option,
-)
 from featurestore.cli.project.command import command
 from featurestore.cli.selecting import bar
 from featurestore.cli.store import open_store, store_argument, tokens_option

@@ -8,14 +8,8 @@ from pathlib import Path
 import click
 
 from featurestore.cli.display import render
-from featurestore.cli.options import (
-    Reading,
-    json_option,
-    progress_option,
-    reading_options,
-    sample_option,
-    seed_option,
-)
+from featurestore.cli.flags import json_option, progress_option, sample_option, seed_option
+from featurestore.cli.options import Reading, reading_options
 from featurestore.cli.project.command import command
 from featurestore.cli.store import store_argument
 from featurestore.errors import UsageError

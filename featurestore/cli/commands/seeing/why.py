@@ -8,6 +8,7 @@ import click
 
 from featurestore.cli.completing import encoders, words
 from featurestore.cli.display import render
+from featurestore.cli.flags import encoder_words, json_option, options
 from featurestore.cli.lookup import (
     condition_text,
     conditioned_copies,
@@ -17,7 +18,6 @@ from featurestore.cli.lookup import (
     parse_sentence,
     spelled,
 )
-from featurestore.cli.options import encoder_words, json_option, options
 from featurestore.cli.project.command import command
 from featurestore.cli.store import open_store, store_argument, tokens_option
 
