@@ -148,7 +148,7 @@ def verify_manifest(path: Path, number: int, known: set[Reference]) -> Iterator[
     except FeaturestoreError as error:
         yield Finding("", str(error))
         return
-    for part in manifest.shards.parts:
+    for part in (*manifest.shards.parts, *manifest.left_out.parts):
         if part.reference is None or part.reference in known:
             continue
         known.add(part.reference)

@@ -203,7 +203,11 @@ def publish(store: Path, manifest: Manifest, filesystem: Storage = LOCAL) -> Man
             lists.write(reference, parts, store / TMP)
             return lists
 
-        manifest = replace(manifest, shards=manifest.shards.settled(manifest.kind, write))
+        manifest = replace(
+            manifest,
+            shards=manifest.shards.settled(manifest.kind, write),
+            left_out=manifest.left_out.settled(manifest.kind, write, most_inline=0),
+        )
     raw = manifest.to_json()
     if len(raw) > limits.MAX_MANIFEST_BYTES:
         raise _too_large(store, manifest, most)

@@ -100,6 +100,9 @@ class Manifest:
     commit : Commit
     version : int
         Of the format.
+    left_out : Shards
+        Shards that somebody took out on purpose, whose files may still be there: `repair` does not take them
+        for those of a writer that was killed. All lie in lists; a store of version 1 does not keep them.
     """
 
     number: int
@@ -113,6 +116,7 @@ class Manifest:
     canaries: CanaryEntry | None = None
     commit: Commit = field(default_factory=Commit)
     version: int = NEWEST_VERSION
+    left_out: Shards = field(default_factory=Shards, compare=False)
 
     def __post_init__(self) -> None:
         given: object = self.shards
@@ -164,6 +168,8 @@ class Manifest:
             body["canaries"] = _canaries_to_json(self.canaries)
         if self.version > 1:
             body["lists"] = [asdict(each) for each in self.shards.references]
+            if self.left_out.references:
+                body["left_out"] = [asdict(each) for each in self.left_out.references]
         # Several commits write an entry, so its text is made once. No string holds a line end and nothing
         # else is indented so: each list below is found in one place only.
         entries = self.shards.inline if self.version > 1 else self.shards
@@ -268,7 +274,9 @@ def _from_json(body: Mapping[str, Any], lists: Lists, known: Shards) -> Manifest
     shards = body["shards"]
     if not isinstance(shards, list) or len(shards) > limits.MAX_LISTED_SHARDS:
         raise ValueError("the list of shards is not a list or too long")
-    references = _references_from_json(body["lists"]) if body["format_version"] > 1 else []
+    is_first = body["format_version"] == 1
+    references = [] if is_first else _references_from_json(body["lists"])
+    left_out = [] if is_first else _references_from_json(body.get("left_out", []))
     if body["codec"] not in CODECS:
         raise ValueError(f"unknown codec {body['codec']!r}")
     if not isinstance(body["recipe"], dict) or not isinstance(body["encoder"], str):
@@ -301,6 +309,7 @@ def _from_json(body: Mapping[str, Any], lists: Lists, known: Shards) -> Manifest
         canaries=canaries,
         commit=Commit(**_typed(body["commit"], Commit())),
         version=body["format_version"],
+        left_out=Shards((), [Part(kind, reference=each, lists=lists) for each in left_out]),
     )
 
 

@@ -266,7 +266,12 @@ class Shards(Sequence[ShardEntry]):
             parts.append(Part(part.kind, rows))
         return Shards(kept(self.inline), [part for part in parts if len(part)])
 
-    def settled(self, kind: Kind, write: Callable[[Reference, list[bytes]], Lists]) -> Shards:
+    def settled(
+        self,
+        kind: Kind,
+        write: Callable[[Reference, list[bytes]], Lists],
+        most_inline: int = MOST_INLINE,
+    ) -> Shards:
         """Return the same shards with few inline, and lists of which none is half as long as the next one.
 
         So every entry is written about as often as the number of entries can be halved, and there are no
@@ -277,9 +282,10 @@ class Shards(Sequence[ShardEntry]):
         kind : Kind
         write : callable
             Puts a new list into the store, given the parts of its file; returns the lists of the store.
+        most_inline : int
         """
         parts, inline = list(self.parts), self.inline
-        if len(inline) > MOST_INLINE:
+        if len(inline) > most_inline:
             step = limits.MAX_LIST_SHARDS
             for start in range(0, len(inline), step):
                 parts.append(Part(kind, rows_of(inline[start : start + step], kind.token_shape)))

@@ -301,7 +301,7 @@ def _unreferenced_lists(path: Path, numbers: list[int], before: float) -> list[P
             if error.is_gone:
                 continue
             raise
-        for reference in manifest.shards.references:
+        for reference in (*manifest.shards.references, *manifest.left_out.references):
             lists.pop(reference.name, None)
     return sorted(lists.values())
 

@@ -256,6 +256,11 @@ def _inspect(path: Path, intact: set[str], progress: Callable[[int], object] | N
         found.canaries.append(DamagedFile(finding.shard, finding.problem, missing=finding.is_gone))
     besides = shards_besides(path, [base])
     listed = snapshots.entries({file.name for file in besides})
+    # If the last manifest is damaged, some of these were committed. Otherwise they are those of killed
+    # writers, and adopted where that brings no sentence a second time.
+    last = snapshots.numbers[-1]
+    at_stake = base.number != last or not snapshots.is_whole
+    left_out = set() if at_stake else snapshots.left_out()
     unreferenced = []
     for file in besides:
         entry_found = listed.get(file.name)
@@ -263,16 +268,14 @@ def _inspect(path: Path, intact: set[str], progress: Callable[[int], object] | N
             entry_found = entry_found or entry_of_file(file)
             finding = _first_finding(path, entry_found, base, intact)
             # What an earlier snapshot lists was removed on purpose, unless the list that named it is lost.
-            if finding is None and (file.name not in listed or not snapshots.is_whole):
+            # The last one names what was removed from snapshots that are gone.
+            is_removed = file.name in left_out or (file.name in listed and snapshots.is_whole)
+            if finding is None and not is_removed:
                 unreferenced.append((entry_found, _head_keys(path, entry_found)))
         except DamagedStoreError as error:
             finding = Finding(file.name, str(error), is_gone=error.is_gone)
         if finding is not None and not finding.is_gone:
             found.unreferenced.append(DamagedFile.of(SHARDS, finding, entry_found))
-    # If the last manifest is damaged, some of these were committed. Otherwise they are those of killed
-    # writers, and adopted where that brings no sentence a second time.
-    last = snapshots.numbers[-1]
-    at_stake = base.number != last or not snapshots.is_whole
     found.adopted = _worth_adopting(path, kept, unreferenced, at_stake)
     if found.shards or found.canaries or found.adopted or at_stake:
         found.result = replace(

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from featurestore.disk.filesystem import LOCAL, FileSystem
-from featurestore.errors import StoreError
+from featurestore.errors import DamagedStoreError, StoreError
 from featurestore.store.format.directory import publish
 from featurestore.store.format.layout import ShardEntry
-from featurestore.store.format.manifest import commit_note, following
+from featurestore.store.format.manifest import Manifest, commit_note, following
 from featurestore.store.format.shard import SealedShard, place
+from featurestore.store.listing.shards import Shards
 from featurestore.store.locks import committing
+from featurestore.store.maintenance.gc import shards_besides
 from featurestore.store.maintenance.parts import joined, part_of
 from featurestore.store.maintenance.selection import Selection
 from featurestore.store.store import Store
@@ -223,8 +225,25 @@ def _publish(store: Store, replaced: Mapping[str, ShardEntry | None], filesystem
             )
         # A shard that an earlier snapshot made of the same sentences may be listed already.
         manifest = replace(
-            following(last, (), commit_note(last.commit), last.codec), shards=last.shards.replaced(replaced)
+            following(last, (), commit_note(last.commit), last.codec),
+            shards=last.shards.replaced(replaced),
+            left_out=_left_out(store.location, last, wanted),
         )
         if publish(store.location, manifest, filesystem) is not None:
             return manifest.number
         logger.info("another writer took snapshot %d; following it", manifest.number)
+
+
+def _left_out(store: Path, last: Manifest, names: Sequence[str]) -> Shards:
+    """Return the shards taken out of a store, these and earlier ones, whose files are still there."""
+    if last.version == 1:
+        return Shards()
+    now = [last.shards[number] for number in last.shards.positions(names).tolist()]
+    before = list[ShardEntry]()
+    try:
+        before += last.left_out
+    except DamagedStoreError as error:
+        logger.warning("which shards were taken out before is not known: %s", error)
+    there = {file.name for file in shards_besides(store, [])}
+    left = {entry.name: entry for entry in (*before, *now) if entry.name in there}
+    return Shards(left.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from featurestore.disk.filesystem import LOCAL
 from featurestore.errors import DamagedStoreError
@@ -64,6 +64,10 @@ class Snapshots:
     damaged: list[Damage] = field(default_factory=list)
     damaged_lists: list[Damage] = field(default_factory=list)
 
+    def left_out(self) -> set[str]:
+        """Return the names of shards that were taken out of the store on purpose, as far as ``base`` says."""
+        return {name for part in self.base.left_out.parts for name in part.file_names()}
+
     def entries(self, names: set[str]) -> dict[str, ShardEntry]:
         """Return the entries of shards of these names that some sound snapshot lists."""
         found: dict[str, ShardEntry] = {}
@@ -117,7 +121,7 @@ def _read(path: Path, numbers: list[int]) -> Snapshots | None:
         name = str(manifest_path(path, number).relative_to(path))
         try:
             manifest = read_without_lists(path, number, LOCAL, known)
-            for part in manifest.shards.parts:
+            for part in (*manifest.shards.parts, *manifest.left_out.parts):
                 if part.reference is not None and part.reference not in lists:
                     lists[part.reference] = _damage_of(part)
             if base is None:
@@ -133,7 +137,8 @@ def _read(path: Path, numbers: list[int]) -> Snapshots | None:
             base = None
             damaged.append(Damage(name, f"manifest {manifest_path(path, number)} is damaged: {error}"))
             continue
-        known, named[number] = manifest.shards, manifest.shards.references
+        known = manifest.shards
+        named[number] = [*known.references, *manifest.left_out.references]
     if numbers[-1] in gone:
         return None  # gc removes the last one only when there is a later one
     if base is None:
@@ -175,6 +180,11 @@ def _salvaged(path: Path, manifest: Manifest, lists: dict[Reference, Damage | No
         if part.reference is not None and lists[part.reference] is not None:
             part, is_whole = Part(part.kind, Lists(path, LOCAL).salvaged(part.reference)), False
         parts.append(part)
-    if is_whole:
+    left = [part for part in manifest.left_out.parts if lists.get(cast(Reference, part.reference)) is None]
+    if is_whole and len(left) == len(manifest.left_out.parts):
         return manifest
-    return replace(manifest, shards=Shards(manifest.shards.inline, [part for part in parts if len(part)]))
+    return replace(
+        manifest,
+        shards=Shards(manifest.shards.inline, [part for part in parts if len(part)]),
+        left_out=Shards((), left),
+    )
