@@ -32,6 +32,22 @@ device_option = click.option(
     "--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:1, ...",
     shell_complete=words("auto", "cpu", "cuda"),
 )  # fmt: skip
+
+
+def seed_option(what: str = "the random draw") -> Callable[[Any], Any]:
+    """Return ``--seed`` for what a command draws at random."""
+    return click.option(
+        "--seed", type=click.IntRange(0), default=0, show_default=True, help=f"Seed of {what}."
+    )
+
+
+def sample_option(help: str, *, default: int = 2000) -> Callable[[Any], Any]:
+    """Return ``--sample N``, how many sentences are drawn at random; 0 means all."""
+    return click.option(
+        "--sample", type=click.IntRange(0), default=default, show_default=True, metavar="N", help=help
+    )
+
+
 CODECS = ("float16", "float32", "int8")
 encoder_words = {"layers": words("average", "top", "all"), "initial_state": words("auto", "zero", "warm")}
 """What completes options that say which vectors are meant."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from featurestore.cli.completing import files
-from featurestore.cli.flags import options
+from featurestore.cli.flags import options, seed_option
 from featurestore.cli.options import Reading
 from featurestore.errors import UsageError
 
@@ -33,7 +33,7 @@ selection_options = options(
                  help="Of those, the sentences in whose tokens, joined by spaces, this regular expression "
                  "is found."),
     click.option("--sample", type=click.IntRange(1), metavar="N", help="Of those, N drawn at random."),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw."),
+    seed_option(),
 )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ class ObservedCorpus(Corpus):
         self._corpus.check_unchanged()
 
     def identity(self) -> dict[str, Any] | None:
-        """Return that of the corpus, told apart from one of which nobody knows what was read."""
+        """Return the corpus's identity, marked as that of a corpus whose reading was observed."""
         identity = self._corpus.identity()
         return identity and {**identity, "observed": True}
 

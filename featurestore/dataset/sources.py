@@ -217,7 +217,7 @@ class Sources:
         read: Callable[[Sequence[int], Tensor], None],
         empty: Allocate | None = None,
     ) -> Features:
-        """Return features of so many rows that ``read`` has filled, given the numbers of their sources."""
+        """Return features of ``rows`` rows that ``read`` has filled, given the numbers of their sources."""
         if self.as_dict:
             features = {}
             for number, (name, source) in enumerate(self.by_name.items()):

@@ -29,14 +29,24 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SHARD_BYTES = 500_000_000
-"""Vectors of one file, as datasets has it too."""
+"""Bytes of vectors in one file; datasets itself writes files of this size."""
 
 _MISSING = -1
-"""Number of a label that is ignored: what ClassLabel takes for none."""
+"""Number of an ignored label: what ClassLabel takes for no label."""
 
 
 def write_data_set(exported: Exported, path: Path, step: Any, *, rows: Rows = "sentence") -> None:
-    """Write the folder of a Dataset; ``step`` is called with each sentence written.
+    """Write the folder of a Dataset.
+
+    Parameters
+    ----------
+    exported : Exported
+    path : Path
+        The folder, which is made.
+    step : callable
+        Called with each sentence written.
+    rows : {"sentence", "token"}
+        What a row is.
 
     Raises
     ------
@@ -48,6 +58,13 @@ def write_data_set(exported: Exported, path: Path, step: Any, *, rows: Rows = "s
 
 def write_splits(splits: Mapping[str, Exported], path: Path, step: Any, *, rows: Rows = "sentence") -> None:
     """Write the folder of a DatasetDict, whose splits have the same numbers for the same labels.
+
+    Parameters
+    ----------
+    splits : mapping of str to Exported
+        The corpora by the names of their splits.
+    path, step, rows
+        As for :func:`write_data_set`.
 
     Raises
     ------
@@ -63,7 +80,7 @@ def write_splits(splits: Mapping[str, Exported], path: Path, step: Any, *, rows:
 
 
 def split_names(paths: Sequence[str]) -> list[str]:
-    """Return what to call the splits that corpora become: their names without what all have in common.
+    """Return names of splits for corpora: their file names without the beginning that all have in common.
 
     Raises
     ------

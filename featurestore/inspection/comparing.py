@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import FieldDifference, MissingSentencesError, UsageError
+from featurestore.inspection.drawing import TokenDraw
+from featurestore.inspection.json_values import json_value
 from featurestore.inspection.similarity import cosines, linear_cka, neighborhood_overlap, relative_l2s
 from featurestore.keys import Sentence
 from featurestore.store.store import Store
@@ -28,7 +30,7 @@ N_NEIGHBORS = 10
 """Neighbours of a token that are compared."""
 
 _LEAST_OCCURRENCES = 3
-"""Of a word, in the sample, before it is listed."""
+"""Words that occur less often in the sample are not listed."""
 
 
 class DifferingSentence(NamedTuple):
@@ -50,7 +52,7 @@ class DifferingWord(NamedTuple):
 
 @dataclass
 class Spread:
-    """Mean, median, 99th percentile and largest of many numbers; NaN of none."""
+    """Mean, median, 99th percentile, largest and smallest of some numbers; NaN if there are none."""
 
     mean: float = float("nan")
     median: float = float("nan")
@@ -78,15 +80,15 @@ class Comparison:
     recipe : list of FieldDifference
         Fields in which the recipes differ: ``ours`` is of the first store.
     codecs : tuple of str
-        Of the shards of each.
+        Of the shards of the first store and of the second.
     shapes : tuple of (int, int)
-        Layers and dimensions of each.
+        Layers and dimensions of the first store and of the second.
     n_a, n_b, n_both : int
-        Sentences of each, and of both.
+        Sentences in the first store, in the second, and in both.
     n_compared, n_tokens : int
         Sentences and tokens whose vectors were read.
     is_sample : bool
-        Whether these are fewer than both hold.
+        Whether ``n_compared`` sentences were drawn at random from the ``n_both``.
     relative_l2, cosine : Spread or None
         Over tokens and layers; None where the shapes differ.
     by_layer : list of float
@@ -96,11 +98,12 @@ class Comparison:
     overlap : float
         Mean share of the ten nearest tokens that both agree on, all layers end to end.
     n_aligned, n_around : int
-        Tokens that the last two rest on.
+        Tokens from which ``alignment`` and ``overlap`` were computed.
     sentences : list of DifferingSentence
-        That differ most, the worst first; empty where the shapes differ.
+        Those that differ most, the worst first; empty where the shapes differ.
     words : list of DifferingWord
-        That differ most: by relative L2, or where the shapes differ by the share of neighbours not shared.
+        Those that differ most: by relative L2, or where the shapes differ by the share of neighbours that
+        are not the same.
     """
 
     recipe: list[FieldDifference]
@@ -128,12 +131,12 @@ class Comparison:
         return self.shapes[0] == self.shapes[1]
 
     def exceeds(self, tolerance: float) -> bool:
-        """Return whether a token's relative L2 is beyond a tolerance, or cannot be told."""
+        """Return whether a token's relative L2 is beyond a tolerance, or the shapes leave it undefined."""
         return self.relative_l2 is None or not self.relative_l2.largest <= tolerance
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison for ``--json``: null for what is not a number."""
-        found: dict[str, Any] = _finite(
+        found: dict[str, Any] = json_value(
             {
                 **asdict(self),
                 "recipe": [difference._asdict() for difference in self.recipe],
@@ -142,15 +145,6 @@ class Comparison:
             }
         )
         return found
-
-
-def _finite(value: Any) -> Any:
-    """Return a value with None in place of numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {name: _finite(below) for name, below in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(below) for below in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def compare_stores(
@@ -167,13 +161,13 @@ def compare_stores(
     Parameters
     ----------
     a, b : Store
-        Of any codec, precision, layers, state or model.
+        They may differ in codec, precision, layers, initial state or model.
     sample : int
         Sentences drawn at random of those both hold; 0 compares all.
     seed : int
-        Of the draw.
+        Of the random draw.
     most : int
-        Sentences and words listed.
+        Sentences listed at most, and words.
     progress : callable, optional
         Called with 1 for each sentence read.
 
@@ -181,6 +175,8 @@ def compare_stores(
     ------
     MissingSentencesError
         If no sentence is in both.
+    UsageError
+        If ``sample`` is below 0.
     DamagedStoreError
         If what is read is not what was committed.
     """
@@ -287,12 +283,10 @@ def _worst(sentences: list[DifferingSentence], most: int) -> list[DifferingSente
 
 
 class _Kept:
-    """Tokens drawn on the way, whose vectors stay for what needs many at once."""
+    """Tokens drawn on the way, whose vectors stay for measures that need many at once."""
 
     def __init__(self, n_tokens: int, seed: int) -> None:
-        n = min(n_tokens, MOST_ALIGNED)
-        self._drawn = np.sort(np.random.default_rng(seed).choice(n_tokens, n, replace=False))
-        self._seen = 0
+        self._draw = TokenDraw(n_tokens, MOST_ALIGNED, seed)
         self._words: list[str] = []
         self._x: list[NDArray[np.float32]] = []
         self._y: list[NDArray[np.float32]] = []
@@ -301,9 +295,7 @@ class _Kept:
 
     def add(self, tokens: Sentence, x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
         """Keep those of a sentence's tokens that were drawn."""
-        first, last = np.searchsorted(self._drawn, [self._seen, self._seen + len(tokens)])
-        at = self._drawn[first:last] - self._seen
-        self._seen += len(tokens)
+        at = self._draw.positions(len(tokens))
         if len(at):
             self._words += [tokens[i] for i in at.tolist()]
             self._x.append(x[at])

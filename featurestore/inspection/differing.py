@@ -41,13 +41,13 @@ class CorpusDifference:
     ----------
     path : str
     n_sentences, n_tokens : int
-        Read, repeats included.
+        Read, repeated sentences included.
     n_distinct : int
         Distinct sentences of this corpus that no earlier corpus had.
     n_missing, n_missing_tokens : int
-        Of these, not stored.
+        Those of ``n_distinct`` that are not stored, and their tokens.
     missing : list of Missing
-        The first few.
+        The first few of them.
     """
 
     path: str
@@ -70,7 +70,7 @@ class StoreDifference:
     unused : Selection
         Stored sentences that no corpus has.
     n_unused_tokens, n_unused_bytes : int
-        Of these; bytes of vectors.
+        Tokens of the unused sentences, and bytes of their vectors.
     """
 
     corpora: list[CorpusDifference]
@@ -86,7 +86,7 @@ class StoreDifference:
 
     @property
     def n_missing_tokens(self) -> int:
-        """Tokens of these."""
+        """Tokens of these sentences."""
         return sum(corpus.n_missing_tokens for corpus in self.corpora)
 
 
@@ -99,8 +99,8 @@ def diff_corpora(
 ) -> StoreDifference:
     """Compare what corpora hold with what is stored; no vectors are read.
 
-    Memory: a byte a stored sentence, and two for each distinct one of the corpora once they are many, with
-    16 on the disk.
+    Takes a byte of memory for each stored sentence, and two for each distinct sentence of the corpora once
+    these are many, with 16 bytes on the disk.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def diff_corpora(
         Missing sentences listed of each corpus, with stored ones that differ from them by a space, a quote,
         case or Unicode form only.
     progress : callable, optional
-        Called with numbers of sentences read.
+        Called with the number of sentences read since the last call.
 
     Raises
     ------

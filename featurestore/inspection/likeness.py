@@ -36,11 +36,11 @@ _REASONS: tuple[tuple[str, Callable[[str], str]], ...] = (
 )
 
 _SLACK = 4
-"""Bytes by which forms that NFKC makes one may differ beyond what is reckoned with."""
+"""Bytes by which sentences of one normal form may differ in length, beyond what :func:`_possible` allows."""
 
 
 class Like(NamedTuple):
-    """A stored sentence that is like a missing one, and in what they differ."""
+    """A stored sentence that is like a missing one, and in what the two differ."""
 
     tokens: Sentence
     differs_in: tuple[str, ...]
@@ -52,7 +52,7 @@ def normal_form(tokens: Sentence) -> str:
 
 
 def _without(text: str, but: str = "") -> str:
-    """Return a text without the kinds of differences, but for one."""
+    """Return a text with all kinds of differences taken away but the one that ``but`` names."""
     for name, normal in _REASONS:
         if name != but:
             text = normal(text)

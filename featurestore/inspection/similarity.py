@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.floating[Any]]
+AnyFloat = TypeVar("AnyFloat", bound=np.floating[Any])
 
 _BLOCK_ROWS = 1024
 
@@ -92,11 +93,26 @@ def _centred(vectors: Vectors) -> list[NDArray[np.float32]]:
     return layers
 
 
+def directions(vectors: NDArray[AnyFloat]) -> NDArray[AnyFloat]:
+    """Return each vector divided by its Euclidean norm; zero stays zero.
+
+    Parameters
+    ----------
+    vectors : (n, dim) float
+
+    Returns
+    -------
+    (n, dim) float
+        Of the same type.
+    """
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    found: NDArray[AnyFloat] = np.divide(vectors, np.where(norms > 0, norms, 1), dtype=vectors.dtype)
+    return found
+
+
 def nearest(vectors: Vectors, k: int) -> NDArray[np.int64]:
     """Return the ``k`` vectors of the largest cosine with each, itself left out; (n, k) int64."""
-    x = vectors.astype(np.float32)
-    norms = np.linalg.norm(x, axis=1, keepdims=True)
-    x /= np.where(norms > 0, norms, 1)
+    x = directions(vectors.astype(np.float32))
     found = np.empty((len(x), k), np.int64)
     for start in range(0, len(x), _BLOCK_ROWS):
         block = x[start : start + _BLOCK_ROWS] @ x.T

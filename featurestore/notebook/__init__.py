@@ -1,1 +1,1 @@
-"""How things look in a notebook."""
+"""How facts look to people: as a table in a notebook, as bytes and seconds."""

@@ -37,7 +37,8 @@ class Health:
     Attributes
     ----------
     checked : str
-        What was compared: "every byte", or the structure of all shards and the sentences of the sample.
+        What was compared with what was committed: "every byte", or the structure of all shards and the
+        sentences of the sample.
     findings : list of str
         What is damaged; none if it is sound.
     n_canaries : int
@@ -78,13 +79,13 @@ class Contents:
     codecs : dict of str to int
         Shards of each codec.
     n_repeats : int
-        Repeated sentences of the last extraction's corpora, which were encoded once; 0 if unknown.
+        Repeats in the corpora of the last extraction, which were not encoded again; 0 if unknown.
     n_read : int
-        Sentences that it read; 0 if unknown.
+        Sentences that the last extraction read; 0 if unknown.
     repeat_bytes : int
-        What they would have taken: their share at the mean length.
+        Bytes that the repeats would have taken, if they are as long as sentences are on average.
     commits : list of CommitFacts
-        The snapshots that remain, the first first.
+        Those whose snapshots remain, the oldest first.
     """
 
     n_sentences: int
@@ -150,9 +151,9 @@ def health_of(store: Store, damage: Sequence[str] = (), *, whole: bool = False) 
     ----------
     store : Store
     damage : sequence of str
-        What the caller met while it read sentences.
+        Messages of errors that the caller met while it read sentences.
     whole : bool
-        Compare every byte.
+        Compare every byte; by default the structure only.
     """
     health = Health(
         "every byte" if whole else "the structure of every shard, and the sentences of the sample"

@@ -32,10 +32,11 @@ class Sample:
     Parameters
     ----------
     store : Store
-        Opened with ``check="always"``, or its damage is found on the first pass only.
+        Opened with ``check="always"``; otherwise damage is found on the first pass only.
     selection : Selection
+        The sentences drawn.
     damage : list of str
-        What could not be read, filled by the first pass.
+        Messages of what could not be read, filled by the first pass.
     """
 
     store: Store
@@ -63,7 +64,7 @@ class Sample:
 
     @property
     def n_sentences(self) -> int:
-        """Drawn, those left out included."""
+        """How many sentences were drawn, those left out included."""
         return self.selection.n_sentences
 
     def __iter__(self) -> Iterator[Drawn]:

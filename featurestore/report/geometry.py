@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.inspection.drawing import TokenDraw
 from featurestore.inspection.similarity import linear_cka
 from featurestore.report.drawing import Drawn
 from featurestore.store.maintenance.statistics import Distribution
@@ -16,13 +17,14 @@ N_KEPT = 5_000
 """Tokens whose vectors stay in memory, for what needs many at once."""
 
 _MOST_LISTED = 8
-"""Dimensions that are listed by name."""
+"""Dimensions that are listed by their numbers."""
 
 _DEAD = 1e-6
 """Share of the mean variance under which a dimension is dead."""
 
 _NEAR_EXTREME, _OFTEN = 0.01, 0.1
-"""A dimension is saturated if in this share of the tokens (second) it is this near to its extreme (first)."""
+"""A dimension is saturated if more than a share ``_OFTEN`` of the tokens lies near its smallest or largest
+value: nearer than ``_NEAR_EXTREME`` times the range between both."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class LayerGeometry:
     dead, saturated : list of int
         Dimensions that hardly change; that often stand at their smallest or largest value.
     dominant : list of Dominant
-        The dimensions of the largest variance, first those.
+        The dimensions of the largest variance, the largest first.
     share_of_five : float
         Share of the variance of the five largest dimensions.
     anisotropy : float
@@ -72,9 +74,9 @@ class Geometry:
     Attributes
     ----------
     n_tokens : int
-        Of the sample.
+        In the sample.
     n_kept : int
-        Tokens that effective dimension and alikeness rest on.
+        Tokens from which effective dimension and alignment were computed.
     layers : list of LayerGeometry
     alignment : list of list of float
         Linear CKA of each pair of layers.
@@ -90,19 +92,14 @@ class Kept:
     """Tokens drawn on the way: words, labels, places, vectors; each token of the sample with equal chance."""
 
     def __init__(self, n_tokens: int, seed: int, most: int = N_KEPT) -> None:
-        n = min(n_tokens, most)
-        self._drawn = np.sort(np.random.default_rng(seed).choice(n_tokens, n, replace=False))
-        self._seen = 0
+        self._draw = TokenDraw(n_tokens, most, seed)
         self._vectors: list[NDArray[np.float32]] = []
         self.words: list[str] = []
         self.places: list[tuple[bytes, int]] = []
 
     def add(self, drawn: Drawn) -> None:
         """Keep those tokens of a sentence that were drawn."""
-        n = len(drawn.tokens)
-        first, last = np.searchsorted(self._drawn, [self._seen, self._seen + n])
-        at = self._drawn[first:last] - self._seen
-        self._seen += n
+        at = self._draw.positions(len(drawn.tokens))
         if len(at):
             self.words += [drawn.tokens[i] for i in at.tolist()]
             self.places += [(drawn.key, i) for i in at.tolist()]
@@ -110,7 +107,7 @@ class Kept:
 
     @property
     def vectors(self) -> NDArray[np.float32]:
-        """Of the tokens kept, (n, n_layers, dim)."""
+        """Vectors of the tokens kept, (n, n_layers, dim)."""
         if len(self._vectors) > 1:
             self._vectors = [np.concatenate(self._vectors)]
         return self._vectors[0]

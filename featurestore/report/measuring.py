@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from featurestore.corpora.contract.example import Example
 from featurestore.errors import MissingSentencesError, UsageError
+from featurestore.inspection.json_values import json_value
 from featurestore.report.contents import Contents, Health, contents_of, health_of
 from featurestore.report.drawing import Sample
 from featurestore.report.geometry import Geometry, Kept, measure
@@ -24,7 +24,7 @@ DEFAULT_SAMPLE = 2_000
 
 @dataclass
 class StoreReport:
-    """What a report says; see the classes of its parts.
+    """What a report says.
 
     Attributes
     ----------
@@ -69,17 +69,9 @@ class StoreReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report for ``--json``: null for what is not a number."""
-        found: dict[str, Any] = _finite(asdict(self))
+        found: dict[str, Any] = json_value(asdict(self))
         found["health"]["is_sound"] = self.health.is_sound
         return found
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(below) for name, below in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(below) for below in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def report_on(
@@ -102,7 +94,7 @@ def report_on(
     sample : int
         Sentences drawn at random whose vectors are read; 0 reads all.
     seed : int
-        Of the draw, and of the map.
+        Of the random draw, and of the map.
     examples : iterable of Example, optional
         A labelled corpus, for the probe and the colours of the map.
     label : str
@@ -110,7 +102,7 @@ def report_on(
     whole : bool
         Compare every byte with what was committed, as ``featurestore verify`` does.
     progress : callable, optional
-        Called with what is done next.
+        Called with the name of each step before it begins.
 
     Raises
     ------

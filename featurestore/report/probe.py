@@ -15,10 +15,10 @@ from featurestore.keys import sentence_key
 from featurestore.store.store import Store
 
 _MOST_TRAINED, _MOST_TESTED = 6_000, 3_000
-"""Tokens, or sentences where a label is a sentence's."""
+"""Tokens at most; sentences where labels are those of sentences."""
 
 _RIDGE = 1e-2
-"""Share of the mean variance that is added to each dimension's."""
+"""The penalty, as a share of the dimensions' mean variance."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Probe:
     label : str
     of : {"token", "sentence"}
     n_trained, n_tested : int
-        Taken from different sentences.
+        Tokens or sentences that the map was fitted on and scored on; no sentence is in both.
     n_labels : int
     majority : float
         Accuracy of always guessing the most frequent label.
     scores : list of LayerScore
-        A layer each, and their average where there are several.
+        One for each layer, and one for the layers' average where there are several.
     n_missing : int
         Sentences of the corpus that are not stored, and left out.
     """
@@ -61,7 +61,7 @@ class Probe:
 
 @dataclass
 class Labelled:
-    """Vectors with labels: (n, n_layers, dim), and the number of the sentence each is of."""
+    """Vectors with labels: (n, n_layers, dim), and for each vector the number of its sentence."""
 
     vectors: NDArray[np.float32]
     labels: list[str]

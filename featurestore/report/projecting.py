@@ -1,6 +1,6 @@
 """A map of tokens in two dimensions: PCA, then t-SNE where scikit-learn is installed.
 
-Not UMAP or PaCMAP: what they compile is compiled anew in every process, fifteen seconds before a point.
+Not UMAP or PaCMAP: each process compiles their code anew, fifteen seconds before the first point.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _COMPONENTS = 50
 """Principal components that t-SNE sees: what is beyond them is mostly noise, and costs time."""
 
 _LEAST_FOR_TSNE = 100
-"""Tokens: three times the perplexity."""
+"""Tokens from which on t-SNE is used: three times its perplexity."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class TokenMap:
     method : str
         How the places were found.
     layer : str
-        Whose vectors they are.
+        The layer whose vectors were projected.
     points : (n, 2) list of list of float
     words : list of str
     labels : list of str

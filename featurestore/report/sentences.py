@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.inspection.likeness import differs_in, normal_form
+from featurestore.inspection.similarity import directions
 from featurestore.report.drawing import Drawn
 
 N_NEAREST = 5
@@ -32,7 +33,7 @@ class Outlier:
 
 @dataclass(frozen=True)
 class NearDuplicate:
-    """Two sentences, the cosine of their mean vectors, and in what they differ if only in spelling."""
+    """Two sentences, the cosine of their mean vectors, and in what their spelling differs if that is all."""
 
     tokens: tuple[str, ...]
     other: tuple[str, ...]
@@ -67,8 +68,7 @@ def measure_sentences(sample: Iterable[Drawn]) -> Sentences:
         return found
     x = np.stack(means)
     x -= x.mean(axis=0)
-    norms = np.linalg.norm(x, axis=1, keepdims=True)
-    x /= np.where(norms > 0, norms, 1)
+    x = directions(x)
     cosines = x @ x.T
     np.fill_diagonal(cosines, -np.inf)
     near = -np.partition(-cosines, N_NEAREST - 1, axis=1)[:, :N_NEAREST]

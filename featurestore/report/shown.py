@@ -11,12 +11,19 @@ from featurestore.store.store import Store
 
 
 class ShownReport(StoreReport):
-    """A :class:`~featurestore.report.measuring.StoreReport` that is its page in a notebook."""
+    """A :class:`~featurestore.report.measuring.StoreReport` that a notebook shows as its page."""
 
     def _repr_html_(self) -> str:
         return framed(render_page(self), f"Report of {self.store}")
 
 
 def shown_report(store: Store, **options: Any) -> ShownReport:
-    """Return what :func:`~featurestore.report.measuring.report_on` finds, to be shown."""
+    """Return what :func:`~featurestore.report.measuring.report_on` finds, for a notebook.
+
+    Parameters
+    ----------
+    store : Store
+    **options
+        As :func:`~featurestore.report.measuring.report_on` takes them.
+    """
     return ShownReport(**vars(report_on(store, **options)))

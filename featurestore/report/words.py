@@ -9,17 +9,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.inspection.similarity import directions
 from featurestore.report.drawing import Drawn
 
 LEAST_OCCURRENCES = 5
-"""Of a word, in the sample, before it counts."""
+"""Words that occur less often in the sample do not count."""
 
 _MOST_WORDS = 3_000
 """Words whose vectors are added up, the most frequent first."""
 
 _MOST_LISTED = 12
 _MOST_OCCURRENCES = 60
-"""Of a listed word whose sentences are compared."""
+"""Occurrences of a listed word that are compared with each other, the first ones."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class WordContexts:
     self_similarity : float
         Mean cosine of the vectors of two occurrences.
     cosine : float
-        Of the two that are least alike.
+        Of the two occurrences that are least alike.
     occurrences : tuple of Occurrence
         Those two.
     """
@@ -64,7 +65,8 @@ class Words:
     n_words : int
         Words met often enough.
     self_similarity : list of float
-        Of each layer, the mean over these words; less the anisotropy it says how much context decides.
+        For each layer the mean over these words. The nearer it is to the anisotropy, the more the context
+        decides.
     ambiguous : list of WordContexts
         The words least like themselves in the last layer.
     """
@@ -137,9 +139,8 @@ def _least_alike(sample: Iterable[Drawn], words: set[str]) -> dict[str, tuple[fl
     found: dict[str, tuple[float, tuple[Occurrence, ...]]] = {}
     for word, occurrences in met.items():
         vectors = np.stack([vector for _, vector in occurrences]).astype(np.float64)
-        norms = np.linalg.norm(vectors, axis=1)
-        directions = vectors / np.where(norms > 0, norms, 1)[:, None]
-        cosines = directions @ directions.T
+        unit = directions(vectors)
+        cosines = unit @ unit.T
         a, b = np.unravel_index(int(np.argmin(cosines)), cosines.shape)
         found[word] = float(cosines[a, b]), (occurrences[int(a)][0], occurrences[int(b)][0])
     return found

@@ -28,17 +28,17 @@ def scan(
     dots: NDArray[np.float32],
     squares: NDArray[np.float32],
 ) -> None:
-    """Multiply every row with a query and with itself.
+    """Multiply every row with a query, and with itself.
 
     Parameters
     ----------
     values : (n, dim) float32, float16 or int8
         As stored; the numbers of a row lie together.
     norms : (dim,) float32, optional
-        What a row is multiplied with first: those of the codec int8.
+        A factor for each dimension, as the codec int8 keeps them; rows are multiplied with it first.
     query : (dim,) float32
     dots, squares : (n,) float32
-        Filled with the products.
+        Filled with each row's product with the query, and with itself.
     """
     library = None if switched_off() else _library()
     if library is None:

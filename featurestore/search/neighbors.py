@@ -19,7 +19,7 @@ from featurestore.store.store import Store
 Metric = Literal["cosine", "l2"]
 
 _SPARE = 16
-"""Candidates kept beyond those asked for: what float32 orders wrongly, float64 puts right."""
+"""Candidates kept beyond those asked for: computed again in float64, some of them may change places."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Neighbor:
     position : int
         In the sentence, from 0.
     key : bytes
-        Of the sentence.
+        Of the sentence, 16 bytes.
     shard, row : int
         Where the sentence lies.
     """
@@ -78,18 +78,19 @@ def find_neighbors(
     vector : (dim,) or (n_layers, dim) float
         Of one layer where ``layer`` says which, else of all that are kept apart.
     k : int
-        How many.
+        Neighbours to return.
     metric : {"cosine", "l2"}
+        Cosine of the angle (larger is nearer), or Euclidean distance (smaller is nearer).
     layer : int, optional
-        Compare this one only; by default the whole vector of a token, all layers end to end.
+        Compare this layer only; by default the whole vector of a token, all layers end to end.
     exclude_words : collection of str
-        Tokens that are equal to one of these in another case too are left out.
+        Tokens equal to one of these are left out, upper and lower case being one.
     exclude_token : (bytes, int), optional
         Key and position of a token to leave out: the one that was asked for.
     selection : Selection, optional
         Sentences to look at; by default all.
     progress : callable, optional
-        Called with numbers of tokens compared.
+        Called with the number of tokens compared since the last call.
 
     Returns
     -------
@@ -99,7 +100,8 @@ def find_neighbors(
     Raises
     ------
     UsageError
-        If an argument makes no sense.
+        If the metric is unknown, ``k`` is below 1, there is no such layer, or the vector has another shape,
+        is zero or not finite.
     DamagedStoreError
         If a shard or a sentence that is returned is not what was committed.
     """

@@ -28,12 +28,13 @@ class Block:
     Attributes
     ----------
     shard : int
+        Its number in the manifest.
     reader : ShardReader
         Of the shard.
     tokens : (n,) int64
         Their numbers in the shard.
     dots, squares : (n,) float32
-        Of each token's vector with the query, and with itself.
+        Dot products of each token's vector with the query, and with itself.
     """
 
     shard: int
@@ -88,11 +89,11 @@ def products(
     query : (n_layers, dim) float32
         See :func:`as_query`.
     layer : int, optional
-        Of the store; by default all, added up.
+        Multiply this layer of the store only; by default the products of all layers are added up.
     selection : Selection, optional
-        Sentences to look at; by default all.
+        Sentences whose tokens are multiplied; by default all.
     progress : callable, optional
-        Called with numbers of tokens.
+        Called with the number of tokens multiplied since the last call.
 
     Yields
     ------
@@ -121,7 +122,7 @@ def products(
 
 
 def _spans(reader: ShardReader, rows: NDArray[np.int64] | None) -> Iterator[tuple[int, int]]:
-    """Yield the first and the last token, exclusive, of pieces of the sentences that are looked at."""
+    """Yield first and last token, exclusive, of runs of tokens, :data:`BLOCK_TOKENS` at most."""
     if rows is None:
         runs = [(0, reader.entry.n_tokens)]
     else:

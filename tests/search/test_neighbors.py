@@ -10,6 +10,8 @@ from featurestore.native import SWITCH
 from featurestore.search.neighbors import find_neighbors
 from featurestore.store.maintenance.selection import select
 from featurestore.store.store import Store
+from tests.attacks.hostile import make_store
+from tests.attacks.hostile_manifests import head
 from tests.kit.damage import flip_bit, value_offset
 from tests.kit.stores import RECIPE, sentences, vectors_of
 
@@ -131,3 +133,13 @@ def test_what_makes_no_sense_is_refused(tmp_path, options, said):
     with pytest.raises(UsageError) as refused:
         find_neighbors(store, vector, **options)
     assert said in str(refused.value)
+
+
+def test_a_token_of_a_stranger_that_is_no_text_is_named(tmp_path):
+    path = make_store(tmp_path / "store.fs").path
+    head("tokens", 0, b"\xff")(path)
+    opened = Store.open(path)
+    query = opened.reader(0).read(0)[0]
+    with pytest.raises(DamagedStoreError, match="token 0 is not UTF-8") as caught:
+        find_neighbors(opened, query, k=9, exclude_words=["absent"])
+    assert caught.value.shard == opened.manifest.shards[0].name

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurestore.errors import DamagedStoreError, DriftError, EncoderError
+from featurestore.errors import DamagedStoreError, DriftError, EncoderError, EncoderRuleError
 from featurestore.recipe import Recipe
 from featurestore.store import canaries
 from featurestore.store.canaries import SENTENCES, make_canaries, read_canaries, require_canaries
@@ -191,6 +191,18 @@ def test_an_encoder_of_other_sentences_does_without_and_says_so(tmp_path, caplog
     with caplog.at_level(logging.WARNING):
         assert require_canaries(store, encoder) is store
     assert "drift will not be noticed" in caplog.text
+
+
+def test_an_encoder_that_breaks_the_rules_gets_no_canaries(tmp_path):
+    class Short(KitEncoder):
+        def encode(self, sentences):
+            return [vectors[:-1] for vectors in super().encode(sentences)]
+
+    store = create(tmp_path / "store.fs")
+    before = tree(store.path)
+    with pytest.raises(EncoderRuleError, match="shape"):
+        require_canaries(store, Short())
+    assert tree(store.path) == before
 
 
 def test_old_canaries_are_those_of_their_store(tmp_path, monkeypatch):

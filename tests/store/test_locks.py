@@ -84,3 +84,13 @@ def test_a_file_of_another_user_is_locked_for_reading(tmp_path):
         assert alone
         with unused(path) as again:
             assert not again
+
+
+def test_a_lock_file_that_cannot_be_opened_is_named(tmp_path):
+    store = fill(create(tmp_path / "store.fs"), sentences(2))
+    (store.path / "lock").unlink()
+    (store.path / "lock").mkdir()
+    with pytest.raises(StoreWriteError, match="lock file") as caught:
+        fill(store, sentences(4))
+    assert caught.value.path == store.path / "lock"
+    assert_holds(Store.open(store.path), sentences(2))

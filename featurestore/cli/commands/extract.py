@@ -274,8 +274,7 @@ def _plan_text(made: Plan, encoder: str) -> str:
     duplicates = made.n_sentences - made.n_distinct
     time = "unknown: no run yet to learn from" if made.n_new else "none"
     if made.seconds is not None and made.n_new:
-        low, high = render.duration(made.seconds_low or 0.0), render.duration(made.seconds_high or 0.0)
-        time = f"about {render.duration(made.seconds)} ({low} to {high}; from {made.seconds_basis})"
+        time = render.estimate(made.seconds, made.seconds_low, made.seconds_high, made.seconds_basis)
     rows = [
         ("encoder", encoder + ("  (UNTRAINED: random weights)" if "untrained" in encoder else "")),
         (

@@ -8,18 +8,12 @@ from typing import Any
 
 import click
 
+from featurestore.notebook.quantities import duration as duration
+from featurestore.notebook.quantities import size as size
+
 UNTRAINED_NOTE = (
     "NOTE: this encoder is UNTRAINED (random weights): fit for measuring speed, its vectors mean nothing"
 )
-
-
-def size(n_bytes: float) -> str:
-    """Return bytes for people: 1.5 MB."""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if n_bytes < 1000 or unit == "TB":
-            return f"{n_bytes:,.0f} {unit}" if unit == "bytes" else f"{n_bytes:,.1f} {unit}"
-        n_bytes /= 1000
-    raise ValueError(n_bytes)
 
 
 def count(n: int, noun: str) -> str:
@@ -27,15 +21,19 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
-def duration(seconds: float) -> str:
-    """Return seconds for people: 4 min 10 s."""
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes} min"
+def estimate(seconds: float, low: float | None, high: float | None, basis: str) -> str:
+    """Return a time that was estimated, with its bounds and what it was estimated from.
+
+    Parameters
+    ----------
+    seconds : float
+    low, high : float or None
+        Seconds; 0 where unknown.
+    basis : str
+        What the estimate comes from.
+    """
+    bounds = f"{duration(low or 0.0)} to {duration(high or 0.0)}"
+    return f"about {duration(seconds)} ({bounds}; from {basis})"
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:

@@ -34,7 +34,7 @@ _ONLY: dict[str, frozenset[str]] = {
     "allow-cut": _EXTRACTION,
     "label": _EXTRACTION | {"train tagger", "train classifier"},
 }
-"""Shared keys that only these commands get: others have an option of the name that means something else."""
+"""Shared keys that only these commands get: in others an option of this name means something else."""
 
 _EXCEPT: dict[str, frozenset[str]] = {
     "store": frozenset({"import", "merge"}),
@@ -42,7 +42,7 @@ _EXCEPT: dict[str, frozenset[str]] = {
     "device": frozenset(),
     **dict.fromkeys(READING_NAMES, _OTHERS_TEXT),
 }
-"""Shared keys that all commands get that have them, but these."""
+"""Shared keys that all commands with such an option get, but for these commands."""
 
 SHARED = (*_ONLY, *_EXCEPT)
 

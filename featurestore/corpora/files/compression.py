@@ -135,7 +135,7 @@ def _zstandard(compressed: Readable) -> Readable:
         from backports import zstd
     except ModuleNotFoundError as error:
         raise UsageError(
-            "a file compressed with Zstandard needs the package backports.zstd, which is not here: "
+            "a file compressed with Zstandard needs the package backports.zstd, which is not installed: "
             f"{ZSTD_EXTRA}; or decompress it first: `zstd -d FILE`"
         ) from error
     return _Streams(compressed, zstd.ZstdDecompressor, (zstd.ZstdError,))

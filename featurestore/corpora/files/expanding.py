@@ -16,7 +16,7 @@ from featurestore.errors import CorpusError
 
 _logger = logging.getLogger(__name__)
 _PATTERN = re.compile(r"(?!~|[a-z][a-z0-9+]+://).*[*?\[]", re.IGNORECASE | re.DOTALL)
-"""Not of a URL or of what a shell expands first: the error says so."""
+"""What has a wildcard and is neither a URL nor begins with ~: these have errors of their own."""
 
 _MOST_NAMED = 3
 

@@ -26,10 +26,10 @@ EXTRA = "pip install 'featurestore[arrow]'"
 """What brings the package that reads Parquet and Arrow files."""
 
 _ROWS = 1024
-"""Rows whose values are made Python's at a time."""
+"""Rows whose values are turned into Python objects at a time."""
 
 _BUFFER_BYTES = 1 << 16
-"""With a buffer pyarrow reads a column of a row group bit by bit."""
+"""With a buffer pyarrow reads a column of a row group in pieces of this size instead of at once."""
 
 _FILE_MAGIC, _FEATHER_1 = b"ARROW1\0\0", b"FEA1"
 
@@ -46,7 +46,7 @@ def pyarrow_for(what: str) -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise UsageError(f"{what} is read by the package pyarrow, which is not here: {EXTRA}") from error
+        raise UsageError(f"{what} is read by the package pyarrow, which is not installed: {EXTRA}") from error
     return pyarrow
 
 
@@ -99,7 +99,7 @@ class ArrowFiles:
                     yield from values_of(batch, columns, file)
 
     def state(self) -> object:
-        """Return what of the files changes whenever they are written."""
+        """Return what of the files' status changes whenever they are written."""
         found = []
         for file in self._files:
             try:
@@ -232,7 +232,7 @@ class ArrowTable:
 
 
 def values_of(rows: Any, columns: Sequence[str], path: str) -> Iterator[list[list[Any]]]:
-    """Yield the values of a table or a record batch as Python's, a few rows at a time.
+    """Yield the values of a table or a record batch as Python objects, a few rows at a time.
 
     Raises
     ------

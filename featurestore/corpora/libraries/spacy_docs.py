@@ -300,7 +300,9 @@ def _docbin_type(path: str) -> Any:
     try:
         from spacy.tokens import DocBin
     except ImportError as error:
-        raise UsageError(f"{path}: .spacy files are read by spaCy, which is not here: {EXTRA}") from error
+        raise UsageError(
+            f"{path}: .spacy files are read by spaCy, which is not installed: {EXTRA}"
+        ) from error
     return DocBin
 
 

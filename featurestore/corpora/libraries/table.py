@@ -158,7 +158,7 @@ class TableCorpus(Corpus):
 
     @property
     def bytes_read(self) -> int:
-        """Share of the file's bytes that the rows read are of all rows."""
+        """Bytes of the file in proportion to the rows that the latest pass has read."""
         if not self._table.n_bytes or not self._table.n_rows:
             return 0
         return self._table.n_bytes * self._n_read // self._table.n_rows
@@ -181,9 +181,10 @@ class TableCorpus(Corpus):
         return {"content": content, **identity_of_reading(self._options, self.format)}
 
     def identity_read(self) -> dict[str, Any] | None:
-        """Return the identity as it is behind the latest complete pass; None before one.
+        """Return the identity of what the latest complete pass read; None before one, or after a change.
 
-        What was read in no order cannot be hashed on the way: it is what it was before, where both are equal.
+        A file read out of order cannot be hashed on the way: it is hashed now, if its state is still that of
+        the pass.
         """
         state = self._latest_state
         return self.identity() if state is not None and state == self._table.state() else None

@@ -113,7 +113,8 @@ def _breaker() -> Callable[[str], Iterator[str]]:
         if error.name is None or error.name.partition(".")[0] != "icu4py":
             raise
         raise UsageError(
-            f"the tokeniser icu needs the package icu4py (Python 3.11 or newer), which is not here: {EXTRA}; "
+            "the tokeniser icu needs the package icu4py (Python 3.11 or newer), which is not installed: "
+            f"{EXTRA}; "
             "or take --tokenize characters, or bring your own tokens"
         ) from error
 

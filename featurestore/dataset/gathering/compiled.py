@@ -104,7 +104,7 @@ class Source(NamedTuple):
 
 
 def takes(out: Tensor, n_numbers: int) -> bool:
-    """Return whether a tensor with rows of so many numbers can be gathered into."""
+    """Return whether rows of ``n_numbers`` numbers can be gathered into a tensor."""
     return out.device.type == "cpu" and out.dtype in _OUT_TYPES and _row_stride(out, n_numbers) is not None
 
 

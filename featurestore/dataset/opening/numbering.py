@@ -80,7 +80,7 @@ class NumberedLabels:
 
 
 def narrowest(n_names: int) -> np.dtype[Any]:
-    """Return the smallest type of the numbers of so many labels."""
+    """Return the smallest integer type that holds the numbers of ``n_names`` labels."""
     return np.min_scalar_type(-max(n_names, -PADDING_LABEL) - 1)
 
 

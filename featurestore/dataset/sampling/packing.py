@@ -33,7 +33,7 @@ class Budget:
     sentences: int | None = None
 
     def fits(self, longest: int, n_sentences: int) -> bool:
-        """Return whether so many sentences, the longest of them so long, are within it."""
+        """Return whether ``n_sentences`` sentences of at most ``longest`` tokens are within the budget."""
         within = n_sentences == 1 or longest * n_sentences <= self.tokens
         return within and (self.sentences is None or n_sentences <= self.sentences)
 

@@ -78,7 +78,7 @@ class Position:
 
     @property
     def planned(self) -> int:
-        """The epoch of the plan: that of the position, or the round over the data."""
+        """The epoch that the plan is made for: of the position, or its round over the data."""
         return self.epoch if self.stepped is None else self.stepped.round
 
 
@@ -113,7 +113,7 @@ def _after(plan: Plan, at: Position, planned: PlannedPool, n_processes: int, ali
 
 
 def _for(plan: Plan, at: Position, n_processes: int, n_dealt: int) -> Position:
-    """Return a place at the beginning of pools as it is for so many processes after so many batches."""
+    """Return a place at the beginning of pools, as of ``n_processes`` processes after ``n_dealt`` batches."""
     if plan.pools.apart:
         return replace(at, flight=n_processes, shift=n_dealt % n_processes)
     return at if at.flight else replace(at, flight=n_processes)
@@ -183,7 +183,7 @@ class Deal:
         return settled
 
     def at(self, n_dealt: int) -> Position:
-        """Return the position after so many batches of this deal, which must have been come to."""
+        """Return the position after ``n_dealt`` batches of this deal, which must have been dealt already."""
         position = self.position
         if position.ends:
             return replace(position, ends=(*position.ends, (self._n_processes, n_dealt)))
@@ -222,7 +222,7 @@ class Deal:
 
 
 class Course:
-    """The rest of an epoch of so many steps, dealt from rounds over the data that follow each other.
+    """The rest of an epoch of ``n_steps`` steps, dealt from rounds over the data that follow each other.
 
     The last batches of a round and the first of the next may be dealt at one step.
 
@@ -260,7 +260,7 @@ class Course:
             at = Position(at.epoch, stepped=Stepped(number, step, part))
 
     def at(self, n_dealt: int) -> Position:
-        """Return the position after so many batches, which must have been come to."""
+        """Return the position after ``n_dealt`` batches, which must have been dealt already."""
         if not n_dealt:
             return self.position
         # At the end of a round it is there, though the next may have begun: alike in all processes.
@@ -272,7 +272,7 @@ class Course:
 
 
 def start_of(epoch: int, plan: Plan, known: Position, n_processes: int, n_steps: int) -> Position:
-    """Return where an epoch of so many steps begins, by a place in an epoch that is known.
+    """Return where an epoch of ``n_steps`` steps begins, given a position that is known.
 
     It costs planning the pools of a round at most, and nothing where the known place is the end of the epoch
     before.

@@ -35,7 +35,7 @@ _CHUNK = 1 << 22
 class PlannedPool:
     """The batches of a pool in the order of the epoch; how many, and what of the budget, end with them.
 
-    ``n_pools``: where each process reads pools of its own, so many are planned together.
+    ``n_pools`` pools were planned together: several where each process reads pools of its own.
     """
 
     batches: list[Indices]
@@ -169,7 +169,7 @@ class Plan:
         return batches, quanta
 
     def _most_after(self, before: int) -> int | None:
-        """Return how many batches may follow so many; None for all there are."""
+        """Return how many batches may follow the ``before`` first ones; None for all there are."""
         if self.pools.vary and (self.drop_last or self._weights is not None):
             return max(0, self.n_batches - before)
         return None
@@ -183,7 +183,7 @@ class Plan:
     def _as_many_as_wanted(
         self, epoch: int, number: int, before: int, quanta: int, sentences: Indices, batches: list[Indices]
     ) -> list[Indices]:
-        """Return the batches of a pool, so many that in the end the epoch has as many as every other."""
+        """Return the batches of a pool, split so that in the end all epochs have equally many batches."""
         n_pools_after = self.pools.count(epoch) - number - 1
         n_after = self.pools.n_after(epoch, number)
         wanted = most = self.n_batches - before

@@ -150,7 +150,7 @@ def _called(source: FlairSource, make: Callable[[], Any]) -> Any:
     except (FeaturestoreError, torch.OutOfMemoryError, MemoryError):
         raise
     except ImportError as error:
-        raise EncoderError(f"flair:{source.text} needs a package that is not here: {error}") from error
+        raise EncoderError(f"flair:{source.text} needs a package that is not installed: {error}") from error
     except Exception as error:
         # Flair, transformers, gensim and requests each raise their own.
         if source.path is not None:

@@ -88,8 +88,9 @@ class Finished:
     was_there : bool
         Whether the shard lay in the store's directory already.
     seconds : float
+        Time spent on the unit.
     token_budget : int
-        At the end.
+        The actor's at the end of the unit.
     too_large, refused, notices : list of str
         As in :class:`~featurestore.extraction.report.Report`, and what the user should know.
     """
@@ -120,7 +121,7 @@ class EncodingActor:
         folder, paths : str, sequence of str
             Working directory and module search path of the process that drives the run.
         n_threads : int
-            For the arithmetic on a CPU.
+            Threads for the arithmetic on a CPU.
         canaries : bool
             Whether to encode the canaries of a new store.
         """

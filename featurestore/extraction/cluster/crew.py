@@ -20,7 +20,7 @@ from featurestore.extraction.cluster.timeline import Timeline
 from featurestore.extraction.engines.units import Ticket
 
 _MOST_FAILED_STARTS = 3
-"""Actors in a row that end before they took a unit: then nobody is started in their place any more."""
+"""Actors that may end one after the other before they took a unit: then none is started in their place."""
 
 State = Literal["loading", "loaded", "joining", "ready", "gone"]
 
@@ -61,15 +61,15 @@ class Member:
     digest : str
         Of the vectors of the store's canaries, once it has joined.
     units : dict of int to Ticket
-        Given to it.
+        Those given to it, by their numbers.
     encoded : dict of int to int
         Tokens of these that it has encoded so far.
     alone : bool
         Whether it has a unit that is to be the only one.
     since : float
-        When it became ready.
+        Time at which it became ready, in seconds of the monotonic clock.
     n_units, n_tokens : int
-        Finished.
+        Units finished, and their tokens.
     """
 
     number: int

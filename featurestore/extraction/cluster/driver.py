@@ -45,7 +45,7 @@ _SECONDS_BETWEEN_QUESTIONS = 1.0
 _SECONDS_WITHOUT_NODES = 60.0
 
 _MOST_LEFT_OUT = 20
-"""With more units that fail, the encoder is broken and the run ends."""
+"""Units that may fail: with more, the encoder is broken and the run ends."""
 
 
 class Options(Protocol):

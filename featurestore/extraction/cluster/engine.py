@@ -36,7 +36,8 @@ class Ray:
     Raises
     ------
     UsageError
-        If the numbers make no sense.
+        If a number is below 0 or not finite, ``actors`` is not a whole number of at least 1, an actor takes
+        neither CPUs nor GPUs, or the address is not text.
     """
 
     address: str = "auto"

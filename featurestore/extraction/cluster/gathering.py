@@ -17,7 +17,7 @@ from featurestore.store.format.codec import DEFAULT_CODEC
 from featurestore.store.store import Store
 
 _SECONDS_TO_WAIT = 30.0
-"""For the rest of the crew, when the first are through: who comes later joins later."""
+"""How long the first that are through wait for the rest of the crew; whoever comes later joins later."""
 
 
 class Gathering:
@@ -33,7 +33,7 @@ class Gathering:
     destination : Destination
     probe : Probe
     codec, shard_bytes
-        As asked for.
+        As the user asked for them.
     report : ClusterReport
     progress : Progress
     """

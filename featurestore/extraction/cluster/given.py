@@ -12,7 +12,7 @@ MOST_TRIES = 3
 """Times that a unit is given out before it is left out."""
 
 _TRIES_IN_COMPANY = 2
-"""After these a unit is encoded by an actor that has no other: it may be what ends actors."""
+"""Tries after which a unit is given to an actor that has no other: it may be what ends actors."""
 
 
 class GivenUnits:
@@ -22,7 +22,7 @@ class GivenUnits:
     ----------
     source : iterator of Unit
     ticketed : callable
-        Makes what travels of a unit, and its ticket.
+        Makes the ticket of a unit, which holds what is sent to an actor.
     most_ahead : int
         Units that may be given out or finished after the first that is not published yet: what bounds the
         memory of the driver.

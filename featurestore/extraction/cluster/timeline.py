@@ -10,7 +10,7 @@ from featurestore.extraction.engines.units import Ticket
 from featurestore.extraction.report import Report
 
 _MOST_EVENTS = 100_000
-"""Of a longer run the first are kept."""
+"""Events kept: the first ones of a longer run."""
 
 
 class Timeline:

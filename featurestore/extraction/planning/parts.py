@@ -61,7 +61,7 @@ class Part:
         Raises
         ------
         UsageError
-            If it means none.
+            If it has another form, or there is no such part.
         """
         if isinstance(given, Part):
             return given
@@ -114,8 +114,9 @@ class Division:
     ----------
     part : Part
     shares : tuple of Share
-        Of every part.
+        One for each part.
     part_of_group : (65536,) int
+        By the first two bytes of a key.
     """
 
     part: Part

@@ -48,7 +48,13 @@ class Log(ABC):
 
     @abstractmethod
     def begin(self, n_steps: int, n_epochs: int) -> None:
-        """Keep what was written of so many steps and epochs, and take back what follows."""
+        """Open the log: keep the first ``n_steps`` steps and ``n_epochs`` epochs in it, take back all others.
+
+        Raises
+        ------
+        StoreWriteError
+            If it cannot be written.
+        """
 
     @abstractmethod
     def step(self, row: Row) -> None:
@@ -106,7 +112,7 @@ class JsonLinesLog(Log):
         self._lines = _Lines(folder / "training.jsonl")
 
     def begin(self, n_steps: int, n_epochs: int) -> None:
-        """Keep what was written of so many steps and epochs."""
+        """Keep the first ``n_steps`` steps and ``n_epochs`` epochs."""
         most = {"step": n_steps, "epoch": n_epochs}
 
         def is_kept(line: bytes) -> bool:
@@ -145,7 +151,7 @@ class CsvLog(Log):
         self._steps, self._epochs = _Lines(folder / "steps.csv"), _Lines(folder / "epochs.csv")
 
     def begin(self, n_steps: int, n_epochs: int) -> None:
-        """Keep what was written of so many steps and epochs."""
+        """Keep the first ``n_steps`` steps and ``n_epochs`` epochs."""
         for lines, fields, most in (
             (self._steps, STEP_FIELDS, n_steps),
             (self._epochs, EPOCH_FIELDS, n_epochs),
@@ -200,10 +206,10 @@ class TensorBoardLog(Log):
         self._epochs: Any = None
 
     def begin(self, n_steps: int, n_epochs: int) -> None:
-        """Keep what was written of so many steps and epochs."""
+        """Keep the first ``n_steps`` steps and ``n_epochs`` epochs."""
         with explained(self.folder):
             _let_a_second_begin(self.folder / "steps")
-            # From the step on that is given, what earlier files hold does not count.
+            # What earlier files hold from purge_step on does not count.
             self._steps = self._open(str(self.folder / "steps"), purge_step=n_steps + 1)
             self._epochs = self._open(str(self.folder / "epochs"), purge_step=n_epochs + 1)
 
@@ -230,7 +236,7 @@ class TensorBoardLog(Log):
 
 
 def _let_a_second_begin(folder: Path) -> None:
-    """Wait until a new event file sorts behind those in a folder: readers go by the second in their names."""
+    """Wait until a new event file sorts behind those in a folder: their names hold the time in seconds."""
     seconds = [file.name.split(".")[3] for file in folder.glob("events.out.tfevents.*")]
     latest = max((int(second) for second in seconds if second.isdigit()), default=0)
     while 0 <= latest - int(time.time()) <= 1:
@@ -259,7 +265,7 @@ class Logs:
     Raises
     ------
     UsageError
-        For a kind that is not there, or whose package is missing.
+        If a kind is unknown, or its package is not installed.
     """
 
     def __init__(self, wanted: Iterable[tuple[str, str | os.PathLike[str]]] = ()) -> None:
@@ -270,7 +276,12 @@ class Logs:
             self._logs.append(KINDS[kind](Path(folder)))
 
     def begin(self, n_steps: int, n_epochs: int) -> None:
-        """Open the logs; of a training that goes on, with what was written until then.
+        """Open the logs, with what a training that goes on had written until then.
+
+        Parameters
+        ----------
+        n_steps, n_epochs : int
+            Steps and epochs that were done; 0 for a training that begins.
 
         Raises
         ------
@@ -286,13 +297,13 @@ class Logs:
         self._each(lambda one: one.step(dict(zip(STEP_FIELDS, values, strict=True))))
 
     def epoch(self, epoch: Epoch, step: int, metric: str, n_tokens: int) -> None:
-        """Write down an epoch, the step it ended with, and the metric that its score is of."""
+        """Write down an epoch, the number of its last step, the name of its score, and its tokens."""
         speed = n_tokens / epoch.seconds if epoch.seconds > 0 else 0.0
         row = {**vars(epoch), "step": step, "metric": metric, "tokens_per_second": speed}
         self._each(lambda one: (one.epoch(row), one.flush()))
 
     def flush(self) -> None:
-        """Hand what was written to the system: a checkpoint is about to promise it."""
+        """Hand what was written to the system, before a checkpoint that relies on it."""
         self._each(lambda one: one.flush())
 
     def close(self) -> None:

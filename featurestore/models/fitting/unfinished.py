@@ -32,7 +32,8 @@ CHECKPOINT_SECONDS = 300.0
 
 _SHORT_SECONDS = 1.0
 _WRITES = 20
-"""Epochs shorter than this, or than so many times what writing took, have no checkpoint each."""
+"""Epochs shorter than ``_SHORT_SECONDS``, or than ``_WRITES`` times what writing a checkpoint took, do not
+have one each."""
 
 _WORTH_SECONDS = 10.0
 """A training interrupted within this time and its first epoch is not kept: it is as soon begun anew."""

@@ -52,7 +52,7 @@ def _cell(value: object) -> str:
 
 
 def figure(value: object) -> str:
-    """Return a number for people: 1,234 or 0.0123; a dash for one that is none."""
+    """Return a number for people: 1,234 or 0.0123; a dash for NaN and the infinities."""
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):

@@ -26,12 +26,12 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")
 _INK = "#0a0b0c"
-"""Drawn with it is what has the colour of the page's text."""
+"""Stands for the colour of the page's text, and is replaced by it in the SVG."""
 
 _SIZE = (7.2, 3.2)
 
 _FAR_BELOW = 20
-"""Per cent: what is that far below all scores would only make their differences small."""
+"""Per cent. A majority further below all scores is not drawn, or their differences would look small."""
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from featurestore.families import family_of_recipe
+from featurestore.notebook.quantities import duration, size, whole_numbers
 from featurestore.recipe import Recipe
 from featurestore.report.measuring import StoreReport
 from featurestore.report.page import plots
@@ -41,22 +42,12 @@ def render_page(report: StoreReport) -> str:
     return document(f"featurestore report: {report.store}", sections, _summary(report))
 
 
+def _whole(low: float, high: float) -> str:
+    return whole_numbers(low, high, dash="–")
+
+
 def _share(part: float, whole: float) -> str:
     return f"{part / whole:.1%}" if whole else "–"
-
-
-def _bytes(n: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if n < 1000 or unit == "TB":
-            return f"{n:,.0f} {unit}" if unit == "bytes" else f"{n:,.1f} {unit}"
-        n /= 1000
-    raise ValueError(n)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:,.0f} seconds" if seconds < 120 else (
-        f"{seconds / 60:,.0f} minutes" if seconds < 7200 else f"{seconds / 3600:,.1f} hours"
-    )  # fmt: skip
 
 
 def _summary(report: StoreReport) -> Html:
@@ -68,8 +59,7 @@ def _summary(report: StoreReport) -> Html:
         else f"Damaged: {len(health.findings)} findings; see Health."
     )
     said = [
-        f"{contents.n_sentences:,} sentences, {contents.n_tokens:,} tokens, "
-        f"{_bytes(contents.n_bytes)}. {sound}"
+        f"{contents.n_sentences:,} sentences, {contents.n_tokens:,} tokens, {size(contents.n_bytes)}. {sound}"
     ]
     if report.probe is not None and report.probe.scores:
         said.append(advice(report))
@@ -82,12 +72,12 @@ def _doubling(report: StoreReport) -> str:
     contents = report.contents
     fast = [one for one in contents.commits if one.tokens_per_second]
     time = (
-        f"and {_duration(contents.n_tokens / fast[-1].tokens_per_second)} at the speed of its last commit "
+        f"and {duration(contents.n_tokens / fast[-1].tokens_per_second)} at the speed of its last commit "
         f"({fast[-1].tokens_per_second:,.0f} tokens a second on {fast[-1].device or 'an unknown device'})"
         if fast
-        else "and a time that nothing here tells"
+        else "and an unknown time: no commit recorded its speed"
     )
-    return f"To store as many sentences again would take {_bytes(contents.n_bytes)} {time}."
+    return f"To store as many sentences again would take {size(contents.n_bytes)} {time}."
 
 
 def _what(report: StoreReport) -> Html:
@@ -135,7 +125,7 @@ def _health(report: StoreReport) -> Html:
          if health.n_canaries else "none"),
         ("quarantined files", health.n_quarantined), ("files of dead writers", health.n_orphaned),
         ("shards no snapshot lists", health.n_unreferenced),
-        ("gc would free", f"{health.gc_files:,} files, {_bytes(health.gc_bytes)}"),
+        ("gc would free", f"{health.gc_files:,} files, {size(health.gc_bytes)}"),
     ]  # fmt: skip
     listed = (
         table(["finding"], [(one,) for one in health.findings], "What is damaged") if health.findings else ""
@@ -148,7 +138,7 @@ def _size(report: StoreReport) -> Html:
     saved = (
         f"The last extraction read {contents.n_read:,} sentences and encoded {contents.n_repeats:,} "
         "repeats only "
-        f"once, which saved about {_bytes(contents.repeat_bytes)}."
+        f"once, which saved about {size(contents.repeat_bytes)}."
         if contents.n_repeats
         else ""
     )
@@ -164,11 +154,11 @@ def _size(report: StoreReport) -> Html:
     parts: list[object] = [
         facts(
             [
-                ("on disk", f"{_bytes(contents.n_bytes)} in {contents.n_shards:,} shards, "
+                ("on disk", f"{size(contents.n_bytes)} in {contents.n_shards:,} shards, "
                  f"{per_token:,.0f} bytes a token"),
-                ("vectors", f"{_bytes(contents.vector_bytes)} "
+                ("vectors", f"{size(contents.vector_bytes)} "
                             f"({_share(contents.vector_bytes, contents.n_bytes)})"),
-                ("keys, tokens, checksums", _bytes(contents.head_bytes)),
+                ("keys, tokens, checksums", size(contents.head_bytes)),
                 ("codecs", ", ".join(f"{name}: {n:,} shards" for name, n in sorted(contents.codecs.items()))),
             ]
         ),
@@ -177,7 +167,7 @@ def _size(report: StoreReport) -> Html:
     commits = contents.commits
     if len(commits) > 1:
         rows = [
-            (one.number, one.time, one.n_sentences, one.n_tokens, _bytes(one.n_bytes),
+            (one.number, one.time, one.n_sentences, one.n_tokens, size(one.n_bytes),
              one.tokens_per_second or float("nan"), one.device)
             for one in commits
         ]  # fmt: skip
@@ -199,8 +189,3 @@ def _size(report: StoreReport) -> Html:
         svg = plots.histogram(lengths, "lengths", "tokens in a sentence", _whole)
         parts.append(plot(Plot(svg, says, table(["tokens", "sentences"], counted, "Lengths")), "lengths"))
     return section("Size and history", "size", *parts)
-
-
-def _whole(low: float, high: float) -> str:
-    first, last = int(low), int(high) - 1
-    return f"{first:,}" if first == last else f"{first:,}–{last:,}"

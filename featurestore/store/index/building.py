@@ -35,7 +35,7 @@ class MergedRun:
     before : sequence of SortedRows of (n, 3) uint64
         Records of the runs that it takes in.
     shards : iterable of (n, 3) uint64
-        Those of the shards that none of them covers.
+        Records of the shards that none of these runs covers.
     directory : Path
         The scratch files are on its disk, 72 bytes a key at most.
 

@@ -27,7 +27,7 @@ class Span(Protocol):
 
     @property
     def stop(self) -> int:
-        """Number of the last shard, and 1."""
+        """Number after that of the last shard."""
 
     @property
     def n_keys(self) -> int:
@@ -45,7 +45,8 @@ class Piece(Generic[AnySpan]):
     ----------
     first, stop : int
     n_keys : int
-        Of the file; where there is none, what the shards may have, or how many they are if that is unknown.
+        Keys of the file. Where there is none, the keys that the shards may have; if that is unknown, the
+        number of shards.
     file : Span or None
     """
 

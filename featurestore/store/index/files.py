@@ -51,7 +51,7 @@ class RunFile:
     n_keys, first, stop, bits, largest : int
         As in :class:`~featurestore.store.index.run.IndexRun`.
     digest : bytes
-        Of its shards' names.
+        BLAKE2b of its shards' names.
     """
 
     path: Path
@@ -107,13 +107,9 @@ class RunFile:
 def open_run(path: Path) -> RunFile | None:
     """Return the file of a run, None where there is none, its version is unknown or its header damaged."""
     try:
-        descriptor = open_for_reading(path)
-    except OSError:
-        return None
-    file = OpenFile(descriptor)
-    try:
-        raw = os.pread(descriptor, _HEADER_BYTES, 0)
-        n_bytes = os.fstat(descriptor).st_size
+        file = OpenFile(open_for_reading(path))
+        raw = os.pread(file.descriptor, _HEADER_BYTES, 0)
+        n_bytes = os.fstat(file.descriptor).st_size
     except OSError:
         return None
     header = _EARLIER_HEADER if raw.startswith(_EARLIER_MAGIC) else _HEADER

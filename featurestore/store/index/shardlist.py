@@ -15,12 +15,12 @@ class ShardList:
     Parameters
     ----------
     joined_names : callable
-        From the number of a shard and that after another one to the names of these and those between them,
-        with line ends between.
+        Called with ``first`` and ``stop``; returns the names of the shards from ``first`` to before ``stop``,
+        with line ends between them.
     n : int
-        How many there are.
+        Number of shards.
     sizes : sequence of int, optional
-        Sentences of each; without them a shard may have any number.
+        Sentences of each shard; without them a shard may have any number.
 
     Attributes
     ----------

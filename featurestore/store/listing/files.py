@@ -29,7 +29,7 @@ _HEADER = struct.Struct("<8sQII32s8x")
 
 @dataclass(frozen=True)
 class Kind:
-    """What all shards of a store share; a list says it, so that none is taken for another store's.
+    """What all shards of a store have in common; a list says it, so that no other store's is taken for it.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Reference:
     sha256 : str
         Of the whole file; its first 32 digits name it.
     n_shards : int
-        In the list.
+        Shards in the list.
     n_sentences, n_tokens, n_bytes : int
         Of these shards together.
     """

@@ -71,20 +71,31 @@ def _sound(folder: str, part: Part, start: int) -> NDArray[np.bool_]:
 def _begins(
     folder: str, name: str, n_bytes: int, n_head: int, digest: bytes, *words: tuple[int, int]
 ) -> bool:
-    """Return whether a file has a size, and at its beginning bytes of a hash, with these words in them."""
+    """Return whether a file has this size, and its first bytes have this hash and hold these words.
+
+    Parameters
+    ----------
+    folder, name : str
+    n_bytes : int
+        Of the file.
+    n_head : int
+        Of its beginning.
+    digest : bytes
+        Of the beginning.
+    words : (int, int)
+        An offset in the beginning, and the number that stands there.
+    """
     try:
         descriptor = os.open(folder + name, _FLAGS)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != n_bytes:
+                return False
+            head = os.pread(descriptor, n_head, 0)
+        finally:
+            os.close(descriptor)
     except OSError:
         return False
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != n_bytes:
-            return False
-        head = os.pread(descriptor, n_head, 0)
-        return hashlib.sha256(head).digest() == digest and all(
-            int.from_bytes(head[place : place + 8], "little") == word for place, word in words
-        )
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
+    return hashlib.sha256(head).digest() == digest and all(
+        int.from_bytes(head[place : place + 8], "little") == word for place, word in words
+    )

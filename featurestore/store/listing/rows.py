@@ -53,7 +53,7 @@ Rows = NDArray[np.void]
 _CHECKED = ROW.itemsize - 8
 
 _MOST_TOKENS = limits.MAX_HEAD_BYTES // 8
-"""Of a shard: its head has eight bytes for each."""
+"""Tokens of a shard at most: its head has eight bytes for each."""
 
 
 def rows_of(entries: Sequence[ShardEntry], token_shape: tuple[int, ...]) -> Rows:

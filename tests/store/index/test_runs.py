@@ -28,6 +28,7 @@ from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.repair import repair
 from featurestore.store.snapshot import shard_list
 from featurestore.store.store import Store
+from tests.kit.damage import flip_bit
 from tests.kit.stores import create, fill, sentences
 from tests.store.index.keys import KEY_LISTS, KEYS
 from tests.store.index.saved import ABSENT, listed
@@ -109,6 +110,9 @@ def test_a_shard_is_covered_once_and_by_as_few_files_as_can_be():
         (0, 6, False), (6, 8, True), (8, 9, False), (9, 10, True),
     ]  # fmt: skip
     assert n_kept(pieces) == 1, "what follows a gap is written with it"
+    # The files overlap: what is left behind the first one lies between two edges, and is one piece.
+    (_, left) = cover([Span(0, 2, 10), Span(1, 3, 10)], listed(["x"] * 4, [9, 5, 5, 5]))
+    assert (left.first, left.stop, left.n_keys, left.file) == (2, 4, 10, None)
     assert cover([], listed([])) == []
     assert [(piece.first, piece.stop) for piece in cover([], these)] == [(0, 10)]
 
@@ -273,6 +277,10 @@ def test_keys_that_all_fall_into_one_bucket_are_left_to_numpy():
     index = empty_index().extended([keys])
     assert index._compiled is None
     assert index.locate(keys).row.tolist() == list(range(3000))
+    assert index.locate(keys[7:8]).row.tolist() == [7]
+    absent = np.full((1, 16), 255, np.uint8)
+    absent[:, :8] = 0
+    assert not index.locate(absent).found.any()
 
 
 # -- damage, and places where nothing can be written
@@ -325,6 +333,33 @@ def test_stale_used_and_damaged_files_are_told_apart(tmp_path):
     used[1].write_bytes(used[1].read_bytes()[:-1] + b"\xff")
     assert damaged_files(tmp_path, shards(4)) == [used[1]]
     assert used[1] in stale_files(tmp_path, shards(4))
+
+
+@pytest.mark.parametrize("at", [0, 20], ids=["magic", "fields"])
+def test_a_single_run_with_a_damaged_header_is_a_damaged_file(tmp_path, at):
+    load_index(tmp_path, shards(4), KEYS_OF.__getitem__)
+    (path,) = tmp_path.iterdir()
+    assert damaged_files(tmp_path, shards(4)) == []
+    flip_bit(path, at)
+    assert damaged_files(tmp_path, shards(4)) == [path]
+    assert_right(load_index(tmp_path, shards(4), KEYS_OF.__getitem__), 4)
+    assert damaged_files(tmp_path, shards(4)) == []
+
+
+def test_runs_that_another_process_removes_meanwhile_are_not_missed(tmp_path):
+    grown(tmp_path, 3)
+    more = [*KEYS_OF[:3], RANDOM.integers(0, 256, (700, 16), np.uint8)]
+    these = listed([*NAMES[:3], "f"], list(map(len, more)))
+
+    def read_keys(number: int):
+        for path in tmp_path.glob("*.idx"):
+            path.unlink()
+        return more[number]
+
+    index = load_index(tmp_path, these, read_keys)
+    assert spans(index) == [(0, 4)]
+    assert index.is_right(more.__getitem__)
+    assert used_files(tmp_path, these) == list(tmp_path.iterdir())
 
 
 def test_runs_over_shards_of_others_are_not_used(tmp_path):
@@ -387,6 +422,9 @@ def test_a_run_without_a_key_that_its_shard_has_is_wrong():
     records = np.array(empty_index().extended(KEYS_OF[:2]).runs[0].records)
     whole, lacking = (IndexRun.of([part], 0, 2) for part in (records, records[1:]))
     more = IndexRun.of([np.append(records, [[7, 7, 1]], axis=0).astype(np.uint64)], 0, 2)
+    elsewhere = records.copy()
+    elsewhere[np.flatnonzero(records[:, 2] == 1 << 32), 2] = 0
     assert Index((whole,)).is_right(KEYS_OF.__getitem__)
+    assert not Index((IndexRun.of([elsewhere], 0, 2),)).is_right(KEYS_OF.__getitem__), "it is not there"
     assert not Index((lacking,)).is_right(KEYS_OF.__getitem__)
     assert not Index((more,)).is_right(KEYS_OF.__getitem__)

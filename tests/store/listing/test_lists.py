@@ -22,6 +22,7 @@ from featurestore.store.maintenance.gc import collect
 from featurestore.store.maintenance.repair import repair
 from featurestore.store.maintenance.replacing import compact, remove
 from featurestore.store.maintenance.selection import select
+from featurestore.store.maintenance.snapshots import read_snapshots
 from featurestore.store.store import Store
 from featurestore.store.upgrading import upgrade
 from featurestore.store.verification import verify
@@ -147,6 +148,11 @@ def test_shards_of_lists_are_a_sequence(listed):
         shards[N_SHARDS]
     assert shards == entries == Shards(entries)
     assert shards != entries[:-1]
+    assert shards != list(entries)
+    assert repr(shards) == f"Shards({N_SHARDS}: {len(shards.parts)} lists, {len(shards.inline)} entries)"
+    shards.require_distinct()
+    with pytest.raises(ValueError, match="twice"):
+        Shards([*entries, entries[3]]).require_distinct()
     assert shards.sizes.tolist() == [entry.n_sentences for entry in entries]
     assert shards.file_bytes.tolist() == [entry.n_bytes for entry in entries]
     assert shards.names() == [entry.name for entry in entries]
@@ -161,6 +167,41 @@ def test_shards_of_lists_are_a_sequence(listed):
     assert shards.besides(fewer).tolist() == list(range(7, N_SHARDS))
     assert fewer.besides(shards).tolist() == []
     assert shards.besides(Shards(entries[5:9])).tolist() == [*range(5), *range(9, N_SHARDS)]
+
+
+def test_shards_whose_hashes_begin_alike_are_told_apart(listed):
+    # Hashes that somebody made up: their first eight bytes, by which shards are looked up, are the same.
+    entry = listed.manifest.shards[0]
+    alike = Shards([replace(entry, sha256="ab" * 8 + f"{number:016x}" + "0" * 32) for number in range(3)])
+    other = replace(entry, sha256="ab" * 8 + "f" * 48)
+    alike.require_distinct()
+    assert alike.positions([alike[2].name, alike[0].name, entry.name]).tolist() == [2, 0, -1]
+    assert alike.besides(Shards([alike[1], other])).tolist() == [0, 2]
+
+
+def test_a_quick_check_of_lists_names_every_shard_that_is_not_as_committed(listed):
+    shards = listed.manifest.shards
+    assert list(verify(listed, quick=True)) == []
+    gone, cut, head, folder, link, values, last = (
+        listed.path / "shards" / shards[number].name for number in (0, 1, 2, 3, 4, 5, -1)
+    )
+    gone.unlink()
+    cut.write_bytes(cut.read_bytes()[:-1])
+    flip_bit(head, 100)
+    folder.unlink()
+    folder.mkdir()
+    link.rename(link.with_suffix(".moved"))
+    link.symlink_to(link.with_suffix(".moved"))
+    flip_bit(values, values.stat().st_size - 1)
+    flip_bit(last, 100)
+    checked = []
+    found = list(verify(listed, quick=True, progress=checked.append))
+    assert [finding.shard for finding in found] == [
+        path.name for path in (gone, cut, head, folder, link, last)
+    ]
+    assert [finding.is_gone for finding in found] == [True] + [False] * 5
+    assert sum(checked) == shards.n_bytes
+    assert values.name in {finding.shard for finding in verify(listed)}
 
 
 def test_a_store_of_lists_is_pickled_without_them(listed):
@@ -294,6 +335,19 @@ def test_a_damaged_list_of_an_earlier_snapshot_costs_that_snapshot_alone(listed)
     assert repair(listed.path).sound
 
 
+def test_entries_are_found_in_the_snapshots_that_gc_left_meanwhile(listed):
+    found, shards = read_snapshots(listed.path), listed.manifest.shards
+    wanted = {number: shards[number] for number in (0, 9, -1)}
+    *earlier, last = list_numbers(listed.path)
+    for number in earlier:
+        manifest_path(listed.path, number).unlink()
+    names = {entry.name for entry in wanted.values()}
+    assert found.entries({*names, "0" * 32 + ".h5"}) == {entry.name: entry for entry in wanted.values()}
+    flip_bit(manifest_path(listed.path, last), 100)
+    with pytest.raises(DamagedStoreError, match="manifest"):
+        found.entries(names)
+
+
 def test_a_damaged_list_of_a_killed_writer_is_replaced(listed, tmp_path):
     twin = Store.open(shutil.copytree(listed.path, tmp_path / "twin.fs"))
     extra = sentences(MOST_INLINE + 1, start=100)
@@ -340,5 +394,9 @@ def test_a_shard_of_a_list_is_read_as_its_row_says(listed):
     rows = rows_of(tuple(listed.manifest.shards), listed.token_shape)
     reference, parts = list_file(rows, kind)
     assert reference.file_bytes == len(b"".join(parts))
-    assert Shards((), [Part(kind, rows)]) == tuple(listed.manifest.shards)
+    part = Part(kind, rows)
+    assert Shards((), [part]) == tuple(listed.manifest.shards)
+    assert part.totals == (reference.n_sentences, reference.n_tokens, reference.n_bytes)
+    with pytest.raises(ValueError, match="needs the list"):
+        _ = Part(kind, reference=reference).rows
     assert Kind(kind.fingerprint, (3, 8)).header(5) != kind.header(5)

@@ -11,7 +11,7 @@ import click
 
 from featurestore.cli.completing import encoders
 from featurestore.cli.display import render
-from featurestore.cli.flags import device_option, json_option, progress_option
+from featurestore.cli.flags import device_option, json_option, progress_option, seed_option
 from featurestore.cli.project.command import command
 from featurestore.cli.store import open_store, store_argument
 from featurestore.errors import UsageError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Also encode N sentences drawn at random again, and compare.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
+@seed_option("the random draws")
 @click.option(
     "--tolerance",
     type=click.FloatRange(0, min_open=True),

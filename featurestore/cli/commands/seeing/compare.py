@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from featurestore.cli.display import render
-from featurestore.cli.flags import json_option, progress_option
+from featurestore.cli.flags import json_option, progress_option, sample_option, seed_option
 from featurestore.cli.project.command import command
 from featurestore.cli.selecting import bar
 from featurestore.cli.store import open_store
@@ -26,22 +26,15 @@ if TYPE_CHECKING:
     metavar="X",
     help="Exit with 1 if a token's relative L2 is larger, in any layer.",
 )
-@click.option(
-    "--sample",
-    type=click.IntRange(0),
-    default=2000,
-    show_default=True,
-    metavar="N",
-    help="Sentences compared, drawn at random of those in both; 0 compares all.",
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw.")
+@sample_option("Sentences compared, drawn at random from those in both; 0 compares all.")
+@seed_option()
 @click.option(
     "--limit",
     type=click.IntRange(0),
     default=10,
     show_default=True,
     metavar="N",
-    help="Sentences and words listed.",
+    help="Sentences and words listed, of each at most N.",
 )
 @progress_option
 @json_option

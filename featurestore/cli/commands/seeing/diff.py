@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     default=5,
     show_default=True,
     metavar="N",
-    help="Missing sentences listed of each corpus.",
+    help="Missing sentences listed for each corpus, at most N.",
 )
 @click.option(
     "--unused",
@@ -49,7 +49,8 @@ def diff(
     store: Path, snapshot: int | None, corpora: tuple[str, ...], limit: int, list_unused: bool,
     reading: Reading, no_progress: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Say what corpora need that is not stored, what is stored that none of them needs, and what it costs.
+    """Say what corpora need that is not stored, what is stored that none of them needs, and what extracting
+    the rest would cost.
 
     A missing sentence is listed with stored ones that are it but for a space, a quote, case or Unicode form:
     the usual reasons. Exits with 1 if a sentence is missing. Reads no vectors.
@@ -126,8 +127,7 @@ def _cost(plan: Plan | None, unknown: str) -> str:
         return f"cannot be told: {unknown}"
     time = "time unknown"
     if plan.seconds is not None:
-        low, high = render.duration(plan.seconds_low or 0.0), render.duration(plan.seconds_high or 0.0)
-        time = f"about {render.duration(plan.seconds)} ({low} to {high}; from {plan.seconds_basis})"
+        time = render.estimate(plan.seconds, plan.seconds_low, plan.seconds_high, plan.seconds_basis)
     return f"{render.size(plan.n_bytes)}, {time}"
 
 

@@ -20,6 +20,7 @@ from featurestore.cli.lookup import (
 from featurestore.cli.project.command import command
 from featurestore.cli.store import open_store, store_argument, tokens_option
 from featurestore.errors import MissingSentencesError, UsageError
+from featurestore.notebook.quantities import whole_numbers
 
 if TYPE_CHECKING:
     from featurestore.store.store import Store
@@ -284,7 +285,7 @@ def stats(store: Path, snapshot: int | None, sample: int, as_json: bool) -> None
         click.echo(f"\n{title}")
         most = max(distribution.counts)
         for (low, high), n in zip(distribution.bins(), distribution.counts, strict=True):
-            span = _whole(low, high) if distribution is found.lengths else f"{low:.4g} - {high:.4g}"
+            span = whole_numbers(low, high) if distribution is found.lengths else f"{low:.4g} - {high:.4g}"
             click.echo(f"  {span:>15} {n:>10,}  {render.bar(n / most)}")
 
 
@@ -294,12 +295,6 @@ def _upgradable(version: int, store: Path) -> str:
     if version == NEWEST_VERSION:
         return ""
     return f": each commit lists all shards anew (featurestore upgrade {shlex.quote(str(store))})"
-
-
-def _whole(low: float, high: float) -> str:
-    """Return the whole numbers from ``low`` up to, not including, ``high``."""
-    first, last = int(low), int(high) - 1
-    return f"{first:,}" if first == last else f"{first:,} - {last:,}"
 
 
 def _saved(store: Store) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from featurestore.cli.display import render
-from featurestore.cli.flags import device_option, json_option, progress_option
+from featurestore.cli.flags import device_option, json_option, progress_option, sample_option, seed_option
 from featurestore.cli.lookup import condition_text, find_key, find_sentence, parse_sentence
 from featurestore.cli.project.command import command
 from featurestore.cli.selecting import bar
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from featurestore.store.store import Store
 
 _CONTEXT = 6
-"""Tokens shown on each side of a neighbour."""
+"""Tokens shown on each side of a neighbour in its sentence."""
 
 
 class _Query(NamedTuple):
@@ -70,14 +70,8 @@ class _Query(NamedTuple):
     help="Compare this layer only, of a store that keeps layers apart.  [default: all, end to end]",
 )
 @click.option("--exclude-same-word", is_flag=True, help="Leave the word itself out, in any case.")
-@click.option(
-    "--sample",
-    type=click.IntRange(0),
-    default=0,
-    metavar="N",
-    help="Compare N sentences only, drawn at random; 0 compares all.  [default: 0]",
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw.")
+@sample_option("Compare the tokens of N sentences only, drawn at random; 0 compares all.", default=0)
+@seed_option()
 @device_option
 @progress_option
 @json_option

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from featurestore.cli.display import render
-from featurestore.cli.flags import json_option, progress_option
+from featurestore.cli.flags import json_option, progress_option, sample_option, seed_option
 from featurestore.cli.options import Reading, reading_options
 from featurestore.cli.project.command import command
 from featurestore.cli.store import store_argument
@@ -28,15 +28,8 @@ from featurestore.errors import UsageError
     "--corpus", metavar="FILE", help="A labelled corpus that is stored, to read labels off the vectors."
 )
 @click.option("--label", metavar="NAME|N", help="Which label of the corpus, as for train.")
-@click.option(
-    "--sample",
-    type=click.IntRange(0),
-    default=2000,
-    show_default=True,
-    metavar="N",
-    help="Sentences whose vectors are read, drawn at random; 0 reads all.",
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw and the map.")
+@sample_option("Sentences whose vectors are read, drawn at random; 0 reads all.")
+@seed_option("the random draw and of the map")
 @click.option(
     "--verify", "whole", is_flag=True, help="Compare every byte, as verify does; else the structure."
 )
@@ -45,8 +38,7 @@ from featurestore.errors import UsageError
 @json_option
 def report(
     store: Path, snapshot: int | None, output: Path | None, corpus: str | None, label: str | None,
-    sample: int,
-    seed: int, whole: bool, reading: Reading, no_progress: bool, as_json: bool,
+    sample: int, seed: int, whole: bool, reading: Reading, no_progress: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Make a page of a store: contents, health, sizes, commits, what the vectors are like.
 
