@@ -55,7 +55,7 @@ class VectorFile:
             raise CorpusError(f"is not a complete HDF5 file ({_first_line(error)})", path=path) from error
 
     def _limit_cache(self) -> None:
-        """Let HDF5 keep few of the names and headers that it has read: by itself it keeps ever more of them."""
+        """Let HDF5 keep few of the headers that it has read: by itself it keeps ever more of them."""
         config = self._file.id.get_mdc_config()
         config.set_initial_size = True
         config.initial_size = config.min_size = _CACHE_BYTES
