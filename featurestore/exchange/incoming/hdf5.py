@@ -24,6 +24,7 @@ _MOST_PACKED = 256
 """Bytes that a stored byte may unpack to: zeros take more, vectors never."""
 
 _SMALL_BYTES = 1 << 20
+_CACHE_BYTES = 1 << 20
 _MOST_CHUNK_BYTES = 1 << 30
 _MOST_ATTRIBUTES, _MOST_ATTRIBUTE_BYTES = 32, 1 << 16
 _BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError)
@@ -47,10 +48,19 @@ class VectorFile:
         self.path, self.n_bytes = path, require_file(path)
         try:
             self._file = h5py.File(path, "r", locking=False)
+            self._limit_cache()
             self._links = self._file.id.links
             self.n_names = int(self._file.id.get_num_objs())
         except _BROKEN as error:
             raise CorpusError(f"is not a complete HDF5 file ({_first_line(error)})", path=path) from error
+
+    def _limit_cache(self) -> None:
+        """Let HDF5 keep few of the names and headers that it has read: by itself it keeps ever more of them."""
+        config = self._file.id.get_mdc_config()
+        config.set_initial_size = True
+        config.initial_size = config.min_size = _CACHE_BYTES
+        config.max_size = 2 * _CACHE_BYTES
+        self._file.id.set_mdc_config(config)
 
     def close(self) -> None:
         """Close the file."""

@@ -1,0 +1,1 @@
+"""Tests of projects, their settings and what commands take from them."""

@@ -1,0 +1,1 @@
+"""Corpora that other libraries hold or wrote."""
