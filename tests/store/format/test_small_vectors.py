@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurestore.errors import VectorError
+from featurestore.errors import UsageError, VectorError
 from featurestore.store.format.codec import get_codec
 from featurestore.store.format.shard import ShardDraft
 from featurestore.store.format.staging import relative_losses, stage
@@ -135,3 +135,14 @@ def test_a_session_refuses_the_sentence_and_keeps_the_others(tmp_path):
         with pytest.raises(VectorError, match="would be lost"):
             session.add(TOKENS, vectors(1e-7))
     assert [tokens for _, _, tokens in store.refreshed().sentences()] == [sentence(1)]
+
+
+def test_int8_is_not_decoded_without_what_it_is_multiplied_with():
+    values, out = np.ones((2, 3), np.int8), np.zeros((2, 3), np.float32)
+    scales, norms = np.full(2, 2, np.float32), np.full(3, 0.5, np.float32)
+    codec = get_codec("int8")
+    for lacking in ((None, norms), (scales, None), (None, None)):
+        with pytest.raises(UsageError, match="scales and norms"):
+            codec.decode_into(out, values, *lacking)
+    codec.decode_into(out, values, scales, norms)
+    assert (out == 1).all()

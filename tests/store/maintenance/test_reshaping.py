@@ -119,6 +119,10 @@ def test_a_subset_goes_nowhere_but_to_a_new_place(store, tmp_path):
     (tmp_path / "full" / "file").touch()
     with pytest.raises(UsageError, match="full"):
         subset(store, select(store), tmp_path / "full")
+    for inside in (store.path / "new", store.path / "shards" / "deep" / "new"):
+        with pytest.raises(UsageError, match="within the store"):
+            subset(store, select(store), inside)
+        assert not inside.exists()
 
 
 def test_damage_is_not_carried_over(store, tmp_path):
