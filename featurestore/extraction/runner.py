@@ -89,14 +89,15 @@ class Extraction:
         )
         self._codec, self._n_sealing = codec, n_sealing
         encodes = plan.n_new > 0
-        opened = opened_or_made(
+        opened, is_new = opened_or_made(
             destination,
             self.encoder,
             codec=codec or DEFAULT_CODEC,
             shard_bytes=shard_bytes,
             canaries=lambda: make_canaries(self.encoder) if encodes else None,
         )
-        self.store = require_canaries(opened, self.encoder) if encodes else opened
+        # Those of a store that was made now are this encoder's, computed a moment ago.
+        self.store = require_canaries(opened, self.encoder) if encodes and not is_new else opened
         self.committed: Snapshot = self.store
 
     def run(self) -> Report:

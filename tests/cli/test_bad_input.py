@@ -273,7 +273,7 @@ def place(tmp_path_factory, tiny_elmo, tiny_elmo_spec) -> dict[str, str]:
         extract(folder / "good.txt", tiny_elmo, folder / name, progress=False)
     extract([["The", "cat"], ["It"]], tiny_elmo, folder / "store", progress=False)
     manifest = folder / "newer" / "manifests" / "00000002.json"
-    manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 99'))
+    manifest.write_text(manifest.read_text().replace('"format_version": 2', '"format_version": 99'))
     manifest = folder / "damaged" / "manifests" / "00000002.json"
     manifest.write_text(manifest.read_text().replace('"n_sentences": 2', '"n_sentences": 3'))
     next((folder / "shardless" / "shards").iterdir()).unlink()

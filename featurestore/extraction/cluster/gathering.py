@@ -94,7 +94,7 @@ class Gathering:
                 where=self.reference.name,
                 remedy=f"Make the same model files available on {facts.name}.",
             )
-        self._store = opened_or_made(
+        self._store, _ = opened_or_made(
             self._destination,
             self.reference,
             codec=self._asked_codec or DEFAULT_CODEC,

@@ -59,8 +59,8 @@ def opened_or_made(
     codec: str,
     shard_bytes: int | None,
     canaries: Callable[[], Canaries | None],
-) -> Store:
-    """Return the store as it is now, made if there is none, after comparing the encoder's recipe with its.
+) -> tuple[Store, bool]:
+    """Return the store as it is now, its recipe compared with the encoder's, and whether it was made now.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def opened_or_made(
     destination = destination.latest()  # loading the encoder may have taken minutes
     if destination.store is None:
         try:
-            return Store.create(
+            made = Store.create(
                 destination.path,
                 recipe=encoder.recipe,
                 dim=encoder.dim,
@@ -89,12 +89,13 @@ def opened_or_made(
                 shard_bytes=limits.DEFAULT_SHARD_BYTES if shard_bytes is None else shard_bytes,
                 canaries=canaries(),
             )
+            return made, True
         except UsageError:
             destination = destination.latest()
             if destination.store is None:
                 raise  # else another extraction made it just now
     destination.require_recipe(encoder.recipe)
-    return destination.store
+    return destination.store, False
 
 
 def session_of(store: Store, encoder: Shape, plan: Plan, report: Report, codec: str | None) -> WriteSession:
