@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tests.attacks.hostile_canaries import CANARY_ATTACKS
-from tests.attacks.hostile_lists import LIST_ATTACKS
-from tests.attacks.hostile_manifests import DIRECTORY_ATTACKS, HEAD_ATTACKS, INDEX_ATTACKS, MANIFEST_ATTACKS
-from tests.attacks.hostile_shards import SHARD_ATTACKS
+from tests.attacks.harms.canaries import CANARY_ATTACKS
+from tests.attacks.harms.indexes import INDEX_ATTACKS
+from tests.attacks.harms.lists import LIST_ATTACKS
+from tests.attacks.harms.manifests import DIRECTORY_ATTACKS, HEAD_ATTACKS, MANIFEST_ATTACKS
+from tests.attacks.harms.shards import SHARD_ATTACKS
 
 FAMILIES = {
     "shard": SHARD_ATTACKS,

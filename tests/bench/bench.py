@@ -104,7 +104,7 @@ PARTS = (
     Part("encoding", "encoding.encode", peer=True),
     Part("encoding-curves", "encoding.encode_curves"),
     Part("extraction", "encoding.extract_sizes"),
-    Part("cluster", "encoding.cluster", in_quick=False),
+    Part("cluster", "cluster.actors", in_quick=False),
     Part("writing", "store.write_speed"),
     Part("training", "training.train_epochs", peer=True),
     Part("lstm", "training.lstm_epochs", in_quick=False),

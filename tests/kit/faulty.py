@@ -112,3 +112,16 @@ def raising(code: int) -> Fault:
         raise OSError(code, os.strerror(code), str(operation.path))
 
     return fault
+
+
+class Stopping(FileSystem):
+    """A disk that fails after ``step`` operations."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.n_steps = step, 0
+
+    def operate(self, operation, call, *arguments):
+        self.n_steps += 1
+        if self.n_steps > self.step:
+            raise OSError(5, "stopped")
+        return super().operate(operation, call, *arguments)

@@ -10,8 +10,8 @@ from featurestore.native import SWITCH
 from featurestore.search.neighbors import find_neighbors
 from featurestore.store.maintenance.selection import select
 from featurestore.store.store import Store
+from tests.attacks.harms.manifests import head
 from tests.attacks.hostile import make_store
-from tests.attacks.hostile_manifests import head
 from tests.kit.damage import flip_bit, value_offset
 from tests.kit.stores import RECIPE, sentences, vectors_of
 

@@ -1,7 +1,7 @@
 """What a store does when a disk fails as none here does: ``python -m tests.store.failing STORE``.
 
-A program, because its system calls are replaced: see :mod:`tests.kit.failing_calls`. It prints a JSON object:
-the traceback of each case, empty where all is well.
+A program, because its system calls are replaced: see :mod:`tests.kit.processes.failing_calls`. It prints a
+JSON object: the traceback of each case, empty where all is well.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from featurestore.errors import DamagedStoreError, StoreError, StoreWriteError, 
 from featurestore.store.format.recover import entry_of_file
 from featurestore.store.maintenance.gc import collect
 from featurestore.store.store import Store
-from tests.kit.failing_calls import failing
+from tests.kit.processes.failing_calls import failing
 from tests.kit.stores import assert_holds, sentences, shard_path, vectors_of
 
 N = 9

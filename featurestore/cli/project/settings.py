@@ -147,7 +147,7 @@ def _single(project: Project, key: str, value: Any, command: str) -> Any:
     if key in _PATHS or (key == "model" and command in ("evaluate", "predict")):
         return project.relative(text)
     if key == "encoder" or (key == "model" and command == "warm-up"):
-        return _encoder(project, text)
+        return encoder_of_project(project, text)
     return text
 
 
@@ -155,7 +155,7 @@ def _wrong(project: Project, key: str, expected: str, value: Any) -> UsageError:
     return UsageError(f"{project.name}: {key} must be {expected}, found {str(value)[:60]!r}")
 
 
-def _encoder(project: Project, spec: str) -> str:
+def encoder_of_project(project: Project, spec: str) -> str:
     """Return an encoder's specification with the paths in it as from the current folder."""
     first, *others = re.split(r"([:=,+?])", spec)
     for number, part in enumerate(others):

@@ -124,17 +124,17 @@ def test_extract_alone_does_the_job(place, run):
 
 
 def test_paths_in_an_encoders_name_are_the_files_too(place, run, monkeypatch):
-    from featurestore.cli.project.settings import _encoder
+    from featurestore.cli.project.settings import encoder_of_project
 
     (place / "mine").mkdir()
     project = finding.Project(place / "featurestore.toml", {})
     monkeypatch.chdir(place / "mine")
-    assert _encoder(project, "elmo:./mine") == "elmo:./."
-    assert _encoder(project, "elmo:small") == "elmo:small"
-    assert _encoder(project, "elmo:untrained-small?seed=0") == "elmo:untrained-small?seed=0"
-    assert _encoder(project, "elmo:./o.json,./w.hdf5") == "elmo:../o.json,../w.hdf5"
-    assert _encoder(project, "flair:glove+flair:./x.pt") == "flair:glove+flair:../x.pt"
-    assert _encoder(project, "package.module:Class") == "package.module:Class"
+    assert encoder_of_project(project, "elmo:./mine") == "elmo:./."
+    assert encoder_of_project(project, "elmo:small") == "elmo:small"
+    assert encoder_of_project(project, "elmo:untrained-small?seed=0") == "elmo:untrained-small?seed=0"
+    assert encoder_of_project(project, "elmo:./o.json,./w.hdf5") == "elmo:../o.json,../w.hdf5"
+    assert encoder_of_project(project, "flair:glove+flair:./x.pt") == "flair:glove+flair:../x.pt"
+    assert encoder_of_project(project, "package.module:Class") == "package.module:Class"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("ray", reason="needs Ray: pip install 'featurestore[ray]'")
 
-from tests.kit.ray_cluster import LocalCluster
+from tests.kit.processes.ray_cluster import LocalCluster
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,8 @@ from featurestore.store.verification import verify
 from tests.extraction.cluster.encoders import Sick, Slow
 from tests.kit.doubles import Recorder, draw_sentences, vectors_of
 from tests.kit.places import DATA
+from tests.kit.processes.ray_cluster import LocalCluster
 from tests.kit.programs import environment, program
-from tests.kit.ray_cluster import LocalCluster
 
 pytestmark = pytest.mark.usefixtures("ctrl_c_interrupts")
 

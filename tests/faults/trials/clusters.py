@@ -13,8 +13,8 @@ from random import Random
 from featurestore import Store, extract
 from featurestore.store.verification import verify
 from tests.kit.doubles import DoubleEncoder, draw_sentences
+from tests.kit.processes.ray_cluster import LocalCluster
 from tests.kit.programs import environment, program
-from tests.kit.ray_cluster import LocalCluster
 
 LOG = "FEATURESTORE_TEST_LOG"
 ENCODER = "tests.faults.trials.clusters:Counted"

@@ -332,6 +332,9 @@ def _act_upgrade(folder: Path, filesystem: FileSystem, acknowledge: Acknowledge)
     upgrade(Store.open(folder / "store.fs", filesystem=filesystem), filesystem=filesystem)
 
 
+_UNDAMAGED = [*sentences(3), *sentences(6, start=6)]
+"""Without those of the second shard of four, of three sentences each."""
+
 SCENARIOS = [
     Scenario("create", lambda folder: None, _act_create, [], sentences(N_BEFORE), "new/store.fs"),
     Scenario("append", prepare_store, _act_append, sentences(N_BEFORE), sentences(N_AFTER)),
@@ -355,15 +358,7 @@ SCENARIOS = [
     Scenario("import", _prepare_import, _act_import, [], sentences(N_AFTER), "new/store.fs"),
     Scenario("remove", _prepare_many, _act_remove, sentences(N_BEFORE), sentences(N_BEFORE)),
     Scenario("compact", _prepare_many, _act_compact, sentences(N_AFTER), sentences(N_AFTER)),
-    Scenario(
-        "repair",
-        _prepare_damage,
-        _act_repair,
-        # The sentences of the second shard of four, of three each, are lost.
-        [*sentences(3), *sentences(6, start=6)],
-        sentences(N_AFTER),
-        damaged=True,
-    ),
+    Scenario("repair", _prepare_damage, _act_repair, _UNDAMAGED, sentences(N_AFTER), damaged=True),
 ]
 
 

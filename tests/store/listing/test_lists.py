@@ -24,12 +24,11 @@ from featurestore.store.maintenance.replacing import compact, remove
 from featurestore.store.maintenance.selection import select
 from featurestore.store.maintenance.snapshots import read_snapshots
 from featurestore.store.store import Store
-from featurestore.store.upgrading import upgrade
 from featurestore.store.verification import verify
 from tests.kit.damage import flip_bit
+from tests.kit.faulty import Stopping
 from tests.kit.stores import (
     CONDITIONED_SENTENCES,
-    as_version_1,
     assert_holds,
     create,
     fill,
@@ -38,7 +37,6 @@ from tests.kit.stores import (
     vectors_of,
 )
 from tests.store.listing.conftest import N_SHARDS, WANTED, commit_each
-from tests.store.maintenance.test_repair import Stopping
 
 
 def list_paths(store: Store) -> list:
@@ -358,35 +356,6 @@ def test_a_damaged_list_of_a_killed_writer_is_replaced(listed, tmp_path):
         (listed.path / "lists" / name).write_bytes(b"half a list")
     commit_each(listed, extra)
     assert_holds(Store.open(listed.path), [*WANTED, *extra])
-
-
-# -- version 1
-
-
-def test_version_1_is_appended_to_in_its_own_version(listed):
-    old = as_version_1(listed.path)
-    assert old.manifest.version == 1
-    grown = commit_each(old, sentences(2, start=100))
-    assert grown.manifest.version == 1
-    assert not (old.path / "lists").exists()
-    assert len(grown.manifest.shards.inline) == N_SHARDS + 2
-    assert_holds(grown, [*WANTED, *sentences(2, start=100)])
-
-
-def test_upgrading_is_one_commit_that_keeps_every_shard(listed):
-    old = as_version_1(listed.path)
-    writer = Store.open(old.path).write()
-    new = upgrade(old)
-    assert (new.manifest.version, new.snapshot) == (2, old.snapshot + 1)
-    assert new.manifest.shards == old.manifest.shards
-    assert upgrade(new).snapshot == new.snapshot
-    # A session that began before goes on in the new version.
-    tokens = sentences(1, start=100)[0]
-    assert writer.add(tokens, vectors_of(tokens))
-    writer.close()
-    assert Store.open(old.path).manifest.version == 2
-    assert_holds(old, WANTED)
-    assert_holds(Store.open(old.path), [*WANTED, tokens])
 
 
 def test_a_shard_of_a_list_is_read_as_its_row_says(listed):

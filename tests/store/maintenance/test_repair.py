@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurestore.disk.filesystem import LOCAL, FileSystem
+from featurestore.disk.filesystem import LOCAL
 from featurestore.errors import DamagedStoreError, NotAStoreError, StoreWriteError
 from featurestore.recipe import Recipe
 from featurestore.store.format.directory import list_numbers, manifest_path, publish
@@ -21,7 +21,7 @@ from featurestore.store.maintenance.repair import repair
 from featurestore.store.store import Store
 from featurestore.store.verification import verify
 from tests.kit.damage import flip_bit, forge_index, index_path, value_offset
-from tests.kit.faulty import InterruptedFileSystem
+from tests.kit.faulty import InterruptedFileSystem, Stopping
 from tests.kit.stores import (
     CONDITIONED_SENTENCES,
     ODD_SENTENCES,
@@ -322,17 +322,6 @@ def test_index_is_built_again(store, forge):
 
 
 # -- interrupted, and at the same time as others
-
-
-class Stopping(FileSystem):
-    def __init__(self, step: int) -> None:
-        self.step, self.n_steps = step, 0
-
-    def operate(self, operation, call, *arguments):
-        self.n_steps += 1
-        if self.n_steps > self.step:
-            raise OSError(5, "stopped")
-        return super().operate(operation, call, *arguments)
 
 
 def test_repair_stopped_at_any_operation_goes_on(store):

@@ -1,7 +1,7 @@
 """One process against two actors of a thread each on a Ray cluster of this machine, on the same cores.
 
-    python -m tests.bench.encoding.cluster
-    python -m tests.bench.encoding.cluster --memory 10000000
+    python -m tests.bench.cluster.actors
+    python -m tests.bench.cluster.actors --memory 10000000
 
 From the first batch to the last commit, planning and starting left out (their seconds have a column); the
 faster of ``TURNS`` runs, one process and the cluster taking turns. *Ready vectors* is an encoder that costs
@@ -47,7 +47,7 @@ def one_run(corpus: Path, spec: str, shard_bytes: int, address: str, work: Path)
     """Extract once, in a process of its own; return tokens, and seconds in all and of encoding."""
     folder = Path(tempfile.mkdtemp(dir=work))
     command = program(
-        "tests.bench.encoding.cluster", "--measure", corpus, folder / "store", spec, shard_bytes, address
+        "tests.bench.cluster.actors", "--measure", corpus, folder / "store", spec, shard_bytes, address
     )
     threads = {} if address else {"OMP_NUM_THREADS": str(os.cpu_count())}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment(**threads))
@@ -124,7 +124,7 @@ def main(quick: bool, as_json: bool, most: int | None, one: tuple[str, str, str,
         corpus, store, spec, shard_bytes, address = one
         print(json.dumps(measure(corpus, store, spec, int(shard_bytes), address)))
         return
-    from tests.kit.ray_cluster import LocalCluster
+    from tests.kit.processes.ray_cluster import LocalCluster
 
     cluster = LocalCluster(2)
     try:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.kit.failing_calls import run_preloaded
+from tests.kit.processes.failing_calls import run_preloaded
 from tests.kit.stores import create, fill, sentences
 from tests.store import failing
 

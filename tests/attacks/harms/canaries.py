@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.attacks.harms.manifests import changed, in_place, link, sparse
 from tests.attacks.hostile import APPEND, OPEN, VERIFY, Attack, manifest_body, manifest_file, signed
-from tests.attacks.hostile_manifests import changed, in_place, link, sparse
 
 CANARIES = "canaries/*.h5"
 

@@ -1,0 +1,1 @@
+"""What strangers do to a store: manifests, lists, shards, canaries, indexes."""

@@ -1,0 +1,1 @@
+"""Speed and memory of extraction on a cluster."""

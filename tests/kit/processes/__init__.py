@@ -1,0 +1,1 @@
+"""Processes that tests start: clusters, calls that fail."""
