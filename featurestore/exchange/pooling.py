@@ -49,7 +49,7 @@ def pooled(
             block[row] = combine(vectors)
         blocks.append(block)
     if given is not None and next(given, None) is not None:
-        raise UsageError(f"the mask has more arrays than the {sum(map(len, blocks)):,} sentences pooled")
+        raise UsageError(f"the mask is of more sentences than the {sum(map(len, blocks)):,} pooled")
     return np.concatenate(blocks) if blocks else np.empty((0, *store.token_shape), np.float32)
 
 

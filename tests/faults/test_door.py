@@ -51,13 +51,19 @@ class Watch:
             return
         path = str(arguments[0])
         # Lock files are empty, and no promise rests on their being there.
-        if path.startswith(self.folder) and Path(path).name != "lock" and not _only_locks(event, arguments):
+        exempt = Path(path).name == "lock" or _only_locks(event, arguments) or _has_no_name(event, arguments)
+        if path.startswith(self.folder) and not exempt:
             self.past_the_door.append((event, path))
 
 
 def _only_locks(event: str, arguments: tuple[Any, ...]) -> bool:
     """Whether a file is opened as network file systems want it for locking: writable, but as it is."""
     return event == "open" and arguments[2] & _WRITING == os.O_RDWR
+
+
+def _has_no_name(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether a scratch file is made that goes with its process: only for one is a folder opened to write."""
+    return event == "open" and os.path.isdir(arguments[0])
 
 
 WATCH = Watch()
