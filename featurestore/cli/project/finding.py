@@ -6,6 +6,7 @@ One that lies above and belongs to somebody else is not used: an encoder that it
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import sys
@@ -102,7 +103,7 @@ def read_project(path: Path) -> Project | None:
             raw = file.read(_MOST_BYTES + 1)
         if len(raw) > _MOST_BYTES:
             raise UsageError(f"{path} has more than {_MOST_BYTES:,} bytes: expected a few settings in TOML")
-        values = tomllib.loads(raw.decode("utf-8-sig"))
+        values = tomllib.loads(raw.removeprefix(codecs.BOM_UTF8).decode())
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
