@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from featurestore.errors import FeaturestoreError
+from featurestore.errors import DamagedStoreError, FeaturestoreError
 from featurestore.store.format.directory import DAMAGED, list_numbers, read_listed
 from featurestore.store.maintenance.gc import collect, orphaned_files, unreferenced_files
 from featurestore.store.store import Store
@@ -144,27 +144,28 @@ def _commits(store: Store) -> list[CommitFacts]:
     return found
 
 
-def health_of(store: Store, damage: Sequence[str] = (), *, whole: bool = False) -> Health:
+def health_of(store: Store, damage: Sequence[DamagedStoreError] = (), *, whole: bool = False) -> Health:
     """Check a store: every byte, or all structure.
 
     Parameters
     ----------
     store : Store
-    damage : sequence of str
-        Messages of errors that the caller met while it read sentences.
+    damage : sequence of DamagedStoreError
+        What the caller met while it read sentences.
     whole : bool
         Compare every byte; by default the structure only.
     """
     health = Health(
         "every byte" if whole else "the structure of every shard, and the sentences of the sample"
     )
+    named = set()
     for finding in verify(store, quick=not whole):
+        named.add(finding.shard)
         health.findings.append(str(finding))
         if len(health.findings) >= _MOST_FINDINGS:
             health.notes.append(f"more than {_MOST_FINDINGS} findings: `featurestore verify` lists all")
             break
-    named = "\n".join(health.findings)
-    health.findings += [one for one in damage if not _is_named(one, named)]
+    health.findings += [str(error) for error in damage if error.shard not in named]
     canaries = store.manifest.canaries
     health.n_canaries = canaries.shard.n_sentences if canaries is not None else 0
     quarantine = store.location / DAMAGED
@@ -177,10 +178,3 @@ def health_of(store: Store, damage: Sequence[str] = (), *, whole: bool = False) 
     except FeaturestoreError as error:
         health.notes.append(str(error))
     return health
-
-
-def _is_named(message: str, findings: str) -> bool:
-    """Return whether a finding names the shard that a message is about."""
-    return any(
-        name in findings for name in message.split() if name.rpartition("/")[2].strip(":,").endswith(".h5")
-    )

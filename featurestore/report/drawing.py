@@ -35,26 +35,27 @@ class Sample:
         Opened with ``check="always"``; otherwise damage is found on the first pass only.
     selection : Selection
         The sentences drawn.
-    damage : list of str
+    damage : list of DamagedStoreError
         Messages of what could not be read, filled by the first pass.
     """
 
     store: Store
     selection: Selection
-    damage: list[str] = field(default_factory=list)
+    damage: list[DamagedStoreError] = field(default_factory=list)
     _bad: set[tuple[int, int]] = field(default_factory=set, repr=False)
 
     @classmethod
     def of(cls, store: Store, n: int, seed: int) -> Sample:
         """Draw ``n`` sentences, 0 for all; a shard that cannot be opened is named and left out."""
         sizes = [entry.n_sentences for entry in store.manifest.shards]
-        damage, open_rows = [], []
+        damage: list[DamagedStoreError] = []
+        open_rows = []
         for shard, size in enumerate(sizes):
             try:
                 store.passing(shard)
                 open_rows.append(np.arange(size))
             except DamagedStoreError as error:
-                damage.append(str(error))
+                damage.append(error)
                 open_rows.append(np.zeros(0, np.int64))
         if damage:
             rows = _drawn(open_rows, n, seed)
@@ -86,7 +87,7 @@ class Sample:
                     tokens, vectors = reader.tokens(row), reader.read(row)
                 except DamagedStoreError as error:
                     self._bad.add((shard, row))
-                    self.damage.append(str(error))
+                    self.damage.append(error)
                     continue
                 yield Drawn(
                     tokens,

@@ -96,7 +96,9 @@ def neighbors(
     query = _query(opened, word, sentence, key, position, as_tokens, device)
     selection = select(opened, sample=sample, seed=seed) if sample else None
     n_tokens = opened.n_tokens if selection is None else selection.n_tokens(opened)
-    vector = query.vector if layer is None or query.vector.ndim == 1 else _layer(opened, query.vector, layer)
+    vector = query.vector
+    if layer is not None and vector.ndim > 1 and layer < opened.n_layers:
+        vector = vector[layer]
     with bar("comparing", n_tokens, no_progress, unit=" tokens") as moved:
         found = find_neighbors(
             opened, vector, k, metric="l2" if metric == "l2" else "cosine",
@@ -146,13 +148,6 @@ def neighbors(
         for one in found
     ]  # fmt: skip
     click.echo(render.table([metric, "token", "in its sentence", "key"], rows, left=4))
-
-
-def _layer(store: Store, vector: NDArray[np.floating], layer: int) -> NDArray[np.floating]:
-    if layer >= store.n_layers:
-        raise UsageError(f"--layer {layer}: the store keeps the layers 0 to {store.n_layers - 1} apart")
-    found: NDArray[np.floating] = vector[layer]
-    return found
 
 
 def _query(
